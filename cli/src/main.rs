@@ -1,0 +1,2 @@
+//! (see docs/DESIGN.md)
+fn main() {}

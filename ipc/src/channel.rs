@@ -1,0 +1,181 @@
+//! One end of a link: packets of JSON with file descriptors beside them.
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Largest packet. The kernel's default send buffer (212,992 bytes) holds one with room to spare.
+pub const MAX_PACKET: usize = 128 * 1024;
+
+/// Most descriptors in one packet.
+pub const MAX_FDS: usize = 8;
+
+/// What can go wrong on a link.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The other side's queue is full; nothing was sent.
+    #[error("the other side's queue is full")]
+    WouldBlock,
+    /// A system call failed.
+    #[error("{call}: {errno}")]
+    Sys {
+        /// Its name.
+        call: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+    /// A packet that is not the message it should be; it has been taken off the queue.
+    #[error("a packet of {size} bytes is not a known message: {source}")]
+    Decode {
+        /// Its length.
+        size: usize,
+        /// What the decoder said.
+        source: serde_json::Error,
+    },
+    /// A packet was cut: longer than [`MAX_PACKET`] or with more descriptors than [`MAX_FDS`].
+    #[error("a packet was longer than {MAX_PACKET} bytes or held more than {MAX_FDS} descriptors")]
+    Truncated,
+    /// A message to send that does not fit.
+    #[error("a message of {0} bytes does not fit in a packet")]
+    TooLong(usize),
+    /// A message to send that cannot be encoded.
+    #[error("cannot encode a message: {0}")]
+    Encode(serde_json::Error),
+}
+
+/// A received message with its descriptors (close-on-exec).
+#[derive(Debug)]
+pub struct Received<M> {
+    /// The message.
+    pub message: M,
+    /// Its descriptors, in the sender's order.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// One end of a link. Never blocks.
+#[derive(Debug)]
+pub struct Channel {
+    fd: OwnedFd,
+}
+
+impl Channel {
+    /// A new link: both ends, non-blocking and close-on-exec.
+    ///
+    /// # Errors
+    /// `socketpair(2)`'s.
+    pub fn pair() -> Result<(Channel, Channel), ChannelError> {
+        let (a, b) = socketpair(
+            AddressFamily::Unix,
+            SockType::SeqPacket,
+            None,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        )
+        .map_err(|errno| ChannelError::Sys { call: "socketpair", errno })?;
+        Ok((Channel { fd: a }, Channel { fd: b }))
+    }
+
+    /// Takes over a descriptor that PID 1 left open at a known number ([`crate::paths::fds`]), and
+    /// marks it close-on-exec.
+    ///
+    /// # Errors
+    /// The number is not an open descriptor.
+    pub fn inherited(number: RawFd) -> Result<Channel, ChannelError> {
+        // SAFETY: F_SETFD touches nothing but the descriptor's flag.
+        let done = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        Errno::result(done).map_err(|errno| ChannelError::Sys { call: "fcntl(F_SETFD)", errno })?;
+        // SAFETY: the number is open (checked above), and the process that calls this at its start
+        // is its only owner: PID 1 passes each link under one number to one process.
+        Ok(Channel { fd: unsafe { OwnedFd::from_raw_fd(number) } })
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// [`ChannelError::WouldBlock`] when the queue is full (nothing was sent; wait for `POLLOUT`).
+    pub fn send<M: Serialize>(
+        &self,
+        message: &M,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ChannelError> {
+        let bytes = serde_json::to_vec(message).map_err(ChannelError::Encode)?;
+        if bytes.len() > MAX_PACKET || fds.len() > MAX_FDS {
+            return Err(ChannelError::TooLong(bytes.len()));
+        }
+        let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            return match sendmsg::<()>(
+                self.fd.as_raw_fd(),
+                &[IoSlice::new(&bytes)],
+                control,
+                flags,
+                None,
+            ) {
+                Ok(_) => Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => Err(ChannelError::WouldBlock),
+                Err(errno) => Err(ChannelError::Sys { call: "sendmsg", errno }),
+            };
+        }
+    }
+
+    /// The next message, or `None` when there is none now.
+    ///
+    /// # Errors
+    /// [`ChannelError::Decode`] and [`ChannelError::Truncated`] cost one packet; the link goes on.
+    pub fn recv<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
+        let mut buffer = vec![0u8; MAX_PACKET];
+        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+        let mut slice = [IoSliceMut::new(&mut buffer)];
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
+        let got = loop {
+            match recvmsg::<()>(self.fd.as_raw_fd(), &mut slice, Some(&mut control), flags) {
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(errno) => return Err(ChannelError::Sys { call: "recvmsg", errno }),
+                Ok(got) => break got,
+            }
+        };
+        let mut fds = Vec::new();
+        for message in got.cmsgs().map_err(|_| ChannelError::Truncated)? {
+            if let ControlMessageOwned::ScmRights(raw) = message {
+                // SAFETY: the kernel has just installed these descriptors for this call alone.
+                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+            }
+        }
+        let cut = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
+        let size = got.bytes;
+        if cut {
+            return Err(ChannelError::Truncated);
+        }
+        let bytes = buffer.get(..size).unwrap_or_default();
+        let message = serde_json::from_slice(bytes)
+            .map_err(|source| ChannelError::Decode { size, source })?;
+        Ok(Some(Received { message, fds }))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> OwnedFd {
+        channel.fd
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(fd: OwnedFd) -> Channel {
+        Channel { fd }
+    }
+}

@@ -1,0 +1,1 @@
+//! Requests to the supervisor and its answers, one JSON object a line.
