@@ -1,1 +1,2 @@
 //! (see docs/DESIGN.md)
+pub mod core;

@@ -1,0 +1,331 @@
+//! What the core is told, and what it orders.
+
+use super::exit::{Failure, LastExit};
+use super::graph::Reason;
+use super::state::{DownBy, UpBy};
+use super::time::human;
+use ipc::{ExitStatus, ShutdownKind};
+use serde::Serialize;
+use std::fmt;
+use std::time::Duration;
+use units::model::Condition;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The host is up: every enabled unit that nobody has decided about is wanted up, and what
+    /// they require and want. Harmless a second time and after a restore.
+    Boot,
+    /// A person asks for something.
+    Command(Command),
+    /// The host goes down: stop everything, in order, and answer [`Action::UnitsStopped`]. Asked
+    /// again after the answer, it is answered again.
+    ShutdownRequested,
+    /// A condition of the host holds from now on, or no longer. At first none holds.
+    ConditionChanged {
+        /// Which.
+        condition: Condition,
+        /// Whether it holds.
+        holds: bool,
+    },
+    /// Time has passed: [`super::Core::next_deadline`] has come. Early or needless ticks are
+    /// harmless.
+    Tick,
+    /// Something about one run. Events of any but the current run are ignored.
+    Run {
+        /// The unit.
+        unit: String,
+        /// The number that [`Action::Start`] gave to the run.
+        generation: u64,
+        /// What.
+        event: RunEvent,
+    },
+}
+
+/// A person's wish. Ask [`super::Core::check`] first for the answer to give.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Start it now, whatever state it is in, and what it requires.
+    Start {
+        /// The unit.
+        unit: String,
+    },
+    /// Stop it, and keep it stopped.
+    Stop {
+        /// The unit.
+        unit: String,
+    },
+    /// Stop it if it runs, then start it as [`Command::Start`] does.
+    Restart {
+        /// The unit.
+        unit: String,
+    },
+}
+
+impl Command {
+    /// The unit it is about.
+    pub fn unit(&self) -> &str {
+        match self {
+            Self::Start { unit } | Self::Stop { unit } | Self::Restart { unit } => unit,
+        }
+    }
+}
+
+/// Why a command changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "refusal", content = "detail", rename_all = "snake_case")]
+pub enum Refusal {
+    /// The host has no such unit.
+    #[error("there is no unit {0}")]
+    UnknownUnit(String),
+    /// Its file has mistakes.
+    #[error("the unit file has mistakes: {0}")]
+    Broken(String),
+    /// Nothing starts any more.
+    #[error("the host is shutting down")]
+    ShuttingDown,
+}
+
+/// What happened to a run.
+///
+/// The usual order is `Started`, `ExecSucceeded`, …, `Exited`, `GroupEmpty`. The core copes with
+/// `Exited` and `GroupEmpty` at any point and in either order. What it must rely on: after
+/// `StartFailed` without `Started`, and after `GroupEmpty`, the run has no process and never gets
+/// one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunEvent {
+    /// The main process exists (clone3(2) succeeded).
+    Started {
+        /// Its id in the host's pid namespace.
+        pid: i32,
+    },
+    /// The start failed, before there was a process (then this ends the run) or in the process's
+    /// own setup (then `Exited` and `GroupEmpty` follow; this should come before them).
+    StartFailed {
+        /// The step and the error.
+        reason: String,
+    },
+    /// The unit's own program runs (execve(2) succeeded).
+    ExecSucceeded,
+    /// The main process ended.
+    Exited {
+        /// How.
+        status: ExitStatus,
+        /// The kernel's memory killer has been in its group (`oom_kill` in `memory.events`).
+        oom: bool,
+    },
+    /// The run's cgroup holds no process and will hold none. For a run that was restored while
+    /// launching: no process of it exists.
+    GroupEmpty,
+    /// A message on the notify socket (sd_notify(3)).
+    Notified(Notice),
+    /// A probe's answer, see [`Action::ProbeNow`].
+    Health {
+        /// `Err`: what was wrong.
+        result: Result<(), String>,
+    },
+}
+
+/// What a program says about itself (sd_notify(3)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// `READY=1`
+    Ready,
+    /// `STOPPING=1`
+    Stopping,
+    /// `STATUS=…`
+    Status(String),
+}
+
+/// An order to the shell.
+///
+/// The list that [`super::Core::handle`] returns is carried out in its order; in particular each
+/// `Persist` is on disk before the next action begins, so that no signal is sent and no process
+/// started whose reason could be forgotten. All but `Start` may be carried out twice without harm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write [`super::Core::saved`] of this unit, replacing the old file atomically.
+    Persist {
+        /// The unit.
+        unit: String,
+    },
+    /// Start the unit's container. The answer is `Started` or `StartFailed`.
+    Start {
+        /// The unit.
+        unit: String,
+        /// The run's number.
+        generation: u64,
+    },
+    /// Send a signal to the main process, and to no other.
+    Signal {
+        /// The unit.
+        unit: String,
+        /// The run's number.
+        generation: u64,
+        /// The signal's number; `None`: the one its image names, else SIGTERM.
+        signal: Option<i32>,
+    },
+    /// Kill every process of the run (`cgroup.kill`). If the run has none yet, give the start up:
+    /// answer `StartFailed`, or `Started` if it was too late for that.
+    KillGroup {
+        /// The unit.
+        unit: String,
+        /// The run's number.
+        generation: u64,
+    },
+    /// The run is over: remove its cgroup, mounts and descriptors. Comes once for each `Start`
+    /// (and again after a restore), before the next one.
+    Cleanup {
+        /// The unit.
+        unit: String,
+        /// The run's number.
+        generation: u64,
+    },
+    /// Make one health probe and answer with [`RunEvent::Health`] within its `timeout`.
+    ProbeNow {
+        /// The unit.
+        unit: String,
+        /// The run's number.
+        generation: u64,
+    },
+    /// Tell the console, the log and whoever listens to events.
+    Report {
+        /// The unit.
+        unit: String,
+        /// What happened to it.
+        report: Report,
+    },
+    /// The unit's `on_failure` asks for the end of the host. The core goes on until
+    /// [`Event::ShutdownRequested`].
+    HostDown {
+        /// The unit.
+        unit: String,
+        /// What the host shall do.
+        kind: ShutdownKind,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The shutdown is complete: no unit runs, or those that do cannot be killed.
+    UnitsStopped,
+}
+
+/// News about a unit. `Display` says it to a person, without the unit's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+pub enum Report {
+    /// It would start, but has to wait.
+    Waiting {
+        /// For what.
+        reasons: Vec<Reason>,
+    },
+    /// A start was ordered.
+    Starting {
+        /// The run's number.
+        generation: u64,
+    },
+    /// It is ready.
+    Ready {
+        /// Milliseconds since the start was ordered.
+        took_ms: u64,
+    },
+    /// A health check passed, the first one or the first after being unhealthy.
+    Healthy,
+    /// Too many health checks in a row have failed.
+    Unhealthy {
+        /// The last one's error.
+        error: String,
+        /// It is restarted for that (`false` with `restart = "never"`).
+        restarts: bool,
+    },
+    /// A run or an attempt ended.
+    Ended {
+        /// How.
+        what: LastExit,
+        /// Milliseconds from the order to start it.
+        ran_ms: u64,
+        /// Somebody had asked for the end.
+        asked: bool,
+    },
+    /// It will be tried again.
+    Backoff {
+        /// Milliseconds until then.
+        delay_ms: u64,
+        /// Unstable ends in a row so far.
+        attempts: u32,
+    },
+    /// It has failed for good.
+    Failed {
+        /// Why.
+        why: Failure,
+    },
+    /// It finished with 0.
+    Done,
+    /// A start was asked for.
+    StartRequested {
+        /// By whom.
+        by: UpBy,
+    },
+    /// A stop was asked for.
+    StopRequested {
+        /// By whom.
+        by: DownBy,
+        /// Units that require it and are left running.
+        left_running: Vec<String>,
+    },
+    /// A person asked for a restart.
+    RestartRequested,
+    /// It did not end within `stop_timeout` and is killed.
+    StopTimeout,
+    /// It was killed and does not die: the kernel holds a process back.
+    Stuck,
+    /// It is stopped.
+    Stopped,
+    /// A command changed nothing.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+    },
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |ms: &u64| human(Duration::from_millis(*ms));
+        match self {
+            Self::Waiting { reasons } => {
+                f.write_str("waiting: ")?;
+                for (n, reason) in reasons.iter().enumerate() {
+                    write!(f, "{}{reason}", if n == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+            Self::Starting { generation: 1 } => f.write_str("starting"),
+            Self::Starting { generation } => write!(f, "starting (run {generation})"),
+            Self::Ready { took_ms } => write!(f, "ready after {}", ms(took_ms)),
+            Self::Healthy => f.write_str("healthy"),
+            Self::Unhealthy { error, restarts: true } => write!(f, "unhealthy, restarts: {error}"),
+            Self::Unhealthy { error, .. } => write!(f, "unhealthy: {error}"),
+            Self::Ended { what, ran_ms, asked: true } => {
+                write!(f, "ended as asked after {}: {what}", ms(ran_ms))
+            }
+            Self::Ended { what, ran_ms, .. } => write!(f, "ended after {}: {what}", ms(ran_ms)),
+            Self::Backoff { delay_ms, attempts } => {
+                write!(f, "next try in {} (unstable {attempts} times in a row)", ms(delay_ms))
+            }
+            Self::Failed { why } => write!(f, "failed: {why}"),
+            Self::Done => f.write_str("done"),
+            Self::StartRequested { by } => write!(f, "start asked for {by}"),
+            Self::StopRequested { by, left_running } if left_running.is_empty() => {
+                write!(f, "stop asked for ({by})")
+            }
+            Self::StopRequested { by, left_running } => {
+                let names = left_running.join(", ");
+                write!(f, "stop asked for ({by}); left running although they require it: {names}")
+            }
+            Self::RestartRequested => f.write_str("restart asked for by hand"),
+            Self::StopTimeout => f.write_str("did not stop within its stop_timeout: killed"),
+            Self::Stuck => f.write_str("was killed and does not die (stuck in the kernel)"),
+            Self::Stopped => f.write_str("stopped"),
+            Self::Refused { refusal } => write!(f, "refused: {refusal}"),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The end of all units, in order and in bounded time.
+
+use super::Core;
+use super::entries::{Entry, Id};
+use super::event::{Action, Report};
+use super::state::{DownBy, Phase, State, Wanted};
+use std::time::Duration;
+
+/// How long a killed group, or the report of an end, is waited for before it is called stuck. A
+/// process that has not died of SIGKILL by then sits in the kernel (a dead disk, a hung mount),
+/// and nobody knows for how long.
+pub const KILL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A shutdown under way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shutdown {
+    /// [`Action::UnitsStopped`] has been ordered.
+    pub(super) announced: bool,
+}
+
+impl Core {
+    /// Whether the host is going down.
+    pub fn shutting_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// Wants every unit down. What does not run comes to rest at once; the rest follows in
+    /// [`Core::advance_shutdown`]. Asked again, an answer that was given is given again.
+    pub(super) fn request_shutdown(&mut self) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.announced = false;
+            return;
+        }
+        self.shutdown = Some(Shutdown { announced: false });
+        let up: Vec<Id> = self.entries.ids().filter(|&id| self.entries[id].wanted_up()).collect();
+        for id in up {
+            let by = DownBy::Shutdown;
+            self.change(id).record.wanted = Wanted::Down(by);
+            match &self.entries[id].record.phase {
+                Phase::Waiting { .. } | Phase::Backoff { .. } => self.stop(id),
+                Phase::Run(_) => {
+                    self.report(id, Report::StopRequested { by, left_running: Vec::new() });
+                }
+                // What has finished or failed is shown as such to the end.
+                Phase::Rest(_) => {}
+            }
+        }
+    }
+
+    /// Stops the units whose turn it is, and says so when none is left.
+    pub(super) fn advance_shutdown(&mut self) {
+        let Some(Shutdown { announced: false }) = self.shutdown else { return };
+        let running: Vec<Id> = self.entries.ids().filter(|&id| active(&self.entries[id])).collect();
+        if running.is_empty() {
+            self.shutdown = Some(Shutdown { announced: true });
+            // Everything is written before the answer, which may be the last thing that happens.
+            for id in self.touched.clone() {
+                self.persist(id);
+            }
+            self.out.push(Action::UnitsStopped);
+            return;
+        }
+        let mut ending = false;
+        for &id in &running {
+            if self.entries[id].run().is_some_and(|run| run.ending()) {
+                ending = true;
+            } else if self.may_stop(id) {
+                ending = true;
+                self.stop(id);
+            }
+        }
+        // Units that wait for each other in a circle (which a checked configuration does not
+        // have) would never get their turn.
+        if !ending {
+            for &id in &running {
+                self.stop(id);
+            }
+        }
+    }
+
+    /// Whether nothing that depends on the unit is left. What is still starting is stopped at
+    /// once: nobody relies on it yet, and its start may take for ever.
+    fn may_stop(&self, id: Id) -> bool {
+        if self.entries[id].state() == State::Starting {
+            return true;
+        }
+        !self.graph.of(id).dependents.iter().any(|&other| active(&self.entries[other]))
+    }
+}
+
+/// Whether a shutdown still has to wait for the unit.
+fn active(entry: &Entry) -> bool {
+    entry.run().is_some_and(|run| !run.stuck())
+}

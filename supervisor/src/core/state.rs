@@ -1,0 +1,288 @@
+//! What the core knows of one unit. The types are built so that what cannot be cannot be written
+//! down: a pid exists only in a run, a retry time only in back-off, health only while the program
+//! runs, and a unit has either one run or none.
+
+use super::backoff::Backoff;
+use super::exit::{Ended, Failure};
+use super::health::HealthTrack;
+use super::time::Instant;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The state a person sees. The essay in the parent module says what each means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Held back by dependencies or conditions, with the reasons.
+    Waiting,
+    /// Being set up, or running but not ready yet.
+    Starting,
+    /// Its program runs.
+    Running,
+    /// Asked to end, killed, or ended with processes still to be cleared away.
+    Stopping,
+    /// It will be tried again at a known time.
+    Backoff,
+    /// Given up, with the reason.
+    Failed,
+    /// Not meant to run: stopped by hand or never asked for.
+    Stopped,
+    /// Finished with code 0.
+    Done,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "waiting",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Stopping => "stopping",
+            Self::Backoff => "backoff",
+            Self::Failed => "failed",
+            Self::Stopped => "stopped",
+            Self::Done => "done",
+        })
+    }
+}
+
+/// What a unit is meant to be, and who said so last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "desired", content = "by", rename_all = "snake_case")]
+pub enum Wanted {
+    /// It is meant to run (or, for a one-shot, to have run).
+    Up(UpBy),
+    /// It is meant not to run.
+    Down(DownBy),
+}
+
+/// Who wants a unit up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpBy {
+    /// Its own `enabled`, at boot.
+    Boot,
+    /// A person.
+    Person,
+    /// The named unit requires or wants it.
+    Unit(String),
+}
+
+/// Who wants a unit down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DownBy {
+    /// Nobody ever asked for it.
+    Default,
+    /// A person: nothing but a person starts it again.
+    Person,
+    /// The host goes down.
+    Shutdown,
+}
+
+impl fmt::Display for UpBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boot => f.write_str("at boot"),
+            Self::Person => f.write_str("by hand"),
+            Self::Unit(unit) => write!(f, "for {unit}"),
+        }
+    }
+}
+
+impl fmt::Display for DownBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Default => "not enabled",
+            Self::Person => "by hand",
+            Self::Shutdown => "for the shutdown",
+        })
+    }
+}
+
+/// Where a unit is between nothing and a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Phase {
+    /// Nothing runs and nothing is planned.
+    Rest(Rest),
+    /// It starts as soon as nothing holds it back.
+    Waiting {
+        /// When the wait began; `wait_timeout` counts from here.
+        since: Instant,
+        /// The restart policy brought it here, not a person or the boot.
+        retry: bool,
+    },
+    /// It goes to `Waiting` at this moment.
+    Backoff {
+        /// The next try.
+        until: Instant,
+    },
+    /// There is a run: a start has been ordered and its group may hold processes.
+    Run(Box<Run>),
+}
+
+/// Why nothing runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Rest {
+    /// Not meant to run.
+    Stopped,
+    /// Finished with 0.
+    Done,
+    /// Given up.
+    Failed(Failure),
+}
+
+/// One run, from the order to start it until its end is known *and* its group is empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Run {
+    /// When the start was ordered; `start_timeout` counts from here.
+    pub(super) started_at: Instant,
+    /// When it became ready, kept over its end: it decides whether the run was stable.
+    pub(super) ready_at: Option<Instant>,
+    /// Why the core ends it, if it does. The first reason stays.
+    pub(super) why: Option<StopWhy>,
+    /// A person asked for a start while it was ending: no back-off afterwards.
+    pub(super) again: bool,
+    /// How far it is.
+    pub(super) stage: Stage,
+}
+
+/// Why the core ends a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StopWhy {
+    /// Somebody asked (stop, restart, shutdown).
+    Asked,
+    /// It is unhealthy.
+    Health {
+        /// The last probe's error.
+        error: String,
+        /// The last success: up to here the run was good.
+        good_until: Option<Instant>,
+    },
+    /// It was not ready in time.
+    StartTimeout,
+    /// Its setup failed after the process existed.
+    Setup(String),
+}
+
+/// How far a run is. The order is the order of time; each stage goes only to later ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Stage {
+    /// The start is ordered; no process is known.
+    Launching,
+    /// The process exists and sets its container up.
+    Setup {
+        /// Main process.
+        pid: i32,
+    },
+    /// The unit's program runs.
+    Up {
+        /// Main process.
+        pid: i32,
+        /// It said `STOPPING=1`.
+        leaving: bool,
+        /// Its health, if it has a health check.
+        health: Option<HealthTrack>,
+    },
+    /// The main process has been sent its stop signal.
+    Terminating {
+        /// Main process.
+        pid: i32,
+        /// When the group is killed.
+        kill_at: Instant,
+    },
+    /// The group has been killed; nothing is known of the main process's end.
+    Killing {
+        /// Main process, if there is one.
+        pid: Option<i32>,
+        /// The wait for the end.
+        sweep: Sweep,
+    },
+    /// The main process has ended, with this consequence; the group has been killed and may still
+    /// hold processes.
+    Draining {
+        /// What comes afterwards.
+        verdict: Verdict,
+        /// The program had begun to run; if not, a setup error may still come and say more.
+        exec: bool,
+        /// The wait for the group to be empty.
+        sweep: Sweep,
+    },
+    /// The group is empty; how the main process ended has not been reported yet.
+    Unreported {
+        /// When the core stops waiting for the report.
+        until: Instant,
+    },
+}
+
+/// The wait for a killed group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sweep {
+    /// When the group is killed again.
+    pub(super) again_at: Instant,
+    /// It outlived the first such wait. It still bars the next start, but a shutdown goes on.
+    pub(super) stuck: bool,
+}
+
+/// What comes after a run, once its group is empty and if the unit is still wanted up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Verdict {
+    /// It ended because somebody asked.
+    Asked,
+    /// The restart policy tries again then.
+    Retry(Instant),
+    /// It finished with 0.
+    Finished,
+    /// It has failed for good.
+    GivenUp(Failure),
+}
+
+/// Everything about a unit that outlives the supervisor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) wanted: Wanted,
+    pub(super) phase: Phase,
+    /// Number of starts ordered; the current run, if there is one, has this number.
+    pub(super) generation: u64,
+    /// When the state a person sees began.
+    pub(super) since: Instant,
+    /// Starts that the restart policy made, in the unit's lifetime.
+    pub(super) restarts: u64,
+    /// Failed attempts in the unit's lifetime.
+    pub(super) failures: u64,
+    pub(super) backoff: Backoff,
+    pub(super) last_exit: Option<Ended>,
+    /// The last `STATUS=` text.
+    pub(super) status_text: Option<String>,
+}
+
+impl Run {
+    /// The main process, while it is not known to have ended.
+    pub(super) fn pid(&self) -> Option<i32> {
+        match self.stage {
+            Stage::Setup { pid } | Stage::Up { pid, .. } | Stage::Terminating { pid, .. } => {
+                Some(pid)
+            }
+            Stage::Killing { pid, .. } => pid,
+            Stage::Launching | Stage::Draining { .. } | Stage::Unreported { .. } => None,
+        }
+    }
+
+    /// Whether it is on its way out.
+    pub(super) fn ending(&self) -> bool {
+        !matches!(self.stage, Stage::Launching | Stage::Setup { .. } | Stage::Up { .. })
+    }
+
+    /// Whether a shutdown must still wait for it.
+    pub(super) fn stuck(&self) -> bool {
+        match &self.stage {
+            Stage::Killing { sweep, .. } | Stage::Draining { sweep, .. } => sweep.stuck,
+            _ => false,
+        }
+    }
+}
