@@ -1,0 +1,423 @@
+//! Names that people bring from systemd, compose, Kubernetes and podman, and what they are here.
+
+use crate::suggest::folded;
+
+/// One foreign name.
+#[derive(Debug, Clone, Copy)]
+pub struct Foreign {
+    /// As its home writes it.
+    pub name: &'static str,
+    /// Its home.
+    pub home: &'static str,
+    /// Our key, dotted; empty when there is none.
+    pub here: &'static str,
+    /// How to write it here, or why it is not there.
+    pub how: &'static str,
+}
+
+impl Foreign {
+    /// The hint that is given for this name.
+    pub fn hint(&self) -> String {
+        if self.here.is_empty() {
+            format!("{} `{}`: {}", possessive(self.home), self.name, self.how)
+        } else {
+            let Foreign { home, name, here, how } = self;
+            format!("{} `{name}` is `{here}` here: {how}", possessive(home))
+        }
+    }
+}
+
+fn possessive(home: &str) -> String {
+    if home.ends_with('s') { format!("{home}'") } else { format!("{home}'s") }
+}
+
+/// The foreign name that `key` is, whatever its case and hyphens.
+pub(crate) fn find(key: &str) -> Option<&'static Foreign> {
+    let key = folded(key);
+    FOREIGN.iter().find(|foreign| folded(foreign.name) == key)
+}
+
+/// What a foreign value is here: the word of `words` that means the same.
+pub(crate) fn value(word: &str) -> Option<&'static str> {
+    const VALUES: [(&str, &str); 16] = [
+        ("no", "never"),
+        ("none", "never"),
+        ("unless-stopped", "always"),
+        ("on-abnormal", "on-failure"),
+        ("on-abort", "on-failure"),
+        ("on-watchdog", "on-failure"),
+        ("OnFailure", "on-failure"),
+        ("any", "always"),
+        ("simple", "service"),
+        ("exec", "service"),
+        ("notify", "service"),
+        ("forking", "service"),
+        ("job", "oneshot"),
+        ("service_healthy", "healthy"),
+        ("service_started", "started"),
+        ("default", "bridge"),
+    ];
+    let word = folded(word);
+    VALUES.iter().find(|(foreign, _)| folded(foreign) == word).map(|(_, here)| *here)
+}
+
+const fn entry(
+    name: &'static str,
+    home: &'static str,
+    here: &'static str,
+    how: &'static str,
+) -> Foreign {
+    Foreign { name, home, here, how }
+}
+
+const SYSTEMD: &str = "systemd";
+const COMPOSE: &str = "compose";
+const KUBERNETES: &str = "Kubernetes";
+const QUADLET: &str = "quadlet";
+const PODMAN: &str = "podman";
+
+/// The table itself, by home. Names that our keys differ from only in case or hyphens are here,
+/// too: they mean the same, but lists and durations are written differently.
+pub const FOREIGN: &[Foreign] = &[
+    entry(
+        "Unit",
+        SYSTEMD,
+        "",
+        "there are no sections for this: write the keys at the top of the file",
+    ),
+    entry(
+        "Service",
+        SYSTEMD,
+        "",
+        "write its keys at the top of the file, and what concerns the process in `[container]`",
+    ),
+    entry(
+        "Install",
+        SYSTEMD,
+        "enabled",
+        "a unit in the folder is started at boot unless `enabled = false`",
+    ),
+    entry("Requires", SYSTEMD, "requires", "`requires = [\"db\"]` (it implies `after`)"),
+    entry("BindsTo", SYSTEMD, "requires", "`requires = [\"db\"]`"),
+    entry("Requisite", SYSTEMD, "requires", "`requires = [\"db\"]`"),
+    entry("After", SYSTEMD, "after", "`after = [\"db\"]`"),
+    entry("Before", SYSTEMD, "after", "write `after` in the other unit"),
+    entry(
+        "WantedBy",
+        SYSTEMD,
+        "enabled",
+        "a unit in the folder is started at boot unless `enabled = false`",
+    ),
+    entry("RequiredBy", SYSTEMD, "requires", "write `requires` in the other unit"),
+    entry("OnFailure", SYSTEMD, "on_failure", "`on_failure = \"reboot\"`; it starts no other unit"),
+    entry("FailureAction", SYSTEMD, "on_failure", "`on_failure = \"reboot\"`"),
+    entry(
+        "ExecStart",
+        SYSTEMD,
+        "container.command",
+        "`command = [\"/bin/web\", \"--port\", \"80\"]` in `[container]`",
+    ),
+    entry(
+        "ExecStartPre",
+        SYSTEMD,
+        "",
+        "make it a unit of `type = \"oneshot\"` and name it in `requires`",
+    ),
+    entry(
+        "ExecStop",
+        SYSTEMD,
+        "stop_signal",
+        "`stop_signal = \"SIGQUIT\"`; no command is run to stop a unit",
+    ),
+    entry("ExecReload", SYSTEMD, "", "nothing reloads a unit; restart it"),
+    entry(
+        "RestartSec",
+        SYSTEMD,
+        "restart.delay",
+        "`restart = { policy = \"always\", delay = \"5s\" }`",
+    ),
+    entry(
+        "RestartMaxDelaySec",
+        SYSTEMD,
+        "restart.max_delay",
+        "`restart = { max_delay = \"60s\" }`",
+    ),
+    entry(
+        "StartLimitBurst",
+        SYSTEMD,
+        "restart.max_attempts",
+        "`restart = { max_attempts = 5, window = \"10m\" }`",
+    ),
+    entry(
+        "StartLimitIntervalSec",
+        SYSTEMD,
+        "restart.window",
+        "`restart = { max_attempts = 5, window = \"10m\" }`",
+    ),
+    entry("TimeoutStartSec", SYSTEMD, "start_timeout", "`start_timeout = \"90s\"`"),
+    entry("TimeoutStopSec", SYSTEMD, "stop_timeout", "`stop_timeout = \"10s\"`"),
+    entry(
+        "TimeoutSec",
+        SYSTEMD,
+        "stop_timeout",
+        "`start_timeout = \"90s\"` and `stop_timeout = \"10s\"`",
+    ),
+    entry("KillSignal", SYSTEMD, "stop_signal", "`stop_signal = \"SIGTERM\"`"),
+    entry(
+        "KillMode",
+        SYSTEMD,
+        "",
+        "the signal goes to the main process, and after `stop_timeout` the whole container is killed",
+    ),
+    entry("WatchdogSec", SYSTEMD, "healthcheck", "write a `[healthcheck]`"),
+    entry(
+        "Environment",
+        SYSTEMD,
+        "container.environment",
+        "`environment = { LEVEL = \"info\" }` in `[container]`",
+    ),
+    entry(
+        "EnvironmentFile",
+        SYSTEMD,
+        "container.environment",
+        "there are no files of variables: `environment = { LEVEL = \"info\" }` in `[container]`",
+    ),
+    entry("User", SYSTEMD, "container.user", "`user = \"1000:1000\"` in `[container]`"),
+    entry("Group", SYSTEMD, "container.user", "`user = \"1000:1000\"` in `[container]`"),
+    entry(
+        "WorkingDirectory",
+        SYSTEMD,
+        "container.working_dir",
+        "`working_dir = \"/srv\"` in `[container]`",
+    ),
+    entry("MemoryMax", SYSTEMD, "limits.memory", "`memory = \"256M\"` in `[limits]`"),
+    entry("CPUQuota", SYSTEMD, "limits.cpus", "`cpus = 0.5` in `[limits]` is 50 %"),
+    entry("TasksMax", SYSTEMD, "limits.pids", "`pids = 128` in `[limits]`"),
+    entry("LimitNOFILE", SYSTEMD, "limits.nofile", "`nofile = 65536` in `[limits]`"),
+    entry(
+        "AmbientCapabilities",
+        SYSTEMD,
+        "container.cap_add",
+        "`cap_add = [\"NET_BIND_SERVICE\"]` in `[container]`",
+    ),
+    entry(
+        "CapabilityBoundingSet",
+        SYSTEMD,
+        "container.cap_drop",
+        "`cap_drop = [\"ALL\"]` and `cap_add = [\"NET_BIND_SERVICE\"]` in `[container]`",
+    ),
+    entry("ProtectSystem", SYSTEMD, "container.read_only", "`read_only = true` in `[container]`"),
+    entry(
+        "services",
+        COMPOSE,
+        "",
+        "one file for each: `units/web.toml`; the file's name is the service's name",
+    ),
+    entry(
+        "depends_on",
+        COMPOSE,
+        "requires",
+        "`requires = [\"db\"]`; for `service_healthy` write `ready = \"healthy\"` in the other unit",
+    ),
+    entry("container_name", COMPOSE, "", "the file's name is the unit's name"),
+    entry(
+        "restart_policy",
+        COMPOSE,
+        "restart",
+        "`restart = { policy = \"on-failure\", delay = \"1s\", max_attempts = 5 }`",
+    ),
+    entry("stop_grace_period", COMPOSE, "stop_timeout", "`stop_timeout = \"10s\"`"),
+    entry(
+        "env",
+        KUBERNETES,
+        "container.environment",
+        "`environment = { LEVEL = \"info\" }` in `[container]`",
+    ),
+    entry(
+        "env_file",
+        COMPOSE,
+        "container.environment",
+        "there are no files of variables: `environment = { LEVEL = \"info\" }` in `[container]`",
+    ),
+    entry(
+        "privileged",
+        COMPOSE,
+        "",
+        "there are no privileged containers: name what it needs in `cap_add` and `devices`",
+    ),
+    entry("network_mode", COMPOSE, "container.network", "`network = \"host\"` in `[container]`"),
+    entry(
+        "networks",
+        COMPOSE,
+        "container.network",
+        "there is one bridge, on which units find each other by name: `network = \"bridge\"`",
+    ),
+    entry("expose", COMPOSE, "", "units on the bridge reach each other without it"),
+    entry("links", COMPOSE, "", "units on the bridge find each other by name"),
+    entry("deploy", COMPOSE, "limits", "write `[limits]` and `restart`"),
+    entry("mem_limit", COMPOSE, "limits.memory", "`memory = \"256M\"` in `[limits]`"),
+    entry("cpu_count", COMPOSE, "limits.cpus", "`cpus = 2` in `[limits]`"),
+    entry("pids_limit", COMPOSE, "limits.pids", "`pids = 128` in `[limits]`"),
+    entry("ulimits", COMPOSE, "limits.nofile", "`nofile = 65536` in `[limits]`"),
+    entry("logging", COMPOSE, "log", "`[log]` with `max_size` and `max_files`"),
+    entry(
+        "build",
+        COMPOSE,
+        "container.image",
+        "build the image elsewhere and put its archive below the host folder: `image = \"./images/web.tar\"`",
+    ),
+    entry("secrets", COMPOSE, "", "there are no secrets yet; an image of the host holds none"),
+    entry("configs", COMPOSE, "", "put files into the image, or use `environment`"),
+    entry("labels", COMPOSE, "", "a unit has a `description` only"),
+    entry("sysctls", COMPOSE, "", "there are no per-unit sysctls"),
+    entry("security_opt", COMPOSE, "", "no_new_privs is always on"),
+    entry("init", COMPOSE, "", "the host reaps what a container leaves behind"),
+    entry(
+        "test",
+        COMPOSE,
+        "healthcheck.command",
+        "`command = [\"pg_isready\"]` in `[healthcheck]`, without `CMD`",
+    ),
+    entry(
+        "start_interval",
+        COMPOSE,
+        "healthcheck.interval",
+        "`interval = \"1s\"` in `[healthcheck]`",
+    ),
+    entry("apiVersion", KUBERNETES, "", "a unit is one flat file; see docs/units.md"),
+    entry("metadata", KUBERNETES, "", "the file's name is the unit's name"),
+    entry("spec", KUBERNETES, "", "a unit is one flat file; see docs/units.md"),
+    entry("containers", KUBERNETES, "container", "one container in each unit: `[container]`"),
+    entry(
+        "initContainers",
+        KUBERNETES,
+        "",
+        "make each a unit of `type = \"oneshot\"` and name it in `requires`",
+    ),
+    entry(
+        "args",
+        KUBERNETES,
+        "container.command",
+        "`command = [\"--port\", \"80\"]` in `[container]`",
+    ),
+    entry(
+        "livenessProbe",
+        KUBERNETES,
+        "healthcheck",
+        "`[healthcheck]` with `http = \":80/healthz\"`; failing it restarts the unit",
+    ),
+    entry(
+        "readinessProbe",
+        KUBERNETES,
+        "healthcheck",
+        "`[healthcheck]`, and `ready = \"healthy\"` at the top",
+    ),
+    entry(
+        "startupProbe",
+        KUBERNETES,
+        "healthcheck.start_period",
+        "`start_period = \"10s\"` in `[healthcheck]`",
+    ),
+    entry("httpGet", KUBERNETES, "healthcheck.http", "`http = \":80/healthz\"` in `[healthcheck]`"),
+    entry("tcpSocket", KUBERNETES, "healthcheck.tcp", "`tcp = \":6379\"` in `[healthcheck]`"),
+    entry(
+        "periodSeconds",
+        KUBERNETES,
+        "healthcheck.interval",
+        "`interval = \"10s\"` in `[healthcheck]`",
+    ),
+    entry(
+        "timeoutSeconds",
+        KUBERNETES,
+        "healthcheck.timeout",
+        "`timeout = \"3s\"` in `[healthcheck]`",
+    ),
+    entry(
+        "failureThreshold",
+        KUBERNETES,
+        "healthcheck.retries",
+        "`retries = 3` in `[healthcheck]`",
+    ),
+    entry(
+        "initialDelaySeconds",
+        KUBERNETES,
+        "healthcheck.start_period",
+        "`start_period = \"10s\"` in `[healthcheck]`",
+    ),
+    entry(
+        "resources",
+        KUBERNETES,
+        "limits",
+        "`[limits]` with `memory = \"256M\"` and `cpus = 0.5`",
+    ),
+    entry("restartPolicy", KUBERNETES, "restart", "`restart = \"on-failure\"`"),
+    entry("terminationGracePeriodSeconds", KUBERNETES, "stop_timeout", "`stop_timeout = \"10s\"`"),
+    entry(
+        "volumeMounts",
+        KUBERNETES,
+        "container.volumes",
+        "`volumes = [\"data:/var/lib/web\"]` in `[container]`",
+    ),
+    entry("hostNetwork", KUBERNETES, "container.network", "`network = \"host\"` in `[container]`"),
+    entry(
+        "securityContext",
+        KUBERNETES,
+        "container.user",
+        "`user`, `cap_add`, `cap_drop` and `read_only` in `[container]`",
+    ),
+    entry("replicas", KUBERNETES, "", "one container in each unit"),
+    entry(
+        "Exec",
+        QUADLET,
+        "container.command",
+        "`command = [\"--port\", \"80\"]` in `[container]`",
+    ),
+    entry("PublishPort", QUADLET, "container.ports", "`ports = [\"8080:80\"]` in `[container]`"),
+    entry(
+        "AddCapability",
+        QUADLET,
+        "container.cap_add",
+        "`cap_add = [\"NET_ADMIN\"]` in `[container]`",
+    ),
+    entry(
+        "DropCapability",
+        QUADLET,
+        "container.cap_drop",
+        "`cap_drop = [\"ALL\"]` in `[container]`",
+    ),
+    entry(
+        "AddDevice",
+        QUADLET,
+        "container.devices",
+        "`devices = [\"/dev/ttyS0\"]` in `[container]`",
+    ),
+    entry(
+        "HealthCmd",
+        QUADLET,
+        "healthcheck.command",
+        "`command = [\"pg_isready\"]` in `[healthcheck]`",
+    ),
+    entry("Notify", QUADLET, "ready", "`ready = \"notify\"` at the top"),
+    entry("publish", PODMAN, "container.ports", "`ports = [\"8080:80\"]` in `[container]`"),
+    entry(
+        "volume",
+        PODMAN,
+        "container.volumes",
+        "`volumes = [\"data:/var/lib/web\"]` in `[container]`",
+    ),
+    entry(
+        "mount",
+        PODMAN,
+        "container.volumes",
+        "`volumes = [\"data:/var/lib/web\"]` in `[container]`",
+    ),
+    entry("cap-add", PODMAN, "container.cap_add", "`cap_add = [\"NET_ADMIN\"]` in `[container]`"),
+    entry("cap-drop", PODMAN, "container.cap_drop", "`cap_drop = [\"ALL\"]` in `[container]`"),
+    entry("workdir", PODMAN, "container.working_dir", "`working_dir = \"/srv\"` in `[container]`"),
+    entry(
+        "health-cmd",
+        PODMAN,
+        "healthcheck.command",
+        "`command = [\"pg_isready\"]` in `[healthcheck]`",
+    ),
+];

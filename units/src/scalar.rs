@@ -1,0 +1,225 @@
+//! Spans of time and amounts of memory, as they are written.
+
+use crate::diagnostic::{Mistake, quoted};
+use std::time::Duration;
+
+/// Longest span of time that can be written: ten years. Sums of a few of them stay far away from
+/// the end of the monotonic clock.
+pub const LONGEST_DURATION: Duration = Duration::from_secs(3650 * 86_400);
+
+/// Units of time from long to short, in milliseconds.
+const TIME_UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// Units of size from large to small, in bytes.
+const SIZE_UNITS: [(char, u64); 4] =
+    [('T', 1 << 40), ('G', 1 << 30), ('M', 1 << 20), ('K', 1 << 10)];
+
+/// Reads a span of time: whole numbers with the units `d`, `h`, `m`, `s` and `ms`, long ones
+/// first (`90s`, `1m30s`, `100ms`), or `0`.
+///
+/// # Errors
+/// A [`Mistake`] that points at the part that is wrong.
+pub fn parse_duration(text: &str) -> Result<Duration, Mistake> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if text.is_empty() {
+        return Err(Mistake::whole(text, "an empty duration").hint(EXAMPLE));
+    }
+    let mut total: u64 = 0;
+    let mut units = TIME_UNITS.as_slice();
+    let mut at = 0;
+    while at < text.len() {
+        let rest = text.get(at..).unwrap_or_default();
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let letters = rest
+            .get(digits..)
+            .unwrap_or_default()
+            .bytes()
+            .take_while(u8::is_ascii_alphabetic)
+            .count();
+        let number = rest.get(..digits).unwrap_or_default();
+        let unit = rest.get(digits..digits + letters).unwrap_or_default();
+        let end = at + digits + letters;
+        if digits == 0 {
+            return Err(Mistake::new(at..text.len(), not_a_duration(text)).hint(hint_for(text)));
+        }
+        if letters == 0 {
+            // What follows is a fraction, a space, or the end.
+            let message = if end == text.len() {
+                format!("{} has no unit", quoted(text))
+            } else {
+                not_a_duration(text)
+            };
+            return Err(Mistake::new(at..text.len(), message).hint(hint_for(text)));
+        }
+        let Some(index) = units.iter().position(|(name, _)| *name == unit) else {
+            let known = TIME_UNITS.iter().any(|(name, _)| *name == unit);
+            let message = if known {
+                format!("`{unit}` comes too late or twice in {}", quoted(text))
+            } else {
+                format!("{} is no unit of time", quoted(unit))
+            };
+            let hint = if known {
+                "long units first, each once: `1h30m`".to_owned()
+            } else {
+                hint_for(text)
+            };
+            return Err(Mistake::new(at + digits..end, message).hint(hint));
+        };
+        let millis = units.get(index).map_or(1, |(_, millis)| *millis);
+        units = units.get(index + 1..).unwrap_or_default();
+        total = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|count| count.checked_mul(millis))
+            .and_then(|part| total.checked_add(part))
+            .unwrap_or(u64::MAX);
+        at = end;
+    }
+    let total = Duration::from_millis(total);
+    if total > LONGEST_DURATION {
+        return Err(Mistake::whole(text, format!("{} is more than ten years", quoted(text))));
+    }
+    Ok(total)
+}
+
+const EXAMPLE: &str = "write it like `90s`, `1m30s`, `100ms` or `2h`";
+
+fn not_a_duration(text: &str) -> String {
+    format!("{} is not a duration", quoted(text))
+}
+
+/// What the writer probably meant, if the text is a duration in somebody else's spelling.
+fn hint_for(text: &str) -> String {
+    const SPELLINGS: [(&str, &str); 10] = [
+        ("milliseconds", "ms"),
+        ("msec", "ms"),
+        ("seconds", "s"),
+        ("second", "s"),
+        ("sec", "s"),
+        ("minutes", "m"),
+        ("minute", "m"),
+        ("min", "m"),
+        ("hours", "h"),
+        ("days", "d"),
+    ];
+    let mut plain: String =
+        text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
+    for (long, short) in SPELLINGS {
+        plain = plain.replace(long, short);
+    }
+    if !plain.is_empty() && plain.bytes().all(|byte| byte.is_ascii_digit()) {
+        return format!("write `{plain}s` for seconds, `{plain}ms` for milliseconds");
+    }
+    if let Some(fraction) = plain.strip_suffix('s').filter(|rest| !rest.ends_with('m'))
+        && let Some((whole, part)) = fraction.split_once('.')
+        && let (Ok(whole), Some(millis)) = (whole.parse::<u32>(), thousandths(part))
+    {
+        return format!("write `{}ms`", u64::from(whole) * 1000 + millis);
+    }
+    match parse_spelled(&plain) {
+        Some(duration) if plain != text => format!("write `{}`", format_duration(duration)),
+        _ => EXAMPLE.to_owned(),
+    }
+}
+
+/// [`parse_duration`] for a text that is known to differ from the one being complained about, so
+/// that the two cannot call each other for ever.
+fn parse_spelled(plain: &str) -> Option<Duration> {
+    let shape = plain.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        && plain.starts_with(|c: char| c.is_ascii_digit())
+        && plain.ends_with(['d', 'h', 'm', 's'])
+        && plain.len() < 32;
+    let mut units = plain.split(|c: char| c.is_ascii_digit()).filter(|unit| !unit.is_empty());
+    let mut order = TIME_UNITS.iter();
+    if !shape || !units.all(|unit| order.any(|(name, _)| *name == unit)) {
+        return None;
+    }
+    parse_duration(plain).ok()
+}
+
+fn thousandths(digits: &str) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 3 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    format!("{digits:0<3}").parse().ok()
+}
+
+/// A span of time as [`parse_duration`] reads it, cut to milliseconds.
+pub fn format_duration(duration: Duration) -> String {
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut out = String::new();
+    for (unit, millis) in TIME_UNITS {
+        if rest >= millis {
+            out.push_str(&format!("{}{unit}", rest / millis));
+            rest %= millis;
+        }
+    }
+    if out.is_empty() { "0".to_owned() } else { out }
+}
+
+/// Reads a size: a number, with a fraction if need be, and `K`, `M`, `G` or `T` (1024 bytes and
+/// its powers; small letters are fine), or plain bytes without a unit.
+///
+/// # Errors
+/// A [`Mistake`] that points at the part that is wrong.
+pub fn parse_size(text: &str) -> Result<u64, Mistake> {
+    const EXAMPLE: &str = "write it like `256M`, `1.5G` or `64K` (powers of 1024)";
+    let end = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
+    let (number, unit) = text.split_at_checked(end).unwrap_or((text, ""));
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let dangling = number.contains('.') && fraction.is_empty();
+    if whole.is_empty() || dangling || !digits(fraction) {
+        let message = format!("{} is not a size", quoted(text));
+        return Err(Mistake::whole(text, message).hint(EXAMPLE));
+    }
+    let mut letters = unit.chars();
+    let (first, more) = (letters.next(), letters.as_str());
+    let known = |c: char| {
+        let c = c.to_ascii_uppercase();
+        SIZE_UNITS.iter().find(|(name, _)| *name == c).copied()
+    };
+    let factor = match (first, first.and_then(known)) {
+        (None, _) => 1,
+        (Some(_), Some((_, factor))) if more.is_empty() => factor,
+        (Some(_), found) => {
+            let message = format!("{} is no unit of size", quoted(unit));
+            let spelled = ["b", "ib", "i"].contains(&more.to_ascii_lowercase().as_str());
+            let hint = match found {
+                Some((name, _)) if spelled => {
+                    format!("write `{number}{name}`; K, M, G and T are powers of 1024 here")
+                }
+                _ => EXAMPLE.to_owned(),
+            };
+            return Err(Mistake::new(end..text.len(), message).hint(hint));
+        }
+    };
+    if factor == 1 && number.contains('.') {
+        return Err(Mistake::whole(text, "a fraction of a byte").hint(EXAMPLE));
+    }
+    // Nine digits of a fraction are exact; more cannot change a size below 1 G by a byte.
+    let fraction = fraction.get(..9).unwrap_or(fraction);
+    let scale = 10u128.pow(u32::try_from(fraction.len()).unwrap_or(0));
+    let too_much = || Mistake::whole(text, format!("{} is too large", quoted(text)));
+    let mantissa: u128 = format!("{whole}{fraction}").parse().map_err(|_| too_much())?;
+    mantissa
+        .checked_mul(u128::from(factor))
+        .map(|bytes| bytes / scale)
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        // The kernel's files take signed numbers.
+        .filter(|bytes| i64::try_from(*bytes).is_ok())
+        .ok_or_else(too_much)
+}
+
+/// A size as [`parse_size`] reads it: exact, in the largest unit that divides it.
+pub fn format_size(bytes: u64) -> String {
+    for (unit, factor) in SIZE_UNITS {
+        if bytes > 0 && bytes.is_multiple_of(factor) {
+            return format!("{}{unit}", bytes / factor);
+        }
+    }
+    bytes.to_string()
+}
