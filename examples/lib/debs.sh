@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# Sourced by make-image, which sets the variables that are not set here.
+# shellcheck disable=SC2154
+#
+# Debian packages, fetched once and kept below target/debs.
+#
+# A package that is there is used as it is, so that a second build needs no network and makes the
+# same image even after a point release. KEEL_DEBS names another cache; removing it fetches anew.
+
+debs=${KEEL_DEBS:-$here/../target/debs}
+
+# Fetches those of the packages named that are not in the cache. apt checks each file against the
+# signed lists of the archive; what it gave is written down as a sha256 and checked at each use.
+fetch_debs() {
+    local package lists candidate missing=()
+    for package in "$@"; do
+        [ -e "$debs/$package.deb" ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    command -v apt-get >/dev/null || die "apt-get is needed to fetch: ${missing[*]}"
+    lists=$(apt-cache policy "${missing[@]}")
+    for package in "${missing[@]}"; do
+        candidate=$(sed -n "/^${package//./\\.}:\$/,/Candidate:/s/ *Candidate: //p" <<<"$lists")
+        case $candidate in
+        '' | '(none)') die "apt knows no package $package (try: sudo apt-get update)" ;;
+        esac
+    done
+    mkdir -p "$debs"
+    printf 'fetching %s\n' "${missing[*]}" >&2
+    local fetched=$work/debs
+    mkdir -p "$fetched"
+    # As root, apt warns that its own user cannot write here; it goes on, and so do we.
+    (cd "$fetched" && apt-get -qq download "${missing[@]}") 2>"$work/apt.log" ||
+        die "apt-get download: $(cat "$work/apt.log")"
+    for package in "${missing[@]}"; do
+        local file name
+        file=$(find "$fetched" -name "${package}_*.deb")
+        [ -f "$file" ] || die "apt-get fetched no file for $package"
+        name=$(dpkg-deb -f "$file" Package)
+        [ "$name" = "$package" ] || die "the file for $package says it is $name"
+        sha256sum "$file" | cut -d' ' -f1 >"$debs/$package.sha256"
+        mv "$file" "$debs/$package.deb"
+    done
+}
+
+# Prints `PACKAGE VERSION` after checking that the cached file is the one that was fetched.
+check_deb() {
+    local sum
+    sum=$(sha256sum "$debs/$1.deb" | cut -d' ' -f1)
+    [ "$sum" = "$(cat "$debs/$1.sha256" 2>/dev/null)" ] ||
+        die "$debs/$1.deb is not the file that was fetched; remove it"
+    dpkg-deb -f "$debs/$1.deb" Package Version | sed 's/^[A-Za-z]*: //' | paste -sd' '
+}

@@ -1,0 +1,352 @@
+# shellcheck shell=bash
+# Sourced by make-image, which sets the variables that are not set here.
+# shellcheck disable=SC2154
+#
+# One layer: a tree made below $work, then a tar of it.
+
+# Left out of packages unless a layer keeps its own list. Copyright files stay: the licences ask
+# for it of anybody who passes an image on.
+default_prune=(
+    'usr/share/doc/*' 'usr/share/man/*' 'usr/share/info/*' 'usr/share/locale/*'
+    'usr/share/lintian/*' 'usr/share/bug/*' 'usr/share/doc-base/*' 'usr/share/bash-completion/*'
+    'etc/init.d/*' 'etc/default/*' 'etc/cron.*/*' 'etc/logrotate.d/*' 'etc/ufw/*'
+    'usr/lib/systemd/*' 'usr/lib/tmpfiles.d/*' 'usr/lib/sysusers.d/*' 'usr/share/initramfs-tools/*'
+    'etc/apparmor.d/*' 'usr/share/apport/*' 'usr/share/apparmor/*'
+)
+
+layer_open=''
+
+in_layer() {
+    [ -n "$layer_open" ] || die "$option: begin a layer first (--layer)"
+}
+
+start_layer() {
+    layer_open=yes
+    layer_bare=''
+    layer_gzip=''
+    layer_packages=("$@")
+    layer_steps=()
+}
+
+# `a:b:c` into the array `field`; the last field keeps further colons.
+split() {
+    local text=$1 count=$2
+    field=()
+    while [ "$count" -gt 1 ] && [ "${text#*:}" != "$text" ]; do
+        field+=("${text%%:*}")
+        text=${text#*:}
+        count=$((count - 1))
+    done
+    field+=("$text")
+}
+
+# The place in the tree of an absolute path of the image. A path that leads through a symbolic
+# link of the tree (/bin/sh) is taken to where it really is: a layer that has both a link and a
+# path below it is refused by careful readers.
+place() {
+    [ "${1#/}" != "$1" ] || die "$1: paths in an image are absolute"
+    case /$1/ in */../* | */./*) die "$1: no . or .. in a path" ;; esac
+    local parent=${1%/*}
+    local real
+    real=$(chroot_path "$parent")
+    printf '%s%s/%s' "$tree" "$real" "${1##*/}"
+}
+
+# Resolves the merged-/usr links, the only ones that lead from directory to directory here.
+chroot_path() {
+    case $1 in
+    /bin | /bin/* | /sbin | /sbin/* | /lib | /lib/* | /lib64 | /lib64/*)
+        if [ -n "$layer_bare" ]; then printf '%s' "$1"; else printf '/usr%s' "$1"; fi
+        ;;
+    *) printf '%s' "$1" ;;
+    esac
+}
+
+# The merged-/usr links are in the tree while packages are unpacked, so that /bin/x lands in
+# /usr/bin/x; in a layer above the first they are taken out again.
+merge_usr() {
+    local name
+    for name in bin sbin lib lib64; do
+        mkdir -p "$tree/usr/$name"
+        ln -s "usr/$name" "$tree/$name"
+    done
+}
+
+unmerge_usr() {
+    local name
+    for name in bin sbin lib lib64; do
+        rm "$tree/$name"
+        rmdir --ignore-fail-on-non-empty "$tree/usr/$name"
+    done
+    rmdir --ignore-fail-on-non-empty "$tree/usr"
+}
+
+skeleton() {
+    mkdir -p "$tree"/{dev,proc,sys,etc,run,root,tmp,var/tmp}
+    chmod 1777 "$tree/tmp" "$tree/var/tmp"
+    chmod 0700 "$tree/root"
+    ln -s ../run "$tree/var/run"
+    printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n' \
+        >"$tree/etc/passwd"
+    printf 'root:x:0:\nnogroup:x:65534:\n' >"$tree/etc/group"
+    # The host mounts its own over these; they are here so that a read-only root has the places.
+    : >"$tree/etc/hosts"
+    : >"$tree/etc/hostname"
+    : >"$tree/etc/resolv.conf"
+}
+
+# The newest version of a file in the layers below, or nothing.
+below() {
+    local index blob
+    for ((index = ${#layers[@]} - 1; index >= 0; index--)); do
+        blob=$work/blobs/${layers[index]%% *}
+        # No `grep -q`: it would leave early, and tar would die of the broken pipe.
+        if tar -tf "$blob" | grep -x "$1" >/dev/null; then
+            tar -xOf "$blob" "$1"
+            return
+        fi
+    done
+}
+
+prune() {
+    local pattern path keep=no
+    local patterns=("${default_prune[@]}") keeps=()
+    local index
+    for ((index = 0; index < ${#layer_steps[@]}; index += 2)); do
+        case ${layer_steps[index]} in
+        prune) patterns+=("${layer_steps[index + 1]}") ;;
+        keep) keeps+=("${layer_steps[index + 1]}") ;;
+        esac
+    done
+    while IFS= read -r -d '' path; do
+        case $path in usr/share/doc/*/copyright) continue ;; esac
+        keep=yes
+        if [ ${#keeps[@]} -gt 0 ]; then
+            keep=no
+            for pattern in "${keeps[@]}"; do
+                # shellcheck disable=SC2053 # a pattern it is
+                [[ $path != $pattern ]] || keep=yes
+            done
+        fi
+        for pattern in "${patterns[@]}"; do
+            # shellcheck disable=SC2053
+            [[ $path != $pattern ]] || keep=no
+        done
+        [ $keep = yes ] || printf '%s\0' "$path"
+    done < <(cd "$tree" && find . -mindepth 1 ! -type d -printf '%P\0') >"$work/pruned"
+    (cd "$tree" && xargs -0r rm -f -- <"$work/pruned")
+    # Directories that this emptied go as well; those that a package ships empty stay.
+    sort -z "$work/pruned" | tr '\0' '\n' | sed -n 's,/[^/]*$,,p' | uniq | sort -ru |
+        while IFS= read -r path; do
+            (cd "$tree" && rmdir -p --ignore-fail-on-non-empty -- "$path" 2>/dev/null) || true
+        done
+}
+
+add_user() {
+    split "$1" 3
+    local name=${field[0]} id=${field[1]} home=${field[2]:-/nonexistent} file
+    for file in passwd group; do
+        [ -e "$tree/etc/$file" ] || {
+            mkdir -p "$tree/etc"
+            below "etc/$file" >"$tree/etc/$file"
+        }
+    done
+    printf '%s:x:%s:%s::%s:/usr/sbin/nologin\n' "$name" "$id" "$id" "$home" >>"$tree/etc/passwd"
+    printf '%s:x:%s:\n' "$name" "$id" >>"$tree/etc/group"
+}
+
+step() {
+    local to
+    case $1 in
+    prune | keep | allow-missing) ;;
+    copy)
+        split "$2" 3
+        to=$(place "${field[1]}")
+        [ -e "${field[0]}" ] || die "--copy ${field[0]}: no such file"
+        mkdir -p "${to%/*}"
+        # Modes are made plain, because those of a checkout follow the umask of who made it.
+        cp -rT --no-preserve=all -- "${field[0]}" "$to"
+        if [ -x "${field[0]}" ] && [ -f "$to" ]; then chmod 0755 "$to"; fi
+        [ -z "${field[2]-}" ] || chmod "${field[2]}" "$to"
+        ;;
+    text)
+        split "$2" 2
+        to=$(place "${field[0]}")
+        mkdir -p "${to%/*}"
+        printf '%s\n' "${field[1]}" >"$to"
+        ;;
+    mkdir)
+        split "$2" 2
+        to=$(place "${field[0]}")
+        mkdir -p "$to"
+        [ -z "${field[1]-}" ] || chmod "${field[1]}" "$to"
+        ;;
+    link)
+        split "$2" 2
+        to=$(place "${field[1]}")
+        mkdir -p "${to%/*}"
+        ln -sfn "${field[0]}" "$to"
+        ;;
+    hardlink)
+        split "$2" 2
+        to=$(place "${field[1]}")
+        mkdir -p "${to%/*}"
+        ln "$(place "${field[0]}")" "$to"
+        ;;
+    user) add_user "$2" ;;
+    own)
+        split "$2" 4
+        to=$(place "${field[0]}")
+        [ -e "$to" ] || [ -L "$to" ] || mkdir -p "$to"
+        [ -z "${field[3]-}" ] || chmod "${field[3]}" "$to"
+        owner[${to#"$tree"/}]=${field[1]}:${field[2]}
+        ;;
+    xattr)
+        split "$2" 3
+        to=$(place "${field[0]}")
+        xattr[${to#"$tree"/}]=${field[1]}=${field[2]}
+        ;;
+    whiteout)
+        to=$(place "$2")
+        mkdir -p "${to%/*}"
+        : >"${to%/*}/.wh.${to##*/}"
+        ;;
+    opaque)
+        to=$(place "$2")
+        mkdir -p "$to"
+        : >"$to/.wh..wh..opq"
+        ;;
+    esac
+}
+
+# A pax extended header (pax(1), "pax Header Block") with one binary attribute for the entry that
+# follows. tar(1) writes attributes only as it finds them on disk, and security.* takes root.
+pax_xattr() {
+    local path=$1 name=${2%%=*} hex=${2#*=} record=$work/record header=$work/header size total sum
+    # The record's length counts itself.
+    size=$((${#name} + ${#hex} / 2 + 16))
+    total=$((size + ${#size}))
+    [ ${#total} -eq ${#size} ] || total=$((size + ${#total}))
+    {
+        printf '%d SCHILY.xattr.%s=' "$total" "$name"
+        # shellcheck disable=SC2059,SC2001 # the escapes are the point
+        printf "$(sed 's/../\\x&/g' <<<"$hex")"
+        printf '\n'
+    } >"$record"
+    [ "$(stat -c %s "$record")" -eq "$total" ] || die "pax record of $path: wrong length"
+    # name, mode, uid, gid, size, mtime, checksum as spaces, type x, link name, magic and version.
+    {
+        printf 'PaxHeaders/%.80s' "${path##*/}" | pad 100
+        printf '0000644\0''0000000\0''0000000\0''%011o\0''%011o\0''        x' \
+            "$total" "$SOURCE_DATE_EPOCH" | pad 57
+        pad 100 </dev/null
+        printf 'ustar\0''00' | pad 255
+    } >"$header"
+    sum=$(od -An -v -tu1 "$header" | tr -s ' \n' '\n' | awk '{ sum += $1 } END { print sum }')
+    { head -c 148 "$header" && printf '%06o\0 ' "$sum" && tail -c +157 "$header"; }
+    pad 512 <"$record"
+}
+
+# Standard input, filled up with zero bytes to a multiple of $1.
+pad() {
+    local file size
+    file=$(mktemp -p "$work")
+    cat >"$file"
+    size=$(stat -c %s "$file")
+    cat "$file"
+    head -c $(((size + $1 - 1) / $1 * $1 - size + (size == 0 ? $1 : 0))) /dev/zero
+    rm "$file"
+}
+
+# A piece of the archive: the entries listed in $1 with owner $2, without the end-of-archive blocks
+# (two of 512 bytes, and no more with -b1), so that pieces can be put one after the other.
+piece() {
+    tar -C "$tree" -c -b1 --format=posix --pax-option=delete=atime,delete=ctime \
+        --no-recursion --null --verbatim-files-from -T "$1" --mtime="@$SOURCE_DATE_EPOCH" \
+        --numeric-owner --owner="${2%:*}" --group="${2#*:}" | head -c -1024
+}
+
+# The whole tree, sorted. tar gives one owner to all entries of a run, so a run ends where the
+# owner changes or an attribute needs a header of its own. (Two names of one file that fall into
+# different runs become two files.)
+archive() {
+    local path current='' run=$work/run
+    : >"$run"
+    while IFS= read -r -d '' path; do
+        local this=${owner[$path]-0:0}
+        if [ -s "$run" ] && { [ "$this" != "$current" ] || [ -n "${xattr[$path]-}" ]; }; then
+            piece "$run" "$current"
+            : >"$run"
+        fi
+        current=$this
+        [ -z "${xattr[$path]-}" ] || pax_xattr "$path" "${xattr[$path]}"
+        printf '%s\0' "$path" >>"$run"
+    done < <(cd "$tree" && find . -mindepth 1 -printf '%P\0' | sort -z)
+    [ ! -s "$run" ] || piece "$run" "$current"
+    head -c 1024 /dev/zero
+}
+
+# Every shared library that a program or library of this layer asks for is in this layer or below.
+check_libraries() {
+    local file needed soname allowed=() index missing=''
+    command -v objdump >/dev/null || die 'objdump is needed (Debian package binutils)'
+    for ((index = 0; index < ${#layer_steps[@]}; index += 2)); do
+        [ "${layer_steps[index]}" != allow-missing ] || allowed+=("${layer_steps[index + 1]}")
+    done
+    {
+        find "$tree" \( -type f -o -type l \) -name '*.so*' -printf '%f\n'
+        for index in "${layers[@]}"; do
+            tar -tf "$work/blobs/${index%% *}" | sed -n 's,.*/\([^/]*\.so[^/]*\)$,\1,p'
+        done
+        printf '%s\n' "${allowed[@]}"
+    } | sort -u >"$work/libraries"
+    while IFS= read -r -d '' file; do
+        [ "$(head -c 4 "$file" | tr -d '\0')" = $'\x7fELF' ] || continue
+        needed=$(objdump -p "$file" 2>/dev/null | sed -n 's/^ *NEEDED *//p')
+        for soname in $needed; do
+            grep -qxF "$soname" "$work/libraries" ||
+                missing+=$'\n'"  $soname, needed by ${file#"$tree"}"
+        done
+    done < <(find "$tree" -type f \( -perm /111 -o -name '*.so*' \) -print0)
+    [ -z "$missing" ] || die "shared libraries that no layer has:$missing"
+}
+
+finish_layer() {
+    [ -n "$layer_open" ] || return 0
+    layer_open=''
+    tree=$work/tree
+    mkdir -p "$tree" "$work/blobs"
+    declare -gA owner=() xattr=()
+    local package origin='files' index
+    [ -n "$layer_bare" ] || merge_usr
+    if [ ${#layer_packages[@]} -gt 0 ]; then
+        fetch_debs "${layer_packages[@]}"
+        origin=''
+        for package in "${layer_packages[@]}"; do
+            origin+="${origin:+, }$(check_deb "$package")"
+            dpkg-deb --fsys-tarfile "$debs/$package.deb" |
+                tar -C "$tree" -x -p --no-same-owner --keep-directory-symlink
+        done
+        prune
+    fi
+    if [ -z "$layer_bare" ] && [ ${#layers[@]} -eq 0 ]; then skeleton; fi
+    for ((index = 0; index < ${#layer_steps[@]}; index += 2)); do
+        step "${layer_steps[index]}" "${layer_steps[index + 1]}"
+    done
+    check_libraries
+    if [ -z "$layer_bare" ] && [ ${#layers[@]} -gt 0 ]; then unmerge_usr; fi
+
+    archive >"$work/layer.tar"
+    local diff digest type=application/vnd.oci.image.layer.v1.tar
+    diff=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
+    if [ -n "$layer_gzip" ]; then
+        gzip -n -9 "$work/layer.tar"
+        mv "$work/layer.tar.gz" "$work/layer.tar"
+        type+=+gzip
+    fi
+    digest=$(sha256sum "$work/layer.tar" | cut -d' ' -f1)
+    layers+=("$digest $(stat -c %s "$work/layer.tar") $diff $type $origin")
+    mv "$work/layer.tar" "$work/blobs/$digest"
+    chmod -R u+rwX "$tree"
+    rm -rf "$tree"
+}
