@@ -4,7 +4,7 @@
 #
 # One layer: a tree made below $work, then a tar of it.
 
-# Left out of packages unless a layer keeps its own list. Copyright files stay: the licences ask
+# Left out of packages. (In these patterns * matches slashes, too.) Copyright files stay: the licences ask
 # for it of anybody who passes an image on.
 default_prune=(
     'usr/share/doc/*' 'usr/share/man/*' 'usr/share/info/*' 'usr/share/locale/*'
@@ -76,9 +76,10 @@ unmerge_usr() {
     local name
     for name in bin sbin lib lib64; do
         rm "$tree/$name"
-        rmdir --ignore-fail-on-non-empty "$tree/usr/$name"
+        # Empty ones were not asked for by anybody, and are in the layers below.
+        [ ! -d "$tree/usr/$name" ] || rmdir --ignore-fail-on-non-empty "$tree/usr/$name"
     done
-    rmdir --ignore-fail-on-non-empty "$tree/usr"
+    [ ! -d "$tree/usr" ] || rmdir --ignore-fail-on-non-empty "$tree/usr"
 }
 
 skeleton() {
@@ -133,7 +134,7 @@ prune() {
             [[ $path != $pattern ]] || keep=no
         done
         [ $keep = yes ] || printf '%s\0' "$path"
-    done < <(cd "$tree" && find . -mindepth 1 ! -type d -printf '%P\0') >"$work/pruned"
+    done < <(find "$tree" -mindepth 2 ! -type d -printf '%P\0') >"$work/pruned"
     (cd "$tree" && xargs -0r rm -f -- <"$work/pruned")
     # Directories that this emptied go as well; those that a package ships empty stay.
     sort -z "$work/pruned" | tr '\0' '\n' | sed -n 's,/[^/]*$,,p' | uniq | sort -ru |

@@ -15,6 +15,7 @@
 // called, and thrown away by the linker's garbage collection.
 
 use core::arch::{asm, global_asm};
+use core::mem::MaybeUninit;
 
 #[cfg(panic = "abort")]
 #[panic_handler]
@@ -106,10 +107,11 @@ unsafe extern "C" fn main(stack: *const usize) -> ! {
 
 /// Writes `first VALUE\n` in one call, so that the line cannot be torn.
 fn say(mut value: u64) {
-    // The line is built from its end. Bytes are stored one by one through volatile writes, lest
-    // the compiler turn the loop into a call of libc's memcpy, which is not there.
-    let mut line = [0u8; 32];
-    let end = line.as_mut_ptr().wrapping_add(32);
+    // The line is built from its end. It is neither cleared first nor stored but by volatile
+    // writes, lest the compiler call memset or memcpy: libc's choose their code at start-up, by
+    // relocations that nobody applies here.
+    let mut line = MaybeUninit::<[u8; 32]>::uninit();
+    let end = line.as_mut_ptr().cast::<u8>().wrapping_add(32);
     let mut at = end;
     let mut put = |byte: u8| {
         at = at.wrapping_sub(1);
