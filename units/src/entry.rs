@@ -101,8 +101,8 @@ pub fn parse_volume(text: &str) -> Result<Volume, Mistake> {
         [source, target, option] => (source, target, Some(option)),
         [(one, _)] if one.starts_with('/') => {
             let name = one.rsplit('/').find(|part| !part.is_empty()).unwrap_or("data");
-            return Err(Mistake::whole(text, format!("{} has no name", quoted(text)))
-                .hint(format!("give the volume one: `{name}:{one}`")));
+            return Err(Mistake::whole(text, format!("the volume {} has no name", quoted(text)))
+                .hint(format!("give it one: `{name}:{one}`")));
         }
         _ => {
             let message = format!("{} is not a volume", quoted(text));
@@ -126,7 +126,7 @@ pub fn parse_volume(text: &str) -> Result<Volume, Mistake> {
         VolumeSource::HostPath(absolute_path(name).map_err(|mistake| mistake.moved(at.start))?)
     } else if name.starts_with('.') || name.starts_with('~') {
         return Err(Mistake::new(at.clone(), format!("{} is a relative path", quoted(name)))
-            .hint("the host has no folder that it could be relative to; see `volumes`"));
+            .hint("write `NAME:/path` for a named volume, or an absolute path of the host"));
     } else {
         check_volume_name(name).map_err(|mistake| mistake.moved(at.start))?;
         VolumeSource::Named((*name).to_owned())

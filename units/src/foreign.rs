@@ -33,8 +33,9 @@ fn possessive(home: &str) -> String {
 
 /// The foreign name that `key` is, whatever its case and hyphens.
 pub(crate) fn find(key: &str) -> Option<&'static Foreign> {
-    let key = folded(key);
-    FOREIGN.iter().find(|foreign| folded(foreign.name) == key)
+    let plain = folded(key);
+    let exact = FOREIGN.iter().find(|foreign| foreign.name == key);
+    exact.or_else(|| FOREIGN.iter().find(|foreign| folded(foreign.name) == plain))
 }
 
 /// What a foreign value is here: the word of `words` that means the same.
@@ -225,6 +226,12 @@ pub const FOREIGN: &[Foreign] = &[
         COMPOSE,
         "restart",
         "`restart = { policy = \"on-failure\", delay = \"1s\", max_attempts = 5 }`",
+    ),
+    entry(
+        "max_retries",
+        COMPOSE,
+        "restart.max_attempts",
+        "`restart = { max_attempts = 5, window = \"10m\" }`",
     ),
     entry("stop_grace_period", COMPOSE, "stop_timeout", "`stop_timeout = \"10s\"`"),
     entry(

@@ -61,9 +61,10 @@ pub(crate) fn check_names(units: &All<'_>) {
             } else if !units.contains_key(&link.to) {
                 let message = format!("there is no unit {}", quoted(&link.to));
                 let others = units.keys().map(String::as_str).filter(|other| other != name);
-                let hint = match closest(&link.to, others) {
+                let plain = without_suffix(&link.to);
+                let hint = match closest(plain.unwrap_or(&link.to), others) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => unknown_unit_hint(&link.to),
+                    None => unknown_unit_hint(plain.unwrap_or(&link.to)),
                 };
                 parsed.source.error(&link.span, message, &hint);
             }
@@ -71,10 +72,12 @@ pub(crate) fn check_names(units: &All<'_>) {
     }
 }
 
+/// The name without what other systems put behind it.
+fn without_suffix(name: &str) -> Option<&str> {
+    [".service", ".container", ".toml"].iter().find_map(|suffix| name.strip_suffix(suffix))
+}
+
 fn unknown_unit_hint(name: &str) -> String {
-    if let Some(plain) = name.strip_suffix(".service") {
-        return format!("units are named without `.service`; there is no `{plain}` either");
-    }
     match name {
         "network-online.target" | "network.target" => {
             "for the network write `wait_for = [\"net.route\"]`".to_owned()

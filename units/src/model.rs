@@ -272,7 +272,7 @@ pub struct Limits {
     pub memory: Option<u64>,
     /// CPUs, in thousandths (500 is half a CPU; `cpu.max`).
     pub cpu_millis: Option<u64>,
-    /// Number of tasks (`pids.max`).
+    /// Number of tasks (`pids.max`); 2048 unless the unit says otherwise.
     pub pids: Option<u64>,
     /// Open files per process (`RLIMIT_NOFILE`, soft and hard).
     pub nofile: Option<u64>,

@@ -36,7 +36,11 @@ pub fn check_volume_name(name: &str) -> Result<(), Mistake> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if !first || name.len() > 63 || !name.chars().all(inner) {
-        let message = format!("{} cannot be a volume's name", quoted(name));
+        let message = if name.is_empty() {
+            "an empty volume name".to_owned()
+        } else {
+            format!("{} cannot be a volume's name", quoted(name))
+        };
         return Err(Mistake::whole(name, message).hint(
             "a volume's name is 1 to 63 of a-z, A-Z, 0-9, `-`, `_` and `.`, with a letter or \
              digit first; a path of the host begins with `/`",

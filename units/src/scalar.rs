@@ -166,7 +166,7 @@ pub fn format_duration(duration: Duration) -> String {
 /// # Errors
 /// A [`Mistake`] that points at the part that is wrong.
 pub fn parse_size(text: &str) -> Result<u64, Mistake> {
-    const EXAMPLE: &str = "write it like `256M`, `1.5G` or `64K` (powers of 1024)";
+    const EXAMPLE: &str = "write it like `256M`, `1.5G` or `64K`, in powers of 1024";
     let end = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
     let (number, unit) = text.split_at_checked(end).unwrap_or((text, ""));
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));

@@ -19,7 +19,7 @@ pub(crate) fn closest<'c>(
         let other = folded(candidate);
         let mut distance = distance(&plain, &other);
         // One-letter names are all one edit apart: that says nothing.
-        if distance > allowed || (distance > 0 && plain.len().max(other.len()) < 3) {
+        if distance > allowed || (distance > 0 && plain.len().max(other.len()) < 2) {
             if plain.len() < 3 || !other.starts_with(&plain) {
                 continue;
             }
@@ -88,5 +88,6 @@ mod tests {
         assert_eq!(closest("xyzzy", words), None);
         assert_eq!(closest("", words), None);
         assert_eq!(closest("a", ["b"]), None);
+        assert_eq!(closest("bd", ["web", "db"]), Some("db"));
     }
 }

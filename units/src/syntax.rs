@@ -32,9 +32,7 @@ fn hint(message: &str, line: &str) -> Option<String> {
         !text.is_empty() && text.chars().all(bare)
     };
     if message.contains("duplicate key") {
-        return Some(
-            "each key and each table once; `[container]` may not be opened again".to_owned(),
-        );
+        return Some("write each key and each table once".to_owned());
     }
     if let Some((key, value)) = line.split_once('=') {
         let (key, value) = (key.trim(), value.trim());

@@ -99,9 +99,7 @@ impl<'a> Value<'a> {
     /// The value as a string; `what` names what is expected.
     pub(crate) fn text(&self, what: &str) -> Option<Text<'a>> {
         let DeValue::String(value) = self.value else {
-            let quote =
-                matches!(self.value, DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_));
-            match self.raw().filter(|_| quote) {
+            match self.raw().filter(|_| self.is_integer()) {
                 Some(raw) => self.expected(what, &format!("put it in quotes: `\"{raw}\"`")),
                 None => self.expected(what, ""),
             }
@@ -228,8 +226,12 @@ impl<'a> Value<'a> {
     pub(crate) fn size_from(&self, least: u64) -> Option<u64> {
         let bytes = if self.is_integer() {
             let value = self.integer("a size")?;
-            // Negative numbers and those beyond 64 bits fall to the checks below.
-            u64::try_from(value.max(0)).unwrap_or(u64::MAX)
+            if value < 0 {
+                self.source.error(&self.span, format!("`{}` is negative", self.key), "");
+                return None;
+            }
+            // Those beyond 64 bits fall to the check below.
+            u64::try_from(value).unwrap_or(u64::MAX)
         } else {
             self.text("a size such as \"256M\"")?.read(scalar::parse_size)?
         };
@@ -238,7 +240,8 @@ impl<'a> Value<'a> {
             return None;
         }
         if bytes < least {
-            let message = format!("`{}` is too small: {bytes} bytes", self.key);
+            let plural = if bytes == 1 { "" } else { "s" };
+            let message = format!("`{}` is too small: {bytes} byte{plural}", self.key);
             let hint = match self.raw().filter(|_| self.is_integer() && bytes > 0) {
                 Some(raw) => format!("did you mean `\"{raw}M\"`?"),
                 None => format!("it is at least `{}`", scalar::format_size(least)),
