@@ -135,40 +135,57 @@ impl Core {
     }
 
     /// Wants up, through all levels, what `root` requires and wants, and sets going what rests.
-    /// One-shots that are done stay done, and a back-off is left to run its time.
     ///
-    /// A stop by hand is overruled only for what is required, and only by a person (`by_hand`):
-    /// their newer wish cannot be met otherwise.
+    /// A stop by hand is overruled only for what is required all the way down, and only by a
+    /// person (`by_hand`): their newer wish cannot be met otherwise.
     fn pull_up(&mut self, root: Id, by_hand: bool) {
         let asker = self.entries[root].unit.name.clone();
         let mut seen = BTreeSet::from([root]);
-        let mut open = vec![root];
-        while let Some(id) = open.pop() {
-            let links = self.graph.of(id);
-            let needed = links.requires.iter().map(|&other| (other, by_hand));
-            let wished = links.wants.iter().map(|&other| (other, false));
-            let pulled: Vec<(Id, bool)> = needed.chain(wished).collect();
-            for (other, overrule) in pulled {
-                let entry = &self.entries[other];
-                let stopped = entry.record.wanted == Wanted::Down(DownBy::Person);
-                if (stopped && !overrule) || !seen.insert(other) {
-                    continue;
-                }
-                open.push(other);
-                let done = matches!(entry.record.phase, Phase::Rest(Rest::Done))
-                    && entry.unit.kind == Kind::Oneshot;
-                let rests = matches!(entry.record.phase, Phase::Rest(_)) && !done;
-                let was_down = !entry.wanted_up();
-                if was_down {
-                    let by = UpBy::Unit(asker.clone());
-                    self.change(other).record.wanted = Wanted::Up(by.clone());
-                    self.report(other, Report::StartRequested { by });
-                }
-                let ends = self.entries[other].run().is_some_and(|run| run.ending());
-                if rests || (was_down && ends) {
-                    self.set_going(other);
+        let mut needed = vec![root];
+        let mut next = 0;
+        while let Some(&id) = needed.get(next) {
+            next += 1;
+            for other in self.graph.of(id).requires.clone() {
+                if self.pullable(other, by_hand) && seen.insert(other) {
+                    needed.push(other);
+                    self.pull_one(other, &asker);
                 }
             }
+        }
+        let mut open = needed;
+        while let Some(id) = open.pop() {
+            let links = self.graph.of(id);
+            let pulled: Vec<Id> = links.requires.iter().chain(&links.wants).copied().collect();
+            for other in pulled {
+                if self.pullable(other, false) && seen.insert(other) {
+                    open.push(other);
+                    self.pull_one(other, &asker);
+                }
+            }
+        }
+    }
+
+    /// Whether a unit may be pulled up: not if a person stopped it, unless a person overrules that.
+    fn pullable(&self, id: Id, overrule: bool) -> bool {
+        overrule || self.entries[id].record.wanted != Wanted::Down(DownBy::Person)
+    }
+
+    /// Wants one unit up for another, and sets it going if it rests or is being stopped. One-shots
+    /// that are done stay done, and a back-off is left to run its time.
+    fn pull_one(&mut self, id: Id, asker: &str) {
+        let entry = &self.entries[id];
+        let done = matches!(entry.record.phase, Phase::Rest(Rest::Done))
+            && entry.unit.kind == Kind::Oneshot;
+        let rests = matches!(entry.record.phase, Phase::Rest(_)) && !done;
+        let ends = entry.run().is_some_and(|run| run.ending());
+        let was_down = !entry.wanted_up();
+        if was_down {
+            let by = UpBy::Unit(asker.to_string());
+            self.change(id).record.wanted = Wanted::Up(by.clone());
+            self.report(id, Report::StartRequested { by });
+        }
+        if rests || (was_down && ends) {
+            self.set_going(id);
         }
     }
 }

@@ -210,7 +210,12 @@ impl Core {
     /// The run is over: its end is judged and its group is empty.
     pub(super) fn run_over(&mut self, id: Id, verdict: Verdict) {
         let again = self.entries[id].run().is_some_and(|run| run.again);
-        let verdict = if again { Verdict::Asked } else { verdict };
+        let verdict = if again {
+            self.change(id).record.backoff.reset();
+            Verdict::Asked
+        } else {
+            verdict
+        };
         self.follow(id, verdict, true);
     }
 

@@ -1,0 +1,470 @@
+//! A made-up world around the core: processes that start, fail, exit, run out of memory, ignore
+//! signals or refuse to die; news of them that come late and in any order; a supervisor that is
+//! killed and comes back. It carries out the core's orders and checks every one of them.
+
+use super::*;
+use std::collections::BTreeSet;
+
+/// A unit's name and a run's number.
+type Key = (String, u64);
+
+/// A process group as the kernel knows it.
+#[derive(Debug, Clone, Default)]
+struct Group {
+    pid: Option<i32>,
+    exec: bool,
+    main_ended: bool,
+    empty: bool,
+    /// The start was given up or failed before there was a process.
+    void: bool,
+    obeys: bool,
+    /// Milliseconds that its processes outlive SIGKILL.
+    undead: u64,
+    told_end: Option<(ExitStatus, bool)>,
+}
+
+/// Something that happens in the world at its time.
+#[derive(Debug, Clone)]
+enum Happening {
+    Create(Key),
+    FailBefore(Key),
+    FailInSetup(Key),
+    Exec(Key),
+    Notify(Key),
+    MainEnds(Key, ExitStatus, bool),
+    GroupEnds(Key),
+    Tell(Event),
+}
+
+pub(super) struct World {
+    pub(super) core: Core,
+    pub(super) now: Instant,
+    config: BTreeMap<String, Unit>,
+    groups: BTreeMap<Key, Group>,
+    agenda: Vec<(u64, Happening)>,
+    /// What `Persist` wrote.
+    disk: BTreeMap<String, String>,
+    rng: u64,
+    stopped_by_hand: BTreeSet<String>,
+    cleaned: BTreeSet<Key>,
+    ends: BTreeMap<String, u64>,
+    failures: BTreeMap<String, u64>,
+    wait_timeouts: BTreeMap<String, u64>,
+    true_conditions: BTreeSet<Condition>,
+    pub(super) units_stopped: bool,
+    going_down: bool,
+}
+
+impl World {
+    pub(super) fn new(config: BTreeMap<String, Unit>, seed: u64) -> Self {
+        let now = Instant::from_millis(5_000);
+        let mut world = Self {
+            core: Core::new(config.clone(), BTreeMap::new(), seed, now),
+            now,
+            config,
+            groups: BTreeMap::new(),
+            agenda: vec![],
+            disk: BTreeMap::new(),
+            rng: seed,
+            stopped_by_hand: BTreeSet::new(),
+            cleaned: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            wait_timeouts: BTreeMap::new(),
+            true_conditions: BTreeSet::new(),
+            units_stopped: false,
+            going_down: false,
+        };
+        world.tell(Event::Boot);
+        world
+    }
+
+    /// A number below `n`.
+    fn below(&mut self, n: u64) -> u64 {
+        self.rng = self.rng.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (self.rng >> 33) % n
+    }
+
+    fn later(&mut self, within: u64, happening: Happening) {
+        let at = self.now.as_millis() + self.below(within + 1);
+        self.agenda.push((at, happening));
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        self.note_command(&event);
+        let tick = event == Event::Tick;
+        let actions = self.core.handle(self.now, event);
+        self.carry_out(actions);
+        self.check(tick);
+    }
+
+    /// What the commands mean, by the rules and not by the core.
+    fn note_command(&mut self, event: &Event) {
+        match event {
+            Event::Command(Command::Stop { unit }) => {
+                self.stopped_by_hand.insert(unit.clone());
+            }
+            Event::Command(Command::Start { unit } | Command::Restart { unit }) => {
+                let mut open = vec![unit.clone()];
+                let mut seen = BTreeSet::new();
+                while let Some(name) = open.pop() {
+                    if seen.insert(name.clone()) {
+                        self.stopped_by_hand.remove(&name);
+                        let unit = self.config.get(&name);
+                        open.extend(unit.into_iter().flat_map(|unit| unit.requires.clone()));
+                    }
+                }
+            }
+            Event::ShutdownRequested => self.going_down = true,
+            Event::ConditionChanged { condition, holds: true } => {
+                self.true_conditions.insert(condition.clone());
+            }
+            Event::ConditionChanged { condition, holds: false } => {
+                self.true_conditions.remove(condition);
+            }
+            _ => {}
+        }
+    }
+
+    fn run_event(&mut self, key: &Key, within: u64, event: RunEvent) {
+        let event = Event::Run { unit: key.0.clone(), generation: key.1, event };
+        self.later(within, Happening::Tell(event));
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Persist { unit } => {
+                    let text = self.core.saved(&unit).unwrap().to_json().unwrap();
+                    self.disk.insert(unit, text);
+                }
+                Action::Start { unit, generation } => self.start((unit, generation)),
+                Action::Signal { unit, generation, .. } => {
+                    self.on_record(&unit);
+                    let key = (unit, generation);
+                    let group = self.groups[&key].clone();
+                    assert!(group.exec, "a signal to {key:?} that nothing would understand");
+                    if group.obeys && !group.main_ended {
+                        let status = ExitStatus::Signal(15);
+                        self.later(8_000, Happening::MainEnds(key, status, false));
+                    }
+                }
+                Action::KillGroup { unit, generation } => {
+                    self.on_record(&unit);
+                    self.kill((unit, generation));
+                }
+                Action::Cleanup { unit, generation } => {
+                    self.on_record(&unit);
+                    let key = (unit, generation);
+                    let group = &self.groups[&key];
+                    assert!(group.empty || group.void, "clean-up of the living {key:?}");
+                    self.cleaned.insert(key);
+                }
+                Action::ProbeNow { unit, generation } => {
+                    let result = match self.below(10) {
+                        0..=6 => Ok(()),
+                        7 | 8 => Err("no".into()),
+                        _ => continue,
+                    };
+                    self.run_event(&(unit, generation), 900, RunEvent::Health { result });
+                }
+                Action::Report { unit, report } => self.note_report(&unit, &report),
+                Action::HostDown { .. } => {
+                    self.later(100, Happening::Tell(Event::ShutdownRequested));
+                }
+                Action::UnitsStopped => {
+                    let runs = self.core.statuses(self.now);
+                    assert!(runs.iter().all(|s| s.stuck || !s.state.eq(&State::Stopping)));
+                    self.units_stopped = true;
+                }
+            }
+        }
+    }
+
+    /// Invariant 3: what the order follows from has been written.
+    fn on_record(&self, unit: &str) {
+        let saved = SavedState::from_json(&self.disk[unit]).unwrap();
+        let known = self.core.saved(unit).unwrap();
+        assert_eq!(saved.generation(), known.generation(), "{unit}: not on record");
+        let wanted = |state: &SavedState| {
+            let value: serde_json::Value = serde_json::from_str(&state.to_json().unwrap()).unwrap();
+            value["record"]["wanted"].clone()
+        };
+        assert_eq!(wanted(&saved), wanted(&known), "{unit}: the wish is not on record");
+    }
+
+    /// Each run ends once and each failure counts once.
+    fn note_report(&mut self, unit: &str, report: &Report) {
+        let Report::Ended { what, asked, .. } = report else { return };
+        if matches!(what, LastExit::WaitTimeout(_)) {
+            *self.wait_timeouts.entry(unit.into()).or_default() += 1;
+        } else {
+            *self.ends.entry(unit.into()).or_default() += 1;
+        }
+        if !asked && !what.success() && *what != LastExit::Interrupted {
+            *self.failures.entry(unit.into()).or_default() += 1;
+        }
+    }
+
+    fn start(&mut self, key: Key) {
+        let unit = &key.0;
+        self.on_record(unit);
+        let status = self.core.status(unit, self.now).unwrap();
+        assert_eq!(status.generation, key.1);
+        assert!(matches!(status.wanted, Wanted::Up(_)), "{unit} is started and not wanted");
+        assert!(!self.stopped_by_hand.contains(unit), "{unit} was stopped by hand");
+        assert!(!self.going_down, "{unit} is started in a shutdown");
+        assert!(!self.groups.contains_key(&key), "run {key:?} again");
+        for (other, group) in self.groups.iter().filter(|(other, _)| other.0 == *unit) {
+            assert!(group.empty || group.void, "{key:?} while {other:?} lives");
+            assert!(self.cleaned.contains(other), "{key:?} and {other:?} was not cleaned away");
+        }
+        for condition in &self.config[unit].wait_for {
+            assert!(self.true_conditions.contains(condition));
+        }
+        for name in &self.config[unit].requires {
+            let other = self.core.status(name, self.now).unwrap();
+            assert!(other.ready || other.state == State::Starting, "{unit} without {name}");
+        }
+        let mut group = Group { obeys: self.below(4) > 0, ..Group::default() };
+        group.undead = if self.below(12) == 0 { 30_000 } else { 20 };
+        self.groups.insert(key.clone(), group);
+        match self.below(12) {
+            0 => self.later(300, Happening::FailBefore(key)),
+            1 => {} // The start hangs before there is a process.
+            _ => self.later(50, Happening::Create(key)),
+        }
+    }
+
+    fn kill(&mut self, key: Key) {
+        let group = self.groups.get_mut(&key).unwrap();
+        if group.void || group.empty {
+        } else if group.pid.is_none() {
+            group.void = true;
+            self.run_event(&key, 20, RunEvent::StartFailed { reason: "given up".into() });
+        } else {
+            let undead = group.undead;
+            if !group.main_ended {
+                let end = Happening::MainEnds(key.clone(), ExitStatus::Signal(9), false);
+                self.later(undead, end);
+            }
+            self.later(undead, Happening::GroupEnds(key));
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Tell(event) => self.tell(event),
+            Happening::Create(key) => {
+                let fate = self.below(12);
+                let pid = i32::try_from(self.below(30_000)).unwrap() + 2;
+                let group = self.groups.get_mut(&key).unwrap();
+                if group.void {
+                    return;
+                }
+                group.pid = Some(pid);
+                self.run_event(&key, 3, RunEvent::Started { pid });
+                // What the setup says comes through one pipe, which is read in order.
+                let at = self.now.as_millis() + 4 + self.below(60);
+                match fate {
+                    0 => self.agenda.push((at, Happening::FailInSetup(key))),
+                    1 => {} // The setup hangs.
+                    _ => self.agenda.push((at, Happening::Exec(key))),
+                }
+            }
+            Happening::FailBefore(key) => {
+                let group = self.groups.get_mut(&key).unwrap();
+                if !std::mem::replace(&mut group.void, true) {
+                    self.run_event(&key, 5, RunEvent::StartFailed { reason: "no layer".into() });
+                }
+            }
+            Happening::FailInSetup(key) => {
+                if !self.groups[&key].main_ended {
+                    self.run_event(&key, 3, RunEvent::StartFailed { reason: "mount".into() });
+                    self.later(3, Happening::MainEnds(key, ExitStatus::Code(1), false));
+                }
+            }
+            Happening::Exec(key) => {
+                let group = self.groups.get_mut(&key).unwrap();
+                if group.main_ended {
+                    return;
+                }
+                group.exec = true;
+                self.run_event(&key, 5, RunEvent::ExecSucceeded);
+                self.later(4_000, Happening::Notify(key.clone()));
+                let code = ExitStatus::Code(i32::try_from(self.below(3)).unwrap());
+                match self.below(8) {
+                    0 => self.later(0, Happening::MainEnds(key, code, false)),
+                    1 | 2 => self.later(2_000, Happening::MainEnds(key, code, false)),
+                    3 => self.later(40_000, Happening::MainEnds(key, code, false)),
+                    4 => {
+                        let killed = ExitStatus::Signal(9);
+                        self.later(20_000, Happening::MainEnds(key, killed, true));
+                    }
+                    _ => {}
+                }
+            }
+            Happening::Notify(key) => {
+                if !self.groups[&key].main_ended && self.below(4) > 0 {
+                    self.run_event(&key, 3, RunEvent::Notified(Notice::Ready));
+                }
+            }
+            Happening::MainEnds(key, status, oom) => self.main_ends(key, status, oom),
+            Happening::GroupEnds(key) => {
+                if self.groups[&key].main_ended && !self.groups[&key].empty {
+                    self.groups.get_mut(&key).unwrap().empty = true;
+                    self.run_event(&key, 5, RunEvent::GroupEmpty);
+                }
+            }
+        }
+    }
+
+    fn main_ends(&mut self, key: Key, status: ExitStatus, oom: bool) {
+        let lost = self.below(40) == 0;
+        let lonely = self.below(3) > 0;
+        let group = self.groups.get_mut(&key).unwrap();
+        if std::mem::replace(&mut group.main_ended, true) {
+            return;
+        }
+        group.told_end = (!lost).then_some((status, oom));
+        if !lost {
+            self.run_event(&key, 5, RunEvent::Exited { status, oom });
+        }
+        // Some leave children behind, who live until the group is killed. (A lost exit with such
+        // children would leave the core no trace at all, which PID 1 excludes.)
+        if lonely || lost {
+            self.later(5, Happening::GroupEnds(key));
+        }
+    }
+
+    /// Lets time pass up to `end`, each thing at its time.
+    pub(super) fn pass(&mut self, span: u64) {
+        let end = self.now.as_millis() + span;
+        let mut at_once = 0;
+        loop {
+            let next = self.agenda.iter().map(|(at, _)| *at).min();
+            let tick = self.core.next_deadline().map(|at| at.as_millis().max(self.now.as_millis()));
+            let Some(at) = next.into_iter().chain(tick).min().filter(|at| *at <= end) else {
+                break;
+            };
+            at_once = if at <= self.now.as_millis() { at_once + 1 } else { 0 };
+            assert!(at_once < 500, "the clock stands still");
+            self.now = self.now.max(Instant::from_millis(at));
+            match self.agenda.iter().position(|(due, _)| *due <= at) {
+                Some(n) => {
+                    let (_, happening) = self.agenda.swap_remove(n);
+                    self.happen(happening);
+                }
+                None => self.tell(Event::Tick),
+            }
+        }
+        self.now = Instant::from_millis(end);
+    }
+
+    /// The supervisor is killed, and its successor reads the disk and looks at what runs.
+    pub(super) fn kill_supervisor(&mut self, seed: u64) {
+        let before = self.core.statuses(self.now);
+        // PID 1 keeps exits; everything else that was under way to the supervisor is lost, and so
+        // are starts that it had not come to.
+        self.agenda.retain(|(_, happening)| match happening {
+            Happening::Tell(Event::Run { event, .. }) => matches!(event, RunEvent::Exited { .. }),
+            Happening::Create(_) | Happening::FailBefore(_) => false,
+            _ => true,
+        });
+        let saved = self
+            .disk
+            .iter()
+            .map(|(name, text)| (name.clone(), SavedState::from_json(text).unwrap()));
+        let saved: BTreeMap<String, SavedState> = saved.collect();
+        let (core, actions) =
+            Core::restore(self.config.clone(), BTreeMap::new(), seed, saved.clone(), self.now);
+        self.core = core;
+        for (old, new) in before.iter().zip(self.core.statuses(self.now)) {
+            let view = |s: &UnitStatus| {
+                let UnitStatus { state, since_ms, wanted, pid, generation, ready, .. } = s.clone();
+                let retry = (s.next_retry_ms, s.restarts, s.failures, s.attempts);
+                let exit = s.last_exit.clone();
+                (state, since_ms, wanted, pid, generation, ready, retry, exit)
+            };
+            // What never changed was never written.
+            if !self.going_down && saved.contains_key(&old.name) {
+                assert_eq!(view(old), view(&new), "{} is not what it was", old.name);
+            }
+        }
+        self.look_around(&saved);
+        self.carry_out(actions);
+        for condition in self.true_conditions.clone() {
+            self.tell(Event::ConditionChanged { condition, holds: true });
+        }
+        if self.going_down {
+            self.tell(Event::ShutdownRequested);
+        }
+    }
+
+    /// What the successor finds out about each run.
+    fn look_around(&mut self, saved: &BTreeMap<String, SavedState>) {
+        for (name, state) in saved {
+            let Some(generation) = state.generation() else { continue };
+            let key = (name.clone(), generation);
+            let group = self.groups.get_mut(&key).unwrap();
+            if group.pid.is_none() {
+                group.void = true;
+                self.run_event(&key, 5, RunEvent::GroupEmpty);
+                continue;
+            }
+            let group = group.clone();
+            if let (true, Some(pid)) = (state.launching(), group.pid) {
+                let event = RunEvent::Started { pid };
+                self.tell_now(&key, event);
+            }
+            if group.exec {
+                self.tell_now(&key, RunEvent::ExecSucceeded);
+            } else if group.main_ended {
+                self.tell_now(&key, RunEvent::StartFailed { reason: "mount".into() });
+            }
+            if group.empty {
+                self.run_event(&key, 5, RunEvent::GroupEmpty);
+            }
+        }
+    }
+
+    fn tell_now(&mut self, key: &Key, event: RunEvent) {
+        self.tell(Event::Run { unit: key.0.clone(), generation: key.1, event });
+    }
+
+    /// What must hold after every step.
+    fn check(&mut self, tick: bool) {
+        let core = &self.core;
+        for id in core.entries.ids() {
+            let entry = &core.entries[id];
+            let name = &entry.unit.name;
+            assert!(!entry.dirty && !entry.touched, "{name} is not written");
+            assert_eq!(entry.timer, entry.due(), "{name}'s deadline is wrong");
+            let status = core.status(name, self.now).unwrap();
+            match status.state {
+                State::Waiting | State::Backoff => assert!(entry.wanted_up(), "{status:?}"),
+                State::Stopped => assert!(!entry.wanted_up(), "{status:?}"),
+                _ => {}
+            }
+            let waits = status.state == State::Waiting;
+            assert_eq!(waits, !status.waiting_for.is_empty(), "{status:?}");
+            assert_eq!(status.next_retry_ms.is_some(), status.state == State::Backoff);
+            assert!(status.pid.is_none() || entry.run().is_some());
+            let failures = self.failures.get(name).copied().unwrap_or(0);
+            assert_eq!(status.failures, failures, "{name}: failures are counted wrongly");
+            let cleaned = self.cleaned.iter().filter(|key| key.0 == *name).count() as u64;
+            let ends = self.ends.get(name).copied().unwrap_or(0);
+            assert!(ends == cleaned || ends == cleaned + 1, "{name}: {ends} ends, {cleaned} runs");
+            assert!(!core.explain(name, self.now).unwrap().is_empty());
+        }
+        if tick {
+            let mut probe = self.core.clone();
+            let mut rounds = 0;
+            while probe.next_deadline().is_some_and(|at| at <= self.now) {
+                probe.handle(self.now, Event::Tick);
+                rounds += 1;
+                assert!(rounds < 5, "due things stay due");
+            }
+        }
+    }
+}
