@@ -1,1 +1,37 @@
-//! (see docs/DESIGN.md)
+//! One container: from a fully resolved [`Plan`] to a running process. A library without policy.
+//!
+//! The caller is a single-threaded process that runs as root in the host's initial namespaces and
+//! is a child of PID 1. [`spawn`] makes one `clone3(2)`; the child is an ordinary copy of the
+//! caller (no shared memory), so it may run ordinary Rust until it executes the container's
+//! program. Its parent is PID 1 (`CLONE_PARENT`), which therefore is the only process that ever
+//! waits for it, also after a restart of the caller.
+//!
+//! What the child does is the list in [`child`]: named steps, in order, each of which either
+//! succeeds or is reported as a [`SetupError`] (step, errno, detail) on a close-on-exec pipe. The
+//! pipe's end without a message means that the program runs ([`read_status`]).
+//!
+//! Everything that is mounted is mounted in the container's own mount namespace and goes away with
+//! it. The host's mount table never changes, and a caller that is killed leaves nothing behind.
+
+pub mod caps;
+pub mod cgroup;
+mod child;
+pub mod exec;
+pub mod layers;
+pub mod netns;
+pub mod plan;
+pub mod spawn;
+pub mod status;
+mod sys;
+pub mod user;
+
+pub use caps::{CapSet, Capability};
+pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
+pub use exec::{ExecError, Executed, Execution, exec};
+pub use layers::{LayerError, mount_layer, unmount_layer};
+pub use netns::{NetNs, NetNsError, create_netns};
+pub use plan::{
+    CopyUp, Device, InlineFile, Mount, MountSource, Plan, PlanError, Process, Resource, Rlimit,
+};
+pub use spawn::{SpawnError, Spawned, spawn};
+pub use status::{Setup, SetupError, Step, decode_status, read_status};

@@ -1,0 +1,303 @@
+//! Control groups, version 2 (kernel `Documentation/admin-guide/cgroup-v2.rst`).
+
+use crate::sys;
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Period of the CPU limit in microseconds, the kernel's default.
+const CPU_PERIOD: u64 = 100_000;
+/// Smallest CPU quota the kernel takes, in microseconds.
+const CPU_MIN_QUOTA: u64 = 1_000;
+
+/// What went wrong with a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{action} {}: {}", path.display(), errno.desc())]
+pub struct CgroupError {
+    /// What was tried ("create", "write").
+    pub action: &'static str,
+    /// The directory or file.
+    pub path: PathBuf,
+    /// The system call's error. `ENOENT` on a limit's file means that its controller is not
+    /// enabled in the parent ([`enable_controllers`]).
+    pub errno: Errno,
+}
+
+/// Limits of a cgroup; `None` means none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// Bytes (`memory.max`). Swap is then 0, and an OOM kill takes the whole group, so that half a
+    /// container never goes on.
+    pub memory: Option<u64>,
+    /// Thousandths of a CPU (`cpu.max`), at least 10.
+    pub cpu_millis: Option<u64>,
+    /// Tasks (`pids.max`).
+    pub pids: Option<u64>,
+}
+
+/// What a cgroup has used. A figure is `None` when its controller is not enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stats {
+    /// Bytes now (`memory.current`).
+    pub memory_current: Option<u64>,
+    /// Highest ever (`memory.peak`).
+    pub memory_peak: Option<u64>,
+    /// Processes killed by the OOM killer (`oom_kill` in `memory.events`).
+    pub oom_kill: Option<u64>,
+    /// CPU time in microseconds (`usage_usec` in `cpu.stat`).
+    pub cpu_usec: Option<u64>,
+    /// Tasks now (`pids.current`).
+    pub pids_current: Option<u64>,
+}
+
+/// One cgroup, held by a descriptor of its directory.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+impl Cgroup {
+    /// Makes `parent/name` with these limits, or takes over an existing one and sets its limits.
+    ///
+    /// # Errors
+    /// Which file could not be made or written.
+    pub fn create(parent: &Path, name: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
+        let path = parent.join(name);
+        let fail = |errno| CgroupError { action: "create", path: path.clone(), errno };
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err(fail(Errno::EINVAL));
+        }
+        let existed = match nix::unistd::mkdir(&path, Mode::from_bits_truncate(0o755)) {
+            Ok(()) => false,
+            Err(Errno::EEXIST) => true,
+            Err(errno) => return Err(fail(errno)),
+        };
+        let group = Self::open(&path)?;
+        group.limit(limits, existed)?;
+        Ok(group)
+    }
+
+    /// Takes over an existing cgroup, for instance after a restart of the caller.
+    ///
+    /// # Errors
+    /// `open(2)`'s.
+    pub fn open(path: &Path) -> Result<Cgroup, CgroupError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = open(path, flags, Mode::empty()).map_err(|errno| CgroupError {
+            action: "open",
+            path: path.to_owned(),
+            errno,
+        })?;
+        Ok(Cgroup { path: path.to_owned(), dir })
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn limit(&self, limits: &Limits, reset: bool) -> Result<(), CgroupError> {
+        if let Some(bytes) = limits.memory {
+            self.write("memory.max", &bytes.to_string())?;
+            self.write("memory.oom.group", "1")?;
+            // The file is missing on a kernel without swap accounting.
+            self.write_if_there("memory.swap.max", "0")?;
+        } else if reset {
+            self.write_if_there("memory.max", "max")?;
+            self.write_if_there("memory.oom.group", "0")?;
+            self.write_if_there("memory.swap.max", "max")?;
+        }
+        if let Some(millis) = limits.cpu_millis {
+            let quota = millis.saturating_mul(CPU_PERIOD / 1000).max(CPU_MIN_QUOTA);
+            self.write("cpu.max", &format!("{quota} {CPU_PERIOD}"))?;
+        } else if reset {
+            self.write_if_there("cpu.max", "max")?;
+        }
+        if let Some(tasks) = limits.pids {
+            self.write("pids.max", &tasks.to_string())?;
+        } else if reset {
+            self.write_if_there("pids.max", "max")?;
+        }
+        Ok(())
+    }
+
+    fn fail(&self, action: &'static str, file: &str) -> impl FnOnce(Errno) -> CgroupError {
+        let path = self.path.join(file);
+        move |errno| CgroupError { action, path, errno }
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<(), CgroupError> {
+        write_at(&self.dir, file, text).map_err(self.fail("write", file))
+    }
+
+    fn write_if_there(&self, file: &str, text: &str) -> Result<(), CgroupError> {
+        match write_at(&self.dir, file, text) {
+            Err(Errno::ENOENT) => Ok(()),
+            done => done.map_err(self.fail("write", file)),
+        }
+    }
+
+    /// A file's text, `None` when there is no such file.
+    fn read(&self, file: &str) -> Result<Option<String>, CgroupError> {
+        match openat(&self.dir, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(self.fail("read", file)(errno)),
+            Ok(fd) => {
+                let mut text = String::new();
+                File::from(fd)
+                    .read_to_string(&mut text)
+                    .map_err(|error| self.fail("read", file)(errno_of(&error)))?;
+                Ok(Some(text))
+            }
+        }
+    }
+
+    /// Sends SIGKILL to every process in it and below (`cgroup.kill`).
+    ///
+    /// # Errors
+    /// Writing failed.
+    pub fn kill(&self) -> Result<(), CgroupError> {
+        self.write("cgroup.kill", "1")
+    }
+
+    /// Whether any process lives in it or below (zombies do not count).
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn populated(&self) -> Result<bool, CgroupError> {
+        let events = self.read("cgroup.events")?.unwrap_or_default();
+        Ok(key(&events, "populated") == Some(1))
+    }
+
+    /// `cgroup.events`, to be polled for `POLLPRI` (the file has changed; ask
+    /// [`Cgroup::populated`]). Reading a descriptor consumes its event, so after each one read it
+    /// from offset 0. The kernel throttles these notices.
+    ///
+    /// # Errors
+    /// `open(2)`'s.
+    pub fn events_fd(&self) -> Result<OwnedFd, CgroupError> {
+        openat(&self.dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(self.fail("open", "cgroup.events"))
+    }
+
+    /// What it has used.
+    ///
+    /// # Errors
+    /// Reading failed. (A missing controller is `None` in the figures.)
+    pub fn stats(&self) -> Result<Stats, CgroupError> {
+        let number =
+            |file| Ok::<_, CgroupError>(self.read(file)?.and_then(|text| text.trim().parse().ok()));
+        let keyed =
+            |file, name| Ok::<_, CgroupError>(self.read(file)?.and_then(|text| key(&text, name)));
+        Ok(Stats {
+            memory_current: number("memory.current")?,
+            memory_peak: number("memory.peak")?,
+            oom_kill: keyed("memory.events", "oom_kill")?,
+            cpu_usec: keyed("cpu.stat", "usage_usec")?,
+            pids_current: number("pids.current")?,
+        })
+    }
+
+    /// Removes it and every cgroup below it, children first. One that is already gone is fine.
+    ///
+    /// # Errors
+    /// `EBUSY`: it still has processes; wait until it is not [`Cgroup::populated`].
+    pub fn remove(&self) -> Result<(), CgroupError> {
+        remove_children(self.dir.as_fd(), &self.path)?;
+        let removed = open_parent(&self.path)
+            .and_then(|(parent, name)| unlinkat(parent, name.as_c_str(), UnlinkatFlags::RemoveDir));
+        match removed {
+            Err(Errno::ENOENT) => Ok(()),
+            done => done.map_err(|errno| CgroupError {
+                action: "remove",
+                path: self.path.clone(),
+                errno,
+            }),
+        }
+    }
+}
+
+impl AsFd for Cgroup {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// Makes these controllers available to the children of the cgroup at `dir`
+/// (`cgroup.subtree_control`). Every ancestor must have them enabled first.
+///
+/// # Errors
+/// `ENOENT`: the kernel or the parent does not offer one; `EBUSY`: `dir` has processes of its own.
+pub fn enable_controllers(dir: &Path, controllers: &[&str]) -> Result<(), CgroupError> {
+    let text: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
+    Cgroup::open(dir)?.write("cgroup.subtree_control", &text.join(" "))
+}
+
+fn open_parent(path: &Path) -> sys::Result<(OwnedFd, CString)> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::EINVAL);
+    };
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let name = CString::new(name.as_encoded_bytes()).map_err(|_| Errno::EINVAL)?;
+    Ok((open(parent, flags, Mode::empty())?, name))
+}
+
+fn remove_children(dir: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> {
+    let fail = |errno| CgroupError { action: "remove", path: path.to_owned(), errno };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let mut entries = match Dir::openat(dir, ".", flags, Mode::empty()) {
+        // Somebody has removed the directory that `dir` still refers to.
+        Err(Errno::ENOENT) => return Ok(()),
+        done => done.map_err(fail)?,
+    };
+    for entry in entries.iter() {
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name();
+        if entry.file_type() != Some(nix::dir::Type::Directory) || name == c"." || name == c".." {
+            continue;
+        }
+        let child_path = path.join(name.to_string_lossy().as_ref());
+        let fail = |errno| CgroupError { action: "remove", path: child_path.clone(), errno };
+        let child = openat(dir, name, flags, Mode::empty()).map_err(fail)?;
+        remove_children(child.as_fd(), &child_path)?;
+        unlinkat(dir, name, UnlinkatFlags::RemoveDir).map_err(fail)?;
+    }
+    Ok(())
+}
+
+fn write_at(dir: &OwnedFd, file: &str, text: &str) -> sys::Result<()> {
+    let fd = openat(dir, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    File::from(fd).write_all(text.as_bytes()).map_err(|error| errno_of(&error))
+}
+
+fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The number behind `name` in a flat-keyed file (`name value` lines).
+fn key(text: &str, name: &str) -> Option<u64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .and_then(|value| value.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_matched_whole() {
+        let text = "low 0\noom 1\noom_kill 7\noom_group_kill 2\n";
+        assert_eq!(key(text, "oom_kill"), Some(7));
+        assert_eq!(key(text, "oom"), Some(1));
+        assert_eq!(key(text, "high"), None);
+    }
+}

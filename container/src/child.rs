@@ -1,0 +1,220 @@
+//! The child's side: an ordered list of steps between `clone3(2)` and `execve(2)`.
+//!
+//! Why this order:
+//! - Sources of mounts are opened while the host's files are still in sight; after [`Step::PivotRoot`]
+//!   no path leads to the host any more, whatever links the image holds.
+//! - /proc, /sys and /dev are set up, masked and made read-only before the first volume appears. Up
+//!   to then nobody else can change what a path in the new root means; from then on another
+//!   container may share a volume, and every target is used through a descriptor.
+//! - What needs privilege comes before [`Step::SetUser`], and all that can fail comes before
+//!   [`Step::Go`], so that the moment the network is attached only the exec is left.
+
+mod beneath;
+mod copy_up;
+mod descriptors;
+mod dev;
+mod files;
+mod kernelfs;
+mod masks;
+mod mounts;
+mod process;
+mod program;
+mod rootfs;
+
+use crate::plan::{Plan, Process};
+use crate::status::{SetupError, Step};
+use crate::sys;
+use beneath::Root;
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
+use std::convert::Infallible;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+/// Exit code of a child whose set-up failed.
+const SETUP_FAILED: i32 = 125;
+
+/// A failure within a step.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    errno: Errno,
+    detail: String,
+}
+
+impl Problem {
+    fn new(errno: Errno, detail: impl Into<String>) -> Problem {
+        Problem { errno, detail: detail.into() }
+    }
+}
+
+impl From<Errno> for Problem {
+    fn from(errno: Errno) -> Problem {
+        Problem { errno, detail: String::new() }
+    }
+}
+
+/// A step's result.
+type Done<T = ()> = Result<T, Problem>;
+
+/// Names what a failed system call was about.
+trait About<T> {
+    fn about(self, what: impl AsRef<str>) -> Done<T>;
+}
+
+impl<T> About<T> for Result<T, Errno> {
+    fn about(self, what: impl AsRef<str>) -> Done<T> {
+        self.map_err(|errno| Problem::new(errno, what.as_ref()))
+    }
+}
+
+/// Names the step that failed.
+trait At<T> {
+    fn at(self, step: Step) -> Result<T, SetupError>;
+}
+
+impl<T, P: Into<Problem>> At<T> for Result<T, P> {
+    fn at(self, step: Step) -> Result<T, SetupError> {
+        self.map_err(|problem| {
+            let Problem { errno, detail } = problem.into();
+            SetupError { step, errno, detail }
+        })
+    }
+}
+
+/// Runs in the child of [`crate::spawn()`].
+pub(crate) fn start(plan: &Plan<'_>, status: &OwnedFd, go: Option<&OwnedFd>) -> ! {
+    report(status, || {
+        let ([_, stdout, stderr], [go, netns]) = descriptors::keep_only(
+            [raw(status), plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()],
+            [go.map(raw), plan.netns.as_ref().map(AsRawFd::as_raw_fd)],
+        )
+        .at(Step::Descriptors)?;
+        set_up(plan, Stdio { stdout, stderr }, go, netns)
+    })
+}
+
+fn raw(fd: &OwnedFd) -> i32 {
+    fd.as_raw_fd()
+}
+
+/// The program's outputs.
+#[derive(Clone, Copy)]
+pub(crate) struct Stdio {
+    pub(crate) stdout: BorrowedFd<'static>,
+    pub(crate) stderr: BorrowedFd<'static>,
+}
+
+/// The list.
+fn set_up(
+    plan: &Plan<'_>,
+    stdio: Stdio,
+    go: Option<BorrowedFd<'static>>,
+    netns: Option<BorrowedFd<'static>>,
+) -> Result<Infallible, SetupError> {
+    process::session().at(Step::Session)?;
+    if let Some(netns) = netns {
+        setns(netns, CloneFlags::CLONE_NEWNET).at(Step::Network)?;
+    }
+    nix::unistd::sethostname(&plan.hostname).at(Step::Hostname)?;
+
+    rootfs::make_private().at(Step::PrivateMounts)?;
+    let sources = mounts::open_sources(plan).at(Step::Sources)?;
+    let devices = dev::open_sources(plan).at(Step::Sources)?;
+    rootfs::writable_layer(plan).at(Step::WritableLayer)?;
+    rootfs::overlay(plan).at(Step::OverlayRoot)?;
+    let root = rootfs::pivot().at(Step::PivotRoot)?;
+
+    kernelfs::proc(&root).at(Step::Proc)?;
+    kernelfs::sys(&root).at(Step::Sys)?;
+    kernelfs::cgroup(&root).at(Step::CgroupFs)?;
+    dev::set_up(&root, &devices).at(Step::Dev)?;
+    process::oom_score_adj(&root, plan.process.oom_score_adj).at(Step::OomScore)?;
+    masks::mask(&root).at(Step::Mask)?;
+    masks::read_only().at(Step::ReadOnlyPaths)?;
+
+    mounts::attach(&root, sources).at(Step::Mounts)?;
+    files::write(&root, &plan.files).at(Step::Files)?;
+    let ready = credentials(&plan.process, &root, stdio, || match plan.read_only {
+        true => rootfs::make_read_only(&root),
+        false => Ok(()),
+    })?;
+    if let Some(go) = go {
+        wait_for(go).at(Step::Go)?;
+    }
+    execute(&ready)
+}
+
+/// The steps that a container's own program and a program run in it later have in common, up to
+/// the exec. `seal` runs when nothing has to be created in the root any more.
+fn credentials(
+    process: &Process,
+    root: &Root,
+    stdio: Stdio,
+    seal: impl FnOnce() -> Done,
+) -> Result<program::Program, SetupError> {
+    let identity = process::identity(root, &process.user).at(Step::ResolveUser)?;
+    process::working_dir(root, &process.cwd).at(Step::WorkingDir)?;
+    seal().at(Step::ReadOnlyRoot)?;
+    process::stdio(root, stdio, &identity).at(Step::Stdio)?;
+    process::keyring().at(Step::Keyring)?;
+    process::rlimits(&process.rlimits).at(Step::Rlimits)?;
+    crate::caps::limit_bounding_set(process.caps).at(Step::BoundingSet)?;
+    process::set_user(&identity).at(Step::SetUser)?;
+    process::capabilities(&identity, process.caps).at(Step::Capabilities)?;
+    process::no_new_privs().at(Step::NoNewPrivs)?;
+    program::Program::new(process, &identity).at(Step::Exec)
+}
+
+fn execute(program: &program::Program) -> Result<Infallible, SetupError> {
+    process::finish().at(Step::Final)?;
+    Err(program.execute()).at(Step::Exec)
+}
+
+/// Runs in the process that [`crate::exec()`] makes inside a running container; the caller has
+/// entered every namespace but the cgroup one.
+pub(crate) fn start_inside(
+    process: &Process,
+    container: BorrowedFd<'static>,
+    status: &OwnedFd,
+    stdio: Stdio,
+) -> ! {
+    report(status, || {
+        process::session().at(Step::Session)?;
+        setns(container, CloneFlags::CLONE_NEWCGROUP).at(Step::Join)?;
+        let root = Root::open().at(Step::Join)?;
+        process::oom_score_adj(&root, process.oom_score_adj).at(Step::OomScore)?;
+        let ready = credentials(process, &root, stdio, || Ok(()))?;
+        execute(&ready)
+    })
+}
+
+pub(crate) use descriptors::keep_only;
+
+/// One byte means go; the end of the pipe means that the caller is gone or has changed its mind.
+fn wait_for(go: BorrowedFd<'static>) -> Done {
+    let mut byte = [0u8];
+    loop {
+        return match nix::unistd::read(go, &mut byte) {
+            Ok(0) => Err(Problem::new(Errno::ECANCELED, "the set-up was abandoned")),
+            Ok(_) => Ok(()),
+            Err(Errno::EINTR) => continue,
+            Err(errno) => Err(errno.into()),
+        };
+    }
+}
+
+/// Runs the child's steps and, when they fail, leaves the message on the status pipe. A panic must
+/// not unwind into the copy of the caller's own code.
+fn report(status: &OwnedFd, steps: impl FnOnce() -> Result<Infallible, SetupError>) -> ! {
+    let error = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(steps)) {
+        Ok(Err(error)) => error,
+        Ok(Ok(never)) => match never {},
+        Err(_) => SetupError {
+            step: Step::Internal,
+            errno: Errno::ENOTRECOVERABLE,
+            detail: "the set-up panicked".into(),
+        },
+    };
+    // Nobody may be reading; the exit code is then all there is.
+    let _ = nix::unistd::write(status, &error.encode());
+    sys::exit(SETUP_FAILED)
+}

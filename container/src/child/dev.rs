@@ -1,0 +1,180 @@
+//! `/dev`: a tmpfs of the container's own with the few nodes that every program may expect.
+
+use super::beneath::{Root, c_path};
+use super::kernelfs::mount_kernel;
+use super::{About, Done, Problem};
+use crate::caps::{self, Capability};
+use crate::plan::{Plan, parts};
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, mkdirat, mknodat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Name, major, minor (`Documentation/admin-guide/devices.txt`).
+const NODES: [(&str, u64, u64); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Group 5 is "tty" in every distribution; grantpt(3) wants terminals to belong to it.
+const DEVPTS_OPTIONS: &str = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+
+/// One node to be made inside.
+struct Node {
+    /// Path below `/dev`.
+    target: String,
+    stat: FileStat,
+    /// The host's node as a detached mount, where nodes cannot be made.
+    bind: Option<OwnedFd>,
+}
+
+/// What was taken hold of on the host.
+pub(super) struct Devices {
+    /// The usual nodes as mounts; empty when they can be made.
+    usual: Vec<Node>,
+    extra: Vec<Node>,
+}
+
+/// Takes hold of the host's nodes that are needed. `mknod(2)` takes CAP_MKNOD in the initial user
+/// namespace; without it the host's nodes are bind-mounted.
+pub(super) fn open_sources(plan: &Plan<'_>) -> Done<Devices> {
+    let mknod = Capability::from_name("MKNOD").ok_or(Errno::EINVAL)?;
+    let bind = !caps::effective()?.contains(mknod);
+    let mut devices = Devices { usual: Vec::new(), extra: Vec::new() };
+    if bind {
+        for (name, ..) in NODES {
+            devices.usual.push(open_node(&format!("/dev/{name}"), name.to_owned(), true)?);
+        }
+    }
+    for device in &plan.devices {
+        let target: Vec<&str> = parts(&device.target).skip(1).collect();
+        let source = device.source.to_string_lossy();
+        devices.extra.push(open_node(&source, target.join("/"), bind)?);
+    }
+    Ok(devices)
+}
+
+fn open_node(source: &str, target: String, bind: bool) -> Done<Node> {
+    let fd = open(source, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).about(source)?;
+    let stat = fstat(&fd).about(source)?;
+    if !matches!(kind(&stat), SFlag::S_IFCHR | SFlag::S_IFBLK) {
+        return Err(Problem::new(Errno::ENOTBLK, format!("{source} is not a device node")));
+    }
+    let bind = match bind {
+        true => Some(sys::open_tree(&fd, c"", false).about(source)?),
+        false => None,
+    };
+    Ok(Node { target, stat, bind })
+}
+
+fn kind(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
+}
+
+/// Mounts and fills `/dev`.
+pub(super) fn set_up(root: &Root, devices: &Devices) -> Done {
+    mount_kernel(root, "dev", "tmpfs", MsFlags::MS_NOSUID, Some("mode=0755,size=65536k"))?;
+    let dev = root.kernel_dir("dev")?;
+    if devices.usual.is_empty() {
+        for (name, major, minor) in NODES {
+            let mode = Mode::from_bits_truncate(0o666);
+            mknodat(&dev, name, SFlag::S_IFCHR, mode, makedev(major, minor)).about(name)?;
+        }
+    }
+    for node in devices.usual.iter().chain(&devices.extra) {
+        make_node(&dev, node)?;
+    }
+    for (name, target) in LINKS {
+        symlinkat(target, &dev, name).about(name)?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        mkdirat(&dev, name, Mode::from_bits_truncate(0o755)).about(name)?;
+    }
+    // The tmpfs just mounted is this process's alone: these paths hold no links.
+    let nosuid_noexec = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    let all = nosuid_noexec | MsFlags::MS_NODEV;
+    for (path, kind, flags, options) in [
+        ("/dev/pts", "devpts", nosuid_noexec, Some(DEVPTS_OPTIONS)),
+        ("/dev/shm", "tmpfs", all, Some("mode=1777,size=65536k")),
+        ("/dev/mqueue", "mqueue", all, None),
+    ] {
+        match mount(Some(kind), path, Some(kind), flags, options) {
+            // A kernel without POSIX message queues: a directory that stays empty.
+            Err(Errno::ENODEV) if kind == "mqueue" => {}
+            done => done.about(path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes one node, with the owner and mode of the host's, in place of a usual one of that name.
+fn make_node(dev: &OwnedFd, node: &Node) -> Done {
+    let path = node.target.as_str();
+    let mut dir = openat(dev, ".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
+    for part in parts(parents) {
+        match mkdirat(&dir, part, Mode::from_bits_truncate(0o755)) {
+            Ok(()) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(Problem::new(errno, path)),
+        }
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        dir = openat(&dir, part, flags, Mode::empty()).about(path)?;
+    }
+    match unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(Problem::new(errno, path)),
+    }
+    let mode = Mode::from_bits_truncate(node.stat.st_mode);
+    match &node.bind {
+        None => {
+            mknodat(&dir, name, kind(&node.stat), mode, node.stat.st_rdev).about(path)?;
+            let (uid, gid) = (Uid::from_raw(node.stat.st_uid), Gid::from_raw(node.stat.st_gid));
+            if !uid.is_root() || gid.as_raw() != 0 {
+                let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+                fchownat(&dir, name, Some(uid), Some(gid), flags).about(path)?;
+            }
+        }
+        Some(mount) => {
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+            let target = sys::openat2(&dir, &c_path(name)?, flags, 0o600, libc::RESOLVE_BENEATH)
+                .about(path)?;
+            sys::move_mount(mount, &target).about(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The container's null device, verified: an image, a volume or a mount may have put something else
+/// in its place (CVE-2025-31133). The result can be read and written.
+pub(super) fn open_null(root: &Root) -> Done<OwnedFd> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+    let null = sys::openat2(root, c"dev/null", flags, 0, resolve).about("/dev/null")?;
+    let stat = fstat(&null)?;
+    if kind(&stat) != SFlag::S_IFCHR || stat.st_rdev != makedev(1, 3) {
+        return Err(Problem::new(Errno::ENODEV, "/dev/null is not the null device"));
+    }
+    Ok(null)
+}
+
+/// For the masks: binds the null device over a file.
+pub(super) fn bind_null(null: &impl AsFd, path: &str) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let source = format!("/proc/self/fd/{}", null.as_fd().as_raw_fd());
+    mount(Some(source.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+}

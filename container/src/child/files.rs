@@ -1,0 +1,56 @@
+//! Small files such as /etc/hosts.
+
+use super::beneath::{Root, c_path};
+use super::{About, Done, Problem};
+use crate::plan::InlineFile;
+use crate::sys;
+use nix::errno::Errno;
+use nix::sys::stat::fstat;
+use nix::unistd::{UnlinkatFlags, unlinkat};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Where a file is made that is then bind-mounted; gone before anybody looks.
+const TEMPORARY: &str = ".keel-file";
+
+/// Writes the files into the container's writable layer. What the image has in their place, a link
+/// for instance, is replaced.
+///
+/// Where a volume is mounted over the file's directory, the volume is left alone: the file is
+/// mounted on top.
+pub(super) fn write(root: &Root, files: &[InlineFile]) -> Done {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let root_device = fstat(root)?.st_dev;
+    for file in files {
+        let path = file.path.as_str();
+        let (parent, name) = root.parent(path)?;
+        if fstat(&parent).about(path)?.st_dev == root_device {
+            create(&parent, name, file)?;
+            continue;
+        }
+        let made = create(root, TEMPORARY, file)?;
+        let tree = sys::open_tree(&made, c"", false).about(path)?;
+        unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir).about(path)?;
+        sys::move_mount(&tree, root.file(path)?).about(path)?;
+    }
+    Ok(())
+}
+
+fn create(dir: &impl AsFd, name: &str, file: &InlineFile) -> Done<OwnedFd> {
+    let path = file.path.as_str();
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(errno) => return Err(Problem::new(errno, path)),
+    }
+    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+    let mode = file.mode & 0o777;
+    let fd = sys::openat2(dir, &c_path(name)?, flags, mode, libc::RESOLVE_BENEATH).about(path)?;
+    let mut made = File::from(fd);
+    made.write_all(&file.content).map_err(|error| {
+        Problem::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), path)
+    })?;
+    Ok(made.into())
+}

@@ -1,0 +1,103 @@
+//! Volumes, host paths and tmpfs: taken hold of before the pivot, attached after it.
+
+use super::beneath::Root;
+use super::copy_up::{self, Marker};
+use super::{About, Done, Problem};
+use crate::plan::{Mount, MountSource, Plan, parts};
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+use nix::unistd::fchdir;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// One mount whose source is at hand.
+pub(super) struct Ready<'p> {
+    plan: &'p Mount,
+    source: Source,
+}
+
+enum Source {
+    Bind { tree: OwnedFd, directory: bool, marker: Option<Marker> },
+    Tmpfs { options: String },
+}
+
+/// Opens every source on the host, in the order in which they are to be attached: parents first.
+pub(super) fn open_sources<'p>(plan: &'p Plan<'_>) -> Done<Vec<Ready<'p>>> {
+    let mut mounts: Vec<&Mount> = plan.mounts.iter().collect();
+    mounts.sort_by_key(|mount| parts(&mount.target).count());
+    mounts.into_iter().map(|plan| Ok(Ready { plan, source: open_source(plan)? })).collect()
+}
+
+fn open_source(plan: &Mount) -> Done<Source> {
+    match &plan.source {
+        MountSource::Tmpfs { size, mode } => {
+            let mut options = format!("mode={mode:o}");
+            if let Some(bytes) = size {
+                options.push_str(&format!(",size={bytes}"));
+            }
+            Ok(Source::Tmpfs { options })
+        }
+        MountSource::Bind { path, recursive, copy_up } => {
+            let about = || path.to_string_lossy();
+            let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).about(about())?;
+            let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
+            let tree = sys::open_tree(&fd, c"", *recursive).about(about())?;
+            let mut attributes = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
+            if plan.read_only {
+                attributes |= sys::MOUNT_ATTR_RDONLY;
+            }
+            let marker = copy_up.as_ref().map(Marker::open).transpose()?.flatten();
+            // A read-only volume that is still to be filled becomes read-only afterwards.
+            if marker.is_none() {
+                sys::mount_setattr(&tree, attributes, *recursive).about(about())?;
+            }
+            Ok(Source::Bind { tree, directory: kind == SFlag::S_IFDIR, marker })
+        }
+    }
+}
+
+/// Attaches them inside the root, filling new volumes first.
+pub(super) fn attach(root: &Root, mounts: Vec<Ready<'_>>) -> Done {
+    for Ready { plan, source } in mounts {
+        let target = plan.target.as_str();
+        match source {
+            Source::Tmpfs { options } => {
+                let dir = root.directory(target)?;
+                refuse_kernel_files(&dir, target)?;
+                fchdir(&dir).about(target)?;
+                let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+                flags.set(MsFlags::MS_RDONLY, plan.read_only);
+                mount(Some("tmpfs"), ".", Some("tmpfs"), flags, Some(options.as_str()))
+                    .about(target)?;
+            }
+            Source::Bind { tree, directory, marker } => {
+                let at = if directory { root.directory(target)? } else { root.file(target)? };
+                refuse_kernel_files(&at, target)?;
+                if let Some(marker) = marker {
+                    copy_up::fill(&marker, &tree, &at)?;
+                    let mut attributes = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
+                    if plan.read_only {
+                        attributes |= sys::MOUNT_ATTR_RDONLY;
+                    }
+                    sys::mount_setattr(&tree, attributes, true).about(target)?;
+                }
+                sys::move_mount(&tree, &at).about(target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A symbolic link in the image may lead a target into /proc, /sys or the cgroup tree, where a mount
+/// would cover what is masked or read-only there.
+fn refuse_kernel_files(target: &impl AsFd, path: &str) -> Done {
+    let kind: FsType = fstatfs(target).about(path)?.filesystem_type();
+    if [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP2_SUPER_MAGIC].contains(&kind) {
+        let text = format!("{path} leads into the kernel's own files");
+        return Err(Problem::new(Errno::EPERM, text));
+    }
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Who the program is and what surrounds it: session, user, capabilities, limits, descriptors.
+
+use super::beneath::Root;
+use super::{About, Done, Problem, Stdio, dev};
+use crate::caps::{self, CapSet};
+use crate::plan::{Resource, Rlimit};
+use crate::sys;
+use crate::user::{self, Identity, UserError};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+use nix::sys::stat::{Mode, SFlag, fstat, umask};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use nix::unistd::{Gid, Uid, fchdir, fchown};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+
+/// `keyctl(2)`'s KEYCTL_JOIN_SESSION_KEYRING.
+const JOIN_SESSION_KEYRING: libc::c_long = 1;
+
+/// Signals 1 to 31; the real-time ones above are ignored by nobody.
+const LAST_SIGNAL: i32 = 31;
+
+/// A session without a controlling terminal (CVE-2017-5226), modes taken as written, and no debugger
+/// or /proc reader from inside a container until the exec (CVE-2016-9962).
+pub(super) fn session() -> Done {
+    nix::unistd::setsid()?;
+    umask(Mode::empty());
+    // SAFETY: prctl with integers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    // Handlers went away at clone3 (CLONE_CLEAR_SIGHAND); what the caller ignores (SIGPIPE in any
+    // Rust program) would stay ignored over the exec.
+    for signal in (1..=LAST_SIGNAL).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
+        // SAFETY: SIG_DFL runs no code of this process.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    Ok(())
+}
+
+/// Writes `oom_score_adj`, through a descriptor whose file system is checked to be procfs
+/// (CVE-2019-16884: an image that shows something else as /proc makes such writes do nothing).
+pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> Done {
+    let path = "/proc/self/oom_score_adj";
+    let file = root.look_up(path, libc::O_WRONLY)?;
+    if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
+        return Err(Problem::new(Errno::EPERM, "/proc is not procfs"));
+    }
+    nix::unistd::write(&file, adjustment.to_string().as_bytes()).map(drop).about(path)
+}
+
+/// Finds the user in the image's files.
+pub(super) fn identity(root: &Root, text: &str) -> Done<Identity> {
+    let spec = user::parse(text).map_err(user_problem)?;
+    let passwd = database(root, "/etc/passwd")?;
+    let group = match user::needs_group_file(&spec) {
+        true => database(root, "/etc/group")?,
+        false => Vec::new(),
+    };
+    user::resolve(&spec, &passwd, &group).map_err(user_problem)
+}
+
+fn user_problem(error: UserError) -> Problem {
+    Problem::new(Errno::EINVAL, error.to_string())
+}
+
+/// Reads a user database; a missing one is empty. The image made it: it is only read if it is a
+/// plain file of a sane size (CVE-2026-47262), and opening it never blocks.
+fn database(root: &Root, path: &str) -> Done<Vec<u8>> {
+    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let fd = match root.look_up(path, flags) {
+        Err(Problem { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => return Ok(Vec::new()),
+        done => done?,
+    };
+    let stat = fstat(&fd).about(path)?;
+    if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+        return Err(Problem::new(Errno::EINVAL, format!("the image's {path} is not a file")));
+    }
+    let expected = usize::try_from(stat.st_size).unwrap_or(0).min(user::MAX_FILE);
+    let mut content = Vec::with_capacity(expected + 1);
+    File::from(fd).take(user::MAX_FILE as u64 + 1).read_to_end(&mut content).map_err(|error| {
+        Problem::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), path)
+    })?;
+    if content.len() > user::MAX_FILE {
+        let text = format!("the image's {path} is larger than 1 MiB");
+        return Err(Problem::new(Errno::EFBIG, text));
+    }
+    Ok(content)
+}
+
+/// Enters the working directory, making it when missing as other runtimes do, and makes sure that
+/// it lies inside the root: `getcwd(2)` of a directory outside begins with "(unreachable)"
+/// (CVE-2024-21626).
+pub(super) fn working_dir(root: &Root, path: &str) -> Done {
+    let path = if path.is_empty() { "/" } else { path };
+    let dir = root.directory(path)?;
+    fchdir(&dir).about(path)?;
+    let cwd = nix::unistd::getcwd().about(path)?;
+    if !cwd.has_root() {
+        return Err(Problem::new(Errno::EXDEV, format!("{path} is outside the container's root")));
+    }
+    Ok(())
+}
+
+/// Null device in, the given descriptors out. Pipes are given to the user: opening /dev/stdout is an
+/// open of the pipe's inode, which only its owner may.
+pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity) -> Done {
+    let null = dev::open_null(root)?;
+    if identity.uid != 0 {
+        for fd in [stdio.stdout, stdio.stderr] {
+            let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+            if kind == SFlag::S_IFIFO {
+                fchown(fd, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))?;
+            }
+        }
+    }
+    for (from, to) in
+        [(null.as_raw_fd(), 0), (stdio.stdout.as_raw_fd(), 1), (stdio.stderr.as_raw_fd(), 2)]
+    {
+        // SAFETY: 0 to 2 of this process belong to nobody; their old files are not used again.
+        Errno::result(unsafe { libc::dup2(from, to) })?;
+    }
+    // The null device was opened without blocking, which does not matter to it but would show.
+    // SAFETY: F_SETFL on an open descriptor is memory-safe.
+    Errno::result(unsafe { libc::fcntl(0, libc::F_SETFL, 0) })?;
+    Ok(())
+}
+
+/// A session keyring of its own: keys of the caller's are not reachable from inside.
+pub(super) fn keyring() -> Done {
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    let done =
+        unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
+    match Errno::result(done) {
+        Err(Errno::ENOSYS) | Ok(_) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// Sets the limits, before the privilege to raise them is gone.
+pub(super) fn rlimits(limits: &[Rlimit]) -> Done {
+    for limit in limits {
+        let (resource, name) = match limit.resource {
+            Resource::Core => (libc::RLIMIT_CORE, "core"),
+            Resource::NoFile => (libc::RLIMIT_NOFILE, "nofile"),
+            Resource::NProc => (libc::RLIMIT_NPROC, "nproc"),
+            Resource::MemLock => (libc::RLIMIT_MEMLOCK, "memlock"),
+            Resource::Stack => (libc::RLIMIT_STACK, "stack"),
+        };
+        set_rlimit(resource, limit.soft, limit.hard).about(name)?;
+    }
+    if limits.iter().any(|limit| limit.resource == Resource::NoFile) {
+        return Ok(());
+    }
+    match set_rlimit(libc::RLIMIT_NOFILE, Rlimit::NOFILE, Rlimit::NOFILE) {
+        // Not allowed, or fs.nr_open is lower here: the caller's own hard limit, then.
+        Err(Errno::EPERM) => {
+            let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the structure lives over the call.
+            Errno::result(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut own) })?;
+            Ok(set_rlimit(libc::RLIMIT_NOFILE, own.rlim_max, own.rlim_max)?)
+        }
+        done => done.about("nofile"),
+    }
+}
+
+fn set_rlimit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the structure lives over the call.
+    Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
+}
+
+/// Becomes the user. Groups first, the user id last; raw system calls, because libc's wrappers
+/// signal every thread it believes to exist.
+pub(super) fn set_user(identity: &Identity) -> Done {
+    let Identity { uid, gid, groups, .. } = identity;
+    // SAFETY: the group list lives over the call and its length is passed.
+    let done = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
+    Errno::result(done).about("the supplementary groups")?;
+    // SAFETY: integers only.
+    let done = unsafe { libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) };
+    Errno::result(done).about(format!("group {gid}"))?;
+    // SAFETY: integers only.
+    let done = unsafe { libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) };
+    Errno::result(done).about(format!("user {uid}"))?;
+    Ok(())
+}
+
+/// The sets besides the bounding one. A change from root to another user has cleared them, and an
+/// exec by root sets them anew from the bounding set.
+pub(super) fn capabilities(identity: &Identity, set: CapSet) -> Done {
+    // A capability the caller itself lacks cannot be given.
+    let set = if identity.uid == 0 { set.intersection(caps::effective()?) } else { CapSet::EMPTY };
+    Ok(caps::apply(set)?)
+}
+
+/// Nothing that is executed from here on gains privilege: set-user-id bits and file capabilities
+/// are inert.
+pub(super) fn no_new_privs() -> Done {
+    // SAFETY: prctl with integers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// The last steps: what programs expect of their surroundings, and no descriptor but 0 to 2.
+pub(super) fn finish() -> Done {
+    umask(Mode::from_bits_truncate(0o022));
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    Ok(sys::close_range(3, u32::MAX, true)?)
+}

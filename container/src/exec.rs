@@ -1,0 +1,232 @@
+//! A program run inside a running container, for health checks.
+//!
+//! A process cannot change its own pid namespace, only that of children it makes later. So a helper
+//! process enters the container's namespaces and makes the real one, which like every container
+//! process becomes a child of the caller's parent (`CLONE_PARENT`).
+
+use crate::cgroup::Cgroup;
+use crate::child::{self, Stdio};
+use crate::plan::{PlanError, Process};
+use crate::status::{SetupError, Step, decode_status};
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
+    sendmsg, socketpair,
+};
+use nix::unistd::pipe2;
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// How long the helper may take, in milliseconds. It does a handful of system calls; more than
+/// this means a machine in deep trouble, and the caller must not hang with it.
+const HELPER_TIMEOUT: u16 = 5_000;
+
+/// First byte of the helper's answer.
+const STARTED: u8 = 1;
+const FAILED: u8 = 0;
+
+/// What to run, and in which container.
+#[derive(Debug, Clone)]
+pub struct Execution<'a> {
+    /// The container's main process.
+    pub pidfd: BorrowedFd<'a>,
+    /// The container's cgroup; the program counts against its limits.
+    pub cgroup: &'a Cgroup,
+    /// The program, and as whom. The same as the container's own but for `argv`, usually.
+    pub process: Process,
+    /// Its standard output.
+    pub stdout: BorrowedFd<'a>,
+    /// Its standard error.
+    pub stderr: BorrowedFd<'a>,
+}
+
+/// A process made inside a container.
+#[derive(Debug)]
+pub struct Executed {
+    /// Its process id in the caller's pid namespace; a child of the caller's parent.
+    pub pid: i32,
+    /// Its pidfd. Close-on-exec.
+    pub pidfd: OwnedFd,
+    /// The status pipe, as [`crate::Spawned::status`].
+    pub status: OwnedFd,
+    /// The helper's process id. It has ended or is about to; the caller's parent reaps it, too.
+    pub helper: i32,
+}
+
+/// Why no process was made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExecError {
+    /// The request is wrong in itself.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A system call of the caller failed.
+    #[error("{call}: {}", errno.desc())]
+    Sys {
+        /// Its name.
+        call: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+    /// The helper failed. [`Step::Join`] with `ESRCH`: the container has ended.
+    #[error(transparent)]
+    Helper(#[from] SetupError),
+    /// The helper ended without an answer, or gave none in time and was killed.
+    #[error("the helper process gave no answer")]
+    NoAnswer,
+}
+
+/// Runs a program inside a running container. Blocks until the process exists (well under a
+/// millisecond); how its own set-up ends is read from [`Executed::status`].
+///
+/// The calling process must be single-threaded (see [`crate::spawn()`]).
+///
+/// # Errors
+/// Only for what happens before the process exists.
+pub fn exec(execution: &Execution<'_>) -> Result<Executed, ExecError> {
+    execution.process.check()?;
+    let sys_error = |call| move |errno| ExecError::Sys { call, errno };
+    let (status, status_in_child) =
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(sys_error("pipe2"))?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(sys_error("socketpair"))?;
+    if status_in_child.as_raw_fd() <= 2 || theirs.as_raw_fd() <= 2 {
+        return Err(ExecError::Sys { call: "pipe2", errno: Errno::EBADF });
+    }
+    let flags = libc::CLONE_PARENT as u64 | sys::CLONE_CLEAR_SIGHAND;
+    match sys::clone3(flags, None::<BorrowedFd<'_>>).map_err(sys_error("clone3"))? {
+        sys::Fork::Child => help(execution, &theirs, &status_in_child),
+        sys::Fork::Parent { pid: helper, pidfd } => {
+            drop((theirs, status_in_child));
+            match answer(&ours) {
+                Ok((pid, pidfd)) => Ok(Executed { pid, pidfd, status, helper }),
+                Err(error) => {
+                    if error == ExecError::NoAnswer {
+                        kill(&pidfd);
+                    }
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+fn kill(pidfd: &OwnedFd) {
+    // SAFETY: integers and a null pointer. A process that is gone already is fine.
+    unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            libc::SIGKILL,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+}
+
+/// Waits for the helper's packet.
+fn answer(socket: &OwnedFd) -> Result<(i32, OwnedFd), ExecError> {
+    let sys_error = |call| move |errno| ExecError::Sys { call, errno };
+    loop {
+        let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(HELPER_TIMEOUT)) {
+            Ok(0) => return Err(ExecError::NoAnswer),
+            Ok(_) => break,
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(sys_error("poll")(errno)),
+        }
+    }
+    let mut buffer = [0u8; 1024];
+    let mut control = nix::cmsg_space!([RawFd; 1]);
+    let mut slices = [IoSliceMut::new(&mut buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let got = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags)
+        .map_err(sys_error("recvmsg"))?;
+    let mut pidfd = None;
+    for message in got.cmsgs().map_err(sys_error("recvmsg"))? {
+        if let ControlMessageOwned::ScmRights(raw) = message {
+            // SAFETY: the kernel has just installed these descriptors for this call alone.
+            pidfd = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next();
+        }
+    }
+    let length = got.bytes;
+    match (buffer.get(..length), pidfd) {
+        (Some([STARTED, p0, p1, p2, p3]), Some(pidfd)) => {
+            Ok((i32::from_le_bytes([*p0, *p1, *p2, *p3]), pidfd))
+        }
+        (Some([FAILED, error @ ..]), _) => Err(decode_status(error).into()),
+        _ => Err(ExecError::NoAnswer),
+    }
+}
+
+/// The helper.
+fn help(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> ! {
+    let outcome =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| enter(execution, socket, status)));
+    let error = match outcome {
+        Ok(Ok(())) => sys::exit(0),
+        Ok(Err(error)) => error,
+        Err(_) => SetupError {
+            step: Step::Internal,
+            errno: Errno::ENOTRECOVERABLE,
+            detail: "the helper panicked".into(),
+        },
+    };
+    let mut packet = vec![FAILED];
+    packet.extend(error.encode());
+    // The caller may have given up waiting.
+    let _ = nix::unistd::write(socket, &packet);
+    sys::exit(1)
+}
+
+fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Result<(), SetupError> {
+    let failed = |step| move |errno: Errno| SetupError { step, errno, detail: String::new() };
+    let ([container, cgroup, _, _, stdout, stderr], []) = child::keep_only(
+        [
+            execution.pidfd.as_raw_fd(),
+            execution.cgroup.as_fd().as_raw_fd(),
+            socket.as_raw_fd(),
+            status.as_raw_fd(),
+            execution.stdout.as_raw_fd(),
+            execution.stderr.as_raw_fd(),
+        ],
+        [],
+    )
+    .map_err(|errno| failed(Step::Descriptors)(errno))?;
+    // From the moment it shares the pid namespace, the container must not be able to look into a
+    // copy of the caller's memory (CVE-2016-9962).
+    // SAFETY: prctl with integers only.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+        .map_err(failed(Step::Session))?;
+    // All but the cgroup namespace: with the host's cgroup file system mounted "nsdelegate", a
+    // process inside the container's view may not be born from outside it.
+    let namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWPID;
+    setns(container, namespaces).map_err(failed(Step::Join))?;
+    match sys::clone3(libc::CLONE_PARENT as u64, Some(cgroup)).map_err(failed(Step::Join))? {
+        sys::Fork::Child => {
+            child::start_inside(&execution.process, container, status, Stdio { stdout, stderr })
+        }
+        sys::Fork::Parent { pid, pidfd } => {
+            let mut packet = vec![STARTED];
+            packet.extend(pid.to_le_bytes());
+            let fds = [pidfd.as_raw_fd()];
+            sendmsg::<()>(
+                socket.as_raw_fd(),
+                &[IoSlice::new(&packet)],
+                &[ControlMessage::ScmRights(&fds)],
+                MsgFlags::MSG_NOSIGNAL,
+                None,
+            )
+            .map(drop)
+            .map_err(failed(Step::Join))
+        }
+    }
+}

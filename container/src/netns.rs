@@ -1,0 +1,108 @@
+//! A network namespace that belongs to a unit and outlives each run of its container.
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sys::stat::Mode;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Settings of a fresh namespace, as other runtimes choose them: with ports and echo sockets free
+/// for everybody inside, no program needs a capability for either.
+const SYSCTLS: [(&str, &str); 2] = [
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+];
+
+/// A network namespace and a way to configure it from outside.
+#[derive(Debug)]
+pub struct NetNs {
+    /// The namespace (nsfs); whoever holds this keeps it alive. Close-on-exec.
+    pub ns: OwnedFd,
+    /// A `NETLINK_ROUTE` socket made inside it. Close-on-exec.
+    pub route_socket: OwnedFd,
+}
+
+/// Why no namespace was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NetNsError {
+    /// A step failed; the process is in its own namespace as before.
+    #[error("{action}: {}", errno.desc())]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// The system call's error.
+        errno: Errno,
+    },
+    /// The process could not go back and is still inside the new namespace: it must end.
+    #[error("cannot return to the host's network namespace: {}", errno.desc())]
+    Lost {
+        /// The system call's error.
+        errno: Errno,
+    },
+}
+
+/// Makes a network namespace with its loopback link up (and nothing else in it).
+///
+/// The calling process, which must be single-threaded, visits it for a moment: only there can the
+/// socket be made. /proc must be mounted.
+///
+/// # Errors
+/// After [`NetNsError::Lost`] the caller must end at once: it sees the wrong network.
+pub fn create_netns() -> Result<NetNs, NetNsError> {
+    let fail = |action| move |errno| NetNsError::Failed { action, errno };
+    let home = open_own().map_err(fail("open the host's network namespace"))?;
+    unshare(CloneFlags::CLONE_NEWNET).map_err(fail("create a network namespace"))?;
+    let made = inside();
+    setns(&home, CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError::Lost { errno })?;
+    made
+}
+
+fn open_own() -> Result<OwnedFd, Errno> {
+    open("/proc/self/ns/net", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+/// What is done while the process is in the new namespace.
+fn inside() -> Result<NetNs, NetNsError> {
+    let fail = |action| move |errno| NetNsError::Failed { action, errno };
+    let ns = open_own().map_err(fail("open the new network namespace"))?;
+    let route_socket = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )
+    .map_err(fail("open a route socket in the new network namespace"))?;
+    loopback_up().map_err(fail("bring up the loopback link"))?;
+    for (path, value) in SYSCTLS {
+        let written = std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .and_then(|mut file| file.write_all(value.as_bytes()));
+        match written {
+            // A kernel without IPv4 or without echo sockets has no such setting to relax.
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
+                return Err(NetNsError::Failed { action: "relax the port settings", errno });
+            }
+            _ => {}
+        }
+    }
+    Ok(NetNs { ns, route_socket })
+}
+
+/// `SIOCSIFFLAGS` (netdevice(7)); the kernel then adds 127.0.0.1/8 and ::1/128 by itself.
+fn loopback_up() -> Result<(), Errno> {
+    let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: ifreq is plain data for which all zeroes are a valid value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+        *place = *byte as libc::c_char;
+    }
+    // The union's only field in use; a fresh namespace's loopback link has no other flag to keep.
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request lives over the call and has the type that the ioctl takes.
+    let done = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(done).map(drop)
+}

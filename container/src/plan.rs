@@ -1,0 +1,324 @@
+//! The plan: everything a start needs, resolved by the caller.
+
+use crate::caps::CapSet;
+use crate::cgroup::Cgroup;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+/// What a program without `PATH` in its environment gets, as in other container runtimes.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// One container, ready to be started by [`crate::spawn()`].
+#[derive(Debug, Clone)]
+pub struct Plan<'a> {
+    /// Host name inside (`sethostname(2)`), 1 to 64 bytes.
+    pub hostname: String,
+    /// An existing directory of the host, the same for all containers and best an empty one. The
+    /// mounts of a set-up are stacked on it inside the container's own mount namespace; on the host
+    /// nothing ever appears there.
+    pub staging: PathBuf,
+    /// Where the image's layers are mounted on the host, highest first; at least one.
+    pub layers: Vec<PathBuf>,
+    /// Upper bound in bytes of what the container may write to its root. `None`: half of the
+    /// memory (tmpfs's default).
+    pub writable_size: Option<u64>,
+    /// The root is read-only for the container's program.
+    pub read_only: bool,
+    /// Volumes, host paths and tmpfs, in any order (they are mounted parents first).
+    pub mounts: Vec<Mount>,
+    /// Small files such as `/etc/hosts`; each replaces what the image has at its path.
+    pub files: Vec<InlineFile>,
+    /// Device nodes besides the usual ones.
+    pub devices: Vec<Device>,
+    /// What is run, and as whom.
+    pub process: Process,
+    /// The unit's network namespace ([`crate::create_netns`]); `None`: the caller's own.
+    pub netns: Option<BorrowedFd<'a>>,
+    /// Where the container's processes live; it must exist.
+    pub cgroup: &'a Cgroup,
+    /// Standard output of the program. A pipe is given to the container's user, who may then open
+    /// it again as `/dev/stdout`.
+    pub stdout: BorrowedFd<'a>,
+    /// Standard error.
+    pub stderr: BorrowedFd<'a>,
+    /// Wait for a byte on [`crate::Spawned::go`] before the exec, with all else done.
+    pub wait_for_go: bool,
+}
+
+/// The program of a container or of an [`crate::exec()`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// The program and its arguments; the first is looked up in the environment's `PATH` unless it
+    /// holds a slash. Not empty.
+    pub argv: Vec<String>,
+    /// `NAME=value`. `PATH` ([`DEFAULT_PATH`]) and `HOME` (of the user) are added when absent.
+    pub env: Vec<String>,
+    /// Absolute working directory; empty means `/`. Created when missing.
+    pub cwd: String,
+    /// `""`, `uid`, `uid:gid`, `name`, `name:group` and mixtures; see [`crate::user`].
+    pub user: String,
+    /// The bounding set, and for root the effective and permitted set.
+    pub caps: CapSet,
+    /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller
+    /// may) unless it is named here.
+    pub rlimits: Vec<Rlimit>,
+    /// `oom_score_adj`, -1000 to 1000. The caller's own is never inherited.
+    pub oom_score_adj: i32,
+}
+
+/// A resource with a per-process limit (getrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resource {
+    /// Size of core files, bytes.
+    Core,
+    /// Open files.
+    NoFile,
+    /// Processes of the user.
+    NProc,
+    /// Locked memory, bytes.
+    MemLock,
+    /// Stack size, bytes.
+    Stack,
+}
+
+/// A resource limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rlimit {
+    /// Of what.
+    pub resource: Resource,
+    /// The limit in force.
+    pub soft: u64,
+    /// How far the program may raise it.
+    pub hard: u64,
+}
+
+impl Rlimit {
+    /// Open files of a container that asks for nothing else: the kernel's own `fs.nr_open`, which
+    /// is also podman's choice.
+    pub const NOFILE: u64 = 1_048_576;
+}
+
+/// Something mounted in the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path inside. Missing directories (for a file: the file, too) are created. Symbolic
+    /// links in it are followed inside the container's root.
+    pub target: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+    /// What is mounted. Always without set-user-id bits and device nodes.
+    pub source: MountSource,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountSource {
+    /// A directory or file of the host.
+    Bind {
+        /// Absolute host path.
+        path: PathBuf,
+        /// With everything that is mounted below it.
+        recursive: bool,
+        /// The first user of a new named volume fills it from the image.
+        copy_up: Option<CopyUp>,
+    },
+    /// A fresh tmpfs.
+    Tmpfs {
+        /// Upper bound in bytes; `None`: half of the memory.
+        size: Option<u64>,
+        /// Mode of its root directory.
+        mode: u32,
+    },
+}
+
+/// Filling a new volume with what the image has at the mount target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyUp {
+    /// Host path of a file beside the volume's directory, on the same file system, that says
+    /// "initialised". While it is missing, the child that mounts the volume fills it first; a fill
+    /// that was interrupted is started again from nothing. A volume that already holds something
+    /// is taken as it is.
+    pub marker: PathBuf,
+}
+
+/// A small file written into the container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineFile {
+    /// Absolute path inside; missing directories are created.
+    pub path: String,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Its mode; root owns it.
+    pub mode: u32,
+}
+
+/// A device node of the host made visible inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// The host's node.
+    pub source: PathBuf,
+    /// Absolute path inside, below `/dev`.
+    pub target: String,
+}
+
+/// What is wrong with a plan, found before anything is started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A value that cannot be used.
+    #[error("{what} {value:?}: {reason}")]
+    Bad {
+        /// Which value.
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Something that must not be missing.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+fn bad(what: &'static str, value: impl Into<String>, reason: &'static str) -> PlanError {
+    PlanError::Bad { what, value: value.into(), reason }
+}
+
+/// An absolute path inside a container: no NUL byte, no `..` (which could not mean anything that
+/// the plain path does not).
+fn inner_path(what: &'static str, path: &str) -> Result<(), PlanError> {
+    if !path.starts_with('/') {
+        return Err(bad(what, path, "must be absolute"));
+    }
+    if path.contains('\0') {
+        return Err(bad(what, path, "must not hold a NUL byte"));
+    }
+    if path.split('/').any(|part| part == "..") {
+        return Err(bad(what, path, "must not hold '..'"));
+    }
+    if path.len() >= libc::PATH_MAX as usize {
+        return Err(bad(what, path, "is too long"));
+    }
+    Ok(())
+}
+
+fn host_path(what: &'static str, path: &Path) -> Result<(), PlanError> {
+    use std::os::unix::ffi::OsStrExt;
+    let text = || path.to_string_lossy().into_owned();
+    if !path.is_absolute() {
+        return Err(bad(what, text(), "must be absolute"));
+    }
+    if path.as_os_str().as_bytes().contains(&0) {
+        return Err(bad(what, text(), "must not hold a NUL byte"));
+    }
+    Ok(())
+}
+
+/// The parts of an absolute inner path, without empty ones and `.`.
+pub(crate) fn parts(path: &str) -> impl DoubleEndedIterator<Item = &str> {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".")
+}
+
+/// Whether `path` may be the target of a mount: `/proc`, `/sys` and `/dev` belong to the runtime
+/// (CVE-2019-16884, CVE-2023-27561: a volume over /proc hides the read-only and masked paths).
+/// `/dev/shm` and what is below it may be replaced.
+fn mount_target(path: &str) -> Result<(), PlanError> {
+    inner_path("mount target", path)?;
+    let mut parts = parts(path);
+    match (parts.next(), parts.next()) {
+        (None, _) => Err(bad("mount target", path, "is the root itself")),
+        (Some("proc" | "sys"), _) => {
+            Err(bad("mount target", path, "/proc and /sys take no mounts"))
+        }
+        (Some("dev"), next) if next != Some("shm") => {
+            Err(bad("mount target", path, "/dev takes no mounts but /dev/shm (use devices)"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Process {
+    /// Finds what the kernel would refuse or misread.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.argv.first().is_none_or(String::is_empty) {
+            return Err(PlanError::Missing("the program to run"));
+        }
+        if let Some(text) = self.argv.iter().chain(&self.env).find(|text| text.contains('\0')) {
+            return Err(bad("argument or variable", text, "must not hold a NUL byte"));
+        }
+        if let Some(text) =
+            self.env.iter().find(|text| !text.contains('=') || text.starts_with('='))
+        {
+            return Err(bad("environment variable", text, "must be NAME=value"));
+        }
+        if !self.cwd.is_empty() {
+            inner_path("working directory", &self.cwd)?;
+        }
+        if !(-1000..=1000).contains(&self.oom_score_adj) {
+            return Err(bad("oom_score_adj", self.oom_score_adj.to_string(), "is -1000 to 1000"));
+        }
+        crate::user::parse(&self.user)
+            .map(drop)
+            .map_err(|error| bad("user", &self.user, error.reason()))
+    }
+}
+
+impl Plan<'_> {
+    /// Finds every mistake that can be seen without touching the host.
+    pub(crate) fn check(&self) -> Result<(), PlanError> {
+        if self.hostname.is_empty() || self.hostname.len() > 64 || self.hostname.contains('\0') {
+            return Err(bad("host name", &self.hostname, "must have 1 to 64 bytes"));
+        }
+        host_path("staging directory", &self.staging)?;
+        if self.layers.is_empty() {
+            return Err(PlanError::Missing("the image's layers"));
+        }
+        for layer in &self.layers {
+            host_path("layer", layer)?;
+        }
+        for mount in &self.mounts {
+            mount_target(&mount.target)?;
+            if let MountSource::Bind { path, copy_up, .. } = &mount.source {
+                host_path("mount source", path)?;
+                if let Some(CopyUp { marker }) = copy_up {
+                    host_path("volume marker", marker)?;
+                    if marker.file_name().is_none() {
+                        return Err(PlanError::Missing("the volume marker's name"));
+                    }
+                }
+            }
+        }
+        for file in &self.files {
+            inner_path("file", &file.path)?;
+            if parts(&file.path).next().is_none() || file.path.ends_with('/') {
+                return Err(bad("file", &file.path, "must name a file"));
+            }
+        }
+        for device in &self.devices {
+            host_path("device", &device.source)?;
+            inner_path("device", &device.target)?;
+            let mut parts = parts(&device.target);
+            if parts.next() != Some("dev") || parts.next().is_none() {
+                return Err(bad("device", &device.target, "must be below /dev"));
+            }
+        }
+        self.process.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_directories_take_no_mounts() {
+        for path in ["/", "//", "/.", "/proc", "/proc/", "/./proc", "/proc/x", "/sys/fs/cgroup"] {
+            assert!(mount_target(path).is_err(), "{path}");
+        }
+        for path in ["/dev", "/dev/pts", "/dev/mqueue", "/a/../proc", "relative", "", "/a\0b"] {
+            assert!(mount_target(path).is_err(), "{path}");
+        }
+        for path in ["/data", "/dev/shm", "/dev/shm/x", "/procs", "/srv/proc", "/..a"] {
+            assert!(mount_target(path).is_ok(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The parent's side of a start.
+
+use crate::plan::{Plan, PlanError};
+use crate::{child, sys};
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A container whose set-up has begun.
+#[derive(Debug)]
+pub struct Spawned {
+    /// Process id in the caller's pid namespace. The process is a child of the caller's *parent*.
+    pub pid: i32,
+    /// Its pidfd (readable when it has ended). Close-on-exec.
+    pub pidfd: OwnedFd,
+    /// The status pipe for [`crate::read_status`], non-blocking: readable with an error message, or
+    /// at its end as soon as the program runs. Close-on-exec.
+    pub status: OwnedFd,
+    /// With `wait_for_go`: write one byte to let the program start. Closing it instead ends the
+    /// child. Close-on-exec.
+    pub go: Option<OwnedFd>,
+}
+
+/// Why no child was made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpawnError {
+    /// The plan is wrong in itself.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A system call failed before the child existed. `EAGAIN` of clone3 means a limit of tasks,
+    /// `ENODEV` or `EBUSY` a cgroup that takes no processes.
+    #[error("{call}: {}", errno.desc())]
+    Sys {
+        /// Its name.
+        call: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+}
+
+/// Starts a container. Returns as soon as the child exists; how its set-up ends is read from
+/// [`Spawned::status`].
+///
+/// The calling process must be single-threaded: the child is a copy of the calling thread alone
+/// and goes on in ordinary Rust, so a lock held by another thread would be held for ever. Its
+/// descriptors 0 to 2 must be open (to anything).
+///
+/// # Errors
+/// Only for what happens before the child exists.
+pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
+    plan.check()?;
+    let sys_error = |call| move |errno| SpawnError::Sys { call, errno };
+    // Both ends do not block: the child writes at most one short message into the empty pipe.
+    let (status, status_in_child) =
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(sys_error("pipe2"))?;
+    if status_in_child.as_raw_fd() <= 2 {
+        return Err(SpawnError::Sys { call: "pipe2", errno: Errno::EBADF });
+    }
+    let (go_in_child, go) = match plan.wait_for_go {
+        true => {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(sys_error("pipe2"))?;
+            (Some(read), Some(write))
+        }
+        false => (None, None),
+    };
+    let namespaces = libc::CLONE_NEWPID
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWCGROUP;
+    let flags = (namespaces | libc::CLONE_PARENT) as u64 | sys::CLONE_CLEAR_SIGHAND;
+    match sys::clone3(flags, Some(plan.cgroup)).map_err(sys_error("clone3"))? {
+        sys::Fork::Parent { pid, pidfd } => Ok(Spawned { pid, pidfd, status, go }),
+        sys::Fork::Child => child::start(plan, &status_in_child, go_in_child.as_ref()),
+    }
+}

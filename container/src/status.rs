@@ -1,0 +1,245 @@
+//! What the child tells about its set-up: the list of steps, and the error message on the pipe.
+
+use nix::errno::Errno;
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Longest detail text in a [`SetupError`], in bytes.
+pub const MAX_DETAIL: usize = 512;
+
+/// Bytes before the detail text: the step's number and the errno (little endian).
+const HEADER: usize = 5;
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// One step of a container's set-up, in the order in which they are run.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Step { $($(#[$doc])* $name,)* }
+
+        impl Step {
+            /// Every step, in order.
+            pub const ALL: &'static [Step] = &[$(Step::$name,)*];
+
+            /// What the step does, as a phrase for people ("mount /proc").
+            pub const fn name(self) -> &'static str {
+                match self { $(Step::$name => $text,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// Keep only the descriptors that set-up needs, above 2.
+    Descriptors = "sort out the inherited descriptors",
+    /// Join a running container's namespaces (only for [`crate::exec`]).
+    Join = "enter the container's namespaces",
+    /// `setsid(2)`, umask 0 for the set-up, not dumpable, default signal dispositions.
+    Session = "start a session of its own",
+    /// `setns(2)` to the unit's network namespace.
+    Network = "enter the network namespace",
+    /// `sethostname(2)`.
+    Hostname = "set the host name",
+    /// Nothing that is mounted from here on reaches the host.
+    PrivateMounts = "make the mounts private",
+    /// Take hold of volumes, host paths and devices while the host's files are still in sight.
+    Sources = "open a mount source",
+    /// The tmpfs that takes the container's writes.
+    WritableLayer = "mount tmpfs for the writable layer",
+    /// The image's layers and the writable layer as one tree.
+    OverlayRoot = "mount the overlay root",
+    /// `pivot_root(2)`; the host's files are gone.
+    PivotRoot = "enter the new root",
+    /// procfs.
+    Proc = "mount /proc",
+    /// sysfs, read-only.
+    Sys = "mount /sys",
+    /// cgroup2, read-only.
+    CgroupFs = "mount /sys/fs/cgroup",
+    /// The device nodes and what belongs to them.
+    Dev = "set up /dev",
+    /// `oom_score_adj`.
+    OomScore = "set the OOM score adjustment",
+    /// Paths that show too much of the host.
+    Mask = "mask kernel files",
+    /// Paths that would change the host.
+    ReadOnlyPaths = "make kernel files read-only",
+    /// Volumes, host paths and tmpfs.
+    Mounts = "mount a volume",
+    /// `/etc/hosts` and the like.
+    Files = "write a file",
+    /// Who the program runs as, from the image's `/etc/passwd` and `/etc/group`.
+    ResolveUser = "look up the user",
+    /// The working directory, created when missing.
+    WorkingDir = "enter the working directory",
+    /// Read-only root, if asked for.
+    ReadOnlyRoot = "make the root read-only",
+    /// `/dev/null`, and the two output descriptors.
+    Stdio = "set up standard input and output",
+    /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`.
+    Keyring = "join a new session keyring",
+    /// `prlimit(2)`.
+    Rlimits = "set resource limits",
+    /// The bounding set.
+    BoundingSet = "limit capabilities",
+    /// Supplementary groups, group and user.
+    SetUser = "set user",
+    /// The other capability sets.
+    Capabilities = "set capabilities",
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivs = "set no_new_privs",
+    /// The caller's word that the network is attached.
+    Go = "wait for the network",
+    /// umask, signal mask, close-on-exec on everything that is left.
+    Final = "prepare for exec",
+    /// `execve(2)`.
+    Exec = "exec",
+    /// A panic in the child, or a message that is none.
+    Internal = "internal error",
+}
+
+impl Step {
+    fn from_number(number: u8) -> Step {
+        Self::ALL.get(usize::from(number)).copied().unwrap_or(Step::Internal)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why a container's set-up failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetupError {
+    /// The step that failed.
+    pub step: Step,
+    /// The system call's error.
+    pub errno: Errno,
+    /// What it was about (a path) or the whole reason in words; may be empty. At most
+    /// [`MAX_DETAIL`] bytes.
+    pub detail: String,
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A detail with a blank is a sentence that says it all; one without is a path.
+        match (self.detail.is_empty(), self.detail.contains(' ')) {
+            (true, _) => write!(f, "{}: {}", self.step, self.errno.desc()),
+            (false, true) => write!(f, "{}: {}", self.step, self.detail),
+            (false, false) => write!(f, "{}: {}: {}", self.step, self.detail, self.errno.desc()),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {}
+
+impl SetupError {
+    /// The message on the pipe: step, errno, detail. Always shorter than `PIPE_BUF`, so that one
+    /// `write(2)` is one message (pipe(7)).
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut end = self.detail.len().min(MAX_DETAIL);
+        while !self.detail.is_char_boundary(end) {
+            end -= 1;
+        }
+        let mut bytes = Vec::with_capacity(HEADER + end);
+        bytes.push(self.step as u8);
+        bytes.extend_from_slice(&(self.errno as i32).to_le_bytes());
+        bytes.extend_from_slice(self.detail.get(..end).unwrap_or_default().as_bytes());
+        bytes
+    }
+}
+
+/// Reads a message that the child left on the status pipe. Bytes that are no such message become
+/// [`Step::Internal`].
+pub fn decode_status(bytes: &[u8]) -> SetupError {
+    match bytes {
+        [step, e0, e1, e2, e3, detail @ ..] => SetupError {
+            step: Step::from_number(*step),
+            errno: Errno::from_raw(i32::from_le_bytes([*e0, *e1, *e2, *e3])),
+            detail: String::from_utf8_lossy(detail.get(..MAX_DETAIL).unwrap_or(detail))
+                .into_owned(),
+        },
+        _ => SetupError {
+            step: Step::Internal,
+            errno: Errno::EBADMSG,
+            detail: "the status message is cut short".into(),
+        },
+    }
+}
+
+/// What the status pipe says about a set-up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setup {
+    /// It is still going on.
+    Pending,
+    /// It is over and the program was executed. A child that was killed during its set-up looks
+    /// the same here; its exit status (by a signal) tells.
+    Done,
+    /// It failed; the child is exiting with code 125.
+    Failed(SetupError),
+}
+
+/// Asks the status pipe (non-blocking, as [`crate::spawn()`] returns it).
+///
+/// # Errors
+/// `read(2)`'s, other than `EINTR` and `EAGAIN`.
+pub fn read_status(status: impl AsFd) -> Result<Setup, Errno> {
+    let mut buffer = [0u8; HEADER + MAX_DETAIL];
+    loop {
+        // SAFETY: the buffer is valid for writes of its length.
+        let got = unsafe {
+            libc::read(status.as_fd().as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len())
+        };
+        return match Errno::result(got) {
+            Ok(0) => Ok(Setup::Done),
+            Ok(n) => {
+                let bytes = usize::try_from(n).ok().and_then(|n| buffer.get(..n));
+                Ok(Setup::Failed(decode_status(bytes.unwrap_or_default())))
+            }
+            Err(Errno::EINTR) => continue,
+            Err(Errno::EAGAIN) => Ok(Setup::Pending),
+            Err(errno) => Err(errno),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_message_survives_the_pipe(
+            number in 0..Step::ALL.len(),
+            errno in 1i32..130,
+            detail in ".{0,600}",
+        ) {
+            let error = SetupError {
+                step: Step::ALL[number],
+                errno: Errno::from_raw(errno),
+                detail,
+            };
+            let read = decode_status(&error.encode());
+            prop_assert_eq!(read.step, error.step);
+            prop_assert_eq!(read.errno, error.errno);
+            prop_assert!(error.detail.starts_with(&read.detail));
+            prop_assert!(read.detail.len() <= MAX_DETAIL);
+            prop_assert!(error.detail.len() > MAX_DETAIL || read.detail == error.detail);
+        }
+
+        #[test]
+        fn any_bytes_are_an_error_not_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..700)) {
+            let _ = decode_status(&bytes).to_string();
+        }
+    }
+
+    #[test]
+    fn every_step_is_found_by_its_number() {
+        for (number, step) in Step::ALL.iter().enumerate() {
+            assert_eq!(Step::from_number(number as u8), *step);
+        }
+    }
+}
