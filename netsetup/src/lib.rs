@@ -1,1 +1,108 @@
-//! (see docs/DESIGN.md)
+//! The process that configures the host's network: the containers' bridge, their veth pairs,
+//! published ports, and the uplinks with static addresses or DHCPv4.
+//!
+//! One thread, one poll loop ([`app`]). It holds CAP_NET_ADMIN, CAP_NET_RAW and
+//! CAP_NET_BIND_SERVICE and needs no other privilege. It can be killed at any instant: what it did
+//! stays in the kernel, where its successor finds it; leases lie in a file; the supervisor, greeted
+//! with [`ipc::FromNet::Hello`], says the rest again.
+//!
+//! | module | concern |
+//! |---|---|
+//! | [`netlink`], [`attr`] | requests to the kernel and its answers |
+//! | [`links`], [`addresses`], [`routes`] | single operations, each safe to repeat |
+//! | [`bridge`], [`attach`] | the containers' network |
+//! | [`nft`], [`firewall`] | published ports, masquerade, default-deny forwarding |
+//! | [`dhcp`], [`lease_file`] | the DHCP client |
+//! | [`uplinks`], [`uplink`], [`monitor`] | which links lead out, and what they shall have |
+//! | [`resolv`] | resolv.conf |
+
+pub mod addresses;
+pub mod app;
+pub mod attach;
+pub mod attr;
+pub mod bridge;
+pub mod dhcp;
+pub mod firewall;
+pub mod lease_file;
+pub mod links;
+pub mod monitor;
+pub mod netlink;
+pub mod nft;
+pub mod resolv;
+pub mod retry;
+pub mod routes;
+pub mod uplink;
+pub mod uplinks;
+
+use ipc::{Channel, paths};
+use log::LevelFilter;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+use units::SourceFile;
+use units::model::Host;
+
+use app::{App, AppError, Settings};
+
+/// The kernel modules that bridging, containers' links and the firewall need, where they are not
+/// built in; each with what it depends on. With no /sbin/modprobe the kernel loads none of them by
+/// itself.
+pub const MODULES: &[&str] = &[
+    "bridge",
+    "veth",
+    "nfnetlink",
+    "nf_tables",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_fib",
+    "nft_fib_ipv4",
+];
+
+/// The applet `keel-netsetup`. Ends only when it cannot go on; PID 1 starts it again.
+pub fn main() -> ExitCode {
+    kmsg::install("keel-netsetup", LevelFilter::Info);
+    let error = match run() {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    log::error!("{error}");
+    ExitCode::FAILURE
+}
+
+fn run() -> Result<std::convert::Infallible, AppError> {
+    let link =
+        |number, peer| Channel::inherited(number).map_err(|error| AppError::Link(peer, error));
+    let init = link(paths::fds::INIT, "PID 1")?;
+    let supervisor = link(paths::fds::NET, "the supervisor")?;
+    let directory = Path::new(paths::RUN_RESOLV).parent().map(Path::to_path_buf);
+    let settings = Settings {
+        host: host(),
+        bridge: paths::BRIDGE.into(),
+        directory: directory.unwrap_or_else(|| PathBuf::from(paths::RUN)),
+    };
+    let mut app = App::start(settings, supervisor, init, since_boot)?;
+    loop {
+        app.turn(None)?;
+    }
+}
+
+/// host.toml; what is missing or wrong in it has its default (PID 1 shows the mistakes).
+fn host() -> Host {
+    let path = Path::new(paths::CONFIG).join("host.toml");
+    let file = match std::fs::read_to_string(&path) {
+        Ok(text) => Some(SourceFile { path: "host.toml".into(), text }),
+        Err(error) => {
+            log::warn!("read {}: {error}; using defaults", path.display());
+            None
+        }
+    };
+    units::load(file, Vec::new()).config.host
+}
+
+/// The time since boot, suspend included: leases go on while a machine sleeps.
+pub fn since_boot() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    now.map(Duration::from).unwrap_or_default()
+}

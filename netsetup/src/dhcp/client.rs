@@ -1,0 +1,505 @@
+//! The DHCP client as a pure state machine: `(state, now, event) -> (state, actions)`.
+//!
+//! Two things are kept apart. *What is held*: a lease or none; the host uses its address for
+//! exactly as long as it is held. *What is being said* ([`State`]): the exchange with the servers.
+//! RFC 2131's figure 5 is the product of the two:
+//!
+//! | state | held | waiting for |
+//! |---|---|---|
+//! | `Down` | no | a carrier |
+//! | `Init` | no | its time to speak (at once, or a pause after refusals) |
+//! | `Selecting` | no | an offer to DHCPDISCOVER, sent again and again |
+//! | `Requesting` | no | the acknowledgement of an offer; then `Init` |
+//! | `Rebooting` | yes | a confirmation after a restart or a new carrier; without one, `Bound` |
+//! | `Bound` | yes | T1 |
+//! | `Renewing` | yes | the lender's extension; T2 |
+//! | `Rebinding` | yes | anybody's extension; the end of the lease |
+//!
+//! A refusal (DHCPNAK) and the end of the lease lead to `Init` with nothing held, from anywhere.
+//! Times are spans since boot of a clock that goes on in suspend; the wall clock plays no part.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::lease::{FOREVER, Lease};
+use super::packet::{Kind, Packet, code};
+use crate::links::Mac;
+
+/// Unanswered requests for an offer before everything starts anew (4 + 8 + 16 + 32 s).
+const REQUEST_TRIES: u32 = 4;
+/// Unanswered requests to confirm a lease before it is used as it is (4 + 8 s).
+const REBOOT_TRIES: u32 = 2;
+/// Shortest time between two tries to extend a lease (RFC 2131 section 4.4.5).
+const RENEW_PAUSE: Duration = Duration::from_secs(60);
+/// Longest pause after refusals in a row.
+const MAX_REFUSAL_PAUSE: u32 = 6;
+
+/// What the machine does not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The link's hardware address.
+    pub mac: Mac,
+    /// The host's name, told to the server.
+    pub hostname: String,
+    /// Seed of transaction ids and jitter; best from the kernel's entropy.
+    pub seed: u64,
+}
+
+/// A lease with its begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What was lent.
+    pub lease: Lease,
+    /// When the request that was granted was first sent: the lease runs from then.
+    pub since: Duration,
+}
+
+impl Held {
+    fn after(&self, seconds: u32) -> Option<Duration> {
+        (self.lease.seconds != FOREVER).then(|| self.since + Duration::from_secs(seconds.into()))
+    }
+
+    /// When it ends; `None`: never.
+    pub fn ends(&self) -> Option<Duration> {
+        self.after(self.lease.seconds)
+    }
+
+    fn t1(&self) -> Option<Duration> {
+        self.after(self.lease.t1)
+    }
+
+    fn t2(&self) -> Option<Duration> {
+        self.after(self.lease.t2)
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// Time has passed; see [`Client::deadline`].
+    Timer,
+    /// A UDP payload for the client's port came in on the link.
+    Packet(&'a [u8]),
+    /// The link's carrier came or went.
+    Carrier(bool),
+}
+
+/// Where a message goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// From 0.0.0.0 to everybody on the link, whatever addresses the link has.
+    Link,
+    /// From the held address to everybody on the link.
+    Everybody,
+    /// From the held address to one server, as any datagram.
+    Server(Ipv4Addr),
+}
+
+/// Why a lease is held no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It ended before anybody extended it.
+    Ended,
+    /// A server said that it is not ours.
+    Refused,
+}
+
+/// What to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send this payload. A message that cannot be sent is as good as lost on the wire.
+    Send(Vec<u8>, To),
+    /// From now on hold this lease: set address and routes, in place of the former's.
+    Hold(Held),
+    /// Take address and routes off.
+    Release(Lost),
+}
+
+/// What is being said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// No carrier and nothing held.
+    Down,
+    /// About to discover.
+    Init {
+        /// When.
+        at: Duration,
+    },
+    /// DHCPDISCOVER is out.
+    Selecting,
+    /// DHCPREQUEST for this offer is out.
+    Requesting(Lease),
+    /// DHCPREQUEST for the held lease is out.
+    Rebooting,
+    /// Nothing is out.
+    Bound,
+    /// DHCPREQUEST to the lender is out.
+    Renewing,
+    /// DHCPREQUEST to everybody is out.
+    Rebinding,
+}
+
+/// The exchange that is going on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Exchange {
+    xid: u32,
+    began: Duration,
+    /// When the request that an acknowledgement would grant was first sent.
+    requested: Duration,
+    tries: u32,
+    next: Duration,
+}
+
+/// The machine.
+#[derive(Debug, Clone)]
+pub struct Client {
+    config: Config,
+    state: State,
+    held: Option<Held>,
+    exchange: Exchange,
+    carrier: bool,
+    /// Refusals since the last acknowledgement.
+    refusals: u32,
+    /// Since when there has been a carrier and nothing held.
+    searching: Duration,
+    random: u64,
+}
+
+impl Client {
+    /// A machine that holds nothing.
+    pub fn new(config: Config, carrier: bool, now: Duration) -> Client {
+        let random = config.seed;
+        let state = if carrier { State::Init { at: now } } else { State::Down };
+        let exchange = Exchange::default();
+        let (held, refusals, searching) = (None, 0, now);
+        Client { config, state, held, exchange, carrier, refusals, searching, random }
+    }
+
+    /// A machine that goes on with the lease of its predecessor, to be confirmed. The caller
+    /// carries out the actions. One that has ended is forgotten.
+    pub fn resume(
+        config: Config,
+        held: Held,
+        carrier: bool,
+        now: Duration,
+    ) -> (Client, Vec<Action>) {
+        let mut client = Client::new(config, carrier, now);
+        let mut actions = Vec::new();
+        // A lease from the future is from another boot.
+        if held.since <= now && held.ends().is_none_or(|end| now < end) {
+            actions.push(Action::Hold(held.clone()));
+            client.held = Some(held);
+            client.confirm(now, &mut actions);
+        }
+        (client, actions)
+    }
+
+    /// What is being said.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What is held.
+    pub fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// Since when a lease is being looked for; `None` when one is held or there is no carrier.
+    pub fn searching_since(&self) -> Option<Duration> {
+        (self.held.is_none() && self.carrier).then_some(self.searching)
+    }
+
+    /// True if the last word of a server was a refusal.
+    pub fn refused(&self) -> bool {
+        self.refusals > 0
+    }
+
+    /// True while answers may come to an address that the host does not have (yet).
+    pub fn needs_raw_socket(&self) -> bool {
+        matches!(self.state, State::Selecting | State::Requesting(_) | State::Rebooting)
+    }
+
+    /// When [`Event::Timer`] is due; `None`: not before something else happens.
+    pub fn deadline(&self) -> Option<Duration> {
+        let held = self.held.as_ref();
+        let own = match self.state {
+            State::Down => None,
+            State::Init { at } => Some(at),
+            State::Selecting | State::Requesting(_) | State::Rebooting => Some(self.exchange.next),
+            State::Bound => held.and_then(Held::t1),
+            State::Renewing => earliest(Some(self.exchange.next), held.and_then(Held::t2)),
+            State::Rebinding => Some(self.exchange.next),
+        };
+        earliest(own, held.and_then(Held::ends))
+    }
+
+    /// Takes in one event. What is due by `now` happens first.
+    pub fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.catch_up(now, &mut actions);
+        match event {
+            Event::Timer => {}
+            Event::Packet(bytes) => {
+                if let Ok(packet) = Packet::parse(bytes) {
+                    self.receive(now, &packet, &mut actions);
+                }
+            }
+            Event::Carrier(carrier) => self.carrier(now, carrier, &mut actions),
+        }
+        actions
+    }
+
+    /// Does what is due. One step may make the next one due (a lease that ended in suspend).
+    fn catch_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        // Each round either sends or moves on in the table above, whose longest way is this long.
+        for _ in 0..6 {
+            if self.deadline().is_none_or(|deadline| now < deadline) {
+                return;
+            }
+            self.due(now, actions);
+        }
+    }
+
+    fn due(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        let reached = |time: Option<Duration>| time.is_some_and(|time| time <= now);
+        if reached(self.held.as_ref().and_then(Held::ends)) {
+            self.lose(now, Lost::Ended, actions);
+            return;
+        }
+        let past_t2 = reached(self.held.as_ref().and_then(Held::t2));
+        match &self.state {
+            State::Down => {}
+            State::Init { .. } => {
+                self.begin(now);
+                self.say(State::Selecting, now, actions);
+            }
+            State::Requesting(_) if self.exchange.tries >= REQUEST_TRIES => {
+                self.state = State::Init { at: now };
+            }
+            State::Rebooting if self.exchange.tries >= REBOOT_TRIES => self.state = State::Bound,
+            State::Bound | State::Renewing if past_t2 => {
+                self.begin(now);
+                self.say(State::Rebinding, now, actions);
+            }
+            State::Bound => {
+                self.begin(now);
+                self.say(State::Renewing, now, actions);
+            }
+            same => self.say(same.clone(), now, actions),
+        }
+    }
+
+    /// A new exchange, with an id that no late answer to an earlier one has.
+    fn begin(&mut self, now: Duration) {
+        let xid = u32::try_from(self.random() >> 32).unwrap_or(0);
+        self.exchange = Exchange { xid, began: now, requested: now, tries: 0, next: now };
+    }
+
+    /// Enters a state by sending its message, or sends it again.
+    fn say(&mut self, state: State, now: Duration, actions: &mut Vec<Action>) {
+        self.state = state;
+        let message = self.message(now);
+        actions.extend(message.map(|(packet, to)| Action::Send(packet.encode(), to)));
+        let pause = match &self.held {
+            Some(held) if matches!(self.state, State::Renewing | State::Rebinding) => {
+                let end = if self.state == State::Renewing { held.t2() } else { held.ends() };
+                let left = end.map(|end| end.saturating_sub(now)).unwrap_or_default();
+                (left / 2).max(RENEW_PAUSE)
+            }
+            _ => self.backoff(),
+        };
+        self.exchange.tries = self.exchange.tries.saturating_add(1);
+        self.exchange.next = now + pause;
+    }
+
+    /// 4, 8, 16, 32, 64, 64 … seconds, each up to a second more or less (RFC 2131 section 4.1).
+    fn backoff(&mut self) -> Duration {
+        let base = 4u64 << self.exchange.tries.min(4);
+        let jitter = self.random() % 2001;
+        Duration::from_millis(base * 1000 - 1000 + jitter)
+    }
+
+    /// The message of the state (RFC 2131 table 5).
+    fn message(&self, now: Duration) -> Option<(Packet, To)> {
+        let began = self.exchange.began;
+        let secs = u16::try_from(now.saturating_sub(began).as_secs()).unwrap_or(u16::MAX);
+        let packet = |kind| {
+            let mut id = vec![1]; // Hardware type Ethernet.
+            id.extend_from_slice(&self.config.mac);
+            let packet = Packet::request(kind, self.exchange.xid, secs, self.config.mac)
+                .with(code::CLIENT_ID, id)
+                .with(code::MAX_SIZE, 1472u16.to_be_bytes())
+                .with(
+                    code::PARAMETERS,
+                    // Option 121 must stand before option 3 (RFC 3442).
+                    [
+                        code::SUBNET_MASK,
+                        code::CLASSLESS_ROUTES,
+                        code::ROUTERS,
+                        code::DNS,
+                        code::DOMAIN,
+                        code::MTU,
+                        code::LEASE_TIME,
+                        code::SERVER,
+                        code::T1,
+                        code::T2,
+                    ],
+                );
+            match self.config.hostname.as_str() {
+                "" => packet,
+                name => packet.with(code::HOST_NAME, name),
+            }
+        };
+        let held = self.held.as_ref().map(|held| &held.lease);
+        match &self.state {
+            State::Down | State::Init { .. } | State::Bound => None,
+            State::Selecting => Some((packet(Kind::Discover), To::Link)),
+            State::Requesting(offer) => {
+                let packet = packet(Kind::Request)
+                    .with(code::REQUESTED_ADDRESS, offer.address.octets())
+                    .with(code::SERVER, offer.server.octets());
+                Some((packet, To::Link))
+            }
+            State::Rebooting => {
+                let address = held?.address.octets();
+                Some((packet(Kind::Request).with(code::REQUESTED_ADDRESS, address), To::Link))
+            }
+            State::Renewing | State::Rebinding => {
+                let lease = held?;
+                let mut packet = packet(Kind::Request);
+                packet.ciaddr = lease.address;
+                let renewing = self.state == State::Renewing;
+                Some((packet, if renewing { To::Server(lease.server) } else { To::Everybody }))
+            }
+        }
+    }
+
+    fn receive(&mut self, now: Duration, packet: &Packet, actions: &mut Vec<Action>) {
+        let ours =
+            packet.reply && packet.xid == self.exchange.xid && packet.chaddr == self.config.mac;
+        if !ours {
+            return;
+        }
+        let server = packet.address(code::SERVER);
+        // Whose answer counts: an offer's maker, the lender, or anybody.
+        let awaited = match &self.state {
+            State::Down | State::Init { .. } | State::Bound => return,
+            State::Selecting | State::Rebooting | State::Rebinding => None,
+            State::Requesting(offer) => Some(offer.server),
+            State::Renewing => self.held.as_ref().map(|held| held.lease.server),
+        };
+        let selecting = self.state == State::Selecting;
+        if server.is_none() || awaited.is_some_and(|awaited| server != Some(awaited)) {
+            return;
+        }
+        match packet.kind {
+            Kind::Offer if selecting => {
+                if let Ok(offer) = Lease::read(packet, None) {
+                    // The request goes on with the exchange of the discovery, in a rhythm of
+                    // its own.
+                    self.exchange.tries = 0;
+                    self.exchange.requested = now;
+                    self.say(State::Requesting(offer), now, actions);
+                }
+            }
+            Kind::Ack if !selecting => {
+                self.acknowledged(now, packet, actions);
+                // What comes late may be due for renewal already.
+                self.catch_up(now, actions);
+            }
+            Kind::Nak if !selecting => self.not_ours(now, actions),
+            _ => {}
+        }
+    }
+
+    fn acknowledged(&mut self, now: Duration, packet: &Packet, actions: &mut Vec<Action>) {
+        let held = self.held.as_ref().map(|held| &held.lease);
+        let asked = match &self.state {
+            State::Requesting(offer) => Some(offer),
+            _ => held,
+        };
+        let Some(asked) = asked else { return };
+        let Ok(lease) = Lease::read(packet, Some(asked.prefix)) else { return };
+        // An address that was not asked for is somebody else's.
+        if lease.address != asked.address {
+            return;
+        }
+        let held = Held { lease, since: self.exchange.requested };
+        // An answer so late that what it grants has ended.
+        if held.ends().is_some_and(|end| end <= now) {
+            return;
+        }
+        self.state = State::Bound;
+        self.refusals = 0;
+        self.held = Some(held.clone());
+        actions.push(Action::Hold(held));
+    }
+
+    fn not_ours(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        self.lose(now, Lost::Refused, actions);
+        // A server that offers and then refuses, again and again, must not make a storm.
+        let pause = match self.refusals {
+            0 => Duration::ZERO,
+            n => Duration::from_secs(1 << n.min(MAX_REFUSAL_PAUSE)),
+        };
+        self.refusals = self.refusals.saturating_add(1);
+        if let State::Init { at } = &mut self.state {
+            *at = now + pause;
+        }
+        self.catch_up(now, actions);
+    }
+
+    /// Holds nothing any more and starts anew.
+    fn lose(&mut self, now: Duration, why: Lost, actions: &mut Vec<Action>) {
+        if self.held.take().is_some() {
+            self.searching = now;
+            actions.push(Action::Release(why));
+        }
+        self.state = if self.carrier { State::Init { at: now } } else { State::Down };
+    }
+
+    /// A link without a carrier keeps its address: most often it is the same wire that comes back.
+    /// But it may be another, so the lease is then confirmed.
+    fn carrier(&mut self, now: Duration, carrier: bool, actions: &mut Vec<Action>) {
+        if carrier == self.carrier {
+            return;
+        }
+        self.carrier = carrier;
+        match (carrier, self.held.is_some()) {
+            (true, true) => self.confirm(now, actions),
+            (true, false) => {
+                self.searching = now;
+                self.state = State::Init { at: now };
+                self.catch_up(now, actions);
+            }
+            (false, true) => {}
+            (false, false) => self.state = State::Down,
+        }
+    }
+
+    fn confirm(&mut self, now: Duration, actions: &mut Vec<Action>) {
+        if self.carrier {
+            self.begin(now);
+            self.say(State::Rebooting, now, actions);
+        } else {
+            self.state = State::Bound;
+        }
+    }
+
+    /// SplitMix64: ids and jitter need to differ, not to be secret.
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    a.into_iter().chain(b).min()
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;
