@@ -190,10 +190,8 @@ impl Core {
         if had_runs {
             self.act(id, |unit, generation| Action::Cleanup { unit, generation });
         }
-        if let Some(why) = failure {
-            if self.entries[id].wanted_up() {
-                self.react(id, &why);
-            }
+        if let Some(why) = failure.filter(|_| self.entries[id].wanted_up()) {
+            self.react(id, &why);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The core on made-up time and made-up processes.
 
 mod backoff;
+mod checks;
 mod explain;
 mod health;
 mod properties;

@@ -6,21 +6,21 @@ use super::*;
 use std::collections::BTreeSet;
 
 /// A unit's name and a run's number.
-type Key = (String, u64);
+pub(super) type Key = (String, u64);
 
 /// A process group as the kernel knows it.
 #[derive(Debug, Clone, Default)]
-struct Group {
-    pid: Option<i32>,
-    exec: bool,
-    main_ended: bool,
-    empty: bool,
+pub(super) struct Group {
+    pub(super) pid: Option<i32>,
+    pub(super) exec: bool,
+    pub(super) main_ended: bool,
+    pub(super) empty: bool,
     /// The start was given up or failed before there was a process.
-    void: bool,
-    obeys: bool,
+    pub(super) void: bool,
+    pub(super) obeys: bool,
     /// Milliseconds that its processes outlive SIGKILL.
-    undead: u64,
-    told_end: Option<(ExitStatus, bool)>,
+    pub(super) undead: u64,
+    pub(super) told_end: Option<(ExitStatus, bool)>,
 }
 
 /// Something that happens in the world at its time.
@@ -39,20 +39,19 @@ enum Happening {
 pub(super) struct World {
     pub(super) core: Core,
     pub(super) now: Instant,
-    config: BTreeMap<String, Unit>,
-    groups: BTreeMap<Key, Group>,
+    pub(super) config: BTreeMap<String, Unit>,
+    pub(super) groups: BTreeMap<Key, Group>,
     agenda: Vec<(u64, Happening)>,
     /// What `Persist` wrote.
-    disk: BTreeMap<String, String>,
+    pub(super) disk: BTreeMap<String, String>,
     rng: u64,
-    stopped_by_hand: BTreeSet<String>,
-    cleaned: BTreeSet<Key>,
-    ends: BTreeMap<String, u64>,
-    failures: BTreeMap<String, u64>,
-    wait_timeouts: BTreeMap<String, u64>,
-    true_conditions: BTreeSet<Condition>,
+    pub(super) stopped_by_hand: BTreeSet<String>,
+    pub(super) cleaned: BTreeSet<Key>,
+    pub(super) ends: BTreeMap<String, u64>,
+    pub(super) failures: BTreeMap<String, u64>,
+    pub(super) true_conditions: BTreeSet<Condition>,
     pub(super) units_stopped: bool,
-    going_down: bool,
+    pub(super) going_down: bool,
 }
 
 impl World {
@@ -70,7 +69,6 @@ impl World {
             cleaned: BTreeSet::new(),
             ends: BTreeMap::new(),
             failures: BTreeMap::new(),
-            wait_timeouts: BTreeMap::new(),
             true_conditions: BTreeSet::new(),
             units_stopped: false,
             going_down: false,
@@ -96,34 +94,6 @@ impl World {
         let actions = self.core.handle(self.now, event);
         self.carry_out(actions);
         self.check(tick);
-    }
-
-    /// What the commands mean, by the rules and not by the core.
-    fn note_command(&mut self, event: &Event) {
-        match event {
-            Event::Command(Command::Stop { unit }) => {
-                self.stopped_by_hand.insert(unit.clone());
-            }
-            Event::Command(Command::Start { unit } | Command::Restart { unit }) => {
-                let mut open = vec![unit.clone()];
-                let mut seen = BTreeSet::new();
-                while let Some(name) = open.pop() {
-                    if seen.insert(name.clone()) {
-                        self.stopped_by_hand.remove(&name);
-                        let unit = self.config.get(&name);
-                        open.extend(unit.into_iter().flat_map(|unit| unit.requires.clone()));
-                    }
-                }
-            }
-            Event::ShutdownRequested => self.going_down = true,
-            Event::ConditionChanged { condition, holds: true } => {
-                self.true_conditions.insert(condition.clone());
-            }
-            Event::ConditionChanged { condition, holds: false } => {
-                self.true_conditions.remove(condition);
-            }
-            _ => {}
-        }
     }
 
     fn run_event(&mut self, key: &Key, within: u64, event: RunEvent) {
@@ -181,51 +151,8 @@ impl World {
         }
     }
 
-    /// Invariant 3: what the order follows from has been written.
-    fn on_record(&self, unit: &str) {
-        let saved = SavedState::from_json(&self.disk[unit]).unwrap();
-        let known = self.core.saved(unit).unwrap();
-        assert_eq!(saved.generation(), known.generation(), "{unit}: not on record");
-        let wanted = |state: &SavedState| {
-            let value: serde_json::Value = serde_json::from_str(&state.to_json().unwrap()).unwrap();
-            value["record"]["wanted"].clone()
-        };
-        assert_eq!(wanted(&saved), wanted(&known), "{unit}: the wish is not on record");
-    }
-
-    /// Each run ends once and each failure counts once.
-    fn note_report(&mut self, unit: &str, report: &Report) {
-        let Report::Ended { what, asked, .. } = report else { return };
-        if matches!(what, LastExit::WaitTimeout(_)) {
-            *self.wait_timeouts.entry(unit.into()).or_default() += 1;
-        } else {
-            *self.ends.entry(unit.into()).or_default() += 1;
-        }
-        if !asked && !what.success() && *what != LastExit::Interrupted {
-            *self.failures.entry(unit.into()).or_default() += 1;
-        }
-    }
-
     fn start(&mut self, key: Key) {
-        let unit = &key.0;
-        self.on_record(unit);
-        let status = self.core.status(unit, self.now).unwrap();
-        assert_eq!(status.generation, key.1);
-        assert!(matches!(status.wanted, Wanted::Up(_)), "{unit} is started and not wanted");
-        assert!(!self.stopped_by_hand.contains(unit), "{unit} was stopped by hand");
-        assert!(!self.going_down, "{unit} is started in a shutdown");
-        assert!(!self.groups.contains_key(&key), "run {key:?} again");
-        for (other, group) in self.groups.iter().filter(|(other, _)| other.0 == *unit) {
-            assert!(group.empty || group.void, "{key:?} while {other:?} lives");
-            assert!(self.cleaned.contains(other), "{key:?} and {other:?} was not cleaned away");
-        }
-        for condition in &self.config[unit].wait_for {
-            assert!(self.true_conditions.contains(condition));
-        }
-        for name in &self.config[unit].requires {
-            let other = self.core.status(name, self.now).unwrap();
-            assert!(other.ready || other.state == State::Starting, "{unit} without {name}");
-        }
+        self.check_start(&key);
         let mut group = Group { obeys: self.below(4) > 0, ..Group::default() };
         group.undead = if self.below(12) == 0 { 30_000 } else { 20 };
         self.groups.insert(key.clone(), group);
@@ -430,41 +357,5 @@ impl World {
 
     fn tell_now(&mut self, key: &Key, event: RunEvent) {
         self.tell(Event::Run { unit: key.0.clone(), generation: key.1, event });
-    }
-
-    /// What must hold after every step.
-    fn check(&mut self, tick: bool) {
-        let core = &self.core;
-        for id in core.entries.ids() {
-            let entry = &core.entries[id];
-            let name = &entry.unit.name;
-            assert!(!entry.dirty && !entry.touched, "{name} is not written");
-            assert_eq!(entry.timer, entry.due(), "{name}'s deadline is wrong");
-            let status = core.status(name, self.now).unwrap();
-            match status.state {
-                State::Waiting | State::Backoff => assert!(entry.wanted_up(), "{status:?}"),
-                State::Stopped => assert!(!entry.wanted_up(), "{status:?}"),
-                _ => {}
-            }
-            let waits = status.state == State::Waiting;
-            assert_eq!(waits, !status.waiting_for.is_empty(), "{status:?}");
-            assert_eq!(status.next_retry_ms.is_some(), status.state == State::Backoff);
-            assert!(status.pid.is_none() || entry.run().is_some());
-            let failures = self.failures.get(name).copied().unwrap_or(0);
-            assert_eq!(status.failures, failures, "{name}: failures are counted wrongly");
-            let cleaned = self.cleaned.iter().filter(|key| key.0 == *name).count() as u64;
-            let ends = self.ends.get(name).copied().unwrap_or(0);
-            assert!(ends == cleaned || ends == cleaned + 1, "{name}: {ends} ends, {cleaned} runs");
-            assert!(!core.explain(name, self.now).unwrap().is_empty());
-        }
-        if tick {
-            let mut probe = self.core.clone();
-            let mut rounds = 0;
-            while probe.next_deadline().is_some_and(|at| at <= self.now) {
-                probe.handle(self.now, Event::Tick);
-                rounds += 1;
-                assert!(rounds < 5, "due things stay due");
-            }
-        }
     }
 }
