@@ -33,8 +33,8 @@ pub(super) fn write(root: &Root, files: &[InlineFile]) -> Done {
         }
         let made = create(root, TEMPORARY, file)?;
         let tree = sys::open_tree(&made, c"", false).about(path)?;
-        unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir).about(path)?;
         sys::move_mount(&tree, root.file(path)?).about(path)?;
+        unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir).about(path)?;
     }
     Ok(())
 }

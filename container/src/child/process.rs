@@ -18,8 +18,8 @@ use std::os::fd::AsRawFd;
 /// `keyctl(2)`'s KEYCTL_JOIN_SESSION_KEYRING.
 const JOIN_SESSION_KEYRING: libc::c_long = 1;
 
-/// Signals 1 to 31; the real-time ones above are ignored by nobody.
-const LAST_SIGNAL: i32 = 31;
+/// The kernel's `_NSIG`: the highest signal number.
+const LAST_SIGNAL: libc::c_long = 64;
 
 /// A session without a controlling terminal (CVE-2017-5226), modes taken as written, and no debugger
 /// or /proc reader from inside a container until the exec (CVE-2016-9962).
@@ -29,10 +29,21 @@ pub(super) fn session() -> Done {
     // SAFETY: prctl with integers only.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
     // Handlers went away at clone3 (CLONE_CLEAR_SIGHAND); what the caller ignores (SIGPIPE in any
-    // Rust program) would stay ignored over the exec.
-    for signal in (1..=LAST_SIGNAL).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
-        // SAFETY: SIG_DFL runs no code of this process.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // Rust program) would stay ignored over the exec. libc's wrapper refuses the two signals that
+    // it uses itself, which somebody further up may ignore all the same.
+    let default = [0u64; 4];
+    for signal in 1..=LAST_SIGNAL {
+        // SAFETY: the kernel's struct sigaction (handler, flags, restorer, mask) is four words, and
+        // all zeroes mean SIG_DFL, which runs no code of this process. SIGKILL and SIGSTOP fail.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                8,
+            )
+        };
     }
     Ok(())
 }

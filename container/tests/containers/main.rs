@@ -1,1 +1,132 @@
-fn main() {}
+//! Starts real containers and looks at them from inside.
+//!
+//! Needs root, overlayfs, cgroup v2 and a static busybox, and fails when any of them is missing:
+//! a test that quietly does nothing would be worse than none.
+//!
+//! The processes are those of the real thing: this program plays PID 1 (it reaps everything and
+//! passes the exits on), and each test runs in a single-threaded child of it, the supervisor's
+//! place. Arguments that are no options select tests by a part of their names.
+
+// A test without the standard harness is no test to clippy.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod basics;
+mod cgroups;
+mod devices;
+mod execution;
+mod host;
+mod programs;
+mod root_file_system;
+mod security;
+mod volumes;
+
+use host::Host;
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+/// A test, by name.
+type Test = (&'static str, fn(&mut Host));
+
+/// Lists functions of a module with their names.
+#[macro_export]
+macro_rules! tests {
+    ($($name:ident),* $(,)?) => {
+        pub const TESTS: &[(&str, fn(&mut $crate::host::Host))] =
+            &[$((concat!(module_path!(), "::", stringify!($name)), $name)),*];
+    };
+}
+
+/// A test that takes longer hangs; seconds.
+const TIME_LIMIT: u32 = 120;
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let all: Vec<Test> = [
+        basics::TESTS,
+        cgroups::TESTS,
+        devices::TESTS,
+        execution::TESTS,
+        programs::TESTS,
+        root_file_system::TESTS,
+        security::TESTS,
+        volumes::TESTS,
+    ]
+    .concat();
+    if std::env::args().any(|arg| arg == "--list") {
+        all.iter().for_each(|(name, _)| println!("{name}: test"));
+        return;
+    }
+    if let Err(reason) = host::check_machine() {
+        eprintln!("the container tests cannot run here: {reason}");
+        std::process::exit(101);
+    }
+    // SAFETY: prctl with integers only.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
+    let mut failed = Vec::new();
+    let mut passed = 0;
+    for (name, test) in all {
+        let name = name.split_once("::").map_or(name, |(_, name)| name);
+        if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
+            continue;
+        }
+        if run(name, test) {
+            println!("test {name} ... ok");
+            passed += 1;
+        } else {
+            println!("test {name} ... FAILED");
+            failed.push(name);
+        }
+    }
+    println!("\n{passed} passed, {} failed", failed.len());
+    if !failed.is_empty() {
+        println!("failed: {}", failed.join(", "));
+        std::process::exit(101);
+    }
+}
+
+/// Runs one test in a child and reaps everything that comes up meanwhile.
+fn run(name: &str, test: fn(&mut Host)) -> bool {
+    let mut ends = [0; 2];
+    // SAFETY: the array has room for the two descriptors.
+    assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
+    // SAFETY: the kernel has just made these two; nobody else owns them.
+    let [read, write] = ends.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: this program has one thread.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        drop(write);
+        // SAFETY: arms a timer whose signal ends this process.
+        unsafe { libc::alarm(TIME_LIMIT) };
+        let done = std::panic::catch_unwind(|| {
+            let mut host = Host::new(name, read);
+            test(&mut host);
+        });
+        std::process::exit(if done.is_ok() { 0 } else { 1 });
+    }
+    drop(read);
+    let mut exits = std::fs::File::from(write);
+    loop {
+        let mut status = 0;
+        // SAFETY: the status lives over the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
+        if pid == child {
+            // Whatever the test left behind, reaped or not, must not disturb the next one.
+            // SAFETY: as above.
+            while unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } > 0 {}
+            return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
+                || report_death(name, status);
+        }
+        assert!(pid > 0, "waitpid: {}", std::io::Error::last_os_error());
+        let mut record = pid.to_le_bytes().to_vec();
+        record.extend(status.to_le_bytes());
+        // The test may have ended already.
+        let _ = exits.write_all(&record);
+    }
+}
+
+fn report_death(name: &str, status: i32) -> bool {
+    if libc::WIFSIGNALED(status) {
+        eprintln!("{name}: killed by signal {}", libc::WTERMSIG(status));
+    }
+    false
+}

@@ -1,0 +1,268 @@
+//! What a test stands on: an image layer, a cgroup, and the exits that "PID 1" passes on.
+
+use container::*;
+use std::collections::HashMap;
+use std::fs;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+const BUSYBOX: &str = "/bin/busybox";
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A finished container.
+#[derive(Debug)]
+pub struct Outcome {
+    pub setup: Setup,
+    pub exit: Exit,
+    pub out: String,
+    pub err: String,
+}
+
+impl Outcome {
+    /// Its output, after making sure that it ran and exited with 0.
+    pub fn ok(self) -> String {
+        assert_eq!((&self.setup, self.exit), (&Setup::Done, Exit::Code(0)), "{self:?}");
+        self.out
+    }
+
+    /// The set-up error that it must have ended with.
+    pub fn error(self) -> SetupError {
+        assert_eq!(self.exit, Exit::Code(125), "{self:?}");
+        match self.setup {
+            Setup::Failed(error) => error,
+            other => panic!("expected a set-up error, got {other:?}"),
+        }
+    }
+}
+
+pub struct Host {
+    pub dir: PathBuf,
+    pub layer: PathBuf,
+    pub netns: Option<OwnedFd>,
+    pub cgroups: PathBuf,
+    exits: fs::File,
+    seen: HashMap<i32, Exit>,
+    runs: u32,
+}
+
+/// Finds out whether the tests can run at all.
+pub fn check_machine() -> Result<(), String> {
+    if nix::unistd::geteuid().as_raw() != 0 {
+        return Err("they need root".into());
+    }
+    if !Path::new(BUSYBOX).exists() {
+        return Err(format!("{BUSYBOX} is missing (Debian: busybox-static)"));
+    }
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    for kind in ["overlay", "erofs", "cgroup2"] {
+        if !known.split_whitespace().any(|word| word == kind) {
+            return Err(format!("this kernel has no {kind}"));
+        }
+    }
+    cgroup_root().map(drop).ok_or("cgroup v2 is not mounted".into())
+}
+
+fn cgroup_root() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"))?;
+    line.split(' ').nth(1).map(PathBuf::from)
+}
+
+impl Host {
+    pub fn new(name: &str, exits: OwnedFd) -> Host {
+        let id = format!("keel-container-test-{}", std::process::id());
+        let dir = std::env::temp_dir().join(&id);
+        let layer = dir.join("layer");
+        for sub in ["layer/bin", "layer/etc", "layer/tmp", "staging"] {
+            fs::create_dir_all(dir.join(sub)).unwrap();
+        }
+        fs::copy(BUSYBOX, layer.join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "cat", "ls", "id", "hostname", "mount", "touch", "stat", "dd", "sleep", "true",
+            "false", "grep", "head", "readlink", "env", "pwd", "wc", "ip", "mkdir", "find", "ln",
+            "umount", "mknod", "chroot", "test", "echo", "tail", "rm",
+        ] {
+            symlink("busybox", layer.join("bin").join(applet)).unwrap();
+        }
+        fs::write(
+            layer.join("etc/passwd"),
+            "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:1001::/srv/web:/bin/sh\n",
+        )
+        .unwrap();
+        fs::write(layer.join("etc/group"), "root:x:0:\nweb:x:1001:\nlogs:x:50:web\n").unwrap();
+        let cgroups = cgroup_root().unwrap().join(&id);
+        fs::create_dir(&cgroups).unwrap_or_else(|error| panic!("{name}: {cgroups:?}: {error}"));
+        let seen = HashMap::new();
+        Host { dir, layer, netns: None, cgroups, exits: exits.into(), seen, runs: 0 }
+    }
+
+    /// How a process ended, when "PID 1" has reaped it.
+    pub fn exit_of(&mut self, pid: i32) -> Exit {
+        while !self.seen.contains_key(&pid) {
+            let mut record = [0; 8];
+            self.exits.read_exact(&mut record).expect("the reaper is there");
+            let pid = i32::from_le_bytes(record[..4].try_into().unwrap());
+            let status = i32::from_le_bytes(record[4..].try_into().unwrap());
+            let exit = match libc::WIFSIGNALED(status) {
+                true => Exit::Signal(libc::WTERMSIG(status)),
+                false => Exit::Code(libc::WEXITSTATUS(status)),
+            };
+            self.seen.insert(pid, exit);
+        }
+        self.seen[&pid]
+    }
+
+    /// Writes a file into the image.
+    pub fn image_file(&self, path: &str, content: &str, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.layer.join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Makes a symbolic link in the image.
+    pub fn image_link(&self, path: &str, target: &str) {
+        let path = self.layer.join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+
+    /// Runs a shell command in a container and waits for its end.
+    pub fn sh(&mut self, script: &str, edit: impl for<'p> FnOnce(&mut Plan<'p>)) -> Outcome {
+        self.run(&["/bin/sh", "-c", script], edit)
+    }
+
+    /// Runs a program in a container and waits for its end.
+    pub fn run(&mut self, argv: &[&str], edit: impl for<'p> FnOnce(&mut Plan<'p>)) -> Outcome {
+        let running = self.start(argv, edit);
+        self.finish(running)
+    }
+
+    /// Starts a container.
+    pub fn start(&mut self, argv: &[&str], edit: impl for<'p> FnOnce(&mut Plan<'p>)) -> Running {
+        self.try_start(argv, edit).expect("spawn")
+    }
+
+    pub fn try_start(
+        &mut self,
+        argv: &[&str],
+        edit: impl for<'p> FnOnce(&mut Plan<'p>),
+    ) -> Result<Running, SpawnError> {
+        self.runs += 1;
+        let name = format!("run{}", self.runs);
+        let cgroup = Cgroup::create(&self.cgroups, &name, &Limits::default()).unwrap();
+        let (out, stdout) = pipe();
+        let (err, stderr) = pipe();
+        let mut plan = Plan {
+            hostname: "box".into(),
+            staging: self.dir.join("staging"),
+            layers: vec![self.layer.clone()],
+            writable_size: None,
+            read_only: false,
+            mounts: vec![],
+            files: vec![],
+            devices: vec![],
+            process: process(argv),
+            netns: self.netns.as_ref().map(AsFd::as_fd),
+            cgroup: &cgroup,
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+            wait_for_go: false,
+        };
+        edit(&mut plan);
+        let spawned = spawn(&plan)?;
+        drop((stdout, stderr));
+        Ok(Running { spawned, cgroup, out, err })
+    }
+
+    /// Waits for the end of a container.
+    pub fn finish(&mut self, running: Running) -> Outcome {
+        let Running { spawned, cgroup, out, err } = running;
+        let (out, err) = (read(out), read(err));
+        let exit = self.exit_of(spawned.pid);
+        let setup = read_status(&spawned.status).unwrap();
+        cgroup.kill().unwrap();
+        Outcome { setup, exit, out, err }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if let Ok(group) = Cgroup::open(&self.cgroups) {
+            let _ = group.kill();
+            while group.populated().unwrap_or(false) {
+                std::thread::yield_now();
+            }
+            if let Err(error) = group.remove() {
+                eprintln!("{error}");
+            }
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+pub struct Running {
+    pub spawned: Spawned,
+    pub cgroup: Cgroup,
+    pub out: OwnedFd,
+    pub err: OwnedFd,
+}
+
+impl Running {
+    /// Reads a line of the container's output.
+    pub fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while nix::unistd::read(&self.out, &mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+}
+
+pub fn process(argv: &[&str]) -> Process {
+    Process {
+        argv: argv.iter().map(|arg| arg.to_string()).collect(),
+        env: vec![],
+        cwd: String::new(),
+        user: String::new(),
+        caps: CapSet::DEFAULT,
+        rlimits: vec![],
+        oom_score_adj: 0,
+    }
+}
+
+pub fn bind(path: &Path, target: &str) -> Mount {
+    Mount {
+        target: target.into(),
+        read_only: false,
+        source: MountSource::Bind { path: path.into(), recursive: false, copy_up: None },
+    }
+}
+
+pub fn pipe() -> (OwnedFd, OwnedFd) {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap()
+}
+
+pub fn read(fd: OwnedFd) -> String {
+    let mut bytes = Vec::new();
+    fs::File::from(fd).read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The value behind `name` in lines of `name: value`.
+pub fn field<'t>(text: &'t str, name: &str) -> &'t str {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+        .unwrap_or_else(|| panic!("no {name} in {text:?}"))
+        .trim()
+}
