@@ -1,0 +1,98 @@
+//! One kept line: what a reader of the ring gets.
+
+/// Longest text of one record in bytes. A longer line is split into several records
+/// ([`Flags::CONTINUES`], [`Flags::CONTINUED`]).
+pub const MAX_TEXT: usize = 16 * 1024;
+
+/// Where a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stream {
+    /// The container's standard output.
+    Stdout,
+    /// The container's standard error.
+    Stderr,
+    /// The logger itself (lines that had to be dropped).
+    System,
+}
+
+impl Stream {
+    /// Its number in a ring.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Stdout => 1,
+            Self::Stderr => 2,
+            Self::System => 3,
+        }
+    }
+
+    /// The stream of a number in a ring.
+    pub(crate) fn from_code(code: u8) -> Option<Stream> {
+        match code {
+            1 => Some(Self::Stdout),
+            2 => Some(Self::Stderr),
+            3 => Some(Self::System),
+            _ => None,
+        }
+    }
+
+    /// `stdout`, `stderr` or `system`, as the log files have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::System => "system",
+        }
+    }
+}
+
+/// How a record relates to the line that the container wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// A whole line.
+    pub const NONE: Flags = Flags(0);
+    /// The line goes on in the stream's next record.
+    pub const CONTINUES: Flags = Flags(1);
+    /// The line began in the stream's previous record.
+    pub const CONTINUED: Flags = Flags(2);
+    /// The stream ended without a newline after this text.
+    pub const UNTERMINATED: Flags = Flags(4);
+
+    /// Both sets together.
+    pub const fn and(self, other: Flags) -> Flags {
+        Flags(self.0 | other.0)
+    }
+
+    /// Whether every flag of `other` is set.
+    pub const fn has(self, other: Flags) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u8) -> Option<Flags> {
+        if bits < 8 { Some(Flags(bits)) } else { None }
+    }
+}
+
+/// One record of a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Rises by one with each record of the unit in this boot; the first is 1.
+    pub seq: u64,
+    /// Wall clock when the logger read it, microseconds since 1970-01-01T00:00:00Z.
+    pub unix_us: i64,
+    /// `CLOCK_MONOTONIC` at the same moment, in milliseconds.
+    pub mono_ms: u64,
+    /// The start of the unit that it belongs to.
+    pub generation: u64,
+    /// Where it came from.
+    pub stream: Stream,
+    /// Whether it is a whole line.
+    pub flags: Flags,
+    /// The bytes between the newlines, as they were written; not necessarily UTF-8.
+    pub text: Vec<u8>,
+}

@@ -1,0 +1,175 @@
+//! The reading side of a ring: any process, at any time, without a lock.
+
+use super::area::{Area, Walk};
+use super::state::{SLOT, State};
+use super::writer::{MAGIC, SLOTS};
+use super::{Counters, HEADER, MAX_CAPACITY, MIN_CAPACITY, RingError};
+use crate::line::Line;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// How often a reader starts again when the writer has overtaken it.
+const ATTEMPTS: usize = 16;
+/// How often the header is read until it is whole.
+const HEADER_ATTEMPTS: usize = 1000;
+
+/// Capacity and state of a ring file.
+///
+/// A slot that is being written is torn. The other one is then still whole, but it may be older
+/// than what the writer has overwritten since; so a torn slot is believed to be one (its writer
+/// was killed over it) only when it has not changed between two reads.
+pub(super) fn load(file: &File) -> Result<(u64, State), RingError> {
+    let mut header = vec![0; HEADER as usize];
+    let mut before = Vec::new();
+    for _ in 0..HEADER_ATTEMPTS {
+        file.read_exact_at(&mut header, 0).map_err(|source| match source.kind() {
+            std::io::ErrorKind::UnexpectedEof => RingError::Damaged("it is too short"),
+            _ => RingError::Io { action: "read", source },
+        })?;
+        let (magic, rest) =
+            header.split_first_chunk::<8>().ok_or(RingError::Damaged("it is too short"))?;
+        let capacity = rest.first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        if *magic != MAGIC {
+            return Err(RingError::Damaged("it has no header"));
+        }
+        if !(MIN_CAPACITY..=MAX_CAPACITY).contains(&capacity) || !capacity.is_multiple_of(8) {
+            return Err(RingError::Damaged("its capacity makes no sense"));
+        }
+        let [even, odd] = SLOTS.map(|at| {
+            let slot = header.get(at as usize..at as usize + SLOT).unwrap_or_default();
+            State::decode(slot, capacity)
+        });
+        match (even, odd) {
+            (Some(a), Some(b)) => {
+                return Ok((capacity, if a.commit > b.commit { a } else { b }));
+            }
+            (Some(only), None) | (None, Some(only)) if before == header => {
+                return Ok((capacity, only));
+            }
+            (None, None) if before == header => break,
+            _ => before.clone_from(&header),
+        }
+    }
+    Err(RingError::Damaged("its state is torn"))
+}
+
+/// A reader of one ring.
+#[derive(Debug)]
+pub struct Reader {
+    file: File,
+}
+
+impl Reader {
+    /// Opens a ring file (`/run/keel/log/<unit>/ring`) for reading.
+    ///
+    /// # Errors
+    /// [`RingError::is_absent`] when the unit has written nothing in this boot; others when the
+    /// file cannot be opened.
+    pub fn open(path: &Path) -> Result<Reader, RingError> {
+        let file = File::open(path).map_err(RingError::io("open"))?;
+        Ok(Reader { file })
+    }
+
+    /// The counters now.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn counters(&self) -> Result<Counters, RingError> {
+        Ok(load(&self.file)?.1.counters())
+    }
+
+    /// The newest `n` lines (fewer if there are fewer), oldest first.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn tail(&self, n: usize) -> Result<Vec<Line>, RingError> {
+        self.collect(n, |state| state.next_seq().saturating_sub(n as u64))
+    }
+
+    /// The lines after line `seq` (0: from the start), oldest first, at most `max` of them. Lines
+    /// that have left the ring are missing: the first line's number tells how many.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn since(&self, seq: u64, max: usize) -> Result<Vec<Line>, RingError> {
+        self.collect(max, |_| seq.saturating_add(1))
+    }
+
+    /// At most `max` lines from the one that `first` chooses.
+    fn collect(&self, max: usize, first: impl Fn(&State) -> u64) -> Result<Vec<Line>, RingError> {
+        let mut result = Ok(Vec::new());
+        for _ in 0..ATTEMPTS {
+            let (capacity, state) = load(&self.file)?;
+            let wanted = first(&state).max(state.first_seq());
+            if wanted >= state.next_seq() || max == 0 {
+                return Ok(Vec::new());
+            }
+            let area = Area { file: &self.file, capacity };
+            let mut lines = Vec::new();
+            let read = read_lines(area, &state, wanted, max, &mut lines);
+            // Whatever has been given up since may have been overwritten under our eyes.
+            let now = load(&self.file)?.1;
+            lines.retain(|(pos, _)| *pos >= now.tail);
+            let complete = lines.first().is_some_and(|(_, line)| line.seq == wanted);
+            let lines = lines.into_iter().map(|(_, line)| line).collect();
+            match read {
+                Ok(()) if complete => return Ok(lines),
+                Err(error) if now.tail == state.tail => return Err(error),
+                // Overtaken. What has been got is still right.
+                Ok(()) => result = Ok(lines),
+                Err(_) if !lines.is_empty() => result = Ok(lines),
+                Err(_) => {}
+            }
+        }
+        result
+    }
+}
+
+/// Reads at most `max` lines from number `wanted`, which is in the ring, with their positions.
+fn read_lines(
+    area: Area<'_>,
+    state: &State,
+    wanted: u64,
+    max: usize,
+    lines: &mut Vec<(u64, Line)>,
+) -> Result<(), RingError> {
+    let (pos, seq) = find(area, state, wanted)?;
+    let mut walk = Walk::new(area, pos, seq, state.head);
+    while let Some(head) = walk.peek()? {
+        if lines.len() >= max {
+            break;
+        }
+        if head.seq >= wanted {
+            let text = walk.text(&head)?.to_vec();
+            lines.push((walk.pos, head.line(text)));
+        }
+        walk.skip(&head);
+    }
+    if walk.pos >= state.head && walk.seq != state.next_seq() {
+        return Err(RingError::Damaged("it holds another number of records than it says"));
+    }
+    Ok(())
+}
+
+/// The place to start reading from to get to record `wanted`: itself, found from the newest
+/// backwards, or the oldest record when that is nearer.
+fn find(area: Area<'_>, state: &State, wanted: u64) -> Result<(u64, u64), RingError> {
+    let (mut pos, mut seq, mut step) = (state.head, state.next_seq(), state.last_len);
+    if wanted.saturating_sub(state.first_seq()) < seq.saturating_sub(wanted) {
+        return Ok((state.tail, state.first_seq()));
+    }
+    while seq > wanted {
+        pos = pos
+            .checked_sub(step)
+            .filter(|pos| *pos >= state.tail)
+            .ok_or(RingError::Damaged("a record goes beyond the start"))?;
+        seq = seq.saturating_sub(1);
+        let head = area.head(pos)?;
+        if head.seq != seq || head.encoded_len() != step {
+            return Err(RingError::Damaged("a record has another number than its place"));
+        }
+        step = head.previous;
+    }
+    Ok((pos, seq))
+}
