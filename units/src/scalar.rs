@@ -106,18 +106,18 @@ fn hint_for(text: &str) -> String {
         ("days", "d"),
     ];
     let mut plain: String =
-        text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect();
+        text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
     for (long, short) in SPELLINGS {
         plain = plain.replace(long, short);
     }
     if !plain.is_empty() && plain.bytes().all(|byte| byte.is_ascii_digit()) {
         return format!("write `{plain}s` for seconds, `{plain}ms` for milliseconds");
     }
-    if let Some(fraction) = plain.strip_suffix('s').filter(|rest| !rest.ends_with('m'))
-        && let Some((whole, part)) = fraction.split_once('.')
-        && let (Ok(whole), Some(millis)) = (whole.parse::<u32>(), thousandths(part))
+    if let Some(seconds) = plain.strip_suffix('s')
+        && seconds.contains('.')
+        && let Some(millis) = parse_thousandths(seconds)
     {
-        return format!("write `{}ms`", u64::from(whole) * 1000 + millis);
+        return format!("write `{millis}ms`");
     }
     match parse_spelled(&plain) {
         Some(duration) if plain != text => format!("write `{}`", format_duration(duration)),
@@ -140,11 +140,19 @@ fn parse_spelled(plain: &str) -> Option<Duration> {
     parse_duration(plain).ok()
 }
 
-fn thousandths(digits: &str) -> Option<u64> {
-    if digits.is_empty() || digits.len() > 3 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+/// Reads a plain decimal number (`2`, `0.5`) in thousandths, rounded; more than 64 bits of them
+/// are as many as fit.
+pub(crate) fn parse_thousandths(text: &str) -> Option<u64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    if !digits(whole) || !digits(fraction) {
         return None;
     }
-    format!("{digits:0<3}").parse().ok()
+    let whole = whole.parse::<u64>().unwrap_or(u64::MAX);
+    let mut bytes = fraction.bytes().map(|digit| u64::from(digit - b'0'));
+    let mut digit = || bytes.next().unwrap_or(0);
+    let part = digit() * 100 + digit() * 10 + digit() + u64::from(digit() >= 5);
+    Some(whole.saturating_mul(1000).saturating_add(part))
 }
 
 /// A span of time as [`parse_duration`] reads it, cut to milliseconds.

@@ -36,7 +36,7 @@ pub(crate) fn closest<'c>(
 pub(crate) fn folded(word: &str) -> Vec<char> {
     word.chars()
         .filter(|c| !matches!(c, '-' | '_' | ' '))
-        .flat_map(char::to_lowercase)
+        .map(|c| c.to_ascii_lowercase())
         .take(LONGEST + 1)
         .collect()
 }

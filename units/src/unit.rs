@@ -327,11 +327,11 @@ fn read_limits(top: &Reader<'_>, limits: &mut Limits) {
     let Some(table) = value.reader(&schema::LIMITS, &schema::UNIT_TABLES) else { return };
     limits.memory = table.get("memory").and_then(|value| value.size_from(LEAST_MEMORY));
     if let Some(value) = table.get("cpus")
-        && let Some(cpus) = value.number()
+        && let Some(millis) = value.thousandths()
     {
         // The shortest quota that the kernel takes is 1 ms of each 100 ms.
-        if (0.01..=1024.0).contains(&cpus) {
-            limits.cpu_millis = Some((cpus * 1000.0).round() as u64);
+        if (10..=1_024_000).contains(&millis) {
+            limits.cpu_millis = Some(millis);
         } else {
             let hint = "it is 0.01 to 1024; `0.5` is half a CPU";
             top.source.error(&value.span, "`cpus` is out of range", hint);

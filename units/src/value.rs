@@ -117,7 +117,7 @@ impl<'a> Value<'a> {
         match self.value {
             DeValue::Boolean(value) => Some(*value),
             DeValue::String(text) => {
-                let yes = ["true", "yes", "on", "1"].contains(&text.to_lowercase().as_str());
+                let yes = ["true", "yes", "on", "1"].iter().any(|w| text.eq_ignore_ascii_case(w));
                 let hint = format!("write `{} = {yes}`", self.key);
                 self.expected("a boolean", &hint);
                 None
@@ -157,12 +157,12 @@ impl<'a> Value<'a> {
         fitting
     }
 
-    /// The value as a finite number.
-    pub(crate) fn number(&self) -> Option<f64> {
-        let parsed = match self.value {
-            DeValue::Integer(_) => self.integer("a number").map(|value| value as f64),
-            DeValue::Float(value) => value.as_str().parse::<f64>().ok(),
-            DeValue::String(text) if text.parse::<f64>().is_ok() => {
+    /// The value as a number in thousandths. Negative ones are 0, which is out of any range.
+    pub(crate) fn thousandths(&self) -> Option<u64> {
+        let text = match self.value {
+            DeValue::Integer(_) => self.integer("a number")?.to_string(),
+            DeValue::Float(value) => value.as_str().to_owned(),
+            DeValue::String(text) if scalar::parse_thousandths(text).is_some() => {
                 let hint = format!("leave the quotes out: `{} = {text}`", self.key);
                 self.expected("a number", &hint);
                 return None;
@@ -172,11 +172,15 @@ impl<'a> Value<'a> {
                 return None;
             }
         };
-        if parsed.is_none_or(|value| !value.is_finite()) {
-            self.source.error(&self.span, format!("`{}` is not a finite number", self.key), "");
-            return None;
+        let value = match text.strip_prefix('-') {
+            Some(positive) => scalar::parse_thousandths(positive).map(|_| 0),
+            None => scalar::parse_thousandths(text.strip_prefix('+').unwrap_or(&text)),
+        };
+        if value.is_none() {
+            let message = format!("`{}` is not a plain number", self.key);
+            self.source.error(&self.span, message, "write it like `2` or `0.5`");
         }
-        parsed
+        value
     }
 
     /// The value as a span of time.

@@ -370,3 +370,13 @@ fn an_image_diagnostic_points_at_the_image() {
            |         ^^^^^\n"
     );
 }
+
+#[test]
+fn cpus_in_thousandths() {
+    for (written, millis) in
+        [("0.5", 500), ("2", 2000), ("0.01", 10), ("+1.2345", 1235), ("1_0.5", 10_500)]
+    {
+        let unit = good(&format!("limits.cpus = {written}\ncontainer.image = './w'"));
+        assert_eq!(unit.limits.cpu_millis, Some(millis), "{written}");
+    }
+}
