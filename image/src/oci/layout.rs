@@ -1,0 +1,227 @@
+//! OCI layouts: from the index to the manifest to config and layers
+//! (<https://github.com/opencontainers/image-spec>).
+
+use super::layer::{Blob, check_layer_type};
+use super::store::Store;
+use super::{Digest, ImageSource, Problem, assemble};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// How deep an index may lie in an index. Builders nest once.
+const MAX_DEPTH: usize = 4;
+
+const INDEX_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+const MANIFEST_TYPES: [&str; 2] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
+const CONFIG_TYPES: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+#[derive(Deserialize)]
+struct LayoutFile {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
+    media_type: String,
+    digest: String,
+    size: u64,
+    #[serde(default)]
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    architecture: String,
+    os: String,
+}
+
+/// An index and a manifest at once: which of the two it is must not be in doubt.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(default)]
+    manifests: Option<Vec<Descriptor>>,
+    #[serde(default)]
+    config: Option<Descriptor>,
+    #[serde(default)]
+    layers: Option<Vec<Descriptor>>,
+}
+
+/// The image of a layout.
+pub(super) fn resolve(store: &Store) -> Result<ImageSource, Problem> {
+    let layout: LayoutFile = json("oci-layout", &store.document("oci-layout")?)?;
+    if layout.version != "1.0.0" {
+        let reason = format!("unknown version {:?}", layout.version);
+        return Err(Problem::Document { document: "oci-layout".to_string(), reason });
+    }
+    let index = store.document("index.json")?;
+    let mut found = BTreeMap::new();
+    let mut others = Vec::new();
+    gather(store, "index.json", &index, None, 0, &mut found, &mut others)?;
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some((digest, (manifest, _))), None) => image(store, &digest, &manifest),
+        (None, _) => {
+            others.sort();
+            others.dedup();
+            Err(Problem::Platform(others))
+        }
+        (Some(first), Some(second)) => {
+            let all = [first, second].into_iter().chain(found);
+            Err(Problem::Ambiguous(all.map(|(_, (_, name))| name).collect()))
+        }
+    }
+}
+
+type Found = BTreeMap<Digest, (Descriptor, String)>;
+
+/// Collects all manifests for linux/amd64 (or without a platform) that an index leads to.
+fn gather(
+    store: &Store,
+    name: &str,
+    bytes: &[u8],
+    media_type: Option<&str>,
+    depth: usize,
+    found: &mut Found,
+    others: &mut Vec<String>,
+) -> Result<(), Problem> {
+    let wrong =
+        |reason: &str| Problem::Document { document: name.to_string(), reason: reason.to_string() };
+    let index: Document = json(name, bytes)?;
+    check_type(name, &index, media_type.unwrap_or(INDEX_TYPES[0]), &INDEX_TYPES)?;
+    let Some(manifests) = index.manifests else { return Err(wrong("no index: no manifests")) };
+    if index.config.is_some() || index.layers.is_some() {
+        return Err(wrong("it is an index and a manifest at once"));
+    }
+    if depth >= MAX_DEPTH {
+        return Err(wrong("indexes nested too deep"));
+    }
+    for descriptor in manifests {
+        if INDEX_TYPES.contains(&descriptor.media_type.as_str()) {
+            let (name, bytes) = blob(store, &descriptor)?;
+            let media_type = Some(descriptor.media_type.as_str());
+            gather(store, &name, &bytes, media_type, depth + 1, found, others)?;
+            continue;
+        }
+        if !MANIFEST_TYPES.contains(&descriptor.media_type.as_str()) {
+            others.push(descriptor.media_type);
+            continue;
+        }
+        if let Some(platform) = &descriptor.platform
+            && (platform.os != "linux" || platform.architecture != "amd64")
+        {
+            others.push(format!("{}/{}", platform.os, platform.architecture));
+            continue;
+        }
+        let digest = digest(&descriptor)?;
+        let name = descriptor.annotations.as_ref().and_then(|all| all.get(REF_NAME)).cloned();
+        let name = name.unwrap_or_else(|| digest.to_string());
+        found.insert(digest, (descriptor, name));
+    }
+    Ok(())
+}
+
+/// The image of a manifest.
+fn image(store: &Store, digest: &Digest, descriptor: &Descriptor) -> Result<ImageSource, Problem> {
+    let (name, bytes) = blob(store, descriptor)?;
+    let wrong = |reason: &str| Problem::Document {
+        document: format!("manifest {digest}"),
+        reason: reason.to_string(),
+    };
+    let manifest: Document = json(&name, &bytes)?;
+    check_type(&name, &manifest, &descriptor.media_type, &MANIFEST_TYPES)?;
+    if manifest.manifests.is_some() {
+        return Err(wrong("it is an index and a manifest at once"));
+    }
+    let config = manifest.config.ok_or_else(|| wrong("it has no config"))?;
+    let layers = manifest.layers.ok_or_else(|| wrong("it has no layers"))?;
+    if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
+        let reason = format!("it is no container image: its config is {:?}", config.media_type);
+        return Err(wrong(&reason));
+    }
+    let config_digest = self::digest(&config)?;
+    let (_, config) = blob(store, &config)?;
+    let mut blobs = Vec::new();
+    for layer in layers {
+        check_layer_type(&layer.media_type).map_err(|reason| wrong(&reason))?;
+        let digest = self::digest(&layer)?;
+        let name = blob_name(&digest);
+        let content = store.file(&name)?;
+        check_size(&name, layer.size, content.len())?;
+        blobs.push(Blob { name, digest: Some(digest), content });
+    }
+    assemble(config_digest, &config, blobs)
+}
+
+/// A document must be what the one that led to it said (CVE-2021-41190: bytes that are an index to
+/// one reader and a manifest to another).
+fn check_type(
+    name: &str,
+    document: &Document,
+    expected: &str,
+    allowed: &[&str],
+) -> Result<(), Problem> {
+    let wrong = |reason: String| Err(Problem::Document { document: name.to_string(), reason });
+    if document.schema_version != 2 {
+        return wrong(format!("schemaVersion is {}, not 2", document.schema_version));
+    }
+    match document.media_type.as_deref() {
+        // index.json itself is led to by nothing.
+        Some(stated) if name == "index.json" && allowed.contains(&stated) => Ok(()),
+        Some(stated) if stated != expected => {
+            wrong(format!("its mediaType is {stated:?}, not {expected:?}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn digest(descriptor: &Descriptor) -> Result<Digest, Problem> {
+    Digest::parse(&descriptor.digest).ok_or_else(|| Problem::Document {
+        document: "a descriptor".to_string(),
+        reason: format!("{:?} is no digest (sha256: and 64 hex digits)", descriptor.digest),
+    })
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn check_size(name: &str, expected: u64, found: u64) -> Result<(), Problem> {
+    match expected == found {
+        true => Ok(()),
+        false => Err(Problem::Size { what: name.to_string(), expected, found }),
+    }
+}
+
+/// A document by its descriptor, with its name.
+fn blob(store: &Store, descriptor: &Descriptor) -> Result<(String, Vec<u8>), Problem> {
+    let expected = digest(descriptor)?;
+    let name = blob_name(&expected);
+    let bytes = store.document(&name)?;
+    check_size(&name, descriptor.size, bytes.len() as u64)?;
+    let found = Digest::of(&bytes);
+    match found == expected {
+        true => Ok((name, bytes)),
+        false => Err(Problem::Digest { what: name, expected, found }),
+    }
+}
+
+/// A document's types.
+pub(super) fn json<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes)
+        .map_err(|source| Problem::Json { document: name.to_string(), source })
+}
