@@ -235,16 +235,17 @@ pax_xattr() {
         printf '\n'
     } >"$record"
     [ "$(stat -c %s "$record")" -eq "$total" ] || die "pax record of $path: wrong length"
-    # name, mode, uid, gid, size, mtime, checksum as spaces, type x, link name, magic and version.
+    # Name; mode, uid, gid, size, mtime, checksum as spaces, type x; link name; magic and version.
+    # (Octal escapes of three digits, because digits follow.)
     {
         printf 'PaxHeaders/%.80s' "${path##*/}" | pad 100
-        printf '0000644\0''0000000\0''0000000\0''%011o\0''%011o\0''        x' \
+        printf '0000644\0000000000\0000000000\000%011o\000%011o\000        x' \
             "$total" "$SOURCE_DATE_EPOCH" | pad 57
         pad 100 </dev/null
-        printf 'ustar\0''00' | pad 255
+        printf 'ustar\00000' | pad 255
     } >"$header"
     sum=$(od -An -v -tu1 "$header" | tr -s ' \n' '\n' | awk '{ sum += $1 } END { print sum }')
-    { head -c 148 "$header" && printf '%06o\0 ' "$sum" && tail -c +157 "$header"; }
+    { head -c 148 "$header" && printf '%06o\000 ' "$sum" && tail -c +157 "$header"; }
     pad 512 <"$record"
 }
 
@@ -262,8 +263,9 @@ pad() {
 # A piece of the archive: the entries listed in $1 with owner $2, without the end-of-archive blocks
 # (two of 512 bytes, and no more with -b1), so that pieces can be put one after the other.
 piece() {
-    tar -C "$tree" -c -b1 --format=posix --pax-option=delete=atime,delete=ctime \
-        --no-recursion --null --verbatim-files-from -T "$1" --mtime="@$SOURCE_DATE_EPOCH" \
+    tar -C "$tree" -c -b1 --format=posix \
+        --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --no-recursion \
+        --null --verbatim-files-from -T "$1" --mtime="@$SOURCE_DATE_EPOCH" \
         --numeric-owner --owner="${2%:*}" --group="${2#*:}" | head -c -1024
 }
 

@@ -1,1 +1,42 @@
-//! (see docs/DESIGN.md)
+//! PID 1: mounts the system, starts Keelhost's own processes, reaps everything, shuts down.
+//!
+//! It does almost nothing and never stops: one thread, one poll loop, no parser of anything that
+//! came over a network, and nothing that can block. What could block or fail (module loading,
+//! disks, units, the network) lives in the processes it starts, and each of them can be killed at
+//! any instant: PID 1 keeps their descriptors ([`fdstore`]), the exits they have not recorded yet
+//! ([`exits`]), and starts them again ([`services`]).
+//!
+//! Reading order: [`boot`] (the phases), [`pid1`] (the loop), [`shutdown`].
+
+pub mod boot;
+pub mod cgroups;
+pub mod clock;
+pub mod cmdline;
+pub mod data_disk;
+pub mod devices;
+pub mod exits;
+pub mod fatal;
+pub mod fdstore;
+pub mod modules;
+pub mod mounts;
+pub mod pid1;
+pub mod power_button;
+pub mod services;
+pub mod shutdown;
+pub mod uevents;
+
+use std::ffi::OsString;
+
+/// The version people see.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// PID 1's program. Never returns: it ends in a power-off or a reboot.
+pub fn main() -> ! {
+    pid1::run()
+}
+
+/// `/sbin/modprobe`: the kernel asks for a module by name or alias (kernel/module/kmod.c runs
+/// `modprobe -q -- NAME`). Returns the exit code.
+pub fn modprobe(args: impl Iterator<Item = OsString>) -> u8 {
+    modules::modprobe(args)
+}

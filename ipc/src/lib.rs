@@ -1,22 +1,26 @@
 //! What the processes of the host say to each other, and how.
 //!
-//! Every link is a `SOCK_SEQPACKET` socket pair made by PID 1, which keeps both ends: a process
-//! that dies leaves its queue behind for its successor, so no message is lost with a process.
-//! A message is one packet: JSON (small, readable in strace) and, for some, file descriptors.
+//! Every link is a `SOCK_SEQPACKET` socket pair made by PID 1. A message is one packet: JSON (small,
+//! readable in strace) and, for some, file descriptors. A process that dies takes its link to PID 1
+//! with it: PID 1 reads what it had sent, gives its successor a new link, and says again all that
+//! still holds (stored descriptors, exits not yet acknowledged, the data disk, a shutdown under
+//! way). The link between supervisor and netsetup is kept by PID 1 over both their deaths.
 //!
 //! The links (the left side speaks first):
 //! - supervisor ↔ init: [`ToInit`] / [`FromInit`]
-//! - logger ↔ init: [`ToInit`] / [`FromInit`]
-//! - netsetup ↔ init: [`ToInit`] / [`FromInit`]
+//! - logger, netsetup, devices ↔ init: [`ToInit`] / [`FromInit`]
 //! - supervisor ↔ netsetup: [`ToNet`] / [`FromNet`]
 
 pub mod channel;
 pub mod control;
 pub mod images;
 pub mod messages;
+pub mod outbox;
 pub mod paths;
 
 pub use channel::{Channel, ChannelError, Received};
 pub use messages::{
-    ExitStatus, FromInit, FromNet, NetRequest, PublishedPort, ShutdownKind, ToInit, ToNet,
+    BootReport, DataDisk, ExitStatus, FromInit, FromNet, NetRequest, NetState, Phase,
+    PublishedPort, Service, ShutdownKind, ToInit, ToNet,
 };
+pub use outbox::Outbox;

@@ -36,6 +36,10 @@ pub enum ToInit {
     },
     /// Every unit has been stopped; go on with the shutdown.
     UnitsStopped,
+    /// Something at boot took this long: shown on the console and kept in [`crate::paths::RUN_BOOT`].
+    Phase(Phase),
+    /// From `devices`: what became of the data disk; passed on as [`FromInit::DataDisk`].
+    DataDisk(DataDisk),
 }
 
 /// PID 1 to the processes it started.
@@ -67,15 +71,41 @@ pub enum FromInit {
         /// How the host goes down afterwards.
         kind: ShutdownKind,
     },
-    /// What became of the data disk: volumes and log files go below `path` (`None`: memory only).
-    DataDisk {
-        /// Where it is mounted.
-        path: Option<String>,
-        /// Why there is none, for people.
-        reason: String,
-        /// The disk is still being waited for (`storage.data = "required"`).
-        pending: bool,
-    },
+    /// What became of the data disk; repeated at each start and each change.
+    DataDisk(DataDisk),
+}
+
+/// A named piece of the boot. Times are microseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done, one or two words.
+    pub name: String,
+    /// What there is to know about it, for people; may be empty.
+    pub note: String,
+    /// When it began.
+    pub start_us: u64,
+    /// When it was done.
+    pub end_us: u64,
+}
+
+/// The content of [`crate::paths::RUN_BOOT`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootReport {
+    /// When the first line of PID 1 ran (microseconds of `CLOCK_MONOTONIC`).
+    pub start_us: u64,
+    /// The phases, in the order in which they ended.
+    pub phases: Vec<Phase>,
+}
+
+/// What became of the data disk: volumes and log files go below `path`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataDisk {
+    /// Where it is mounted; `None`: there is none (yet).
+    pub path: Option<String>,
+    /// The device, or why there is none, for people.
+    pub reason: String,
+    /// It is still being looked for or waited for: named volumes are not usable now.
+    pub pending: bool,
 }
 
 /// The processes that PID 1 starts and restarts.
@@ -88,6 +118,24 @@ pub enum Service {
     Netsetup,
     /// Keeps what the containers write.
     Logger,
+    /// Loads modules for hardware, finds the data disk, listens to the power button.
+    Devices,
+}
+
+impl Service {
+    /// All of them, in the order in which PID 1 starts them.
+    pub const ALL: [Service; 4] =
+        [Service::Devices, Service::Supervisor, Service::Netsetup, Service::Logger];
+
+    /// The `argv[0]` under which the binary becomes this process.
+    pub fn applet(self) -> &'static str {
+        match self {
+            Service::Supervisor => "keel-supervisor",
+            Service::Netsetup => "keel-netsetup",
+            Service::Logger => "keel-logger",
+            Service::Devices => "keel-devices",
+        }
+    }
 }
 
 /// How a shutdown ends.

@@ -14,6 +14,8 @@ pub const MODULES: &str = "/keel/modules";
 pub const RUN: &str = "/run/keel";
 /// Where layers are mounted, one directory each.
 pub const RUN_LAYERS: &str = "/run/keel/layers";
+/// An empty directory on which containers stack their mounts, each in its own mount namespace.
+pub const RUN_STAGING: &str = "/run/keel/staging";
 /// The supervisor's state, one file per unit.
 pub const RUN_UNITS: &str = "/run/keel/units";
 /// The logger's rings and spools, one directory per unit.

@@ -5,6 +5,8 @@
 //! kernel/printk/printk.c). Set `/proc/sys/kernel/printk_devkmsg` to `on` first: the default,
 //! `ratelimit`, makes writes succeed and vanish.
 
+pub mod console;
+
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::fs::File;
 use std::io::Write;

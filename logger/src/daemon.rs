@@ -1,9 +1,9 @@
 //! The loop: messages from PID 1, pipes to rings, rings to files.
 
 use crate::disk::{DiskState, Done, Job, Worker};
+use crate::ring::{DiskMark, RingError};
 use crate::source::Kit;
 use crate::unit::{Pipes, Unit};
-use crate::ring::{DiskMark, RingError};
 use ipc::{Channel, ChannelError, FromInit, ToInit};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -385,7 +385,9 @@ impl Daemon {
         if self.worker.is_none() {
             match Worker::start() {
                 Ok(worker) => self.worker = Some(worker),
-                Err(error) => return self.complain(now, &format!("no thread for the disk: {error}")),
+                Err(error) => {
+                    return self.complain(now, &format!("no thread for the disk: {error}"));
+                }
             }
         }
         let Some(worker) = &self.worker else { return };
@@ -429,7 +431,9 @@ impl Daemon {
         let Some(deadline) = self.deadline else { return false };
         let now = Instant::now();
         let written = self.units.values().all(|unit| !unit.has_work() && unit.is_written(now));
-        now >= deadline || (self.quiet && written && self.dirty.is_none() && !self.syncing)
+        let said = self.outbox.is_empty();
+        now >= deadline
+            || (self.quiet && written && said && self.dirty.is_none() && !self.syncing)
     }
 }
 

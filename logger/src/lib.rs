@@ -73,8 +73,10 @@ fn start() -> Result<(), LoggerError> {
     signals.thread_block().map_err(sys("blocking signals"))?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let stop = SignalFd::with_flags(&signals, flags).map_err(sys("signalfd"))?;
-    let stop: OwnedFd =
-        stop.as_fd().try_clone_to_owned().map_err(|source| LoggerError::Sys { call: "dup", source })?;
+    let stop: OwnedFd = stop
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(|source| LoggerError::Sys { call: "dup", source })?;
     // Four descriptors for each run, and a unit that crashes in a loop while no logger runs leaves
     // many runs behind.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {

@@ -166,8 +166,7 @@ impl Source {
         kit.batch.dropped = self.dropped;
         if self.untold > 0 && self.dropped == 0 {
             let text = format!("{} lines dropped: no memory left below /run", self.untold);
-            let _ =
-                kit.batch.push(self.generation, Stream::System, Flags::NONE, text.as_bytes());
+            let _ = kit.batch.push(self.generation, Stream::System, Flags::NONE, text.as_bytes());
         }
         let (mut rest, mut in_line, mut full) = (kit.window.as_slice(), self.in_line, false);
         while let Some(piece) = next_piece(rest, in_line, cut && whole) {

@@ -93,9 +93,9 @@ impl Unit {
     pub fn add_orphans(&mut self) -> std::io::Result<()> {
         for entry in std::fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
-            let stem = name.to_str().and_then(|name| {
-                name.strip_suffix(".out").or_else(|| name.strip_suffix(".err"))
-            });
+            let stem = name
+                .to_str()
+                .and_then(|name| name.strip_suffix(".out").or_else(|| name.strip_suffix(".err")));
             if let Some(generation) = stem.and_then(|stem| stem.parse().ok()) {
                 self.add_run(generation, None);
             }

@@ -50,7 +50,8 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
@@ -78,7 +79,10 @@ fn write_lines(mut to: impl Write, tag: &str, count: u64, seed: u64) {
 
 /// Joins the records of each stream to lines and checks that each stream has each line once, in
 /// order. Returns the number of lines.
-fn check(records: impl Iterator<Item = (u64, String, bool, Vec<u8>)>, expected: &[(u64, &str, u64)]) {
+fn check(
+    records: impl Iterator<Item = (u64, String, bool, Vec<u8>)>,
+    expected: &[(u64, &str, u64)],
+) {
     let mut open: BTreeMap<(u64, String), Vec<u8>> = BTreeMap::new();
     let mut next: BTreeMap<(u64, String), u64> = BTreeMap::new();
     for (generation, stream, goes_on, text) in records {
@@ -117,7 +121,8 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
         }
     }
     let ring = dir.run().join("web/ring");
-    let lines = || logger::Reader::open(&ring).and_then(|ring| ring.counters()).map_or(0, |c| c.lines);
+    let lines =
+        || logger::Reader::open(&ring).and_then(|ring| ring.counters()).map_or(0, |c| c.lines);
     for _ in 0..kills {
         let mut child = start(&dir, &link, capacity);
         init.greet();
@@ -156,9 +161,9 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
     assert_eq!(files.len() as u64, counts.lines);
     assert!(files.iter().zip(1..).all(|(line, seq)| line.seq == seq), "one of each in the files");
     assert_eq!((counts.lost, counts.dropped), (0, 0));
-    let of_files = files.iter().map(|line| {
-        (line.generation, line.stream.clone(), line.tag == "P", line.text.clone())
-    });
+    let of_files = files
+        .iter()
+        .map(|line| (line.generation, line.stream.clone(), line.tag == "P", line.text.clone()));
     check(of_files, &expected);
     let ring = dir.ring("web");
     assert_eq!(ring.len() as u64, counts.lines - counts.evicted);

@@ -135,7 +135,9 @@ fn a_full_memory_file_system_blocks_no_container() {
         init.wait();
     }
     write_lines(&mut out, 0..1);
-    while logger::Reader::open(&dir.run().join("web/ring")).map_or(0, |r| r.counters().unwrap().lines) == 0
+    while logger::Reader::open(&dir.run().join("web/ring"))
+        .map_or(0, |r| r.counters().unwrap().lines)
+        == 0
     {
         std::thread::yield_now();
     }

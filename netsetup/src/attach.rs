@@ -75,14 +75,15 @@ pub fn attach(
     };
     let peer = match create(host, Batch::new(), &pair) {
         Err(error) if error.errno() == Some(Errno::EEXIST) => {
-            match existing(host, inside, &pair)? {
-                Some(peer) => peer,
-                None => {
-                    let mut batch = Batch::new();
-                    links::delete(&mut batch, &name);
-                    create(host, batch, &pair)?
-                }
+            let mut batch = Batch::new();
+            match find(host, inside, &pair)? {
+                Found::Wanted(peer) => return configure(inside, peer, place),
+                Found::Stale => links::delete(&mut batch, &name),
+                // It went away by itself just now (a namespace is torn down in the background), or
+                // it is the inner name that is taken: then the same error comes again.
+                Found::Nothing => {}
             }
+            create(host, batch, &pair)?
         }
         other => other?,
     };
@@ -106,15 +107,25 @@ fn create(host: &mut Netlink, mut batch: Batch, pair: &VethPair<'_>) -> Result<u
     peer.ok_or_else(|| NetlinkError::Silent { what: format!("look up the peer of {}", pair.name) })
 }
 
-/// The index of the inner end of a pair that exists, if it is the very one wanted: its other end
-/// is in this namespace, has the right name and hardware address, and leads back.
-fn existing(
+/// What is there under the name of a pair that is to be created.
+enum Found {
+    /// Nothing.
+    Nothing,
+    /// Something else.
+    Stale,
+    /// The very pair that is wanted; the index of its inner end.
+    Wanted(u32),
+}
+
+/// Looks at what is there. It is the pair wanted if its other end is in this namespace, has the
+/// right name and hardware address, and leads back; its outer end is then put on the bridge.
+fn find(
     host: &mut Netlink,
     inside: &mut Netlink,
     pair: &VethPair<'_>,
-) -> Result<Option<u32>, NetlinkError> {
-    let Some(outer) = by_name(host, pair.name)? else { return Ok(None) };
-    let Some(inner) = by_name(inside, pair.peer_name)? else { return Ok(None) };
+) -> Result<Found, NetlinkError> {
+    let Some(outer) = by_name(host, pair.name)? else { return Ok(Found::Nothing) };
+    let Some(inner) = by_name(inside, pair.peer_name)? else { return Ok(Found::Stale) };
     let same = outer.kind == "veth"
         && inner.kind == "veth"
         && outer.peer == Some(inner.index)
@@ -122,7 +133,7 @@ fn existing(
         && outer.mac == Some(pair.mac)
         && inner.mac == Some(pair.peer_mac);
     if !same {
-        return Ok(None);
+        return Ok(Found::Stale);
     }
     if !outer.up() || outer.master != Some(pair.master) {
         let mut batch = Batch::new();
@@ -130,7 +141,7 @@ fn existing(
         links::set(&mut batch, outer.index, change, format!("put {} on the bridge", pair.name));
         host.run(batch, |_, _| {})?;
     }
-    Ok(Some(inner.index))
+    Ok(Found::Wanted(inner.index))
 }
 
 /// Loopback, address, link and default route of the inside. Each request says how things shall be,

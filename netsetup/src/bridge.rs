@@ -88,6 +88,19 @@ pub fn enable_loopback(name: &str) -> Result<(), SysctlError> {
     sysctl(format!("/proc/sys/net/ipv4/conf/{name}/route_localnet"), "1")
 }
 
+/// Keeps the IP firewall off what the bridge only switches. Where the kernel has `br_netfilter`
+/// (Keelhost loads no such module), it would translate a container's packet to its own published
+/// port while it is being switched, and the bridge would not send it back where it came from.
+///
+/// # Errors
+/// The setting is there and cannot be written.
+pub fn disable_filtering() -> Result<(), SysctlError> {
+    match sysctl("/proc/sys/net/bridge/bridge-nf-call-iptables".into(), "0") {
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Makes the host a router for IPv4. The firewall must be installed before: its forward chain is
 /// what keeps neighbours out.
 ///

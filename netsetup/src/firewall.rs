@@ -105,6 +105,7 @@ impl Firewall {
         nft::replace(netlink, &nft::chains(&self.bridge, self.net, units))?;
         // Only behind the firewall does the host become a router.
         if !self.forwarding {
+            bridge::disable_filtering()?;
             bridge::enable_loopback(&self.bridge)?;
             bridge::enable_forwarding()?;
             self.forwarding = true;

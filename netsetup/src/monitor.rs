@@ -1,9 +1,12 @@
 //! News about links from the kernel (`RTMGRP_LINK`).
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use nix::sys::socket::{NetlinkAddr, bind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::links::Link;
 use crate::netlink::{self, NetlinkError, messages};
+
+const RTMGRP_LINK: u32 = 1;
 
 /// A socket that hears of every change of a link.
 #[derive(Debug)]
@@ -30,12 +33,11 @@ impl Monitor {
     /// The socket's.
     pub fn open() -> Result<Monitor, NetlinkError> {
         let fd = netlink::socket(libc::NETLINK_ROUTE)?;
-        netlink::set_option(
-            &fd,
-            libc::SOL_NETLINK,
-            libc::NETLINK_ADD_MEMBERSHIP,
-            &libc::RTNLGRP_LINK,
-        )?;
+        // Bound, not only a member of the group: to a socket without an address the kernel does not
+        // pass on what it says of its own accord (`do_one_broadcast`, af_netlink.c).
+        let address = NetlinkAddr::new(0, RTMGRP_LINK);
+        bind(fd.as_raw_fd(), &address)
+            .map_err(|errno| NetlinkError::Sys { call: "bind(AF_NETLINK)", errno })?;
         Ok(Monitor { fd, buffer: vec![0; 32 * 1024] })
     }
 

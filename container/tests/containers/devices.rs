@@ -46,8 +46,9 @@ fn extra_devices(host: &mut Host) {
     assert_eq!(out, "a/b/nought 1:5\nfull 1:5\n3\n");
     let error = host.sh("true", |plan| plan.devices = vec![extra("/dev/nope", "/dev/x")]).error();
     assert_eq!(error.to_string(), "open a mount source: /dev/nope: No such file or directory");
-    let error = host.sh("true", |plan| plan.devices = vec![extra("/etc/passwd", "/dev/x")]).error();
-    assert_eq!(error.to_string(), "open a mount source: /etc/passwd is not a device node");
+    let file = host.layer.join("etc/passwd").to_str().unwrap().to_owned();
+    let error = host.sh("true", |plan| plan.devices = vec![extra(&file, "/dev/x")]).error();
+    assert_eq!(error.to_string(), format!("open a mount source: {file} is not a device node"));
 }
 
 fn without_cap_mknod_the_hosts_nodes_are_mounted(host: &mut Host) {

@@ -10,6 +10,16 @@ use std::path::{Path, PathBuf};
 
 const BUSYBOX: &str = "/bin/busybox";
 
+/// What a test ends with that this machine cannot run.
+pub struct NotRun;
+
+/// Ends the test, with a reason that nobody overlooks. For what the tests can do without on *some*
+/// machine; what every machine must have is in [`check_machine`].
+pub fn not_run(reason: &str) -> ! {
+    eprintln!("NOT RUN: {reason}");
+    std::panic::resume_unwind(Box::new(NotRun))
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -51,6 +61,7 @@ pub struct Host {
     exits: fs::File,
     seen: HashMap<i32, Exit>,
     runs: u32,
+    limits: Limits,
 }
 
 /// Finds out whether the tests can run at all.
@@ -101,7 +112,8 @@ impl Host {
         let cgroups = cgroup_root().unwrap().join(&id);
         fs::create_dir(&cgroups).unwrap_or_else(|error| panic!("{name}: {cgroups:?}: {error}"));
         let seen = HashMap::new();
-        Host { dir, layer, netns: None, cgroups, exits: exits.into(), seen, runs: 0 }
+        let limits = Limits::default();
+        Host { dir, layer, netns: None, cgroups, exits: exits.into(), seen, runs: 0, limits }
     }
 
     /// How a process ended, when "PID 1" has reaped it.
@@ -152,6 +164,12 @@ impl Host {
         self.try_start(argv, edit).expect("spawn")
     }
 
+    /// Starts a container in a cgroup with these limits.
+    pub fn start_limited(&mut self, argv: &[&str], limits: &Limits) -> Running {
+        self.limits = *limits;
+        self.start(argv, |_| {})
+    }
+
     pub fn try_start(
         &mut self,
         argv: &[&str],
@@ -159,7 +177,7 @@ impl Host {
     ) -> Result<Running, SpawnError> {
         self.runs += 1;
         let name = format!("run{}", self.runs);
-        let cgroup = Cgroup::create(&self.cgroups, &name, &Limits::default()).unwrap();
+        let cgroup = Cgroup::create(&self.cgroups, &name, &self.limits).unwrap();
         let (out, stdout) = pipe();
         let (err, stderr) = pipe();
         let mut plan = Plan {

@@ -39,6 +39,9 @@ macro_rules! tests {
 /// A test that takes longer hangs; seconds.
 const TIME_LIMIT: u32 = 120;
 
+/// Exit code of a test that this machine cannot run.
+const NOT_RUN: i32 = 77;
+
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let all: Vec<Test> = [
@@ -62,30 +65,36 @@ fn main() {
     }
     // SAFETY: prctl with integers only.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
-    let mut failed = Vec::new();
-    let mut passed = 0;
+    let (mut passed, mut failed, mut not_run) = (0, Vec::new(), Vec::new());
     for (name, test) in all {
         let name = name.split_once("::").map_or(name, |(_, name)| name);
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }
-        if run(name, test) {
-            println!("test {name} ... ok");
-            passed += 1;
-        } else {
-            println!("test {name} ... FAILED");
-            failed.push(name);
-        }
+        let (word, list) = match run(name, test) {
+            0 => {
+                passed += 1;
+                println!("test {name} ... ok");
+                continue;
+            }
+            NOT_RUN => ("NOT RUN", &mut not_run),
+            _ => ("FAILED", &mut failed),
+        };
+        println!("test {name} ... {word}");
+        list.push(name);
     }
-    println!("\n{passed} passed, {} failed", failed.len());
+    println!("\n{passed} passed, {} failed, {} NOT RUN", failed.len(), not_run.len());
+    if !not_run.is_empty() {
+        println!("not run on this machine: {}", not_run.join(", "));
+    }
     if !failed.is_empty() {
         println!("failed: {}", failed.join(", "));
         std::process::exit(101);
     }
 }
 
-/// Runs one test in a child and reaps everything that comes up meanwhile.
-fn run(name: &str, test: fn(&mut Host)) -> bool {
+/// Runs one test in a child and reaps everything that comes up meanwhile. Returns its exit code.
+fn run(name: &str, test: fn(&mut Host)) -> i32 {
     let mut ends = [0; 2];
     // SAFETY: the array has room for the two descriptors.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
@@ -101,7 +110,12 @@ fn run(name: &str, test: fn(&mut Host)) -> bool {
             let mut host = Host::new(name, read);
             test(&mut host);
         });
-        std::process::exit(if done.is_ok() { 0 } else { 1 });
+        let code = match done {
+            Ok(()) => 0,
+            Err(reason) if reason.is::<host::NotRun>() => NOT_RUN,
+            Err(_) => 1,
+        };
+        std::process::exit(code);
     }
     drop(read);
     let mut exits = std::fs::File::from(write);
@@ -113,8 +127,11 @@ fn run(name: &str, test: fn(&mut Host)) -> bool {
             // Whatever the test left behind, reaped or not, must not disturb the next one.
             // SAFETY: as above.
             while unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } > 0 {}
-            return libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
-                || report_death(name, status);
+            if libc::WIFSIGNALED(status) {
+                eprintln!("{name}: killed by signal {}", libc::WTERMSIG(status));
+                return 1;
+            }
+            return libc::WEXITSTATUS(status);
         }
         assert!(pid > 0, "waitpid: {}", std::io::Error::last_os_error());
         let mut record = pid.to_le_bytes().to_vec();
@@ -122,11 +139,4 @@ fn run(name: &str, test: fn(&mut Host)) -> bool {
         // The test may have ended already.
         let _ = exits.write_all(&record);
     }
-}
-
-fn report_death(name: &str, status: i32) -> bool {
-    if libc::WIFSIGNALED(status) {
-        eprintln!("{name}: killed by signal {}", libc::WTERMSIG(status));
-    }
-    false
 }

@@ -211,8 +211,8 @@ fn scan(file: &mut File, from: u64, mut seq: u64, newest: u64) -> Result<(u64, u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Head;
     use crate::line::{Flags, Stream};
+    use crate::ring::Head;
     use crate::testdir::Dir;
     use proptest::prelude::*;
 
@@ -221,8 +221,14 @@ mod tests {
         for seq in range {
             let text = format!("line {seq}").into_bytes();
             let head = Head {
-                text_len: text.len(), stream: Stream::Stdout, flags: Flags::NONE, previous: 0,
-                generation: 1, seq, unix_us: 0, mono_ms: 0,
+                text_len: text.len(),
+                stream: Stream::Stdout,
+                flags: Flags::NONE,
+                previous: 0,
+                generation: 1,
+                seq,
+                unix_us: 0,
+                mono_ms: 0,
             };
             crate::disk::format_line(&head, &text, &mut out);
         }
@@ -325,7 +331,8 @@ mod tests {
     #[test]
     fn a_line_torn_by_a_power_cut_does_not_run_into_the_next() {
         let dir = Dir::new();
-        std::fs::write(dir.0.join(CURRENT), b"2026-01-31T23:59:59.000001Z stdout F 1 7 to").unwrap();
+        std::fs::write(dir.0.join(CURRENT), b"2026-01-31T23:59:59.000001Z stdout F 1 7 to")
+            .unwrap();
         let (mut files, mark) = Files::open(&dir.0, DiskMark::default(), 1).unwrap();
         assert_eq!(mark.seq, 0);
         let policy = LogPolicy { max_size: 1000, max_files: 2 };

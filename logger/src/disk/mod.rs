@@ -16,7 +16,7 @@ mod format;
 mod state;
 mod worker;
 
-pub(crate) use format::{OVERHEAD, format_line};
 pub use format::rfc3339;
+pub(crate) use format::{OVERHEAD, format_line};
 pub(crate) use state::DiskState;
 pub(crate) use worker::{Done, Job, Worker};

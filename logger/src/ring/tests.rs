@@ -31,10 +31,7 @@ fn all(path: &std::path::Path) -> Vec<Line> {
 
 /// Lengths that fill a small ring several times over, up to the longest.
 fn batches() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
-    let text = (
-        prop_oneof![4 => 0usize..200, 1 => 0..crate::MAX_TEXT + 1],
-        any::<u8>(),
-    )
+    let text = (prop_oneof![4 => 0usize..200, 1 => 0..crate::MAX_TEXT + 1], any::<u8>())
         .prop_map(|(len, byte)| vec![byte; len]);
     prop::collection::vec(prop::collection::vec(text, 0..40), 1..30)
 }

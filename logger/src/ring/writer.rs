@@ -178,12 +178,7 @@ impl Writer {
     ///
     /// # Errors
     /// The commit failed; the next one makes up for it.
-    pub fn append(
-        &mut self,
-        batch: &Batch,
-        room: Room,
-        mark: StreamMark,
-    ) -> Result<(), RingError> {
+    pub fn append(&mut self, batch: &Batch, room: Room, mark: StreamMark) -> Result<(), RingError> {
         // Before anything changes.
         if !self.state.has_room_for(&mark) {
             return Err(RingError::Damaged("there is no room for another stream"));

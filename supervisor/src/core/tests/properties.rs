@@ -131,7 +131,7 @@ proptest! {
         for condition in [Condition::Dns, Condition::NetAddr] {
             world.tell(Event::ConditionChanged { condition, holds: true });
         }
-        world.pass(200_000);
+        world.pass(60_000);
         for status in world.core.statuses(world.now) {
             // In each state something is on its way: a deadline, a process, or a named reason.
             match status.state {

@@ -1,0 +1,46 @@
+//! Where `keel` finds and keeps things.
+
+use crate::Failure;
+use image::kit::{self, Kit};
+use std::path::{Path, PathBuf};
+
+/// Form of the packed layers; raise it when the packer's output changes.
+const LAYERS: &str = "layers-1";
+
+/// `$XDG_CACHE_HOME/keel`, else `~/.cache/keel`, else below the system's temporary folder.
+pub fn cache() -> PathBuf {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("keel")
+}
+
+/// Packed layers.
+pub fn layers() -> PathBuf {
+    cache().join(LAYERS)
+}
+
+/// What `keel run` builds from a host folder.
+pub fn run_output(dir: &Path) -> PathBuf {
+    let full = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // FNV-1a of the whole path keeps folders of one name apart.
+    let hash =
+        full.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    cache().join("run").join(format!("{name}-{hash:016x}"))
+}
+
+/// The kit beside the program, or where `$KEEL_KIT` says.
+pub fn open_kit() -> Result<Kit, Failure> {
+    let dir = match std::env::var_os("KEEL_KIT") {
+        Some(dir) => PathBuf::from(dir),
+        None => std::env::current_exe()?.parent().unwrap_or(Path::new(".")).join(kit::FOLDER),
+    };
+    Kit::open(&dir).map_err(|error| {
+        Failure(format!(
+            "no kit to build images from: {error}\n  `make build` makes it, beside the keel program"
+        ))
+    })
+}

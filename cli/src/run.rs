@@ -1,0 +1,295 @@
+//! `keel run`.
+
+use crate::build::build_folder;
+use crate::folder::Folder;
+use crate::qemu::{Accelerator, CONTROL_PORT, Forward, Machine, Nic};
+use crate::{Failure, data_disk, kvm, places, qmp};
+use clap::{Args, ValueEnum};
+use std::io::{IsTerminal, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use units::model::{HostConfig, NetworkMode, Protocol};
+
+/// Arguments of `keel run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// The folder with host.toml and units/
+    dir: PathBuf,
+    /// Memory of the virtual machine
+    #[arg(long, default_value = "512M")]
+    memory: String,
+    /// Processors of the virtual machine
+    #[arg(long, default_value_t = 1)]
+    cpus: u32,
+    /// Forward a port of this machine to the host: [ADDRESS:]HOST:GUEST[/udp]; without any, all
+    /// published ports are forwarded
+    #[arg(long, value_name = "HOST:GUEST")]
+    publish: Vec<Publish>,
+    /// File of the data disk, made if it is not there
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// More words for the kernel's command line
+    #[arg(long, value_name = "ARGS")]
+    append: Vec<String>,
+    /// What the virtual machine's network card is connected to
+    #[arg(long, value_enum, default_value_t = NicArg::User)]
+    nic: NicArg,
+    /// How QEMU runs the machine
+    #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
+    accel: AccelArg,
+    /// A unix socket for control requests, one JSON object a line
+    #[arg(long, value_name = "SOCKET")]
+    control: Option<PathBuf>,
+    /// End when the host reboots
+    #[arg(long)]
+    no_reboot: bool,
+    /// Boot although units have mistakes: those units will not run
+    #[arg(long)]
+    allow_broken_units: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NicArg {
+    /// QEMU's own network, which has a DHCP server
+    User,
+    /// A card without anybody on the other side
+    Silent,
+    /// No card
+    None,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum AccelArg {
+    /// KVM if a probe boot with it works, else translation
+    Auto,
+    /// KVM
+    Kvm,
+    /// Translation on one thread
+    Tcg,
+    /// Translation on a thread for each processor (QEMU 7.2 can crash guests in this mode)
+    TcgMulti,
+}
+
+/// A `--publish` argument.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Publish(Forward);
+
+impl FromStr for Publish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Publish, String> {
+        let (ports, udp) = match text.split_once('/') {
+            None | Some((_, "tcp")) => (text.split('/').next().unwrap_or_default(), false),
+            Some((ports, "udp")) => (ports, true),
+            Some((_, other)) => return Err(format!("protocol {other} is neither tcp nor udp")),
+        };
+        let mut parts = ports.rsplitn(3, ':');
+        let port = |part: Option<&str>| {
+            part.and_then(|part| part.parse::<u16>().ok()).filter(|port| *port > 0).ok_or_else(
+                || "expected [ADDRESS:]HOST:GUEST[/udp], ports from 1 to 65535".to_owned(),
+            )
+        };
+        let (guest, host) = (port(parts.next())?, port(parts.next())?);
+        let address = parts.next().unwrap_or("127.0.0.1");
+        if !address.is_empty() && address.parse::<std::net::Ipv4Addr>().is_err() {
+            return Err(format!("{address} is not an IPv4 address"));
+        }
+        Ok(Publish(Forward { address: address.to_owned(), host, guest, udp }))
+    }
+}
+
+/// Builds and boots.
+pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
+    let kit = places::open_kit()?;
+    let out = places::run_output(&args.dir);
+    build_folder(&args.dir, &out, args.allow_broken_units, &kit)?;
+    let config = Folder::read(&args.dir)?.loaded.config;
+    if let Some(data) = &args.data {
+        data_disk::prepare(data)?;
+    }
+    let forwards = forwards(args, &config);
+    let scratch = Scratch::new()?;
+    let machine = Machine {
+        kernel: out.join("vmlinuz"),
+        initrd: out.join("initrd"),
+        memory: args.memory.clone(),
+        cpus: args.cpus,
+        append: command_line(args),
+        accelerator: match args.accel {
+            AccelArg::Auto => kvm::choose(&kit.kernel()),
+            AccelArg::Kvm => Accelerator::Kvm,
+            AccelArg::Tcg => Accelerator::Tcg,
+            AccelArg::TcgMulti => Accelerator::TcgMulti,
+        },
+        nic: match args.nic {
+            NicArg::User => Nic::User(forwards.clone()),
+            NicArg::Silent => Nic::Silent,
+            NicArg::None => Nic::None,
+        },
+        data: args.data.clone(),
+        control: args.control.clone(),
+        qmp: scratch.path.join("qmp"),
+        no_reboot: args.no_reboot,
+    };
+    announce(args, &machine, &forwards);
+    supervise(&machine)
+}
+
+/// Waits for the end of QEMU. The first Ctrl-C (or SIGTERM) presses the guest's power button, the second
+/// ends QEMU.
+fn supervise(machine: &Machine) -> Result<ExitCode, Failure> {
+    let asked = Arc::new(AtomicUsize::new(0));
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        let asked = Arc::clone(&asked);
+        // SAFETY: the handler only adds to an atomic number, which is async-signal-safe.
+        unsafe {
+            signal_hook::low_level::register(signal, move || {
+                drop(asked.fetch_add(1, Ordering::Relaxed))
+            })
+        }?;
+    }
+    let mut child = machine.start()?;
+    let mut answered = 0;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+        }
+        let asked = asked.load(Ordering::Relaxed);
+        if asked > answered {
+            answered = asked;
+            let pressed = asked == 1 && qmp::press_power_button(&machine.qmp).is_ok();
+            if pressed {
+                eprintln!("\nkeel: shutting the host down in order; once more ends it at once");
+            } else {
+                // It may have ended in this moment.
+                let _ = child.kill();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(30));
+    }
+}
+
+fn command_line(args: &RunArgs) -> String {
+    let mut words = vec!["console=ttyS0", "quiet", "panic=10"];
+    let control = format!("keel.control={CONTROL_PORT}");
+    if args.control.is_some() {
+        words.push(&control);
+    }
+    if args.data.is_some() {
+        // A disk that was asked for must not silently be memory.
+        words.push("keel.data=required");
+    }
+    words.extend(args.append.iter().map(String::as_str));
+    words.join(" ")
+}
+
+/// What was asked for, or else every published port, on the same number if it is free.
+fn forwards(args: &RunArgs, config: &HostConfig) -> Vec<Forward> {
+    if !args.publish.is_empty() {
+        return args.publish.iter().map(|publish| publish.0.clone()).collect();
+    }
+    let mut found: Vec<Forward> = Vec::new();
+    for unit in config.units.values().filter(|unit| unit.container.network != NetworkMode::None) {
+        for port in &unit.container.ports {
+            // One bound to the guest's own loopback is not for the outside.
+            if port.address.is_some_and(|address| address.is_loopback()) {
+                continue;
+            }
+            let udp = port.protocol == Protocol::Udp;
+            if let Some(host) = free_port(port.host, udp) {
+                found.push(Forward {
+                    address: "127.0.0.1".to_owned(),
+                    host,
+                    guest: port.host,
+                    udp,
+                });
+            }
+        }
+    }
+    found
+}
+
+/// `wanted` if nobody has it, else any.
+fn free_port(wanted: u16, udp: bool) -> Option<u16> {
+    let try_port = |port: u16| -> Option<u16> {
+        let address = ("127.0.0.1", port);
+        if udp {
+            Some(UdpSocket::bind(address).ok()?.local_addr().ok()?.port())
+        } else {
+            Some(TcpListener::bind(address).ok()?.local_addr().ok()?.port())
+        }
+    };
+    try_port(wanted).or_else(|| try_port(0))
+}
+
+fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward]) {
+    let how = match machine.accelerator {
+        Accelerator::Kvm => "KVM",
+        Accelerator::Tcg | Accelerator::TcgMulti => {
+            "translation (no usable KVM; some ten times slower)"
+        }
+    };
+    let mut err = std::io::stderr().lock();
+    let bold = if std::io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    // A terminal that is gone is no reason not to boot.
+    let _ = writeln!(
+        err,
+        "keel: booting {} with {how}, {} of memory",
+        args.dir.display(),
+        machine.memory
+    );
+    if matches!(machine.nic, Nic::User(_)) {
+        for forward in forwards {
+            let protocol = if forward.udp { "udp" } else { "http" };
+            let _ = writeln!(
+                err,
+                "keel: {}{protocol}://{}:{}{} leads to port {} of the host",
+                bold.0, forward.address, forward.host, bold.1, forward.guest
+            );
+        }
+    }
+    let _ = writeln!(err, "keel: to stop: {}Ctrl-C{} (in order), twice (at once)", bold.0, bold.1);
+}
+
+/// A folder for sockets that goes away with us.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Result<Scratch, Failure> {
+        let path = std::env::temp_dir().join(format!("keel-{}", std::process::id()));
+        std::fs::create_dir(&path)
+            .map_err(|error| Failure(format!("{}: {error}", path.display())))?;
+        Ok(Scratch { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_are_read() {
+        let forward = |address: &str, host, guest, udp| {
+            Publish(Forward { address: address.to_owned(), host, guest, udp })
+        };
+        assert_eq!("8080:80".parse(), Ok(forward("127.0.0.1", 8080, 80, false)));
+        assert_eq!("0.0.0.0:53:5353/udp".parse(), Ok(forward("0.0.0.0", 53, 5353, true)));
+        for bad in ["80", "0:80", "x:80", "80:80/sctp", "a.b:1:2", ""] {
+            assert!(bad.parse::<Publish>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! From a host folder to a bootable pair: a kernel and an initrd.
+//!
+//! The initrd is two archives behind each other, which the kernel unpacks in order: the kit's, the
+//! same for every host, compressed; and the host's own, as it is, because its weight is in
+//! layers that are compressed already. Making an image is therefore little more than copying.
+
+use crate::cpio::Cpio;
+use crate::kit::{self, Kit, KitError};
+use crate::oci;
+use ipc::images::Images;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use units::Loaded;
+
+/// The moment before which no image can have been made, in seconds since 1970: the floor for the
+/// clock of a machine whose own clock is wrong. It is the day of the release, so that the same
+/// folder gives the same bytes on any day; `SOURCE_DATE_EPOCH` raises it.
+pub const RELEASE_EPOCH: u64 = 1_795_305_600;
+
+/// What an image was made of, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// `vmlinuz`.
+    pub kernel: u64,
+    /// `initrd`.
+    pub initrd: u64,
+    /// All layers of all images, each counted once.
+    pub layers: u64,
+    /// How many layers.
+    pub layer_count: usize,
+}
+
+/// Why no image was made. Nothing has been written then but perhaps cached layers.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kit.
+    #[error(transparent)]
+    Kit(#[from] KitError),
+    /// A container image.
+    #[error("unit {unit}: image {image}: {source}")]
+    Image {
+        /// The unit that names it.
+        unit: String,
+        /// The image as the unit names it.
+        image: String,
+        /// What is wrong with it.
+        source: oci::ImageError,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    let path = path.to_owned();
+    move |source| BuildError::Io { path, source }
+}
+
+/// Builds `out/vmlinuz` and `out/initrd` from the host folder `dir`, which has been `loaded`. Packed
+/// layers are kept in `cache` for the next build.
+///
+/// With `skip_bad_images` an image that cannot be used is left out (its units will say so at boot)
+/// instead of being an error.
+///
+/// # Errors
+/// The first thing that failed. Both files are replaced at the end, whole, or not at all.
+pub fn build(
+    dir: &Path,
+    loaded: &Loaded,
+    kit: &Kit,
+    cache: &Path,
+    out: &Path,
+    skip_bad_images: bool,
+) -> Result<Sizes, BuildError> {
+    fs::create_dir_all(cache).map_err(io_error(cache))?;
+    fs::create_dir_all(out).map_err(io_error(out))?;
+    let images = pack_images(dir, loaded, cache, skip_bad_images)?;
+    let initrd = out.join("initrd.new");
+    let sizes = write_initrd(dir, &images, kit, cache, &initrd)?;
+    let kernel = out.join("vmlinuz.new");
+    let kernel_size = fs::copy(kit.kernel(), &kernel).map_err(io_error(&kernel))?;
+    for (from, to) in [(&initrd, "initrd"), (&kernel, "vmlinuz")] {
+        fs::rename(from, out.join(to)).map_err(io_error(&out.join(to)))?;
+    }
+    Ok(Sizes { kernel: kernel_size, ..sizes })
+}
+
+/// Packs the image of every unit, each once.
+fn pack_images(
+    dir: &Path,
+    loaded: &Loaded,
+    cache: &Path,
+    skip_bad: bool,
+) -> Result<Images, BuildError> {
+    let mut images = BTreeMap::new();
+    for unit in loaded.config.units.values() {
+        let reference = &unit.container.image;
+        if images.contains_key(reference) {
+            continue;
+        }
+        match oci::pack_image(&dir.join(reference), cache) {
+            Ok(packed) => drop(images.insert(reference.clone(), packed)),
+            Err(_) if skip_bad => {}
+            Err(source) => {
+                let (unit, image) = (unit.name.clone(), reference.clone());
+                return Err(BuildError::Image { unit, image, source });
+            }
+        }
+    }
+    Ok(Images { images })
+}
+
+fn write_initrd(
+    dir: &Path,
+    images: &Images,
+    kit: &Kit,
+    cache: &Path,
+    path: &Path,
+) -> Result<Sizes, BuildError> {
+    let file = File::create(path).map_err(io_error(path))?;
+    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let written = kit::append(&kit.base(), &mut out).map_err(io_error(path))?;
+    // The kernel skips zero bytes between archives; the second must begin on a multiple of four.
+    let padding = written.next_multiple_of(4) - written;
+    out.write_all(&[0u8; 4][..padding as usize]).map_err(io_error(path))?;
+    let mut cpio = Cpio::new(out);
+    let texts = host_files(dir)?;
+    for (name, text) in &texts {
+        cpio.file(name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
+    }
+    let index =
+        serde_json::to_vec(images).map_err(|error| io_error(path)(io::Error::other(error)))?;
+    for (name, text) in
+        [("keel/images.json", index), ("keel/epoch", epoch().to_string().into_bytes())]
+    {
+        cpio.file(name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
+    }
+    let layers: BTreeSet<&String> =
+        images.images.values().flat_map(|image| &image.layers).collect();
+    let mut sizes = Sizes { layer_count: layers.len(), ..Sizes::default() };
+    for layer in layers {
+        let source = cache.join(format!("{layer}.erofs"));
+        let mut file = File::open(&source).map_err(io_error(&source))?;
+        let size = file.metadata().map_err(io_error(&source))?.len();
+        cpio.file(&format!("keel/layers/{layer}.erofs"), 0o644, size, &mut file)
+            .map_err(io_error(path))?;
+        sizes.layers += size;
+    }
+    let out = cpio.finish().map_err(io_error(path))?;
+    let file = out.into_inner().map_err(|error| io_error(path)(error.into_error()))?;
+    sizes.initrd = file.metadata().map_err(io_error(path))?.len();
+    Ok(sizes)
+}
+
+/// `host.toml` and `units/*.toml` as they are: the host reads the same text as `keel check`.
+fn host_files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
+    let mut found = BTreeMap::new();
+    let host = dir.join("host.toml");
+    if host.exists() {
+        found.insert("keel/host.toml".to_owned(), fs::read(&host).map_err(io_error(&host))?);
+    }
+    for path in unit_files(dir).map_err(io_error(&dir.join("units")))? {
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            found.insert(format!("keel/units/{name}"), fs::read(&path).map_err(io_error(&path))?);
+        }
+    }
+    Ok(found)
+}
+
+/// The unit files of a host folder, in order. No `units` folder is no units.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn unit_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir.join("units")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn epoch() -> u64 {
+    let asked = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(0).max(RELEASE_EPOCH)
+}

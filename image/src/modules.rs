@@ -1,0 +1,289 @@
+//! Which kernel modules go into an image, in what form, and the index by which the host finds them.
+//!
+//! Everything is read from the modules themselves (the `.modinfo` section: `alias=`, `depends=`), so
+//! no depmod is needed. The format of the index is described in `init::modules`, which reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// What containers and their network need, loaded on every boot in this order (dependencies come
+/// by themselves).
+#[rustfmt::skip]
+pub const BOOT: &[&str] = &[
+    // The layers and the writable layer above them.
+    "erofs", "overlay",
+    // The bridge, and a cable for each container.
+    "bridge", "veth",
+    // Published ports and masquerading.
+    "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_fib_inet",
+];
+
+/// Drivers taken along where the kernel package has them; loaded when their hardware is found.
+#[rustfmt::skip]
+pub const HARDWARE: &[&str] = &[
+    // Virtual machines: KVM and QEMU, VMware, Hyper-V, Xen, clouds.
+    "virtio_net", "virtio_blk", "virtio_scsi", "virtio_rng", "virtio_balloon", "virtio_mmio", "virtio_input",
+    "vmxnet3", "vmw_pvscsi", "hv_netvsc", "hv_storvsc", "hv_utils", "hv_balloon", "xen_netfront", "xen_blkfront",
+    "ena", "gve", "mana",
+    // Real machines, and what hypervisors imitate.
+    "e1000", "e1000e", "igb", "igbvf", "igc", "ixgbe", "ixgbevf", "i40e", "iavf", "ice", "8139cp", "8139too", "r8169", "tg3", "bnxt_en",
+    "mlx4_core", "mlx4_en", "mlx5_core",
+    "ahci", "ata_piix", "sd_mod", "nvme", "mptspi", "megaraid_sas", "mpt3sas",
+    // The power button; a watchdog.
+    "button", "evdev", "i6300esb",
+    // What units may ask for.
+    "loop", "squashfs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "fuse", "tun", "dm_mod", "dm_verity", "xfs", "btrfs",
+];
+
+/// Trouble with the kernel's modules.
+#[derive(Debug, thiserror::Error)]
+pub enum ModulesError {
+    /// A file or folder cannot be read.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A module without which no container runs is missing from the kernel.
+    #[error("the kernel in {dir} has no module {name}, without which no container runs")]
+    Missing {
+        /// The module.
+        name: String,
+        /// Where it was looked for.
+        dir: PathBuf,
+    },
+    /// A file that is not a kernel module.
+    #[error("{path}: not a kernel module: {why}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+/// A module chosen for an image.
+#[derive(Debug)]
+pub struct Module {
+    /// File name in the image.
+    pub file: String,
+    /// Its content as it goes into the image.
+    pub content: Vec<u8>,
+}
+
+/// The choice for one image.
+#[derive(Debug)]
+pub struct Selection {
+    /// The modules, by name.
+    pub modules: BTreeMap<String, Module>,
+    /// The text of the index.
+    pub index: String,
+}
+
+/// Reads the modules below `dir` (a kernel's `lib/modules/VERSION`), picks [`BOOT`], [`HARDWARE`] and
+/// all that they depend on. Those loaded on every boot are stored unpacked, because unpacking xz is
+/// most of the time that loading takes; the others stay as they are, because most are never used.
+///
+/// # Errors
+/// A folder that cannot be read, a damaged module, or one of [`BOOT`] that is neither there nor built in.
+pub fn select(dir: &Path) -> Result<Selection, ModulesError> {
+    let mut files = BTreeMap::new();
+    find(dir, &mut files)?;
+    let built_in = built_in(dir);
+    let mut chosen: BTreeMap<String, Info> = BTreeMap::new();
+    for (names, needed) in [(BOOT, true), (HARDWARE, false)] {
+        for name in names {
+            if !files.contains_key(*name) && needed && !built_in.contains(*name) {
+                return Err(ModulesError::Missing {
+                    name: (*name).to_owned(),
+                    dir: dir.to_owned(),
+                });
+            }
+            choose(name, needed, &files, &mut chosen)?;
+        }
+    }
+    let mut index = String::new();
+    let mut modules = BTreeMap::new();
+    for (name, info) in &chosen {
+        let file =
+            if info.at_boot { format!("{name}.ko") } else { format!("{name}.{}", info.extension) };
+        index.push_str(&format!("m {name} {file}"));
+        for dependency in &info.depends {
+            index.push(' ');
+            index.push_str(dependency);
+        }
+        index.push('\n');
+        let content = if info.at_boot { info.unpacked.clone() } else { read(&info.path)? };
+        modules.insert(name.clone(), Module { file, content });
+    }
+    for name in BOOT.iter().filter(|name| chosen.contains_key(**name)) {
+        index.push_str(&format!("b {name}\n"));
+    }
+    for (name, info) in &chosen {
+        for alias in &info.aliases {
+            index.push_str(&format!("a {alias} {name}\n"));
+        }
+    }
+    Ok(Selection { modules, index })
+}
+
+struct Info {
+    path: PathBuf,
+    extension: String,
+    unpacked: Vec<u8>,
+    depends: Vec<String>,
+    aliases: Vec<String>,
+    at_boot: bool,
+}
+
+fn choose(
+    name: &str,
+    at_boot: bool,
+    files: &BTreeMap<String, PathBuf>,
+    chosen: &mut BTreeMap<String, Info>,
+) -> Result<(), ModulesError> {
+    // What is not a file is built in, or this kernel does not have it.
+    let Some(path) = files.get(name) else { return Ok(()) };
+    if chosen.contains_key(name) {
+        return Ok(());
+    }
+    let unpacked = unpack(path, read(path)?)?;
+    let info =
+        modinfo(&unpacked).map_err(|why| ModulesError::Damaged { path: path.clone(), why })?;
+    let values = |key: &str| -> Vec<String> {
+        info.iter()
+            .filter_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .map(str::to_owned)
+            .collect()
+    };
+    let depends: Vec<String> = values("depends")
+        .iter()
+        .flat_map(|list| list.split(','))
+        .filter(|dependency| !dependency.is_empty())
+        .map(|dependency| dependency.replace('-', "_"))
+        .filter(|dependency| files.contains_key(dependency))
+        .collect();
+    // softdep "pre:" names modules that must be there first; "post:" ones are not needed by us.
+    let extension =
+        if path.extension().is_some_and(|e| e == "xz") { "ko.xz" } else { "ko" }.to_owned();
+    // An alias with a space would break the index; none has ever had one.
+    let aliases =
+        values("alias").into_iter().filter(|alias| !alias.contains(char::is_whitespace)).collect();
+    chosen.insert(
+        name.to_owned(),
+        Info {
+            path: path.clone(),
+            extension,
+            unpacked,
+            depends: depends.clone(),
+            aliases,
+            at_boot,
+        },
+    );
+    for dependency in &depends {
+        choose(dependency, at_boot, files, chosen)?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ModulesError> {
+    fs::read(path).map_err(|source| ModulesError::Io { path: path.to_owned(), source })
+}
+
+fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, ModulesError> {
+    if path.extension().is_none_or(|extension| extension != "xz") {
+        return Ok(bytes);
+    }
+    let mut unpacked = Vec::new();
+    liblzma::read::XzDecoder::new(bytes.as_slice())
+        .read_to_end(&mut unpacked)
+        .map_err(|source| ModulesError::Io { path: path.to_owned(), source })?;
+    Ok(unpacked)
+}
+
+/// Every module file below a folder, by module name.
+fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), ModulesError> {
+    let failed = |source| ModulesError::Io { path: dir.to_owned(), source };
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() {
+            find(&entry.path(), files)?;
+        } else if let Some(name) = entry.file_name().to_str().and_then(module_name) {
+            files.insert(name, entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn module_name(file: &str) -> Option<String> {
+    let stem = file.strip_suffix(".ko").or_else(|| file.strip_suffix(".ko.xz"))?;
+    Some(stem.replace('-', "_"))
+}
+
+fn built_in(dir: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(dir.join("modules.builtin")).unwrap_or_default();
+    text.lines().filter_map(|line| module_name(line.rsplit('/').next()?)).collect()
+}
+
+/// The strings of the `.modinfo` section of a 64-bit little-endian ELF file (elf(5)).
+fn modinfo(elf: &[u8]) -> Result<Vec<&str>, &'static str> {
+    let number = |at: usize, size: usize| -> Result<u64, &'static str> {
+        let bytes = elf.get(at..at.saturating_add(size)).ok_or("it is cut short")?;
+        Ok(bytes.iter().rev().fold(0, |value, byte| (value << 8) | u64::from(*byte)))
+    };
+    if elf.get(..6) != Some(&[0x7f, b'E', b'L', b'F', 2, 1]) {
+        return Err("not a 64-bit little-endian ELF file");
+    }
+    let (table, entry_size) = (number(0x28, 8)?, number(0x3a, 2)?);
+    let (count, names) = (number(0x3c, 2)?, number(0x3e, 2)?);
+    let section = |index: u64| -> Result<(u64, &[u8]), &'static str> {
+        let at = index
+            .checked_mul(entry_size)
+            .and_then(|offset| offset.checked_add(table))
+            .ok_or("a bad offset")?;
+        let at = usize::try_from(at).map_err(|_| "a bad offset")?;
+        let (offset, size) =
+            (number(at.saturating_add(0x18), 8)?, number(at.saturating_add(0x20), 8)?);
+        let end = offset.checked_add(size).ok_or("a bad offset")?;
+        let range = usize::try_from(offset).map_err(|_| "a bad offset")?
+            ..usize::try_from(end).map_err(|_| "a bad offset")?;
+        // A section without bytes in the file (.bss) is of no interest here.
+        Ok((number(at, 4)?, elf.get(range).unwrap_or_default()))
+    };
+    let (_, names) = section(names)?;
+    for index in 0..count {
+        let (name, bytes) = section(index)?;
+        let name = usize::try_from(name).ok().and_then(|at| names.get(at..)).unwrap_or_default();
+        if name.starts_with(b".modinfo\0") {
+            return Ok(bytes
+                .split(|byte| *byte == 0)
+                .filter_map(|line| std::str::from_utf8(line).ok())
+                .collect());
+        }
+    }
+    Err("it has no .modinfo section")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged(mut bytes in prop::collection::vec(any::<u8>(), 64..400), elf in any::<bool>()) {
+            if elf {
+                bytes[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
+                bytes[0x28..0x30].copy_from_slice(&[64, 0, 0, 0, 0, 0, 0, 0]);
+                bytes[0x3a..0x3c].copy_from_slice(&[64, 0]);
+                bytes[0x3c..0x3e].copy_from_slice(&[4, 0]);
+            }
+            let _ = modinfo(&bytes);
+        }
+    }
+}

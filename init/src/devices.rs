@@ -1,0 +1,235 @@
+//! The `devices` process: modules for the hardware that is there, the data disk, the power button.
+//!
+//! There is no udev. At its start it loads the boot list (what containers and their network need),
+//! walks sysfs once for every `modalias` ("coldplug"), and looks for the data disk; later it does the
+//! same for what the kernel announces. It keeps nothing that a restart would lose.
+
+use crate::data_disk::{self, Found};
+use crate::modules::{Index, Loader};
+use crate::power_button::PowerButtons;
+use crate::uevents::Uevents;
+use crate::{clock, cmdline};
+use ipc::{Channel, DataDisk, ShutdownKind, ToInit, paths};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use units::model::DataDisk as Policy;
+
+/// The applet. Returns only when it cannot work at all; PID 1 starts it again.
+pub fn main() -> u8 {
+    let link = match Channel::inherited(paths::fds::INIT) {
+        Ok(link) => link,
+        Err(error) => {
+            log::error!("no link to PID 1: {error}");
+            return 1;
+        }
+    };
+    let text = fs::read_to_string(format!("{}/index", paths::MODULES)).unwrap_or_else(|error| {
+        log::warn!("{}/index: {error}: no modules will be loaded", paths::MODULES);
+        String::new()
+    });
+    let loader = Loader::new(Index::parse(&text), Path::new(paths::MODULES));
+    let policy = data_policy();
+    let mut devices =
+        Devices { link, loader, buttons: PowerButtons::default(), policy, told: None };
+    devices.run()
+}
+
+/// What host.toml (or the command line, which wins) says about the data disk.
+fn data_policy() -> Policy {
+    match cmdline::Cmdline::read().data.as_deref() {
+        Some("memory") => Policy::Memory,
+        Some("required") => Policy::Required,
+        Some("auto") => Policy::Auto,
+        _ => crate::boot::host_config().storage.data,
+    }
+}
+
+struct Devices<'a> {
+    link: Channel,
+    loader: Loader<'a>,
+    buttons: PowerButtons,
+    policy: Policy,
+    told: Option<DataDisk>,
+}
+
+impl Devices<'_> {
+    fn run(&mut self) -> u8 {
+        // Listen before looking, so that nothing falls between the two.
+        let uevents = match Uevents::listen() {
+            Ok(uevents) => uevents,
+            Err(errno) => {
+                log::error!("uevents: {errno}");
+                return 1;
+            }
+        };
+        for name in self.loader.index().boot().to_vec() {
+            if let Err(error) = self.loader.load(name) {
+                log::warn!("{error}");
+            }
+        }
+        self.coldplug();
+        self.look_for_data_disk();
+        self.buttons.look();
+        self.tell(&ToInit::Ready);
+        loop {
+            let mut fds = vec![
+                PollFd::new(uevents.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.link.as_fd(), PollFlags::POLLIN),
+            ];
+            fds.extend(self.buttons.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            if poll(&mut fds, PollTimeout::NONE).is_err() {
+                continue;
+            }
+            let hung_up = fds
+                .get(1)
+                .and_then(PollFd::revents)
+                .is_some_and(|e| e.contains(PollFlags::POLLHUP));
+            drop(fds);
+            if hung_up {
+                return 0;
+            }
+            // PID 1 repeats the data disk and the stored descriptors to everybody: none is for us.
+            while let Ok(Some(_)) = self.link.recv::<ipc::FromInit>() {}
+            self.handle(&uevents);
+            if self.buttons.pressed() {
+                self.tell(&ToInit::Shutdown {
+                    kind: ShutdownKind::Poweroff,
+                    reason: "the power button was pressed".to_owned(),
+                });
+            }
+        }
+    }
+
+    /// Takes in the announcements that have come.
+    fn handle(&mut self, uevents: &Uevents) {
+        let mut new_disk = false;
+        loop {
+            match uevents.next() {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    if let Some(alias) = event.modalias.as_deref().filter(|_| event.action == "add")
+                    {
+                        self.loader.load_alias(alias);
+                    }
+                    new_disk |= event.subsystem == "block"
+                        && matches!(event.action.as_str(), "add" | "change");
+                    if event.subsystem == "input" {
+                        self.buttons.look();
+                    }
+                }
+                Err(_) => {
+                    // Announcements were lost: look at everything again.
+                    self.coldplug();
+                    new_disk = true;
+                    break;
+                }
+            }
+        }
+        let missing = self.told.as_ref().is_none_or(|told| told.path.is_none());
+        if new_disk && missing {
+            self.look_for_data_disk();
+        }
+    }
+
+    /// Every modalias in sysfs, until loading makes no new ones appear (a bus's driver brings the
+    /// bus's devices).
+    fn coldplug(&mut self) {
+        let mut known = BTreeSet::new();
+        for _round in 0..4 {
+            let mut found = BTreeSet::new();
+            collect_modaliases(Path::new("/sys/devices"), 0, &mut found);
+            let new: Vec<String> = found.difference(&known).cloned().collect();
+            if new.is_empty() {
+                return;
+            }
+            for alias in &new {
+                self.loader.load_alias(alias);
+            }
+            known.extend(new);
+        }
+    }
+
+    fn look_for_data_disk(&mut self) {
+        let state = match self.policy {
+            Policy::Memory => DataDisk {
+                path: None,
+                reason: "volumes live in memory (storage.data = \"memory\")".to_owned(),
+                pending: false,
+            },
+            Policy::Auto | Policy::Required => match data_disk::find_and_mount() {
+                Found::Mounted(device) => {
+                    self.prepare_data_disk();
+                    DataDisk { path: Some(paths::DATA.to_owned()), reason: device, pending: false }
+                }
+                Found::Broken(reason) => DataDisk { path: None, reason, pending: true },
+                Found::Nothing if self.policy == Policy::Required => DataDisk {
+                    path: None,
+                    reason: format!("no disk with the label {}", paths::DATA_LABEL),
+                    pending: true,
+                },
+                Found::Nothing => DataDisk {
+                    path: None,
+                    reason: format!(
+                        "no disk with the label {}: volumes live in memory for this boot",
+                        paths::DATA_LABEL
+                    ),
+                    pending: false,
+                },
+            },
+        };
+        // Units may already use volumes in memory: a disk that comes later must not be put under them.
+        let settled = self.told.as_ref().is_some_and(|told| !told.pending);
+        if settled || self.told.as_ref() == Some(&state) {
+            return;
+        }
+        self.tell(&ToInit::DataDisk(state.clone()));
+        self.told = Some(state);
+    }
+
+    /// The folders that others expect on the disk, with their owners.
+    fn prepare_data_disk(&self) {
+        for (dir, owner) in [("volumes", 0), ("logs", crate::services::LOGGER_UID), ("keel", 0)] {
+            let path = format!("{}/{dir}", paths::DATA);
+            let made = fs::create_dir(&path).or_else(|error| {
+                if error.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
+            });
+            let done = made
+                .and_then(|()| std::os::unix::fs::chown(&path, Some(owner), Some(owner)))
+                .and_then(|()| {
+                    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+                });
+            if let Err(error) = done {
+                log::warn!("{path}: {error}");
+            }
+        }
+        if let Err(error) = clock::renew_seed(&format!("{}/keel", paths::DATA)) {
+            log::warn!("random seed: {error}");
+        }
+    }
+
+    fn tell(&self, message: &ToInit) {
+        if let Err(error) = self.link.send(message, &[]) {
+            log::error!("cannot tell PID 1: {error}");
+        }
+    }
+}
+
+/// Directories below /sys/devices nest this deep at most on real machines, and links are not followed.
+const MAX_DEPTH: usize = 24;
+
+fn collect_modaliases(dir: &Path, depth: usize, found: &mut BTreeSet<String>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Ok(kind) = entry.file_type() else { continue };
+        if kind.is_dir() && depth < MAX_DEPTH {
+            collect_modaliases(&entry.path(), depth + 1, found);
+        } else if kind.is_file() && entry.file_name() == "modalias" {
+            if let Ok(alias) = fs::read_to_string(entry.path()) {
+                found.insert(alias.trim_end().to_owned());
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One owner of wait: who ended, how, and until when that must be remembered.
+//!
+//! Containers are PID 1's children, also those that the supervisor started (CLONE_PARENT). An exit
+//! is kept until the supervisor says that it has recorded it; after a restart of the supervisor all
+//! that it has not acknowledged are said again. So no exit is lost, whoever dies when.
+
+use ipc::ExitStatus;
+use nix::errno::Errno;
+use std::collections::VecDeque;
+
+/// Most exits kept for a supervisor that does not come back: only running containers can end, so
+/// this is their number and some more. Beyond it the oldest is dropped, and that is logged.
+pub const MAX_KEPT: usize = 16_384;
+
+/// A child that ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Rises by one for each exit.
+    pub seq: u64,
+    /// Process id.
+    pub pid: i32,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// `CLOCK_MONOTONIC`, milliseconds.
+    pub at_ms: u64,
+}
+
+/// The exits not yet acknowledged.
+#[derive(Default)]
+pub struct Exits {
+    next: u64,
+    kept: VecDeque<Exit>,
+    /// How many were dropped because of [`MAX_KEPT`].
+    pub dropped: u64,
+}
+
+impl Exits {
+    /// Remembers an exit and gives it its number.
+    pub fn add(&mut self, pid: i32, status: ExitStatus, at_ms: u64) -> Exit {
+        if self.kept.len() >= MAX_KEPT {
+            self.kept.pop_front();
+            self.dropped += 1;
+        }
+        self.next += 1;
+        let exit = Exit { seq: self.next, pid, status, at_ms };
+        self.kept.push_back(exit);
+        exit
+    }
+
+    /// Forgets all up to `seq`.
+    pub fn acknowledge(&mut self, seq: u64) {
+        while self.kept.front().is_some_and(|exit| exit.seq <= seq) {
+            self.kept.pop_front();
+        }
+    }
+
+    /// Those not acknowledged, oldest first.
+    pub fn pending(&self) -> impl Iterator<Item = &Exit> {
+        self.kept.iter()
+    }
+}
+
+/// The next child that has ended, or `None`. Signals coalesce: one SIGCHLD can stand for any
+/// number of children, so the caller asks until there is none (erlinit#52).
+///
+/// libc's call rather than nix's: nix has no name for real-time signals and answers EINVAL for a
+/// child that one of them killed, when the kernel has already forgotten it.
+pub fn reap() -> Option<(i32, ExitStatus)> {
+    loop {
+        let mut status = 0;
+        // SAFETY: waitpid writes one int, to `status`.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+        match pid {
+            0 => return None,
+            -1 => match Errno::last() {
+                Errno::EINTR => {}
+                Errno::ECHILD => return None,
+                errno => {
+                    log::error!("waitpid: {errno}");
+                    return None;
+                }
+            },
+            pid if libc::WIFEXITED(status) => {
+                return Some((pid, ExitStatus::Code(libc::WEXITSTATUS(status))));
+            }
+            pid if libc::WIFSIGNALED(status) => {
+                return Some((pid, ExitStatus::Signal(libc::WTERMSIG(status))));
+            }
+            // A stop or continue: not an end.
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_exit_is_forgotten_before_it_is_acknowledged(ops in prop::collection::vec(prop::option::of(0u64..40), 0..100)) {
+            let mut exits = Exits::default();
+            let mut model: Vec<u64> = Vec::new();
+            let mut count = 0;
+            for op in ops {
+                match op {
+                    None => {
+                        count += 1;
+                        exits.add(100, ExitStatus::Code(0), 0);
+                        model.push(count);
+                    }
+                    Some(seq) => {
+                        exits.acknowledge(seq);
+                        model.retain(|s| *s > seq);
+                    }
+                }
+                prop_assert_eq!(exits.pending().map(|e| e.seq).collect::<Vec<_>>(), model.clone());
+            }
+        }
+    }
+}

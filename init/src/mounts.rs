@@ -1,0 +1,134 @@
+//! The early mounts: one table, read from top to bottom.
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use std::path::Path;
+
+/// One line of the table.
+pub struct Mount {
+    /// File system type, also used as its source name.
+    pub fstype: &'static str,
+    /// Where it goes; made if it is not there.
+    pub target: &'static str,
+    /// Mount flags.
+    pub flags: MsFlags,
+    /// File-system specific options.
+    pub data: &'static str,
+    /// The host cannot go on without it.
+    pub fatal: bool,
+}
+
+const fn flags(list: &[MsFlags]) -> MsFlags {
+    let mut bits = 0;
+    let mut at = 0;
+    while at < list.len() {
+        bits |= list[at].bits();
+        at += 1;
+    }
+    MsFlags::from_bits_retain(bits)
+}
+
+const NOSUID: MsFlags = MsFlags::MS_NOSUID;
+const NODEV: MsFlags = MsFlags::MS_NODEV;
+const NOEXEC: MsFlags = MsFlags::MS_NOEXEC;
+const ALL: MsFlags = flags(&[NOSUID, NODEV, NOEXEC]);
+
+/// What PID 1 mounts before anything else, in this order.
+#[rustfmt::skip]
+pub const TABLE: &[Mount] = &[
+    Mount { fstype: "proc",       target: "/proc",              flags: ALL,                      data: "",          fatal: true },
+    Mount { fstype: "sysfs",      target: "/sys",               flags: ALL,                      data: "",          fatal: true },
+    // devtmpfs: the kernel makes the nodes of all devices; there is no udev.
+    Mount { fstype: "devtmpfs",   target: "/dev",               flags: flags(&[NOSUID, NOEXEC]), data: "mode=0755", fatal: true },
+    Mount { fstype: "devpts",     target: "/dev/pts",           flags: flags(&[NOSUID, NOEXEC]), data: "gid=5,mode=0620,ptmxmode=0666", fatal: false },
+    Mount { fstype: "tmpfs",      target: "/dev/shm",           flags: ALL,                      data: "mode=1777", fatal: false },
+    Mount { fstype: "tmpfs",      target: "/run",               flags: ALL,                      data: "mode=0755", fatal: true },
+    // nsdelegate: a container's cgroup namespace is a border that its processes cannot be moved over.
+    Mount { fstype: "cgroup2",    target: "/sys/fs/cgroup",     flags: ALL,                      data: "nsdelegate,memory_recursiveprot", fatal: true },
+    Mount { fstype: "securityfs", target: "/sys/kernel/security", flags: ALL,                    data: "",          fatal: false },
+];
+
+/// A mount that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount {fstype} on {target}: {errno}")]
+pub struct MountError {
+    /// Its type.
+    pub fstype: &'static str,
+    /// Its target.
+    pub target: &'static str,
+    /// mount(2)'s error.
+    pub errno: Errno,
+}
+
+/// Mounts the whole table. Failures of lines that are not fatal come back as a list to be logged
+/// (the log does not exist yet when this runs).
+///
+/// # Errors
+/// The first fatal line that failed.
+pub fn mount_all(table: &'static [Mount]) -> Result<Vec<MountError>, MountError> {
+    let mut tolerated = Vec::new();
+    for line in table {
+        if let Err(error) = mount_one(line) {
+            if line.fatal {
+                return Err(error);
+            }
+            tolerated.push(error);
+        }
+    }
+    Ok(tolerated)
+}
+
+fn mount_one(line: &Mount) -> Result<(), MountError> {
+    let failed = |errno| MountError { fstype: line.fstype, target: line.target, errno };
+    // A directory that exists is as good as one just made; any other trouble shows in mount itself.
+    let _ = std::fs::create_dir_all(line.target);
+    let data = if line.data.is_empty() { None } else { Some(line.data) };
+    mount(Some(line.fstype), line.target, Some(line.fstype), line.flags, data).map_err(failed)
+}
+
+/// Makes the program file read-only under its own path, by a bind mount of it on itself.
+///
+/// Containers are forked from the supervisor, so `/proc/self/exe` inside them leads to this file
+/// until their own program runs; through this mount nobody can open it for writing
+/// (CVE-2019-5736).
+///
+/// # Errors
+/// mount(2)'s.
+pub fn seal_binary(path: &str) -> Result<(), Errno> {
+    if !Path::new(path).exists() {
+        return Err(Errno::ENOENT);
+    }
+    let none: Option<&str> = None;
+    mount(Some(path), path, none, MsFlags::MS_BIND, none)?;
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | NOSUID | NODEV;
+    mount(none, path, none, flags, none)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_dev_holds_devices_and_nothing_at_all_is_setuid() {
+        for line in TABLE {
+            assert!(line.flags.contains(NOSUID), "{} allows setuid", line.target);
+            assert!(line.flags.contains(NOEXEC), "{} allows programs", line.target);
+            let is_dev = matches!(line.target, "/dev" | "/dev/pts");
+            assert_eq!(!line.flags.contains(NODEV), is_dev, "{} and nodev", line.target);
+        }
+    }
+
+    #[test]
+    fn every_parent_is_mounted_before_its_children() {
+        for (at, line) in TABLE.iter().enumerate() {
+            for later in &TABLE[at + 1..] {
+                assert!(
+                    !line.target.starts_with(&format!("{}/", later.target)),
+                    "{} would hide {}",
+                    later.target,
+                    line.target
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! PID 1's loop: wait for anything, handle it without waiting, again.
+
+use crate::clock::{monotonic_ms, monotonic_ns};
+use crate::exits::{self, Exits};
+use crate::fdstore::FdStore;
+use crate::shutdown::{self, Stage};
+use crate::{VERSION, boot, fatal, services};
+use ipc::{
+    BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Phase, Service,
+    ShutdownKind, ToInit, paths,
+};
+use kmsg::console::Console;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+/// Messages taken from one process before the others get their turn.
+const MESSAGES_PER_TURN: usize = 64;
+
+/// What waits to be sent to a process.
+struct Outgoing {
+    message: FromInit,
+    fds: Rc<Vec<OwnedFd>>,
+}
+
+/// One of Keelhost's own processes, as PID 1 sees it.
+struct Slot {
+    service: Service,
+    pid: Option<i32>,
+    link: Option<Channel>,
+    outbox: VecDeque<Outgoing>,
+    started_ms: u64,
+    attempt: u32,
+    restart_at: Option<u64>,
+}
+
+/// A shutdown under way.
+struct GoingDown {
+    kind: ShutdownKind,
+    stage: Stage,
+}
+
+struct Pid1 {
+    signals: SignalFd,
+    console: Console,
+    exits: Exits,
+    store: FdStore,
+    slots: Vec<Slot>,
+    /// The link between supervisor and netsetup: kept over the deaths of both.
+    net: (Channel, Channel),
+    data_disk: Option<DataDisk>,
+    down: Option<GoingDown>,
+    report: BootReport,
+    /// Whoever has said that it is up.
+    ready: Vec<Service>,
+}
+
+/// Boots the host and runs it until it goes down.
+pub fn run() -> ! {
+    let start_us = monotonic_ns() / 1000;
+    fatal::install_panic_hook();
+    let booted = match boot::run() {
+        Ok(booted) => booted,
+        Err(why) => fatal::die(&why),
+    };
+    for trouble in &booted.troubles {
+        log::warn!("{trouble}");
+    }
+    let fault = booted.cmdline.fault.clone();
+    let mut pid1 = match Pid1::new(start_us, booted) {
+        Ok(pid1) => pid1,
+        Err(why) => fatal::die(&why),
+    };
+    for at in 0..pid1.slots.len() {
+        pid1.start(at);
+    }
+    if fault.as_deref() == Some("panic") {
+        panic!("made to fail by keel.fault");
+    }
+    loop {
+        pid1.turn();
+    }
+}
+
+/// The signals that PID 1 answers to, and what each asks for. (A SIGKILL or SIGSTOP cannot reach
+/// it; all others are blocked and stay without effect.)
+fn meaning(signal: Signal) -> Option<(ShutdownKind, &'static str)> {
+    match signal {
+        // Ctrl-Alt-Del, as the kernel passes it on after RB_DISABLE_CAD (reboot(2)).
+        Signal::SIGINT => Some((ShutdownKind::Reboot, "Ctrl-Alt-Del")),
+        Signal::SIGTERM => Some((ShutdownKind::Poweroff, "SIGTERM")),
+        Signal::SIGPWR => Some((ShutdownKind::Poweroff, "the power is failing (SIGPWR)")),
+        _ => None,
+    }
+}
+
+impl Pid1 {
+    fn new(start_us: u64, booted: boot::Boot) -> Result<Pid1, String> {
+        let mut mask = SigSet::all();
+        // A fault of our own must stay deadly: the kernel's panic reboots the machine.
+        for signal in
+            [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT]
+        {
+            mask.remove(signal);
+        }
+        mask.thread_block().map_err(|errno| format!("sigprocmask: {errno}"))?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(|errno| format!("signalfd: {errno}"))?;
+        if let Err(errno) = nix::sys::reboot::set_cad_enabled(false) {
+            log::warn!("Ctrl-Alt-Del stays with the kernel: {errno}");
+        }
+        let mut console = Console::open();
+        console.line("");
+        console.line(&format!("  Keelhost {VERSION}  {}  {}", booted.hostname, machine()));
+        console.line("");
+        let slot = |service| Slot {
+            service,
+            pid: None,
+            link: None,
+            outbox: VecDeque::new(),
+            started_ms: 0,
+            attempt: 0,
+            restart_at: None,
+        };
+        let mut pid1 = Pid1 {
+            signals,
+            console,
+            exits: Exits::default(),
+            store: FdStore::default(),
+            slots: Service::ALL.into_iter().map(slot).collect(),
+            net: Channel::pair().map_err(|error| error.to_string())?,
+            data_disk: None,
+            down: None,
+            report: BootReport { start_us, phases: Vec::new() },
+            ready: Vec::new(),
+        };
+        for phase in booted.phases {
+            pid1.record_phase(phase);
+        }
+        Ok(pid1)
+    }
+
+    /// Waits for whatever comes next, and handles it.
+    fn turn(&mut self) {
+        let timeout = self.timeout();
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        // Which slot each further entry belongs to.
+        let mut owners = Vec::new();
+        for (at, slot) in self.slots.iter().enumerate() {
+            if let Some(link) = &slot.link {
+                let out =
+                    if slot.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+                fds.push(PollFd::new(link.as_fd(), PollFlags::POLLIN | out));
+                owners.push(at);
+            }
+        }
+        if let Some(console) = self.console.waiting() {
+            fds.push(PollFd::new(console, PollFlags::POLLOUT));
+        }
+        if poll(&mut fds, timeout).is_err() {
+            // Interrupted: nothing is known of the descriptors, and nothing is lost by asking again.
+            return;
+        }
+        let busy: Vec<usize> = owners
+            .iter()
+            .zip(fds.iter().skip(1))
+            .filter(|(_, fd)| fd.any().unwrap_or(true))
+            .map(|(at, _)| *at)
+            .collect();
+        drop(fds);
+        self.console.flush();
+        for at in busy {
+            self.read_messages(at, MESSAGES_PER_TURN);
+            self.flush(at);
+        }
+        self.read_signals();
+        self.reap();
+        self.restart_due();
+        self.go_down();
+    }
+
+    /// Until the next thing that is due by time.
+    fn timeout(&self) -> PollTimeout {
+        let restart = self.slots.iter().filter_map(|slot| slot.restart_at);
+        let stage = self.down.iter().map(|down| down.stage.until());
+        match restart.chain(stage).min() {
+            None => PollTimeout::NONE,
+            Some(due) => {
+                let wait = due.saturating_sub(monotonic_ms()).min(60_000);
+                PollTimeout::try_from(i32::try_from(wait).unwrap_or(60_000))
+                    .unwrap_or(PollTimeout::ZERO)
+            }
+        }
+    }
+
+    fn read_signals(&mut self) {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let signal =
+                i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
+            if let Some((kind, reason)) = signal.and_then(meaning) {
+                self.shut_down(kind, reason);
+            }
+        }
+    }
+
+    fn reap(&mut self) {
+        while let Some((pid, status)) = exits::reap() {
+            if let Some(Stage::Unmount { pid: child, until }) =
+                self.down.as_mut().map(|down| &mut down.stage)
+            {
+                if *child == pid {
+                    *until = 0;
+                    continue;
+                }
+            }
+            if let Some(at) = self.slots.iter().position(|slot| slot.pid == Some(pid)) {
+                self.service_ended(at, status);
+                continue;
+            }
+            let exit = self.exits.add(pid, status, monotonic_ms());
+            self.send(Service::Supervisor, exited(&exit), Rc::default());
+        }
+    }
+
+    /// One of our own processes has ended: take in what it said last, and plan its return.
+    fn service_ended(&mut self, at: usize, status: ExitStatus) {
+        // Everything that it had sent counts, as if it had lived.
+        self.read_messages(at, usize::MAX);
+        let now = monotonic_ms();
+        let going_down =
+            self.down.as_ref().is_some_and(|down| !matches!(down.stage, Stage::Units { .. }));
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        slot.pid = None;
+        slot.link = None;
+        slot.outbox.clear();
+        if going_down {
+            return;
+        }
+        let ran = now.saturating_sub(slot.started_ms);
+        slot.attempt = if ran >= 10_000 { 0 } else { slot.attempt.saturating_add(1) };
+        let delay = services::restart_delay_ms(ran, slot.attempt.saturating_sub(1));
+        slot.restart_at = Some(now + delay);
+        let applet = slot.service.applet();
+        log::warn!("{applet} ended after {ran} ms ({}), again in {delay} ms", describe(status));
+    }
+
+    fn restart_due(&mut self) {
+        let now = monotonic_ms();
+        for at in 0..self.slots.len() {
+            if self.slots.get(at).and_then(|slot| slot.restart_at).is_some_and(|due| due <= now) {
+                self.start(at);
+            }
+        }
+    }
+
+    /// Starts a process, with a new link, and says to it all that still holds.
+    fn start(&mut self, at: usize) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        slot.restart_at = None;
+        slot.started_ms = monotonic_ms();
+        let partner = match slot.service {
+            Service::Supervisor => Some(self.net.0.as_fd()),
+            Service::Netsetup => Some(self.net.1.as_fd()),
+            Service::Logger | Service::Devices => None,
+        };
+        match start_one(slot.service, partner) {
+            Ok((pid, link)) => {
+                slot.pid = Some(pid);
+                slot.link = Some(link);
+            }
+            Err(why) => {
+                slot.attempt = slot.attempt.saturating_add(1);
+                let delay = services::restart_delay_ms(0, slot.attempt);
+                slot.restart_at = Some(slot.started_ms + delay);
+                log::error!("{why}; again in {delay} ms");
+                return;
+            }
+        }
+        let service = slot.service;
+        let mut outbox: VecDeque<Outgoing> = self
+            .store
+            .of(service)
+            .map(|(key, fds)| Outgoing {
+                message: FromInit::Stored { key: key.clone() },
+                fds: Rc::clone(fds),
+            })
+            .collect();
+        let plain = |message| Outgoing { message, fds: Rc::default() };
+        outbox.push_back(plain(FromInit::StoredEnd));
+        if let Some(disk) = &self.data_disk {
+            outbox.push_back(plain(FromInit::DataDisk(disk.clone())));
+        }
+        if service == Service::Supervisor {
+            outbox.extend(self.exits.pending().map(|exit| plain(exited(exit))));
+            if let Some(GoingDown { kind, stage: Stage::Units { .. } }) = &self.down {
+                outbox.push_back(plain(FromInit::StopUnits { kind: *kind }));
+            }
+        }
+        slot.outbox = outbox;
+        self.flush(at);
+    }
+
+    /// Queues a message for a process; one that does not run now hears it at its next start, as
+    /// part of what still holds.
+    fn send(&mut self, to: Service, message: FromInit, fds: Rc<Vec<OwnedFd>>) {
+        let Some(at) = self.slots.iter().position(|slot| slot.service == to) else { return };
+        if let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.link.is_some()) {
+            slot.outbox.push_back(Outgoing { message, fds });
+            self.flush(at);
+        }
+    }
+
+    fn flush(&mut self, at: usize) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        let Some(link) = &slot.link else { return };
+        while let Some(next) = slot.outbox.front() {
+            let fds: Vec<BorrowedFd<'_>> = next.fds.iter().map(AsFd::as_fd).collect();
+            match link.send(&next.message, &fds) {
+                Ok(()) => drop(slot.outbox.pop_front()),
+                // The rest goes out when the process has read some.
+                Err(ChannelError::WouldBlock) => return,
+                // It is about to be reaped; its successor hears everything again.
+                Err(error) => {
+                    log::debug!("{}: {error}", slot.service.applet());
+                    slot.outbox.clear();
+                    return;
+                }
+            }
+        }
+    }
+
+    fn read_messages(&mut self, at: usize, most: usize) {
+        for _ in 0..most {
+            let Some(slot) = self.slots.get(at) else { return };
+            let Some(link) = &slot.link else { return };
+            let service = slot.service;
+            match link.recv::<ToInit>() {
+                Ok(None) => return,
+                Ok(Some(received)) => self.handle(service, received.message, received.fds),
+                // A packet of no bytes is how SOCK_SEQPACKET says that the other side has closed.
+                Err(ChannelError::Decode { size: 0, .. }) => return,
+                Err(ChannelError::Sys { .. }) => return,
+                Err(error) => log::warn!("{}: {error}", service.applet()),
+            }
+        }
+    }
+
+    fn handle(&mut self, from: Service, message: ToInit, fds: Vec<OwnedFd>) {
+        match message {
+            ToInit::Ready => {
+                if !self.ready.contains(&from) {
+                    self.ready.push(from);
+                    log::info!("{} is up", from.applet());
+                }
+            }
+            ToInit::Store { key, holder } => match self.store.store(key.clone(), holder, fds) {
+                Ok(fds) if holder != from => self.send(holder, FromInit::Stored { key }, fds),
+                Ok(_) => {}
+                Err(error) => log::error!("{}: {error}", from.applet()),
+            },
+            ToInit::Drop { key } => self.store.remove(&key),
+            ToInit::AckExits { seq } if from == Service::Supervisor => self.exits.acknowledge(seq),
+            ToInit::Shutdown { kind, reason } => self.shut_down(kind, &reason),
+            ToInit::UnitsStopped if from == Service::Supervisor => {
+                if let Some(GoingDown { stage: Stage::Units { until }, .. }) = &mut self.down {
+                    *until = 0;
+                }
+            }
+            ToInit::Phase(phase) => self.record_phase(phase),
+            ToInit::DataDisk(disk) if from == Service::Devices => {
+                log::info!("data disk: {}", disk.reason);
+                for to in [Service::Supervisor, Service::Logger] {
+                    self.send(to, FromInit::DataDisk(disk.clone()), Rc::default());
+                }
+                self.data_disk = Some(disk);
+            }
+            other @ (ToInit::AckExits { .. } | ToInit::UnitsStopped | ToInit::DataDisk(_)) => {
+                log::warn!("{} has no business to say {other:?}", from.applet());
+            }
+        }
+    }
+
+    /// Shows a phase on the console and keeps it for `info`.
+    fn record_phase(&mut self, phase: Phase) {
+        let took = phase.end_us.saturating_sub(phase.start_us) as f64 / 1000.0;
+        let at = phase.end_us.saturating_sub(self.report.start_us) as f64 / 1000.0;
+        self.console.line(&format!(
+            "  {:<12} {took:>8.1} ms   at {at:>7.1} ms   {}",
+            phase.name, phase.note
+        ));
+        log::info!(
+            "phase {}: {took:.1} ms, done {at:.1} ms after start {}",
+            phase.name,
+            phase.note
+        );
+        self.report.phases.push(phase);
+        let write = || -> std::io::Result<()> {
+            let text = serde_json::to_vec(&self.report)?;
+            let fresh = format!("{}.new", paths::RUN_BOOT);
+            std::fs::write(&fresh, text)?;
+            std::fs::rename(&fresh, paths::RUN_BOOT)
+        };
+        if let Err(error) = write() {
+            log::warn!("{}: {error}", paths::RUN_BOOT);
+        }
+    }
+
+    /// Begins to go down; a second request changes only how it ends (a power-off asked for while
+    /// rebooting is honoured).
+    fn shut_down(&mut self, kind: ShutdownKind, reason: &str) {
+        if let Some(down) = &mut self.down {
+            down.kind = kind;
+            return;
+        }
+        log::info!("going down ({kind:?}): {reason}");
+        self.console.line("");
+        self.console.line(&format!("  going down: {reason}"));
+        let stage = Stage::Units { until: monotonic_ms() + shutdown::UNITS_MS };
+        self.down = Some(GoingDown { kind, stage });
+        self.send(Service::Supervisor, FromInit::StopUnits { kind }, Rc::default());
+    }
+
+    /// Moves a shutdown on by as many stages as are over.
+    fn go_down(&mut self) {
+        let Some(down) = &self.down else { return };
+        let now = monotonic_ms();
+        let alive = self.slots.iter().filter_map(|slot| slot.pid);
+        let over = now >= down.stage.until()
+            || (matches!(down.stage, Stage::Services { .. } | Stage::Kill { .. })
+                && alive.count() == 0);
+        if !over {
+            return;
+        }
+        let kind = down.kind;
+        let next = match down.stage {
+            Stage::Units { .. } => {
+                for pid in self.slots.iter().filter_map(|slot| slot.pid) {
+                    // SAFETY: the process is our child and not reaped yet, so the number is its.
+                    unsafe { libc::kill(pid, libc::SIGTERM) };
+                }
+                Stage::Services { until: now + shutdown::SERVICES_MS }
+            }
+            Stage::Services { .. } => {
+                shutdown::kill_everything();
+                Stage::Kill { until: now + shutdown::KILL_MS }
+            }
+            Stage::Kill { .. } => match shutdown::start_unmounting() {
+                Ok(pid) => Stage::Unmount { pid, until: now + shutdown::UNMOUNT_MS },
+                Err(errno) => {
+                    log::error!("cannot start unmounting: fork: {errno}");
+                    Stage::Unmount { pid: 0, until: now }
+                }
+            },
+            Stage::Unmount { .. } => {
+                log::info!("down");
+                self.console.line(&format!("  down ({kind:?})").to_lowercase());
+                shutdown::finish(kind);
+                // Refused: try again every second rather than hang.
+                Stage::Unmount { pid: 0, until: now + 1000 }
+            }
+        };
+        log::info!("shutdown: {}", next.describe());
+        self.down = Some(GoingDown { kind, stage: next });
+    }
+}
+
+fn start_one(service: Service, partner: Option<BorrowedFd<'_>>) -> Result<(i32, Channel), String> {
+    let (ours, theirs) =
+        Channel::pair().map_err(|error| format!("{}: {error}", service.applet()))?;
+    let pid = services::start(service, &theirs, partner).map_err(|error| error.to_string())?;
+    Ok((pid, ours))
+}
+
+fn exited(exit: &exits::Exit) -> FromInit {
+    FromInit::Exited { seq: exit.seq, pid: exit.pid, status: exit.status, at_ms: exit.at_ms }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match status {
+        ExitStatus::Code(code) => format!("exit {code}"),
+        ExitStatus::Signal(signal) => format!("signal {signal}"),
+    }
+}
+
+/// Kernel, processors and memory, for the first line on the console.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    let cpus = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
+    let memory: u64 = read("/proc/meminfo")
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse().ok()
+        })
+        .unwrap_or(0);
+    format!("Linux {}  {cpus} CPU  {} MiB", kernel.trim(), memory / 1024)
+}

@@ -1,0 +1,205 @@
+//! Keelhost's own processes: how each is started, with what power, and when again.
+
+use crate::cgroups;
+use ipc::{Channel, Service, paths};
+use nix::errno::Errno;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+/// User id of `netsetup` (and its group).
+pub const NETSETUP_UID: u32 = 101;
+/// User id of `logger` (and its group).
+pub const LOGGER_UID: u32 = 102;
+
+/// include/uapi/linux/capability.h.
+const CAP_NET_BIND_SERVICE: u32 = 10;
+const CAP_NET_ADMIN: u32 = 12;
+const CAP_NET_RAW: u32 = 13;
+const CAP_SYS_TIME: u32 = 25;
+
+/// What a process may do.
+enum Power {
+    /// Root with everything: it mounts, makes namespaces, loads modules.
+    Root,
+    /// A user of its own with these capabilities and no way to more.
+    User(u32, &'static [u32]),
+}
+
+fn power(service: Service) -> Power {
+    match service {
+        Service::Supervisor | Service::Devices => Power::Root,
+        Service::Netsetup => Power::User(
+            NETSETUP_UID,
+            &[CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_TIME],
+        ),
+        Service::Logger => Power::User(LOGGER_UID, &[]),
+    }
+}
+
+/// The kernel kills other processes before these, but a leak of ours must end before the machine does.
+const OOM_SCORE_ADJ: &str = "-900";
+
+/// The delay before a process is started again: none for one that ran for a while, then from
+/// 100 ms to 10 s. It is never given up.
+///
+/// `attempt` counts the starts since the last stable run.
+pub fn restart_delay_ms(ran_ms: u64, attempt: u32) -> u64 {
+    if ran_ms >= 10_000 { 0 } else { (100u64 << attempt.min(7)).min(10_000) }
+}
+
+/// A step of a start that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {applet}: {step}: {errno}")]
+pub struct StartError {
+    applet: &'static str,
+    step: &'static str,
+    errno: Errno,
+}
+
+/// Starts one process with its link to PID 1 and, where it has one, its link to its partner.
+/// Returns its process id.
+///
+/// # Errors
+/// The cgroup or clone3(2) failed. What fails in the child ends it with code 127.
+pub fn start(
+    service: Service,
+    link: &Channel,
+    partner: Option<BorrowedFd<'_>>,
+) -> Result<i32, StartError> {
+    let failed = |step| move |errno| StartError { applet: service.applet(), step, errno };
+    let cgroup = File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(cgroups::service_dir(service))
+        .map_err(|error| failed("cgroup")(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
+    let program = CString::new(paths::BINARY).map_err(|_| failed("name")(Errno::EINVAL))?;
+    let applet = CString::new(service.applet()).map_err(|_| failed("name")(Errno::EINVAL))?;
+    let pid = clone_into(cgroup.as_fd()).map_err(failed("clone3"))?;
+    if pid == 0 {
+        // The child: from here on nothing may return.
+        let _ = become_service(service, link.as_fd(), partner, &program, &applet);
+        // SAFETY: ends the child at once, without running anything that belongs to PID 1.
+        unsafe { libc::_exit(127) }
+    }
+    Ok(pid)
+}
+
+/// include/uapi/linux/sched.h; libc's constant of this name overflows its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// fork(2) that puts the child into a cgroup. SIGCHLD as exit signal: what the child makes with
+/// CLONE_PARENT inherits it, and PID 1 hears of those too.
+fn clone_into(cgroup: BorrowedFd<'_>) -> Result<i32, Errno> {
+    // SAFETY: clone_args is plain numbers, for which all zeros is "nothing asked for".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.cgroup = cgroup.as_raw_fd() as u64;
+    // SAFETY: without CLONE_VM the child is a copy of this single-threaded process and may run
+    // ordinary code; `args` lives through the call and its size is the one given.
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    Errno::result(pid).map(|pid| pid as i32)
+}
+
+fn become_service(
+    service: Service,
+    link: BorrowedFd<'_>,
+    partner: Option<BorrowedFd<'_>>,
+    program: &CString,
+    applet: &CString,
+) -> Result<(), Errno> {
+    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
+    // First copies far away, so that no number is overwritten while it is still needed.
+    let wanted: [(Option<RawFd>, RawFd); 5] = [
+        (Some(null.as_raw_fd()), 0),
+        (Some(null.as_raw_fd()), 1),
+        (Some(null.as_raw_fd()), 2),
+        (Some(link.as_raw_fd()), paths::fds::INIT),
+        (partner.map(|fd| fd.as_raw_fd()), paths::fds::NET),
+    ];
+    const FAR: RawFd = 100;
+    for (at, (from, _)) in wanted.iter().enumerate() {
+        if let Some(from) = from {
+            // SAFETY: plain descriptor arithmetic; `from` is open.
+            Errno::result(unsafe { libc::dup2(*from, FAR + at as RawFd) })?;
+        }
+    }
+    for (at, (from, to)) in wanted.iter().enumerate() {
+        if from.is_some() {
+            // SAFETY: as above; `FAR + at` has just been made. dup2 clears close-on-exec.
+            Errno::result(unsafe { libc::dup2(FAR + at as RawFd, *to) })?;
+        }
+    }
+    let first_unused = if partner.is_some() { paths::fds::NET + 1 } else { paths::fds::INIT + 1 };
+    // SAFETY: closes what the next program must not see; nothing here uses it any more.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first_unused, u32::MAX, 0) })?;
+    std::mem::forget(null);
+    nix::sys::signal::sigprocmask(
+        nix::sys::signal::SigmaskHow::SIG_SETMASK,
+        Some(&nix::sys::signal::SigSet::empty()),
+        None,
+    )?;
+    nix::unistd::setsid()?;
+    if let Power::User(uid, caps) = power(service) {
+        drop_to(uid, caps)?;
+    }
+    let environment: [&CString; 0] = [];
+    nix::unistd::execve(program, &[applet], &environment).map(|_| ())
+}
+
+/// Becomes `uid` with exactly `caps`, over exec too (ambient), and nothing to gain by exec.
+fn drop_to(uid: u32, caps: &[u32]) -> Result<(), Errno> {
+    let prctl = |option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong| {
+        // SAFETY: the options used here take numbers only.
+        Errno::result(unsafe { libc::prctl(option, a, b, 0, 0) })
+    };
+    for cap in 0..64 {
+        // The first number that the kernel does not know ends the list.
+        if !caps.contains(&cap)
+            && prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(cap), 0).is_err()
+        {
+            break;
+        }
+    }
+    prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
+    nix::unistd::setgroups(&[])?;
+    nix::unistd::setresgid(uid.into(), uid.into(), uid.into())?;
+    nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
+    let mask = caps.iter().fold(0u32, |mask, cap| mask | (1 << cap));
+    // struct __user_cap_header_struct { version 3, pid 0 (self) }, and two __user_cap_data_struct
+    // { effective, permitted, inheritable }, the low 32 capabilities first (capget(2)).
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let data: [u32; 6] = [mask, mask, mask, 0, 0, 0];
+    // SAFETY: both arrays have the layout that version 3 asks for, and are only read.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })?;
+    for cap in caps {
+        prctl(
+            libc::PR_CAP_AMBIENT,
+            libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
+            libc::c_ulong::from(*cap),
+        )?;
+    }
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_dies_at_once_is_not_started_in_a_storm_and_never_given_up() {
+        let delays: Vec<u64> = (0..200).map(|attempt| restart_delay_ms(3, attempt)).collect();
+        assert_eq!(delays[..4], [100, 200, 400, 800]);
+        assert!(delays[10..].iter().all(|delay| *delay == 10_000));
+        assert_eq!(restart_delay_ms(10_000, 150), 0);
+    }
+}

@@ -1,0 +1,227 @@
+//! The way down: units, own processes, whatever is left, disks, the machine. Each stage has a
+//! deadline, so that nothing can keep the host from going down.
+
+use ipc::{ShutdownKind, paths};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::reboot::{RebootMode, reboot};
+use std::fs;
+
+/// Units have their own timeouts, which the supervisor keeps; this one is for a supervisor that
+/// does not come back.
+pub const UNITS_MS: u64 = 15 * 60 * 1000;
+/// Our own processes have nothing to do but flush.
+pub const SERVICES_MS: u64 = 5_000;
+/// What SIGKILL does not end in this time is stuck in the kernel.
+pub const KILL_MS: u64 = 2_000;
+/// Dirty data may be many and a disk slow; a dead one must not hold the machine for ever.
+pub const UNMOUNT_MS: u64 = 60_000;
+
+/// Where a shutdown stands. Times are milliseconds of `CLOCK_MONOTONIC`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// The supervisor stops the units.
+    Units {
+        /// Go on without it then.
+        until: u64,
+    },
+    /// Our own processes have been asked to end.
+    Services {
+        /// Kill them then.
+        until: u64,
+    },
+    /// Everything has been killed; the last are being reaped.
+    Kill {
+        /// Go on without them then.
+        until: u64,
+    },
+    /// A child syncs and unmounts.
+    Unmount {
+        /// The child.
+        pid: i32,
+        /// Go on without it then.
+        until: u64,
+    },
+}
+
+impl Stage {
+    /// When the stage ends at the latest.
+    pub fn until(&self) -> u64 {
+        match self {
+            Stage::Units { until }
+            | Stage::Services { until }
+            | Stage::Kill { until }
+            | Stage::Unmount { until, .. } => *until,
+        }
+    }
+
+    /// For people.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Stage::Units { .. } => "stopping units",
+            Stage::Services { .. } => "stopping Keelhost's processes",
+            Stage::Kill { .. } => "killing what is left",
+            Stage::Unmount { .. } => "unmounting",
+        }
+    }
+}
+
+/// Kills every process but PID 1, containers first.
+pub fn kill_everything() {
+    if let Ok(entries) = fs::read_dir(paths::CGROUP_UNITS) {
+        for entry in entries.flatten() {
+            // Files of the directory itself have no such child; that is fine.
+            let _ = fs::write(entry.path().join("cgroup.kill"), "1");
+        }
+    }
+    // SAFETY: kill(-1) from PID 1 reaches every process but PID 1 itself (kill(2)).
+    unsafe { libc::kill(-1, libc::SIGKILL) };
+}
+
+/// Starts the child that syncs and unmounts. Unmounting can block on a dead disk, so PID 1 does
+/// not do it.
+///
+/// # Errors
+/// fork(2)'s.
+pub fn start_unmounting() -> Result<i32, Errno> {
+    // SAFETY: PID 1 has one thread; the child is a whole copy and ends in _exit.
+    match unsafe { nix::unistd::fork() }? {
+        nix::unistd::ForkResult::Parent { child } => Ok(child.as_raw()),
+        nix::unistd::ForkResult::Child => {
+            let clean = unmount_all();
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(i32::from(!clean)) }
+        }
+    }
+}
+
+/// Mounts that live in memory: there is nothing on them to save.
+const IN_MEMORY: &[&str] = &[
+    "proc",
+    "sysfs",
+    "devtmpfs",
+    "devpts",
+    "tmpfs",
+    "ramfs",
+    "rootfs",
+    "cgroup2",
+    "securityfs",
+    "mqueue",
+];
+
+/// Syncs, then unmounts in reverse order all that is on a disk (and the layers, which are files
+/// in memory but hold nothing up); what is busy is made read-only instead, so that it is clean.
+fn unmount_all() -> bool {
+    // Do this before anything can go wrong with unmounting: it is what saves the data.
+    nix::unistd::sync();
+    let mut clean = true;
+    // Again as long as something gives way: one mount may stand on another.
+    for _round in 0..4 {
+        let mut left = targets(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
+        left.reverse();
+        if left.is_empty() {
+            return true;
+        }
+        clean = true;
+        for target in &left {
+            if let Err(errno) = umount2(target.as_str(), MntFlags::UMOUNT_NOFOLLOW) {
+                clean = false;
+                log::debug!("umount {target}: {errno}");
+            }
+        }
+    }
+    let none: Option<&str> = None;
+    for target in targets(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) {
+        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        match mount(none, target.as_str(), none, flags, none) {
+            Ok(()) => log::warn!("{target} is busy ({}): made read-only", holders(&target)),
+            Err(errno) => log::error!(
+                "{target} is busy ({}) and cannot be made read-only: {errno}",
+                holders(&target)
+            ),
+        }
+    }
+    nix::unistd::sync();
+    clean
+}
+
+/// The mount points to unmount, in the order in which they were mounted (proc_pid_mountinfo(5)).
+fn targets(mountinfo: &str) -> Vec<String> {
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let (before, after) = line.split_once(" - ")?;
+            let target = before.split(' ').nth(4)?;
+            let fstype = after.split(' ').next()?;
+            (!IN_MEMORY.contains(&fstype)).then(|| unescape(target))
+        })
+        .collect()
+}
+
+/// mountinfo writes space, tab, line end and backslash as three octal digits.
+fn unescape(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('\\') {
+        out.push_str(before);
+        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(char::from(byte));
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                out.push('\\');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Who keeps a mount busy: processes with their working directory, root or a file on it.
+fn holders(target: &str) -> String {
+    let mut names = Vec::new();
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path();
+        let links = ["cwd", "root", "exe"].iter().map(|link| path.join(link));
+        let fds =
+            fs::read_dir(path.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+        if links.chain(fds).any(|link| fs::read_link(link).is_ok_and(|to| to.starts_with(target))) {
+            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            names.push(format!("{} {}", process.file_name().to_string_lossy(), name.trim_end()));
+        }
+    }
+    if names.is_empty() { "by no process that can be seen".to_owned() } else { names.join(", ") }
+}
+
+/// The last call: power off, reboot or halt. Returns only if the kernel refuses.
+pub fn finish(kind: ShutdownKind) {
+    let mode = match kind {
+        ShutdownKind::Poweroff => RebootMode::RB_POWER_OFF,
+        ShutdownKind::Reboot => RebootMode::RB_AUTOBOOT,
+        ShutdownKind::Halt => RebootMode::RB_HALT_SYSTEM,
+    };
+    let Err(errno) = reboot(mode);
+    log::error!("reboot: {errno}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn only_what_is_on_a_disk_is_unmounted() {
+        let text = "22 1 0:20 / /proc rw - proc proc rw\n30 1 254:0 / /data rw,noatime shared:1 - ext4 /dev/vda rw\n\
+                    31 30 254:16 / /data/my\\040disk rw - ext4 /dev/vdb rw\n32 1 0:30 / /run rw - tmpfs tmpfs rw\n";
+        assert_eq!(targets(text), ["/data", "/data/my disk"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_mountinfo_is_read(text in "([0-9]+ [0-9]+ 0:1 / /\\PC* rw - \\PC*\n|\\PC*\n)*") {
+            targets(&text);
+        }
+    }
+}

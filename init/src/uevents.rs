@@ -1,0 +1,108 @@
+//! Devices that appear while the host runs, as the kernel announces them.
+//!
+//! A uevent is one datagram: `ACTION@PATH`, then `KEY=VALUE` strings, each ended by a zero byte
+//! (lib/kobject_uevent.c).
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
+};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// The kernel's own multicast group (udev's second group is 2).
+const KERNEL_GROUP: u32 = 1;
+
+/// The socket that uevents come in on.
+pub struct Uevents {
+    fd: OwnedFd,
+}
+
+/// What of an event matters to us.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Uevent {
+    /// `add`, `remove`, `change`, …
+    pub action: String,
+    /// `block`, `pci`, `net`, …
+    pub subsystem: String,
+    /// What driver would serve the device, if any.
+    pub modalias: Option<String>,
+}
+
+impl Uevents {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// socket(2)'s and bind(2)'s.
+    pub fn listen() -> Result<Uevents, Errno> {
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            SockProtocol::NetlinkKObjectUEvent,
+        )?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, KERNEL_GROUP))?;
+        Ok(Uevents { fd })
+    }
+
+    /// The next event, or `None` when there is none now. Events that were lost because the queue
+    /// ran over come back as `Err`: the caller should look at everything again.
+    ///
+    /// # Errors
+    /// recvfrom(2)'s; `ENOBUFS` is the overrun.
+    pub fn next(&self) -> Result<Option<Uevent>, Errno> {
+        let mut buffer = [0u8; 8192];
+        loop {
+            match recvfrom::<NetlinkAddr>(self.fd.as_raw_fd(), &mut buffer) {
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+                // Only the kernel has port 0: anything else is a process's forgery.
+                Ok((size, Some(from))) if from.pid() == 0 => {
+                    return Ok(Some(parse(buffer.get(..size).unwrap_or_default())));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+impl AsFd for Uevents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn parse(packet: &[u8]) -> Uevent {
+    let mut event = Uevent::default();
+    for field in packet.split(|byte| *byte == 0).skip(1) {
+        let Ok(field) = std::str::from_utf8(field) else { continue };
+        match field.split_once('=') {
+            Some(("ACTION", value)) => event.action = value.to_owned(),
+            Some(("SUBSYSTEM", value)) => event.subsystem = value.to_owned(),
+            Some(("MODALIAS", value)) => event.modalias = Some(value.to_owned()),
+            _ => {}
+        }
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_block_device_is_seen() {
+        let event =
+            parse(b"add@/devices/x/vda\0ACTION=add\0SUBSYSTEM=block\0MODALIAS=virtio:d2v1\0");
+        assert_eq!(event.subsystem, "block");
+        assert_eq!(event.modalias.as_deref(), Some("virtio:d2v1"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_packet_is_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            parse(&bytes);
+        }
+    }
+}

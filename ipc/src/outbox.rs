@@ -1,0 +1,84 @@
+//! Messages that wait until the other side takes them.
+
+use crate::{Channel, ChannelError};
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A queue before a link, for a sender that must neither wait nor lose anything.
+#[derive(Debug)]
+pub struct Outbox<M> {
+    queue: VecDeque<(M, Vec<OwnedFd>)>,
+}
+
+impl<M> Default for Outbox<M> {
+    fn default() -> Outbox<M> {
+        Outbox { queue: VecDeque::new() }
+    }
+}
+
+impl<M: Serialize> Outbox<M> {
+    /// Sends a message behind those that wait, now or at a later [`Outbox::flush`].
+    ///
+    /// # Errors
+    /// As `flush`.
+    pub fn send(
+        &mut self,
+        link: &Channel,
+        message: M,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), ChannelError> {
+        self.queue.push_back((message, fds));
+        self.flush(link)
+    }
+
+    /// Sends what the other side takes now. Call it when the link says `POLLOUT`, which it should be
+    /// watched for while [`Outbox::is_empty`] is false.
+    ///
+    /// # Errors
+    /// A message that cannot be sent at all; it has been dropped.
+    pub fn flush(&mut self, link: &Channel) -> Result<(), ChannelError> {
+        while let Some((message, fds)) = self.queue.front() {
+            let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            match link.send(message, &borrowed) {
+                Err(ChannelError::WouldBlock) => return Ok(()),
+                done => {
+                    self.queue.pop_front();
+                    done?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_loses_no_message_and_keeps_the_order() {
+        let (a, b) = Channel::pair().unwrap();
+        let mut outbox = Outbox::default();
+        for number in 0..5000u32 {
+            outbox.send(&a, number, Vec::new()).unwrap();
+        }
+        assert!(!outbox.is_empty());
+        for number in 0..5000u32 {
+            let received = match b.recv::<u32>().unwrap() {
+                Some(received) => received,
+                None => {
+                    outbox.flush(&a).unwrap();
+                    b.recv().unwrap().unwrap()
+                }
+            };
+            assert_eq!(received.message, number);
+        }
+        assert!(outbox.is_empty());
+    }
+}

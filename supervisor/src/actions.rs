@@ -1,0 +1,280 @@
+//! The core's orders, carried out.
+
+use crate::core::{Action, RunEvent};
+use crate::poller::Source;
+use crate::runs::UnitNet;
+use crate::shell::{Shell, ShellError};
+use crate::{notify, now_us, plan};
+use container::{Cgroup, NetNsError, Plan, Spawned};
+use ipc::images::Image;
+use ipc::{Service, paths};
+use nix::fcntl::OFlag;
+use nix::sys::epoll::EpollFlags;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use units::model::{NetworkMode, Ready, Unit};
+
+impl Shell {
+    /// Carries out one order.
+    pub(crate) fn perform(&mut self, action: Action) {
+        match action {
+            Action::Persist { unit } => self.persist(&unit),
+            Action::Start { unit, generation } => self.start_unit(&unit, generation),
+            Action::Signal { unit, generation, signal } => self.signal(&unit, generation, signal),
+            Action::KillGroup { unit, generation } => self.kill_group(&unit, generation),
+            Action::Cleanup { unit, generation } => self.clean_up(&unit, generation),
+            Action::ProbeNow { unit, generation } => self.probe(&unit, generation),
+            Action::Report { unit, report } => self.reporter.report(&unit, &report),
+            Action::HostDown { unit, kind, reason } => {
+                self.request_shutdown(kind, format!("{unit} has failed for good: {reason}"));
+            }
+            Action::UnitsStopped => self.tell_init(ipc::ToInit::UnitsStopped, Vec::new()),
+        }
+    }
+
+    fn persist(&mut self, unit: &str) {
+        let Some(state) = self.core.saved(unit) else { return };
+        self.persists += 1;
+        if let Err(error) = self.files.save(unit, &state) {
+            // /run is full or broken. Going on is better than not: only a crash of ours would now
+            // lose what the file should have said.
+            log::error!("{error}");
+        }
+    }
+
+    fn start_unit(&mut self, name: &str, generation: u64) {
+        self.runs.of(name).timeline = ipc::control::Timeline {
+            ordered_us: now_us(),
+            exited_us: self.runs.of(name).timeline.exited_us,
+            ..Default::default()
+        };
+        match self.spawn(name, generation) {
+            Ok((spawned, oom_before)) => {
+                let pid = spawned.pid;
+                let watch = self.poller.add(
+                    Source::Setup(name.to_owned()),
+                    &spawned.status,
+                    EpollFlags::EPOLLIN,
+                );
+                if let Err(errno) = watch {
+                    log::error!("{name}: epoll: {errno}");
+                }
+                self.runs.began(name, generation, spawned, oom_before);
+                self.runs.of(name).timeline.cloned_us = now_us();
+                self.feed_run(name, generation, RunEvent::Started { pid });
+                self.let_go_if_attached(name);
+            }
+            Err(reason) => self.feed_run(name, generation, RunEvent::StartFailed { reason }),
+        }
+    }
+
+    /// Makes everything that the container needs, and the container.
+    fn spawn(&mut self, name: &str, generation: u64) -> Result<(Spawned, u64), String> {
+        let unit = self.config.host.units.get(name).ok_or("the unit is gone")?.clone();
+        let reference = &unit.container.image;
+        let image = self.config.images.images.get(reference);
+        let image = image.ok_or_else(|| format!("image {reference} is not in this host"))?.clone();
+        let process = plan::process(&unit, &image).map_err(|error| error.to_string())?;
+        let layers = self.mount_layers(&image)?;
+        let cgroup = self.cgroup(&unit)?;
+        let oom_before = cgroup.stats().ok().and_then(|stats| stats.oom_kill).unwrap_or(0);
+        self.network_namespace(&unit)?;
+        if unit.ready == Ready::Notify {
+            self.notify_socket(name)?;
+        }
+        let (out, out_write) = pipe()?;
+        let (err, err_write) = pipe()?;
+        let mounts = plan::mounts(&unit, &self.volumes_dir()).map_err(|error| error.to_string())?;
+        let gateway = self.config.host.host.network.bridge.addr;
+        self.runs.of(name).timeline.prepared_us = now_us();
+        let plan = Plan {
+            hostname: plan::hostname(&unit),
+            staging: PathBuf::from(paths::RUN_STAGING),
+            layers,
+            writable_size: None,
+            read_only: unit.container.read_only,
+            mounts,
+            files: plan::files(&unit, &self.config.addresses, gateway),
+            devices: plan::devices(&unit),
+            process,
+            netns: self
+                .runs
+                .get(name)
+                .and_then(|runtime| runtime.net.as_ref())
+                .map(|net| net.ns.as_fd()),
+            cgroup: &cgroup,
+            stdout: out_write.as_fd(),
+            stderr: err_write.as_fd(),
+            wait_for_go: unit.container.network == NetworkMode::Bridge,
+        };
+        let spawned = container::spawn(&plan).map_err(|error| error.to_string())?;
+        self.keep(format!("log/{name}/{generation}"), Service::Logger, vec![out, err]);
+        Ok((spawned, oom_before))
+    }
+
+    /// Where named volumes are.
+    pub(crate) fn volumes_dir(&self) -> PathBuf {
+        match &self.data_disk.path {
+            Some(path) => Path::new(path).join("volumes"),
+            None => PathBuf::from(paths::RUN_VOLUMES),
+        }
+    }
+
+    /// Mounts an image's layers that are not mounted yet; their mount points, highest first.
+    fn mount_layers(&mut self, image: &Image) -> Result<Vec<PathBuf>, String> {
+        let mut found = Vec::new();
+        for layer in image.layers.iter().rev() {
+            let target = Path::new(paths::RUN_LAYERS).join(layer);
+            if !self.layers.contains(layer) {
+                let file = Path::new(paths::LAYERS).join(format!("{layer}.erofs"));
+                if let Err(error) = std::fs::create_dir(&target) {
+                    if error.kind() != std::io::ErrorKind::AlreadyExists {
+                        return Err(format!("{}: {error}", target.display()));
+                    }
+                }
+                container::mount_layer(&file, &target).map_err(|error| error.to_string())?;
+                self.layers.insert(layer.clone());
+            }
+            found.push(target);
+        }
+        Ok(found)
+    }
+
+    /// The unit's cgroup, made when it is first needed. It stays over restarts: making one costs more than
+    /// emptying it.
+    pub(crate) fn cgroup(&mut self, unit: &Unit) -> Result<Rc<Cgroup>, String> {
+        if let Some(group) = &self.runs.of(&unit.name).cgroup {
+            return Ok(Rc::clone(group));
+        }
+        let group = Cgroup::create(Path::new(paths::CGROUP_UNITS), &unit.name, &plan::limits(unit));
+        let group = Rc::new(group.map_err(|error| error.to_string())?);
+        self.adopt_cgroup(&unit.name, Rc::clone(&group));
+        Ok(group)
+    }
+
+    /// Takes in a unit's cgroup and watches it.
+    pub(crate) fn adopt_cgroup(&mut self, unit: &str, group: Rc<Cgroup>) {
+        match group.events_fd() {
+            Ok(events) => {
+                let flags = EpollFlags::EPOLLPRI | EpollFlags::EPOLLET;
+                if let Err(errno) = self.poller.add(Source::Group(unit.to_owned()), &events, flags)
+                {
+                    log::warn!("{unit}: cgroup.events: {errno}");
+                }
+                self.runs.of(unit).group_events = Some(events);
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+        self.runs.of(unit).cgroup = Some(group);
+    }
+
+    /// The unit's network namespace, made when it is first needed and then its own for good.
+    fn network_namespace(&mut self, unit: &Unit) -> Result<(), String> {
+        if unit.container.network == NetworkMode::Host || self.runs.of(&unit.name).net.is_some() {
+            return Ok(());
+        }
+        let made = match container::create_netns() {
+            Ok(made) => made,
+            Err(error) => {
+                if matches!(error, NetNsError::Lost { .. }) {
+                    self.fail(ShellError::Lost(error.to_string()));
+                }
+                return Err(error.to_string());
+            }
+        };
+        let copies = [made.ns.try_clone(), made.route_socket.try_clone()];
+        let copies: Result<Vec<OwnedFd>, _> = copies.into_iter().collect();
+        let copies = copies.map_err(|error| format!("dup: {error}"))?;
+        let net = UnitNet { ns: made.ns, route_socket: made.route_socket, attached: false };
+        self.runs.of(&unit.name).net = Some(net);
+        self.keep(format!("netns/{}", unit.name), Service::Supervisor, copies);
+        self.attach(&unit.name);
+        Ok(())
+    }
+
+    fn notify_socket(&mut self, unit: &str) -> Result<(), String> {
+        if self.runs.of(unit).notify.is_some() {
+            return Ok(());
+        }
+        let socket = notify::listen(unit).map_err(|errno| format!("notify socket: {errno}"))?;
+        let copy = socket.try_clone().map_err(|error| format!("notify socket: {error}"))?;
+        self.keep(format!("notify/{unit}"), Service::Supervisor, vec![copy]);
+        self.adopt_notify(unit, socket);
+        Ok(())
+    }
+
+    /// Takes in a unit's notify socket and watches it.
+    pub(crate) fn adopt_notify(&mut self, unit: &str, socket: OwnedFd) {
+        if let Err(errno) =
+            self.poller.add(Source::Notify(unit.to_owned()), &socket, EpollFlags::EPOLLIN)
+        {
+            log::warn!("{unit}: notify socket: {errno}");
+        }
+        self.runs.of(unit).notify = Some(socket);
+    }
+
+    fn signal(&mut self, name: &str, generation: u64, signal: Option<i32>) {
+        let signal = signal.unwrap_or_else(|| {
+            let unit = self.config.host.units.get(name);
+            plan::image_stop_signal(
+                unit.and_then(|unit| self.config.images.images.get(&unit.container.image)),
+            )
+        });
+        let Some(run) = self.runs.run(name, generation) else { return };
+        if let Some(pidfd) = &run.pidfd {
+            send_signal(pidfd.as_fd(), signal);
+        }
+    }
+
+    fn kill_group(&mut self, name: &str, generation: u64) {
+        let runtime = self.runs.of(name);
+        if let Some(group) = &runtime.cgroup {
+            if let Err(error) = group.kill() {
+                log::error!("{error}");
+            }
+        }
+        // A start is carried out before the next action is looked at, so there is no start to give up:
+        // a run that is not known here has none.
+        let known = runtime.run.as_ref().is_some_and(|run| run.generation == generation);
+        if known {
+            self.draining.insert(name.to_owned());
+        }
+    }
+
+    fn clean_up(&mut self, name: &str, generation: u64) {
+        self.end_probe(name);
+        let runtime = self.runs.of(name);
+        if runtime.run.as_ref().is_some_and(|run| run.generation == generation) {
+            if let Some(Some(status)) = runtime.run.take().map(|run| run.status) {
+                self.poller.remove(&Source::Setup(name.to_owned()), &status);
+            }
+        }
+        self.draining.remove(name);
+    }
+}
+
+/// A pipe for one stream of a container: the read end for the logger, the write end for the
+/// container. The container's end blocks, as programs expect of their standard output.
+fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| format!("pipe2: {errno}"))
+}
+
+/// pidfd_send_signal(2). A process that is already gone is fine: its exit is on its way.
+pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) {
+    // SAFETY: the descriptor is open, and no siginfo is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if let Err(errno) = nix::errno::Errno::result(done) {
+        if errno != nix::errno::Errno::ESRCH {
+            log::error!("pidfd_send_signal: {errno}");
+        }
+    }
+}

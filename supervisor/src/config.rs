@@ -1,0 +1,123 @@
+//! The host folder as it was baked in: what the supervisor works from.
+
+use crate::address;
+use ipc::images::Images;
+use ipc::{NetRequest, PublishedPort, paths};
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use units::model::{Condition, HostConfig, NetworkMode, Protocol, Unit, VolumeSource};
+use units::{Severity, SourceFile};
+
+/// Everything that is known before anything runs.
+pub struct Config {
+    /// host.toml and the units that are right.
+    pub host: HostConfig,
+    /// Units whose files have mistakes: name → what is wrong.
+    pub broken: BTreeMap<String, String>,
+    /// All mistakes, as `keel check` shows them.
+    pub problems: Vec<String>,
+    /// The images.
+    pub images: Images,
+    /// Addresses of the bridged units.
+    pub addresses: BTreeMap<String, Ipv4Addr>,
+}
+
+impl Config {
+    /// Reads everything below `dir`. Nothing in it can keep the host from running: what is wrong is
+    /// left out and said.
+    pub fn load(dir: &Path) -> Config {
+        let mut problems = Vec::new();
+        let source = |path: &Path| match fs::read_to_string(path) {
+            Ok(text) => Ok(SourceFile { path: path.display().to_string(), text }),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        };
+        let host = source(&dir.join("host.toml")).ok();
+        let mut sources = Vec::new();
+        let entries = fs::read_dir(dir.join("units")).into_iter().flatten().flatten();
+        let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
+        files.sort();
+        for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "toml")) {
+            match source(path) {
+                Ok(source) => sources.push(source),
+                Err(error) => problems.push(error),
+            }
+        }
+        let texts: BTreeMap<String, String> = host
+            .iter()
+            .chain(&sources)
+            .map(|file| (file.path.clone(), file.text.clone()))
+            .collect();
+        let loaded = units::load(host, sources);
+        let mut broken = BTreeMap::new();
+        for diagnostic in loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error) {
+            let text = texts.get(&diagnostic.file).map_or("", String::as_str);
+            problems.push(diagnostic.render(text, false));
+            let unit = Path::new(&diagnostic.file).file_stem().and_then(|stem| stem.to_str());
+            if let Some(unit) = unit.filter(|unit| loaded.left_out.contains(*unit)) {
+                broken.entry(unit.to_owned()).or_insert_with(|| diagnostic.message.clone());
+            }
+        }
+        let mut config = loaded.config;
+        for unit in config.units.values_mut() {
+            wait_for_volumes(unit);
+        }
+        let images =
+            match fs::read(dir.join("images.json")).map(|bytes| serde_json::from_slice(&bytes)) {
+                Ok(Ok(images)) => images,
+                Ok(Err(error)) => {
+                    problems.push(format!("{}: {error}", paths::IMAGES));
+                    Images::default()
+                }
+                Err(error) => {
+                    problems.push(format!("{}: {error}", paths::IMAGES));
+                    Images::default()
+                }
+            };
+        let bridged =
+            config.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
+        let addresses =
+            address::assign(config.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
+        Config { host: config, broken, problems, images, addresses }
+    }
+
+    /// What netsetup is told of a bridged unit.
+    pub fn net_request(&self, unit: &Unit) -> Option<NetRequest> {
+        let address = *self.addresses.get(&unit.name)?;
+        let ports = unit.container.ports.iter().map(|port| PublishedPort {
+            host_address: port.address,
+            host: port.host,
+            container: port.container,
+            udp: port.protocol == Protocol::Udp,
+        });
+        Some(NetRequest { unit: unit.name.clone(), address, ports: ports.collect() })
+    }
+
+    /// All bridged units with published ports.
+    pub fn published(&self) -> Vec<NetRequest> {
+        let requests = self.host.units.values().filter_map(|unit| self.net_request(unit));
+        requests.filter(|request| !request.ports.is_empty()).collect()
+    }
+}
+
+/// A unit with named volumes waits for them, without having to say so.
+fn wait_for_volumes(unit: &mut Unit) {
+    for volume in &unit.container.volumes {
+        if let VolumeSource::Named(name) = &volume.source {
+            let condition = Condition::Volume(name.clone());
+            if !unit.wait_for.contains(&condition) {
+                unit.wait_for.push(condition);
+            }
+        }
+    }
+}
+
+/// A published port as people write it.
+pub fn port_text(port: &PublishedPort) -> String {
+    let protocol = if port.udp { "/udp" } else { "" };
+    match port.host_address {
+        Some(address) => format!("{address}:{}:{}{protocol}", port.host, port.container),
+        None => format!("{}:{}{protocol}", port.host, port.container),
+    }
+}

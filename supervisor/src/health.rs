@@ -1,0 +1,187 @@
+//! Health probes: begun when the core says so, answered within their timeout.
+
+use crate::actions::send_signal;
+use crate::core::RunEvent;
+use crate::plan;
+use crate::poller::Source;
+use crate::probe::NetProbe;
+use crate::runs::{Probe, ProbeKind, Process};
+use crate::shell::{Shell, ShellError, now};
+use container::{Execution, Setup};
+use ipc::ExitStatus;
+use nix::fcntl::OFlag;
+use nix::sys::epoll::EpollFlags;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use units::model;
+
+/// Bytes of a failed command's output that are shown.
+const OUTPUT_SHOWN: usize = 200;
+
+impl Shell {
+    /// Begins a probe; a failure to begin is an answer too.
+    pub(crate) fn probe(&mut self, name: &str, generation: u64) {
+        self.end_probe(name);
+        if let Err(why) = self.begin_probe(name, generation) {
+            self.feed_run(name, generation, RunEvent::Health { result: Err(why) });
+        }
+    }
+
+    fn begin_probe(&mut self, name: &str, generation: u64) -> Result<(), String> {
+        let unit = self.config.host.units.get(name).ok_or("the unit is gone")?.clone();
+        let check = unit.healthcheck.as_ref().ok_or("the unit has no health check")?;
+        let timeout = u64::try_from(check.timeout.as_millis()).unwrap_or(u64::MAX);
+        let kind = match &check.probe {
+            model::Probe::Tcp { port } => self.connect_probe(name, *port, None)?,
+            model::Probe::Http { port, path } => self.connect_probe(name, *port, Some(path))?,
+            model::Probe::Command(argv) => self.command_probe(&unit, argv)?,
+        };
+        let until_ms = now().as_millis().saturating_add(timeout);
+        self.runs.of(name).probe = Some(Probe { generation, until_ms, kind });
+        self.advance_probe(name);
+        Ok(())
+    }
+
+    fn connect_probe(
+        &mut self,
+        name: &str,
+        port: u16,
+        path: Option<&str>,
+    ) -> Result<ProbeKind, String> {
+        let netns =
+            self.runs.get(name).and_then(|runtime| runtime.net.as_ref()).map(|net| net.ns.as_fd());
+        let probe = match NetProbe::start(netns, port, path) {
+            Ok(probe) => probe?,
+            Err(lost) => {
+                let reason = lost.to_string();
+                self.fail(ShellError::Lost(reason.clone()));
+                return Err(reason);
+            }
+        };
+        self.poller
+            .add(
+                Source::Probe(name.to_owned()),
+                &probe,
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
+            )
+            .map_err(|errno| format!("epoll: {errno}"))?;
+        Ok(ProbeKind::Net(probe))
+    }
+
+    fn command_probe(&mut self, unit: &model::Unit, argv: &[String]) -> Result<ProbeKind, String> {
+        let image =
+            self.config.images.images.get(&unit.container.image).ok_or("the image is gone")?;
+        let mut process = plan::process(unit, image).map_err(|error| error.to_string())?;
+        process.argv = argv.to_vec();
+        let runtime = self.runs.of(&unit.name);
+        let pidfd = runtime
+            .run
+            .as_ref()
+            .and_then(|run| run.pidfd.as_ref())
+            .ok_or("the container has ended")?;
+        let cgroup = runtime.cgroup.as_ref().ok_or("the container has no cgroup")?;
+        let (output, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .map_err(|errno| format!("pipe2: {errno}"))?;
+        let execution = Execution {
+            pidfd: pidfd.as_fd(),
+            cgroup,
+            process,
+            stdout: write.as_fd(),
+            stderr: write.as_fd(),
+        };
+        let executed = container::exec(&execution).map_err(|error| error.to_string())?;
+        self.runs.processes.insert(executed.pid, Process::Probe { unit: unit.name.clone() });
+        Ok(ProbeKind::Command {
+            pid: executed.pid,
+            pidfd: executed.pidfd,
+            output,
+            status: executed.status,
+        })
+    }
+
+    /// Goes on with a network probe.
+    pub(crate) fn advance_probe(&mut self, name: &str) {
+        let Some(Probe { generation, kind: ProbeKind::Net(probe), .. }) =
+            &mut self.runs.of(name).probe
+        else {
+            return;
+        };
+        if let Some(result) = probe.advance() {
+            let generation = *generation;
+            self.end_probe(name);
+            self.feed_run(name, generation, RunEvent::Health { result });
+        }
+    }
+
+    /// A probe's command has ended.
+    pub(crate) fn probe_command_ended(&mut self, name: &str, ended: i32, exit: ExitStatus) {
+        let Some(Probe {
+            generation, kind: ProbeKind::Command { pid, output, status, .. }, ..
+        }) = &self.runs.of(name).probe
+        else {
+            return;
+        };
+        // A late one of an earlier probe says nothing about this one.
+        if *pid != ended {
+            return;
+        }
+        let generation = *generation;
+        let result = match (exit, container::read_status(status)) {
+            (_, Ok(Setup::Failed(error))) => Err(error.to_string()),
+            (ExitStatus::Code(0), _) => Ok(()),
+            (exit, _) => Err(describe(exit, &tail(output))),
+        };
+        self.end_probe(name);
+        self.feed_run(name, generation, RunEvent::Health { result });
+    }
+
+    /// Fails the probes that have had no answer in time.
+    pub(crate) fn check_probes(&mut self) {
+        let now = now().as_millis();
+        let late: Vec<(String, u64)> = self
+            .runs
+            .iter()
+            .filter_map(|(name, runtime)| {
+                let probe = runtime.probe.as_ref().filter(|probe| probe.until_ms <= now)?;
+                Some((name.clone(), probe.generation))
+            })
+            .collect();
+        for (name, generation) in late {
+            self.end_probe(&name);
+            self.feed_run(
+                &name,
+                generation,
+                RunEvent::Health { result: Err("no answer in time".to_owned()) },
+            );
+        }
+    }
+
+    /// Drops a probe, and kills its command.
+    pub(crate) fn end_probe(&mut self, name: &str) {
+        let Some(probe) = self.runs.of(name).probe.take() else { return };
+        match probe.kind {
+            ProbeKind::Net(probe) => self.poller.remove(&Source::Probe(name.to_owned()), &probe),
+            ProbeKind::Command { pidfd, .. } => send_signal(pidfd.as_fd(), libc::SIGKILL),
+        }
+    }
+}
+
+fn describe(exit: ExitStatus, output: &str) -> String {
+    let how = match exit {
+        ExitStatus::Code(code) => format!("exit code {code}"),
+        ExitStatus::Signal(signal) => format!("killed by signal {signal}"),
+    };
+    if output.is_empty() { how } else { format!("{how}: {output}") }
+}
+
+/// The last line of what a command wrote, as far as it is still in the pipe.
+fn tail(output: &std::os::fd::OwnedFd) -> String {
+    let Ok(copy) = output.try_clone() else { return String::new() };
+    let mut text = Vec::new();
+    // The pipe does not block: reading ends where it is empty.
+    let _ = File::from(copy).take(64 * 1024).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    last.chars().filter(|c| !c.is_control()).take(OUTPUT_SHOWN).collect()
+}

@@ -1,0 +1,128 @@
+//! The supervisor's side of the network: which namespace is attached, which conditions hold.
+
+use crate::core::{Event, RunEvent};
+use crate::now_us;
+use crate::shell::Shell;
+use ipc::{DataDisk, FromNet, NetState, ToNet};
+use units::model::{Condition, NetworkMode, VolumeSource};
+
+impl Shell {
+    /// Asks netsetup to give a unit's namespace its place on the bridge.
+    pub(crate) fn attach(&mut self, name: &str) {
+        let Some(unit) = self.config.host.units.get(name) else { return };
+        if unit.container.network != NetworkMode::Bridge {
+            return;
+        }
+        let Some(request) = self.config.net_request(unit) else {
+            log::error!("{name}: the bridge's subnet has no address left for it");
+            return;
+        };
+        let Some(net) = self.runs.get(name).and_then(|runtime| runtime.net.as_ref()) else {
+            return;
+        };
+        match [net.ns.try_clone(), net.route_socket.try_clone()].into_iter().collect() {
+            Ok(fds) => self.tell_net(ToNet::Attach { unit: request }, fds),
+            Err(error) => log::error!("{name}: dup: {error}"),
+        }
+    }
+
+    /// Lets a container's program start if there is nothing (more) to wait for.
+    pub(crate) fn let_go_if_attached(&mut self, name: &str) {
+        let runtime = self.runs.of(name);
+        if !runtime.net.as_ref().is_some_and(|net| net.attached) {
+            return;
+        }
+        let Some(go) = runtime.run.as_mut().and_then(|run| run.go.take()) else { return };
+        runtime.timeline.attached_us = now_us();
+        // One byte into an empty pipe does not block; a child that is gone has left an exit behind.
+        let _ = nix::unistd::write(go, b"g");
+    }
+
+    /// Handles a message of netsetup's.
+    pub(crate) fn from_net(&mut self, message: FromNet) {
+        match message {
+            FromNet::Hello => {
+                let names: Vec<String> = self.runs.iter().map(|(name, _)| name.clone()).collect();
+                for name in names {
+                    self.attach(&name);
+                }
+                let ports = self.config.published();
+                self.tell_net(ToNet::Ports { units: ports }, Vec::new());
+            }
+            FromNet::Attached { unit } => {
+                if let Some(net) = self.runs.of(&unit).net.as_mut() {
+                    net.attached = true;
+                }
+                self.let_go_if_attached(&unit);
+            }
+            FromNet::AttachFailed { unit, reason } => self.attach_failed(&unit, &reason),
+            FromNet::PortsFailed { reason } => {
+                log::error!("published ports: {reason}");
+                self.reporter.note(&format!("published ports do not work: {reason}"));
+            }
+            FromNet::State(state) => self.net_state_is(state),
+        }
+    }
+
+    /// A run that waits for its network has failed; the next attempt asks again.
+    fn attach_failed(&mut self, unit: &str, reason: &str) {
+        log::error!("{unit}: network: {reason}");
+        let runtime = self.runs.of(unit);
+        let waiting = runtime.run.as_mut().filter(|run| run.go.is_some());
+        let Some(generation) = waiting.map(|run| {
+            // Closing it ends the child.
+            run.go = None;
+            run.generation
+        }) else {
+            return;
+        };
+        // A fresh namespace next time: this one may be half set up.
+        runtime.net = None;
+        self.tell_init(ipc::ToInit::Drop { key: format!("netns/{unit}") }, Vec::new());
+        self.feed_run(
+            unit,
+            generation,
+            RunEvent::StartFailed { reason: format!("network: {reason}") },
+        );
+    }
+
+    fn net_state_is(&mut self, state: NetState) {
+        let conditions = [
+            (Condition::NetAddr, !state.addresses.is_empty()),
+            (Condition::NetRoute, state.gateway.is_some()),
+            (Condition::Dns, !state.dns.is_empty()),
+        ];
+        self.reporter.network(&self.net_state, &state);
+        self.net_state = state;
+        for (condition, holds) in conditions {
+            self.feed(Event::ConditionChanged { condition, holds });
+        }
+    }
+
+    /// The data disk is there, or will not be.
+    pub(crate) fn data_disk_is(&mut self, disk: DataDisk) {
+        if disk == self.data_disk {
+            return;
+        }
+        self.reporter.data_disk(&disk);
+        let usable = !disk.pending;
+        self.data_disk = disk;
+        let volumes: std::collections::BTreeSet<String> = self
+            .config
+            .host
+            .units
+            .values()
+            .flat_map(|unit| &unit.container.volumes)
+            .filter_map(|volume| match &volume.source {
+                VolumeSource::Named(name) => Some(name.clone()),
+                VolumeSource::HostPath(_) => None,
+            })
+            .collect();
+        for name in volumes {
+            self.feed(Event::ConditionChanged {
+                condition: Condition::Volume(name),
+                holds: usable,
+            });
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! From a unit and its image to a container plan: which value wins, what is mounted where.
+
+use crate::{address, notify};
+use container::{
+    CapSet, CopyUp, Device, InlineFile, Limits, Mount, MountSource, Process, Resource, Rlimit,
+};
+use ipc::images::{Image, ImageConfig};
+use ipc::paths;
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use units::model::{NetworkMode, Ready, Unit, VolumeSource};
+
+/// Why a unit cannot be turned into a container.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// Neither the unit nor the image says what to run.
+    #[error("nothing to run: neither the unit nor its image has an entrypoint or a command")]
+    NoProgram,
+    /// A name in `cap_add` or `cap_drop` that is none.
+    #[error("unknown capability {0}")]
+    Capability(String),
+    /// A volume's directory cannot be made.
+    #[error("volume {name}: {path}: {source}")]
+    Volume {
+        /// The volume.
+        name: String,
+        /// Its directory.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// What is run: the unit's words over the image's, as compose and podman do it.
+///
+/// # Errors
+/// There is nothing to run, or a capability is unknown.
+pub fn process(unit: &Unit, image: &Image) -> Result<Process, PlanError> {
+    let container = &unit.container;
+    let config = &image.config;
+    let caps = CapSet::from_names(&container.cap_add, &container.cap_drop)
+        .map_err(PlanError::Capability)?;
+    let nofile = unit.limits.nofile.map(|limit| Rlimit {
+        resource: Resource::NoFile,
+        soft: limit,
+        hard: limit,
+    });
+    let mut env = environment(&container.environment, config);
+    if unit.ready == Ready::Notify {
+        env.push(format!("NOTIFY_SOCKET={}", notify::INSIDE));
+    }
+    Ok(Process {
+        argv: argv(unit, config)?,
+        env,
+        cwd: container.working_dir.clone().unwrap_or_else(|| config.working_dir.clone()),
+        user: container.user.clone().unwrap_or_else(|| config.user.clone()),
+        caps,
+        rlimits: nofile.into_iter().collect(),
+        oom_score_adj: 0,
+    })
+}
+
+/// An entrypoint of the unit's own also drops the image's command, which was meant for the image's
+/// entrypoint.
+fn argv(unit: &Unit, config: &ImageConfig) -> Result<Vec<String>, PlanError> {
+    let container = &unit.container;
+    let (mut argv, command) = match (&container.entrypoint, &container.command) {
+        (Some(entrypoint), command) => (entrypoint.clone(), command.clone().unwrap_or_default()),
+        (None, Some(command)) => (config.entrypoint.clone(), command.clone()),
+        (None, None) => (config.entrypoint.clone(), config.cmd.clone()),
+    };
+    argv.extend(command);
+    if argv.is_empty() { Err(PlanError::NoProgram) } else { Ok(argv) }
+}
+
+/// The image's variables, each replaced where the unit names it too.
+fn environment(unit: &BTreeMap<String, String>, config: &ImageConfig) -> Vec<String> {
+    let name = |variable: &str| variable.split_once('=').map(|(name, _)| name.to_owned());
+    let kept = config
+        .env
+        .iter()
+        .filter(|variable| name(variable).is_some_and(|name| !unit.contains_key(&name)));
+    kept.cloned().chain(unit.iter().map(|(name, value)| format!("{name}={value}"))).collect()
+}
+
+/// The signal that asks the main process to stop, if the unit does not name one.
+pub fn image_stop_signal(image: Option<&Image>) -> i32 {
+    image.and_then(|image| signal_number(&image.config.stop_signal)).unwrap_or(libc::SIGTERM)
+}
+
+/// `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`.
+fn signal_number(text: &str) -> Option<i32> {
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let text = text.to_ascii_uppercase();
+    let name = text.strip_prefix("SIG").unwrap_or(&text);
+    if let Some(offset) = name.strip_prefix("RTMIN") {
+        // What programs call SIGRTMIN: glibc keeps the kernel's first two for itself (signal(7)).
+        let number = 34 + offset.strip_prefix('+').map_or(Some(0), |n| n.parse::<i32>().ok())?;
+        return (34..=64).contains(&number).then_some(number);
+    }
+    Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32)
+}
+
+/// The unit's limits as the cgroup takes them.
+pub fn limits(unit: &Unit) -> Limits {
+    Limits {
+        memory: unit.limits.memory,
+        cpu_millis: unit.limits.cpu_millis,
+        pids: unit.limits.pids,
+    }
+}
+
+/// Volumes, tmpfs, and the files that the host gives to every container. Makes the directories of
+/// named volumes below `volumes`.
+///
+/// # Errors
+/// A volume's directory.
+pub fn mounts(unit: &Unit, volumes: &Path) -> Result<Vec<Mount>, PlanError> {
+    let container = &unit.container;
+    let mut mounts = Vec::new();
+    for volume in &container.volumes {
+        let source = match &volume.source {
+            VolumeSource::HostPath(path) => {
+                MountSource::Bind { path: PathBuf::from(path), recursive: true, copy_up: None }
+            }
+            VolumeSource::Named(name) => {
+                let dir = volumes.join(name);
+                let path = dir.join("_data");
+                make_dir(&dir, 0o700).and_then(|()| make_dir(&path, 0o755)).map_err(|source| {
+                    PlanError::Volume {
+                        name: name.clone(),
+                        path: path.display().to_string(),
+                        source,
+                    }
+                })?;
+                let copy_up = Some(CopyUp { marker: dir.join("initialized") });
+                MountSource::Bind { path, recursive: false, copy_up }
+            }
+        };
+        mounts.push(Mount { target: volume.target.clone(), read_only: volume.read_only, source });
+    }
+    for tmpfs in &container.tmpfs {
+        let source = MountSource::Tmpfs { size: tmpfs.size, mode: tmpfs.mode };
+        mounts.push(Mount { target: tmpfs.target.clone(), read_only: false, source });
+    }
+    let given = |path: PathBuf| MountSource::Bind { path, recursive: false, copy_up: None };
+    if container.network != NetworkMode::None {
+        // The file itself, not a copy: netsetup writes into it when name servers become known later.
+        mounts.push(Mount {
+            target: "/etc/resolv.conf".to_owned(),
+            read_only: true,
+            source: given(PathBuf::from(paths::RUN_RESOLV)),
+        });
+    }
+    if unit.ready == Ready::Notify {
+        mounts.push(Mount {
+            target: notify::INSIDE.to_owned(),
+            read_only: false,
+            source: given(notify::path(&unit.name)),
+        });
+    }
+    Ok(mounts)
+}
+
+fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// `/etc/hostname` and `/etc/hosts`.
+pub fn files(
+    unit: &Unit,
+    addresses: &BTreeMap<String, Ipv4Addr>,
+    gateway: Ipv4Addr,
+) -> Vec<InlineFile> {
+    let hostname = hostname(unit);
+    let file = |path: &str, text: String| InlineFile {
+        path: path.to_owned(),
+        content: text.into_bytes(),
+        mode: 0o644,
+    };
+    vec![
+        file("/etc/hosts", address::hosts_file(&hostname, addresses, gateway)),
+        file("/etc/hostname", format!("{hostname}\n")),
+    ]
+}
+
+/// The host name inside.
+pub fn hostname(unit: &Unit) -> String {
+    unit.container.hostname.clone().unwrap_or_else(|| unit.name.clone())
+}
+
+/// Device nodes besides the usual ones.
+pub fn devices(unit: &Unit) -> Vec<Device> {
+    let devices = unit.container.devices.iter();
+    devices
+        .map(|device| Device {
+            source: PathBuf::from(&device.source),
+            target: device.target.clone(),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stop_signals_of_images_are_understood() {
+        assert_eq!(signal_number("SIGQUIT"), Some(3));
+        assert_eq!(signal_number("quit"), Some(3));
+        assert_eq!(signal_number("3"), Some(3));
+        assert_eq!(signal_number("SIGRTMIN+3"), Some(37));
+        assert_eq!(signal_number(""), None);
+        assert_eq!(signal_number("SIGRTMIN+99"), None);
+        assert_eq!(signal_number("65"), None);
+    }
+
+    #[test]
+    fn a_unit_overrides_the_variables_of_its_image() {
+        let config = ImageConfig {
+            env: vec!["A=1".into(), "B=2".into(), "broken".into()],
+            ..ImageConfig::default()
+        };
+        let unit = BTreeMap::from([("B".to_owned(), "3".to_owned())]);
+        assert_eq!(environment(&unit, &config), ["A=1", "B=3"]);
+    }
+}

@@ -1,0 +1,104 @@
+//! epoll(7), with each descriptor known by what it is to us.
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+
+/// What a descriptor is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The link to PID 1.
+    Init,
+    /// The link to netsetup.
+    Net,
+    /// A unit's set-up status pipe.
+    Setup(String),
+    /// A unit's `cgroup.events`.
+    Group(String),
+    /// A unit's notify socket.
+    Notify(String),
+    /// A health probe's socket or pipe, by the unit's name.
+    Probe(String),
+    /// The listening control socket.
+    Listener,
+    /// A control connection.
+    Connection(u64),
+    /// The console, which takes output again.
+    Console,
+}
+
+/// The descriptors that are waited for.
+pub struct Poller {
+    epoll: Epoll,
+    sources: HashMap<u64, Source>,
+    tokens: HashMap<Source, u64>,
+    next: u64,
+}
+
+impl Poller {
+    /// Waits for nothing yet.
+    ///
+    /// # Errors
+    /// epoll_create1(2)'s.
+    pub fn new() -> Result<Poller, Errno> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Poller { epoll, sources: HashMap::new(), tokens: HashMap::new(), next: 0 })
+    }
+
+    /// Waits for `flags` on a descriptor from now on. A source is waited for once: adding it again
+    /// replaces what was known of it (the old descriptor must be closed or removed).
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s.
+    pub fn add(&mut self, source: Source, fd: impl AsFd, flags: EpollFlags) -> Result<(), Errno> {
+        self.next += 1;
+        self.epoll.add(fd, EpollEvent::new(flags, self.next))?;
+        if let Some(old) = self.tokens.insert(source.clone(), self.next) {
+            self.sources.remove(&old);
+        }
+        self.sources.insert(self.next, source);
+        Ok(())
+    }
+
+    /// Waits for other flags.
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s.
+    pub fn change(
+        &mut self,
+        source: &Source,
+        fd: impl AsFd,
+        flags: EpollFlags,
+    ) -> Result<(), Errno> {
+        let Some(token) = self.tokens.get(source) else { return Err(Errno::ENOENT) };
+        self.epoll.modify(fd, &mut EpollEvent::new(flags, *token))
+    }
+
+    /// Waits for a descriptor no longer. Call it before closing, because another process (PID 1's
+    /// store) may hold a copy that would keep it in the set.
+    pub fn remove(&mut self, source: &Source, fd: impl AsFd) {
+        if let Some(token) = self.tokens.remove(source) {
+            self.sources.remove(&token);
+            // It may be gone already.
+            let _ = self.epoll.delete(fd);
+        }
+    }
+
+    /// What has happened within `timeout_ms` (`None`: for ever), at most 64 at once.
+    pub fn wait(&self, timeout_ms: Option<u64>) -> Vec<(Source, EpollFlags)> {
+        let timeout = match timeout_ms {
+            None => EpollTimeout::NONE,
+            Some(ms) => EpollTimeout::try_from(i32::try_from(ms).unwrap_or(i32::MAX))
+                .unwrap_or(EpollTimeout::ZERO),
+        };
+        let mut events = [EpollEvent::empty(); 64];
+        // An interrupted wait is a wait without events.
+        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
+        events
+            .iter()
+            .take(count)
+            .filter_map(|event| Some((self.sources.get(&event.data())?.clone(), event.events())))
+            .collect()
+    }
+}

@@ -1,0 +1,148 @@
+//! What the console shows: each unit's news as it happens, and one table when the boot has settled.
+
+use crate::config::{Config, port_text};
+use crate::core::{Core, Report, State, UnitStatus};
+use crate::shell::now;
+use ipc::{DataDisk, NetState};
+use kmsg::console::Console;
+
+/// The table comes after this at the latest, with whatever is not settled shown as it is.
+const SETTLE_MS: u64 = 20_000;
+
+/// The console and the log.
+pub struct Reporter {
+    /// The console.
+    pub console: Console,
+    /// When the table is printed at the latest; `None`: it has been.
+    table_due: Option<u64>,
+    changed: bool,
+}
+
+impl Reporter {
+    /// Nothing has been shown yet.
+    pub fn new() -> Reporter {
+        let table_due = Some(now().as_millis() + SETTLE_MS);
+        Reporter { console: Console::open(), table_due, changed: true }
+    }
+
+    /// News about a unit.
+    pub fn report(&mut self, unit: &str, report: &Report) {
+        self.changed = true;
+        let text = report.to_string();
+        match report {
+            Report::Ended { asked: false, .. }
+            | Report::Failed { .. }
+            | Report::Unhealthy { .. }
+            | Report::StopTimeout
+            | Report::Stuck => log::warn!("{unit}: {text}"),
+            _ => log::info!("{unit}: {text}"),
+        }
+        // A start is seen by its end: ready, or not.
+        if !matches!(report, Report::Starting { .. } | Report::StartRequested { .. }) {
+            self.line(unit, &text);
+        }
+    }
+
+    /// Something about the host.
+    pub fn note(&mut self, text: &str) {
+        self.line("", text);
+    }
+
+    /// The mistakes in the host folder.
+    pub fn problems(&mut self, problems: &[String]) {
+        for problem in problems {
+            for line in problem.lines() {
+                self.console.line(&format!("  {line}"));
+            }
+        }
+    }
+
+    /// The network has changed.
+    pub fn network(&mut self, before: &NetState, now: &NetState) {
+        if before.addresses != now.addresses {
+            let addresses: Vec<String> =
+                now.addresses.iter().map(|(link, address)| format!("{link} {address}")).collect();
+            let text =
+                if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
+            log::info!("network: {text}");
+            self.line("network", &text);
+        }
+        if now.addresses.is_empty() && before.waiting.is_empty() {
+            for waiting in &now.waiting {
+                log::info!("network: {waiting}");
+                self.line("network", waiting);
+            }
+        }
+    }
+
+    /// What became of the data disk.
+    pub fn data_disk(&mut self, disk: &DataDisk) {
+        self.line("data", &disk.reason);
+    }
+
+    /// When [`Reporter::settle`] wants to be called even if nothing happens.
+    pub fn due_ms(&self) -> Option<u64> {
+        self.table_due
+    }
+
+    /// Prints the table once: as soon as no unit is on its way any more.
+    pub fn settle(&mut self, core: &Core, config: &Config) {
+        let Some(due) = self.table_due else { return };
+        let now = now();
+        let late = now.as_millis() >= due;
+        if !self.changed && !late {
+            return;
+        }
+        self.changed = false;
+        let all = core.statuses(now);
+        let on_its_way = |unit: &UnitStatus| {
+            matches!(unit.state, State::Waiting | State::Starting)
+                || (unit.state == State::Running && !unit.ready && unit.health.is_some())
+        };
+        let begun = all.iter().any(|unit| unit.generation > 0) || all.is_empty();
+        if !late && (!begun || all.iter().any(on_its_way)) {
+            return;
+        }
+        self.table_due = None;
+        self.console.line("");
+        self.console.line(&format!(
+            "  {:<16} {:<9} {:<9} {:<16} {}",
+            "UNIT", "STATE", "RESTARTS", "ADDRESS", "PORTS"
+        ));
+        for unit in &all {
+            let address =
+                config.addresses.get(&unit.name).map(ToString::to_string).unwrap_or_default();
+            let ports: Vec<String> = config
+                .host
+                .units
+                .get(&unit.name)
+                .and_then(|found| config.net_request(found))
+                .map(|request| request.ports.iter().map(port_text).collect())
+                .unwrap_or_default();
+            let state = unit.state.to_string();
+            let row = format!(
+                "  {:<16} {state:<9} {:<9} {address:<16} {}",
+                unit.name,
+                unit.restarts,
+                if unit.state == State::Failed {
+                    unit.reason.clone().unwrap_or_default()
+                } else {
+                    ports.join(" ")
+                }
+            );
+            self.console.line(row.trim_end());
+        }
+        self.console.line("");
+    }
+
+    fn line(&mut self, subject: &str, text: &str) {
+        let seconds = now().as_millis() as f64 / 1000.0;
+        self.console.line(&format!("  {seconds:>8.2}  {subject:<16} {text}"));
+    }
+}
+
+impl Default for Reporter {
+    fn default() -> Reporter {
+        Reporter::new()
+    }
+}

@@ -1,0 +1,152 @@
+//! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
+
+use crate::probe::NetProbe;
+use container::{Cgroup, Spawned};
+use ipc::control::Timeline;
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+/// A unit's network namespace: its own, not its run's. It stays over restarts of the container, and
+/// with it the unit's address, its cable and the port maps.
+#[derive(Debug)]
+pub struct UnitNet {
+    /// The namespace.
+    pub ns: OwnedFd,
+    /// A route socket inside it.
+    pub route_socket: OwnedFd,
+    /// netsetup has given it its place on the bridge.
+    pub attached: bool,
+}
+
+/// A run of a container.
+#[derive(Debug, Default)]
+pub struct Run {
+    /// Its number.
+    pub generation: u64,
+    /// Main process.
+    pub pid: i32,
+    /// The main process, safe from reuse of its number.
+    pub pidfd: Option<OwnedFd>,
+    /// Tells how the set-up ends; gone when it has ended.
+    pub status: Option<OwnedFd>,
+    /// Lets the program start; gone when it may.
+    pub go: Option<OwnedFd>,
+    /// `oom_kill` of the cgroup when the run began: the cgroup is older than the run.
+    pub oom_before: u64,
+    /// The program runs, as far as we know.
+    pub exec: bool,
+    /// The main process has ended; the group may still hold others.
+    pub ended: bool,
+}
+
+/// A health probe under way.
+#[derive(Debug)]
+pub struct Probe {
+    /// The run that is asked.
+    pub generation: u64,
+    /// When it has failed for lack of an answer; milliseconds of `CLOCK_MONOTONIC`.
+    pub until_ms: u64,
+    /// How.
+    pub kind: ProbeKind,
+}
+
+/// How health is being asked.
+#[derive(Debug)]
+pub enum ProbeKind {
+    /// A connection.
+    Net(NetProbe),
+    /// A command inside the container.
+    Command {
+        /// Its process.
+        pid: i32,
+        /// The same, safe from reuse.
+        pidfd: OwnedFd,
+        /// Its standard output and error.
+        output: OwnedFd,
+        /// How its set-up ended, if that failed.
+        status: OwnedFd,
+    },
+}
+
+/// Everything of one unit.
+#[derive(Debug, Default)]
+pub struct UnitRuntime {
+    /// Its cgroup, made at the first start and used again at each.
+    pub cgroup: Option<Rc<Cgroup>>,
+    /// Watches `cgroup.events` while the group is being emptied.
+    pub group_events: Option<OwnedFd>,
+    /// Its network namespace (not with `network = "host"`).
+    pub net: Option<UnitNet>,
+    /// Its sd_notify socket.
+    pub notify: Option<OwnedFd>,
+    /// The run.
+    pub run: Option<Run>,
+    /// The probe.
+    pub probe: Option<Probe>,
+    /// When the steps of the latest start happened.
+    pub timeline: Timeline,
+}
+
+/// What a process that PID 1 reaps was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Process {
+    /// The main process of a run.
+    Main {
+        /// The unit.
+        unit: String,
+        /// The run.
+        generation: u64,
+    },
+    /// A health probe's command.
+    Probe {
+        /// The unit.
+        unit: String,
+    },
+}
+
+/// All units, and who is who among the processes.
+#[derive(Debug, Default)]
+pub struct Runs {
+    units: BTreeMap<String, UnitRuntime>,
+    /// Processes that have not been reported as ended.
+    pub processes: HashMap<i32, Process>,
+}
+
+impl Runs {
+    /// A unit's part; made when it is first asked for.
+    pub fn of(&mut self, unit: &str) -> &mut UnitRuntime {
+        self.units.entry(unit.to_owned()).or_default()
+    }
+
+    /// A unit's part, if it ever had one.
+    pub fn get(&self, unit: &str) -> Option<&UnitRuntime> {
+        self.units.get(unit)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &UnitRuntime)> {
+        self.units.iter()
+    }
+
+    /// A unit's run, if it has this number.
+    pub fn run(&mut self, unit: &str, generation: u64) -> Option<&mut Run> {
+        self.units.get_mut(unit)?.run.as_mut().filter(|run| run.generation == generation)
+    }
+
+    /// Takes in a process that has just been made.
+    pub fn began(&mut self, unit: &str, generation: u64, spawned: Spawned, oom_before: u64) {
+        let main = Process::Main { unit: unit.to_owned(), generation };
+        self.processes.insert(spawned.pid, main);
+        self.of(unit).run = Some(Run {
+            generation,
+            pid: spawned.pid,
+            pidfd: Some(spawned.pidfd),
+            status: Some(spawned.status),
+            go: spawned.go,
+            oom_before,
+            exec: false,
+            ended: false,
+        });
+    }
+}
