@@ -95,6 +95,9 @@ impl Core {
         let left_running = self.dependents_running(id);
         self.report(id, Report::StopRequested { by, left_running });
         self.stop(id);
+        // Who merely comes after a unit that is no longer wanted need not wait for it, also if its
+        // run was ending already and nothing else changes.
+        self.changed(id);
     }
 
     /// Names of the units that run and require this one.

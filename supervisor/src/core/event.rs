@@ -202,7 +202,7 @@ pub enum Action {
         unit: String,
         /// What the host shall do.
         kind: ShutdownKind,
-        /// Why, for people.
+        /// Why the unit has failed, for people.
         reason: String,
     },
     /// The shutdown is complete: no unit runs, or those that do cannot be killed.

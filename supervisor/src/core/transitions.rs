@@ -257,7 +257,7 @@ impl Core {
             OnFailure::Reboot => ShutdownKind::Reboot,
             OnFailure::Poweroff => ShutdownKind::Poweroff,
         };
-        let reason = format!("{} has failed: {why}", self.entries[id].unit.name);
+        let reason = why.to_string();
         self.act(id, |unit, _| Action::HostDown { unit, kind, reason });
     }
 }

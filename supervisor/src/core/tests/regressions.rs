@@ -349,3 +349,36 @@ fn reaction_of_the_host_to_a_unit_that_has_failed() {
     let (_, actions) = Core::restore(config, BTreeMap::new(), 1, saved, bench.now);
     assert_eq!(actions.iter().filter(down).count(), 1);
 }
+
+/// A second stop neither asks again nor gives more time, and one after the end loses nothing.
+#[test]
+fn stop_is_not_begun_twice() {
+    let mut bench = Bench::booted([unit("web")]);
+    bench.up("web");
+    assert!(signals(&bench.stop("web"), "web"));
+    bench.secs(9);
+    assert!(!signals(&bench.stop("web"), "web"));
+    bench.secs(1);
+    assert!(kills(&bench.all, "web"));
+    bench.run("web", RunEvent::Exited { status: ExitStatus::Signal(9), oom: false });
+    let before = bench.status("web").last_exit;
+    assert!(!kills(&bench.stop("web"), "web"));
+    bench.run("web", RunEvent::GroupEmpty);
+    assert_eq!(bench.status("web").last_exit, before);
+    assert_eq!(bench.state("web"), State::Stopped);
+}
+
+/// A unit that came after another went on waiting for it when that was stopped by hand while its
+/// failed start was already being ended.
+#[test]
+fn order_is_not_kept_for_a_unit_that_is_no_longer_wanted() {
+    let (mut slow, mut web) = (unit("slow"), unit("web"));
+    slow.start_timeout = Some(Duration::from_secs(5));
+    web.after = vec!["slow".into()];
+    let mut bench = Bench::booted([slow, web]);
+    bench.run("slow", RunEvent::Started { pid: 7 });
+    bench.secs(5);
+    assert_eq!((bench.state("slow"), bench.state("web")), (State::Stopping, State::Waiting));
+    bench.stop("slow");
+    assert_eq!(bench.state("web"), State::Starting);
+}

@@ -256,6 +256,10 @@ impl World {
         group.told_end = (!lost).then_some((status, oom));
         if !lost {
             self.run_event(&key, 5, RunEvent::Exited { status, oom });
+            // PID 1 says it again until it is told that it was heard.
+            if self.below(4) == 0 {
+                self.run_event(&key, 20, RunEvent::Exited { status, oom });
+            }
         }
         // Some leave children behind, who live until the group is killed. (A lost exit with such
         // children would leave the core no trace at all, which PID 1 excludes.)
@@ -348,6 +352,9 @@ impl World {
                 self.tell_now(&key, RunEvent::ExecSucceeded);
             } else if group.main_ended {
                 self.tell_now(&key, RunEvent::StartFailed { reason: "mount".into() });
+            }
+            if let Some((status, oom)) = group.told_end {
+                self.run_event(&key, 5, RunEvent::Exited { status, oom });
             }
             if group.empty {
                 self.run_event(&key, 5, RunEvent::GroupEmpty);
