@@ -128,6 +128,7 @@ impl<'a> Netsetup<'a> {
         let (stop, stopped): (Sender<()>, Receiver<()>) = channel();
         let thread = scope.spawn(move || {
             host.run(move || {
+                common::keep_capabilities_of_netsetup();
                 let mut app = App::start(settings, theirs, theirs_init, now).unwrap();
                 while stopped.try_recv().is_err() {
                     app.turn(Some(Duration::from_millis(20))).unwrap();

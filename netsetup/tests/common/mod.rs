@@ -124,3 +124,20 @@ pub fn udp(from: &Namespace, to: &Namespace, served: u16, at: (Ipv4Addr, u16)) -
     let length = client.recv(&mut buffer).ok()?;
     std::str::from_utf8(&buffer[..length]).unwrap().parse().ok()
 }
+
+/// Takes every capability from this thread but those that PID 1 leaves to netsetup.
+pub fn keep_capabilities_of_netsetup() {
+    const NET_BIND_SERVICE: u32 = 10;
+    const NET_ADMIN: u32 = 12;
+    const NET_RAW: u32 = 13;
+    const SYS_TIME: u32 = 25;
+    let kept = [NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_TIME].map(|bit| 1u32 << bit);
+    let kept: u32 = kept.into_iter().sum();
+    // struct __user_cap_header_struct (_LINUX_CAPABILITY_VERSION_3, this thread) and twice
+    // struct __user_cap_data_struct (effective, permitted, inheritable): capset(2).
+    let header = [0x2008_0522u32, 0];
+    let data = [[kept, kept, 0], [0, 0, 0]];
+    // SAFETY: the pointers are to live arrays of the layout that the version states.
+    let done = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) };
+    assert_eq!(done, 0, "capset: {}", std::io::Error::last_os_error());
+}
