@@ -7,6 +7,7 @@ use super::beneath::Root;
 use super::{About, Done, dev};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{SFlag, stat};
 
 const NONE: Option<&str> = None;
 
@@ -58,12 +59,15 @@ fn last_cpu(list: &str) -> u32 {
 /// Hides one path; `false` when there is no such path. The first hidden directory's tmpfs serves
 /// all others, too.
 fn mask_one(path: &str, null: &std::os::fd::OwnedFd, empty: &mut Option<String>) -> Done<bool> {
-    match dev::bind_null(null, path) {
-        Ok(()) => return Ok(true),
+    // Asked first, not tried: a mount that the kernel takes back because a file does not fit on a
+    // directory costs it an RCU grace period, some milliseconds on a busy machine.
+    let mode = match stat(path) {
         Err(Errno::ENOENT) => return Ok(false),
-        // A file cannot be mounted on a directory.
-        Err(Errno::ENOTDIR) => {}
-        Err(errno) => return Err(errno).about(path),
+        done => done.about(path)?.st_mode,
+    };
+    if SFlag::from_bits_truncate(mode) & SFlag::S_IFMT != SFlag::S_IFDIR {
+        dev::bind_null(null, path).about(path)?;
+        return Ok(true);
     }
     if let Some(empty) = empty {
         mount(Some(empty.as_str()), path, NONE, MsFlags::MS_BIND, NONE).about(path)?;
