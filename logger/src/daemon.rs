@@ -1,10 +1,15 @@
 //! The loop: messages from PID 1, pipes to rings, rings to files.
 
-use crate::disk::{DiskState, Done, Job, Worker};
-use crate::ring::{DiskMark, RingError};
+mod filing;
+mod link;
+
+use crate::disk::{DiskState, Worker};
+use crate::ring::RingError;
 use crate::source::Kit;
 use crate::unit::{Pipes, Unit};
-use ipc::{Channel, ChannelError, FromInit, ToInit};
+use filing::Disk;
+use ipc::{Channel, ChannelError, ToInit};
+use link::{is_unit, log_key};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, VecDeque};
@@ -16,10 +21,6 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use units::model::LogPolicy;
 
-/// Messages handled in one turn of the loop.
-const MESSAGES: usize = 64;
-/// Least time between two complaints about the disk.
-const COMPLAIN: Duration = Duration::from_secs(60);
 /// Time from an error of the memory file system to the next attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -59,17 +60,6 @@ pub enum LoggerError {
     /// The link to PID 1 is broken.
     #[error("the link to PID 1: {0}")]
     Link(#[from] ChannelError),
-}
-
-/// Where log files go, as far as PID 1 has said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Disk {
-    /// Not a word yet.
-    Untold,
-    /// There is none; `pending`: it is still being waited for.
-    None { pending: bool },
-    /// Below this directory.
-    At(PathBuf),
 }
 
 struct Daemon {
@@ -251,176 +241,6 @@ impl Daemon {
         Ok(fixed)
     }
 
-    /// Sends what there is to say to PID 1, as far as it goes.
-    fn send(&mut self) -> Result<(), LoggerError> {
-        while let Some(message) = self.outbox.front() {
-            match self.config.link.send(message, &[]) {
-                Ok(()) => {}
-                Err(ChannelError::WouldBlock) => return Ok(()),
-                Err(_) if self.link_closed => {}
-                Err(ChannelError::Sys { errno: Errno::EPIPE | Errno::ECONNRESET, .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-            self.outbox.pop_front();
-        }
-        Ok(())
-    }
-
-    /// Takes messages from PID 1.
-    fn receive(&mut self, now: Instant) -> Result<(), LoggerError> {
-        for _ in 0..MESSAGES {
-            match self.config.link.recv::<FromInit>() {
-                Ok(Some(received)) => self.handle(received.message, received.fds, now),
-                Ok(None) => return Ok(()),
-                // An empty packet is the end of the link.
-                Err(ChannelError::Decode { size: 0, .. })
-                | Err(ChannelError::Sys { errno: Errno::ECONNRESET, .. }) => {
-                    self.link_closed = true;
-                    self.end(now);
-                    return Ok(());
-                }
-                Err(error @ ChannelError::Sys { .. }) => return Err(error.into()),
-                Err(error) => log::error!("from PID 1: {error}"),
-            }
-        }
-        Ok(())
-    }
-
-    fn handle(&mut self, message: FromInit, fds: Vec<OwnedFd>, now: Instant) {
-        match message {
-            FromInit::Stored { key } => match (parse_key(&key), <[OwnedFd; 2]>::try_from(fds)) {
-                (Some((unit, generation)), Ok(pipes)) => {
-                    self.add_run(unit, generation, Some(pipes), now);
-                }
-                _ => log::error!("from PID 1: `{key}` is no pair of pipes of a unit"),
-            },
-            FromInit::StoredEnd => {
-                for (name, unit) in &mut self.units {
-                    if let Err(error) = unit.add_orphans() {
-                        log::error!("unit {name}: cannot look for old spools: {error}");
-                    }
-                }
-                self.outbox.push_back(ToInit::Ready);
-            }
-            FromInit::DataDisk(disk) => {
-                let disk = match disk.path {
-                    Some(path) => Disk::At(PathBuf::from(path).join("logs")),
-                    None => Disk::None { pending: disk.pending },
-                };
-                self.set_disk(disk, now);
-            }
-            FromInit::Exited { .. } | FromInit::StopUnits { .. } => {}
-        }
-    }
-
-    fn add_run(&mut self, unit: &str, generation: u64, pipes: Pipes, now: Instant) {
-        match self.unit(unit, now) {
-            Some(open) => open.add_run(generation, pipes),
-            None => {
-                self.unopened.push((unit.to_owned(), generation, pipes));
-                self.reopen_at = Some(now + PAUSE);
-            }
-        }
-    }
-
-    fn set_disk(&mut self, disk: Disk, now: Instant) {
-        if disk == self.disk {
-            return;
-        }
-        self.disk = disk;
-        // A thread that still has work finishes it; its answers go nowhere.
-        (self.worker, self.dirty, self.syncing) = (None, None, false);
-        for (name, unit) in &mut self.units {
-            self.disk.apply(name, unit, now);
-        }
-    }
-
-    /// Takes answers from the disk's thread.
-    fn hear(&mut self, now: Instant) {
-        let Some(worker) = &self.worker else { return };
-        worker.heard();
-        let answers: Vec<Done> = std::iter::from_fn(|| worker.next()).collect();
-        for answer in answers {
-            let (name, result) = match answer {
-                Done::Opened { unit, result } => {
-                    (unit, result.map(|mark| (mark.inode, mark.size, Some(mark.seq))))
-                }
-                Done::Appended { unit, result } => {
-                    (unit, result.map(|(inode, size)| (inode, size, None)))
-                }
-                Done::Synced { result } => {
-                    self.syncing = false;
-                    if let Err(error) = result {
-                        self.complain(now, &format!("cannot sync log files: {error}"));
-                    }
-                    continue;
-                }
-            };
-            let Some(unit) = self.units.get_mut(&name) else { continue };
-            match result {
-                Ok((inode, size, Some(seq))) => {
-                    report(&name, unit.disk_opened(DiskMark { inode, size, seq }));
-                }
-                Ok((inode, size, None)) => {
-                    report(&name, unit.disk_written(inode, size));
-                    self.dirty.get_or_insert(now);
-                }
-                Err(error) => {
-                    // At the end there is no second attempt: nobody waits for it.
-                    let wait = if self.deadline.is_some() { COMPLAIN } else { self.config.retry };
-                    unit.disk_failed(now + wait);
-                    let lost = unit.lost();
-                    self.complain(
-                        now,
-                        &format!("unit {name}: cannot write its log file ({lost} lines lost so far): {error}"),
-                    );
-                }
-            }
-        }
-    }
-
-    /// Gives the disk's thread its next work.
-    fn drive_disk(&mut self, now: Instant) {
-        let Disk::At(root) = &self.disk else { return };
-        if self.worker.is_none() {
-            match Worker::start() {
-                Ok(worker) => self.worker = Some(worker),
-                Err(error) => {
-                    return self.complain(now, &format!("no thread for the disk: {error}"));
-                }
-            }
-        }
-        let Some(worker) = &self.worker else { return };
-        let mut alive = true;
-        for (name, unit) in &mut self.units {
-            if let Some(job) = unit.disk_job(now, root, &|| (self.config.policy)(name)) {
-                alive &= worker.send(job);
-            }
-        }
-        let due = self.dirty.is_some_and(|since| match self.deadline {
-            Some(_) => self.units.values().all(|unit| unit.is_written(now)),
-            None => since + self.config.sync <= now,
-        });
-        if due && !self.syncing {
-            (self.dirty, self.syncing) = (None, true);
-            alive &= worker.send(Job::Sync);
-        }
-        if !alive {
-            // It panicked. The files are taken up as after a kill.
-            let disk = std::mem::replace(&mut self.disk, Disk::Untold);
-            self.set_disk(disk, now);
-        }
-    }
-
-    /// Warns about the disk, but not without end.
-    fn complain(&mut self, now: Instant, text: &str) {
-        let silent = |last: Instant| now.saturating_duration_since(last) < COMPLAIN;
-        if !self.complained.is_some_and(silent) {
-            self.complained = Some(now);
-            log::warn!("{text}");
-        }
-    }
-
     /// Everything that can still be read is to be written out, and then the loop ends.
     fn end(&mut self, now: Instant) {
         self.quiet = false;
@@ -432,42 +252,8 @@ impl Daemon {
         let now = Instant::now();
         let written = self.units.values().all(|unit| !unit.has_work() && unit.is_written(now));
         let said = self.outbox.is_empty();
-        now >= deadline
-            || (self.quiet && written && said && self.dirty.is_none() && !self.syncing)
+        now >= deadline || (self.quiet && written && said && self.dirty.is_none() && !self.syncing)
     }
-}
-
-impl Disk {
-    /// Puts a unit in the state that goes with what is known of the disk.
-    fn apply(&self, name: &str, unit: &mut Unit, now: Instant) {
-        unit.disk = match self {
-            Self::Untold if unit.had_disk() => DiskState::Expected { since: now },
-            Self::Untold => return,
-            Self::None { .. } => DiskState::Off,
-            Self::At(_) => DiskState::Closed { retry_at: now },
-        };
-        if *self != Self::Untold {
-            let wanted = *self != Self::None { pending: false };
-            report(name, unit.set_disk_wanted(wanted));
-        }
-    }
-}
-
-/// The key under which PID 1 keeps the pipes of a run.
-fn log_key(unit: &str, generation: u64) -> String {
-    format!("log/{unit}/{generation}")
-}
-
-/// Unit and generation of such a key.
-fn parse_key(key: &str) -> Option<(&str, u64)> {
-    let (unit, generation) = key.strip_prefix("log/")?.split_once('/')?;
-    Some((unit, generation.parse().ok()?)).filter(|_| is_unit(unit))
-}
-
-/// Whether a unit can have this name: it becomes a directory's.
-fn is_unit(name: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&name.len()) && name.bytes().all(allowed)
 }
 
 fn report(unit: &str, result: Result<(), RingError>) {

@@ -7,12 +7,12 @@
 //!
 //! PID 1 holds the reading ends of all pipes and hands copies to each logger, so that a container
 //! never sees one die. A logger that is killed at any instant loses no line and repeats none:
-//! - the size of a [spool](spool) is the number of bytes ever taken from the pipe;
+//! - the size of a spool (`spool`) is the number of bytes ever taken from the pipe;
 //! - one commit of the [ring] holds the lines and how far the spool has been parsed for them;
-//! - the ring also remembers how far the [log file](disk) has been written.
+//! - the ring also remembers how far the log file (`disk`) has been written.
 //!
 //! A container is never blocked for good and none waits for another: each stream gets a bounded
-//! piece of work in each turn of the loop ([daemon]), the disk has a thread of its own, and where
+//! piece of work in each turn of the loop (`daemon`), the disk has a thread of its own, and where
 //! something cannot be kept it is counted ([`Counters`]).
 
 mod daemon;
