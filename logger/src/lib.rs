@@ -52,9 +52,8 @@ const SYNC: Duration = Duration::from_secs(5);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The process: runs until SIGTERM, then writes everything out and ends with 0. Needs the link to
-/// PID 1 at [`ipc::paths::fds::INIT`]. Anything but 0 means that PID 1 should start it again.
+/// PID 1 at [`ipc::paths::fds::INIT`] and a [`log`] logger installed by the caller. Anything but 0 means that PID 1 should start it again.
 pub fn main() -> ExitCode {
-    kmsg::install("keel-logger", log::LevelFilter::Info);
     match start() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
