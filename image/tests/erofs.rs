@@ -1,5 +1,7 @@
 //! Images written from random trees, read back by two readers that are not the writer.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use common::{Scratch, fsck, reader};

@@ -14,7 +14,7 @@ pub struct ImageError {
     pub path: PathBuf,
     /// What is wrong with it.
     #[source]
-    pub problem: Problem,
+    pub problem: Box<Problem>,
 }
 
 /// What can be wrong with an image.
@@ -147,7 +147,7 @@ pub(super) trait AtPath<T> {
 
 impl<T> AtPath<T> for Result<T, Problem> {
     fn at(self, path: &Path) -> Result<T, ImageError> {
-        self.map_err(|problem| ImageError { path: path.to_path_buf(), problem })
+        self.map_err(|problem| ImageError { path: path.to_path_buf(), problem: Box::new(problem) })
     }
 }
 

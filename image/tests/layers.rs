@@ -1,0 +1,223 @@
+//! Tar streams, honest and hostile, to trees.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use common::Scratch;
+use common::tarball::{Header, Tarball};
+use image::tree::{Kind, LayerError, Limits, NodeId, OPAQUE, Tree, read_layer};
+use proptest::prelude::*;
+
+fn read(tar: Tarball) -> Result<Tree, LayerError> {
+    read_bytes(&tar.end(), &Limits::default())
+}
+
+fn read_bytes(bytes: &[u8], limits: &Limits) -> Result<Tree, LayerError> {
+    let scratch = Scratch::new();
+    read_layer(&scratch.region(bytes), limits)
+}
+
+fn find(tree: &Tree, path: &str) -> Option<NodeId> {
+    path.split('/').try_fold(Tree::ROOT, |at, name| tree.child(at, name.as_bytes()))
+}
+
+/// The message of a refused layer, which must name the entry.
+fn refusal(tar: Tarball) -> String {
+    read(tar).unwrap_err().to_string()
+}
+
+#[test]
+fn attributes_are_kept() {
+    let header = Header { name: b"./a/f", mode: 0o4755, uid: 7, gid: 8, ..Header::default() };
+    let tree = read(
+        Tarball::new()
+            .pax(&[
+                (b"mtime", b"-3.5"),
+                (b"uid", b"3000000"),
+                (b"SCHILY.xattr.security.capability", b"\x01\n=\n"),
+                (b"SCHILY.xattr.user.note", b"n"),
+                (b"SCHILY.xattr.user.overlay.opaque", b"y"),
+                (b"SCHILY.xattr.trusted.overlay.redirect", b"/etc"),
+                (b"SCHILY.xattr.security.selinux", b"x"),
+            ])
+            .member(&Header { content: b"hello", ..header }),
+    )
+    .unwrap();
+    let node = tree.get(find(&tree, "a/f").unwrap()).unwrap();
+    assert_eq!((node.meta.mode, node.meta.uid, node.meta.gid), (0o4755, 3_000_000, 8));
+    assert_eq!((node.meta.mtime.seconds, node.meta.mtime.nanos), (-4, 500_000_000));
+    let names: Vec<&[u8]> = node.meta.xattrs.keys().map(Vec::as_slice).collect();
+    assert_eq!(names, [b"security.capability".as_slice(), b"user.note"]);
+    assert!(tree.get(find(&tree, "a").unwrap()).unwrap().implied);
+}
+
+#[test]
+fn a_directory_again_replaces_its_attributes() {
+    let tar = Tarball::new().dir("d", 0o700).file("d/f", b"").dir("d/", 0o1777);
+    let tree = read(tar).unwrap();
+    assert_eq!(tree.get(find(&tree, "d").unwrap()).unwrap().meta.mode, 0o1777);
+    assert!(find(&tree, "d/f").is_some());
+}
+
+#[test]
+fn whiteouts_become_overlayfs_ones() {
+    let tar = Tarball::new()
+        .file("a/.wh.gone", b"")
+        .file("b/kept", b"")
+        .file("b/.wh.hidden", b"")
+        .file("b/.wh..wh..opq", b"")
+        .dir("new", 0o755)
+        .file(".wh.new", b"")
+        .file(".wh.file", b"")
+        .file("file", b"")
+        .member(&Header { name: b"native", flag: b'3', ..Header::default() });
+    let tree = read(tar).unwrap();
+    assert!(tree.is_whiteout(find(&tree, "a/gone").unwrap()));
+    assert!(tree.is_whiteout(find(&tree, "native").unwrap()));
+    let opaque = |path: &str| {
+        let node = tree.get(find(&tree, path).unwrap()).unwrap();
+        node.meta.xattrs.get(OPAQUE).map(Vec::as_slice)
+    };
+    assert_eq!(opaque("b"), Some(b"y".as_slice()));
+    // A directory that the layer itself brings in place of the removed one must not be merged.
+    assert_eq!(opaque("new"), Some(b"y".as_slice()));
+    assert_eq!(opaque("a"), None);
+    assert!(find(&tree, "b/hidden").is_none());
+    assert!(matches!(tree.get(find(&tree, "file").unwrap()).unwrap().kind, Kind::File(_)));
+}
+
+#[test]
+fn refused_entries_are_named() {
+    let device = Header { name: b"dev/sda", flag: b'4', device: (8, 0), ..Header::default() };
+    let cases = [
+        (Tarball::new().file("a/../../etc/passwd", b""), "\"..\" in a path"),
+        (Tarball::new().symlink("l", "/etc").file("l/passwd", b""), "below a symbolic link"),
+        (Tarball::new().file("f", b"").file("f/x", b""), "not a directory"),
+        (Tarball::new().file("f", b"").file("./f", b""), "named twice"),
+        (Tarball::new().dir("f", 0o755).file("f", b""), "named twice"),
+        (Tarball::new().symlink("f", "x").dir("f", 0o777), "named twice"),
+        (Tarball::new().file(".wh.x", b"").file(".wh.x", b""), "named twice"),
+        (Tarball::new().file(".wh.", b""), "a whiteout of nothing"),
+        (Tarball::new().file(".wh...", b""), "a whiteout of nothing"),
+        (Tarball::new().dir(".wh.d", 0o755), "must be a plain file"),
+        (Tarball::new().file(".wh.d/x", b""), "a whiteout is not a directory"),
+        (Tarball::new().file(".wh..wh.plnk", b""), "AUFS"),
+        (Tarball::new().file(".wh..wh..opq", b""), "root of a layer cannot be opaque"),
+        (Tarball::new().hard_link("l", "/etc/passwd"), "not before it in this layer"),
+        (Tarball::new().hard_link("l", "../passwd"), "impossible path"),
+        (Tarball::new().dir("d", 0o755).hard_link("l", "d"), "not a regular file"),
+        (Tarball::new().symlink("s", "x").hard_link("l", "s"), "not a regular file"),
+        (Tarball::new().member(&device), "device nodes in images are refused"),
+        (Tarball::new().file(".", b""), "must be a directory"),
+        (Tarball::new().member(&Header { flag: b'S', ..Header::default() }), "sparse"),
+        (Tarball::new().pax(&[(b"GNU.sparse.major", b"1")]).file("f", b""), "sparse"),
+        (Tarball::new().pax(&[(b"uid", b"4294967295")]).file("f", b""), "out of range"),
+        (Tarball::new().pax(&[(b"path", &[b'a'; 256])]).file("f", b""), "a name of 256 bytes"),
+        (Tarball::new().pax(&[(b"path", &b"ab/".repeat(2000))]).file("f", b""), "longer than"),
+        (Tarball::new().pax(&[(b"path", b"a\0b")]).file("f", b""), "NUL"),
+        (Tarball::new().member(&Header { flag: b'!', ..Header::default() }), "unknown member"),
+        (
+            Tarball::new().member(&Header { flag: b'5', content: b"x", ..Header::default() }),
+            "content",
+        ),
+        (
+            Tarball::new().pax(&[(b"path", b"x")]).pax(&[(b"path", b"y")]).file("f", b""),
+            "two extended",
+        ),
+        (Tarball::new().pax(&[(b"path", b"x")]), "no member behind it"),
+        (
+            Tarball::new().member(&Header { size: Some(1 << 40), ..Header::default() }),
+            "ends in the middle",
+        ),
+    ];
+    for (tar, expected) in cases {
+        let message = refusal(tar);
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+    }
+}
+
+/// CVE-2025-62518: a reader that takes the header's size where PAX has another sees the content of
+/// one file as further members.
+#[test]
+fn pax_size_counts_and_not_the_header() {
+    let inner = Tarball::new().file("smuggled", b"").end();
+    let size = inner.len().to_string();
+    let header = Header { name: b"outer", content: &inner, size: Some(0), ..Header::default() };
+    let tar = Tarball::new().pax(&[(b"size", size.as_bytes())]).member(&header);
+    let tree = read(tar.file("after", b"")).unwrap();
+    assert!(find(&tree, "smuggled").is_none());
+    assert!(find(&tree, "after").is_some());
+    match &tree.get(find(&tree, "outer").unwrap()).unwrap().kind {
+        Kind::File(content) => assert_eq!(content.len(), inner.len() as u64),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn caps_are_kept() {
+    let small = Limits { entries: 3, bytes: 10, ..Limits::default() };
+    let tar = Tarball::new().file("a/b/c/d", b"");
+    assert!(read_bytes(&tar.end(), &small).unwrap_err().to_string().contains("3 entries"));
+    let tar = Tarball::new().file("a", b"123456").file("b", b"123456");
+    assert!(read_bytes(&tar.end(), &small).unwrap_err().to_string().contains("10 bytes"));
+    let huge = Header { flag: b'x', size: Some(1 << 30), ..Header::default() };
+    assert!(refusal(Tarball::new().member(&huge)).contains("an extended header of"));
+}
+
+#[test]
+fn hard_links_share_one_node() {
+    let tree = read(Tarball::new().file("a", b"x").hard_link("d/b", "./a")).unwrap();
+    assert_eq!(find(&tree, "a"), find(&tree, "d/b"));
+    assert_eq!(tree.get(find(&tree, "a").unwrap()).unwrap().names, 2);
+}
+
+/// Members of every kind with short names, so that they meet.
+fn member() -> impl Strategy<Value = (Vec<u8>, u8, Vec<u8>, Vec<u8>, u64)> {
+    let name = "[ab./]{0,5}(\\.wh\\.)?[abc.]{0,3}".prop_map(String::into_bytes);
+    let flag = prop::sample::select(b"0123456xgLKS\0".to_vec());
+    let link = "[ab./]{0,4}".prop_map(String::into_bytes);
+    let content = prop_oneof![
+        3 => Just(Vec::new()),
+        1 => prop::collection::vec(any::<u8>(), 0..700),
+        1 => Just(b"12 path=a/b\n".to_vec()),
+    ];
+    (name, flag, link, content, 0u64..8)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever the members and whichever bytes were hit: a tree or an error. And a tree that
+    /// comes out can be written.
+    #[test]
+    fn any_stream_ends_in_an_answer(
+        members in prop::collection::vec(member(), 0..12),
+        hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in any::<prop::sample::Index>(),
+        whole: bool,
+    ) {
+        let mut tar = Tarball::new();
+        for (name, flag, link, content, size) in &members {
+            let size = (*size == 0).then_some(512);
+            tar = tar.member(&Header {
+                name, flag: *flag, link, content, size, ..Header::default()
+            });
+        }
+        let mut bytes = tar.end();
+        if !whole {
+            for (at, value) in hits {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            let length = cut.index(bytes.len());
+            bytes.truncate(length);
+        }
+        let scratch = Scratch::new();
+        if let Ok(tree) = read_layer(&scratch.region(&bytes), &Limits::default()) {
+            let mut out = std::io::Cursor::new(Vec::new());
+            image::erofs::write_image(&tree, &Default::default(), &mut out).unwrap();
+            common::reader::read(out.get_ref());
+        }
+    }
+}
