@@ -71,6 +71,10 @@ impl Dir {
 
 impl Drop for Dir {
     fn drop(&mut self) {
+        // Some tests mount file systems here, which keep the directory from being removed.
+        for mounted in [self.run(), self.data()] {
+            let _ = nix::mount::umount2(&mounted, nix::mount::MntFlags::MNT_DETACH);
+        }
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
