@@ -1,6 +1,6 @@
 //! Attacks that others have suffered, by their names.
 
-use crate::host::{Host, bind, field};
+use crate::host::{Host, bind, field, not_run};
 use crate::root_file_system::tmpfs;
 use crate::tests;
 use container::*;
@@ -286,20 +286,31 @@ fn cve_2016_9962_the_child_is_not_dumpable(host: &mut Host) {
     assert_eq!(fs::metadata(format!("{proc}/fd")).unwrap().uid(), 0);
 }
 
+/// Prints the number of this process's session keyring; runs inside a container.
+pub fn print_session_keyring() {
+    println!("{}", session_keyring());
+}
+
+/// `keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, create)`.
+fn session_keyring() -> i64 {
+    // SAFETY: integers only.
+    unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 1) }
+}
+
 fn it_has_a_keyring_of_its_own(host: &mut Host) {
     // SAFETY: no memory is passed. (KEYCTL_JOIN_SESSION_KEYRING)
-    unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<u8>()) };
-    let keys = fs::read_to_string("/proc/keys");
-    let Ok(before) = keys else { return };
-    let mine: Vec<&str> = before.lines().filter(|line| line.contains("_ses")).collect();
-    let running = host.start(&["true"], |plan| plan.wait_for_go = true);
-    let path = format!("/proc/{}/status", running.spawned.pid);
-    while !fs::read_to_string(&path).unwrap().contains("NoNewPrivs:\t1") {
-        std::thread::yield_now();
+    if unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<u8>()) } < 0 {
+        not_run("this kernel has no keyrings");
     }
-    let after = fs::read_to_string("/proc/keys").unwrap();
-    let now = after.lines().filter(|line| line.contains("_ses")).count();
-    assert!(now > mine.len(), "{after}");
+    let own = session_keyring();
+    fs::copy("/proc/self/exe", host.layer.join("bin/probe")).unwrap();
+    let mut seen = vec![own];
+    for _ in 0..2 {
+        let out = host.run(&["probe", crate::PRINT_SESSION_KEYRING], |_| {}).ok();
+        let inside: i64 = out.trim().parse().unwrap();
+        assert!(inside > 0 && !seen.contains(&inside), "{inside} {seen:?}");
+        seen.push(inside);
+    }
 }
 
 fn chroot_and_dot_dot_do_not_reach_the_old_root(host: &mut Host) {
