@@ -13,6 +13,7 @@ enum Op {
     Restart(usize),
     Condition(Condition, bool),
     KillSupervisor,
+    KillAmid(u64),
     Shutdown,
 }
 
@@ -26,6 +27,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         2 => (0_usize..5).prop_map(Op::Restart),
         3 => (condition, any::<bool>()).prop_map(|(c, holds)| Op::Condition(c, holds)),
         2 => Just(Op::KillSupervisor),
+        2 => (1_u64..12).prop_map(Op::KillAmid),
         1 => Just(Op::Shutdown),
     ];
     prop::collection::vec(op, 1..40)
@@ -110,7 +112,8 @@ proptest! {
                 Op::Condition(condition, holds) => {
                     world.tell(Event::ConditionChanged { condition, holds });
                 }
-                Op::KillSupervisor => world.kill_supervisor(seed),
+                Op::KillSupervisor => world.kill_supervisor(false),
+                Op::KillAmid(orders) => world.fuse = Some(orders),
                 Op::Shutdown => world.tell(Event::ShutdownRequested),
             }
         }

@@ -382,3 +382,15 @@ fn order_is_not_kept_for_a_unit_that_is_no_longer_wanted() {
     bench.stop("slow");
     assert_eq!(bench.state("web"), State::Starting);
 }
+
+/// The order to stop crosses with the news that the process exists: it is killed at once.
+#[test]
+fn process_that_appears_after_the_order_to_stop() {
+    let mut bench = Bench::booted([unit("web")]);
+    assert!(kills(&bench.stop("web"), "web"));
+    assert!(kills(&bench.run("web", RunEvent::Started { pid: 7 }), "web"));
+    bench.run("web", RunEvent::ExecSucceeded);
+    assert_eq!(bench.state("web"), State::Stopping);
+    bench.end("web", ExitStatus::Signal(9));
+    assert_eq!(bench.state("web"), State::Stopped);
+}

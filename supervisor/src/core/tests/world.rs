@@ -2,6 +2,7 @@
 //! signals or refuse to die; news of them that come late and in any order; a supervisor that is
 //! killed and comes back. It carries out the core's orders and checks every one of them.
 
+use super::super::state::Stage;
 use super::*;
 use std::collections::BTreeSet;
 
@@ -52,6 +53,9 @@ pub(super) struct World {
     pub(super) true_conditions: BTreeSet<Condition>,
     pub(super) units_stopped: bool,
     pub(super) going_down: bool,
+    /// How many more orders this supervisor lives for.
+    pub(super) fuse: Option<u64>,
+    seed: u64,
 }
 
 impl World {
@@ -72,6 +76,8 @@ impl World {
             true_conditions: BTreeSet::new(),
             units_stopped: false,
             going_down: false,
+            fuse: None,
+            seed,
         };
         world.tell(Event::Boot);
         world
@@ -93,7 +99,11 @@ impl World {
         let tick = event == Event::Tick;
         let actions = self.core.handle(self.now, event);
         self.carry_out(actions);
-        self.check(tick);
+        if self.fuse == Some(0) {
+            self.kill_supervisor(true);
+        } else {
+            self.check(tick);
+        }
     }
 
     fn run_event(&mut self, key: &Key, within: u64, event: RunEvent) {
@@ -103,6 +113,12 @@ impl World {
 
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
+            // The supervisor dies between two orders; the rest is lost with it.
+            match &mut self.fuse {
+                Some(0) => return,
+                Some(left) => *left -= 1,
+                None => {}
+            }
             match action {
                 Action::Persist { unit } => {
                     let text = self.core.saved(&unit).unwrap().to_json().unwrap();
@@ -293,7 +309,10 @@ impl World {
     }
 
     /// The supervisor is killed, and its successor reads the disk and looks at what runs.
-    pub(super) fn kill_supervisor(&mut self, seed: u64) {
+    /// `amid` its orders it has not written everything and not done everything.
+    pub(super) fn kill_supervisor(&mut self, amid: bool) {
+        self.fuse = None;
+        let seed = self.seed;
         let before = self.core.statuses(self.now);
         // PID 1 keeps exits; everything else that was under way to the supervisor is lost, and so
         // are starts that it had not come to.
@@ -318,12 +337,17 @@ impl World {
                 (state, since_ms, wanted, pid, generation, ready, retry, exit)
             };
             // What never changed was never written.
-            if !self.going_down && saved.contains_key(&old.name) {
+            if !amid && !self.going_down && saved.contains_key(&old.name) {
                 assert_eq!(view(old), view(&new), "{} is not what it was", old.name);
             }
         }
+        self.sweep(&saved);
+        if amid {
+            self.take_stock();
+        }
         self.look_around(&saved);
         self.carry_out(actions);
+        self.tell(Event::Boot);
         for condition in self.true_conditions.clone() {
             self.tell(Event::ConditionChanged { condition, holds: true });
         }
@@ -332,12 +356,40 @@ impl World {
         }
     }
 
+    /// The successor clears away what belongs to no run on record.
+    fn sweep(&mut self, saved: &BTreeMap<String, SavedState>) {
+        for ((name, generation), group) in &self.groups {
+            if saved.get(name).and_then(SavedState::generation) != Some(*generation) {
+                assert!(group.empty || group.void, "{name}'s run {generation} is forgotten");
+                self.cleaned.insert((name.clone(), *generation));
+            }
+        }
+    }
+
+    /// What was reported or asked for but not written has not happened.
+    fn take_stock(&mut self) {
+        self.stopped_by_hand.clear();
+        for status in self.core.statuses(self.now) {
+            let name = status.name;
+            if status.wanted == Wanted::Down(DownBy::Person) {
+                self.stopped_by_hand.insert(name.clone());
+            }
+            let entry = self.core.entries.iter().find(|entry| entry.unit.name == name).unwrap();
+            let judged = entry.run().is_some_and(|run| matches!(run.stage, Stage::Draining { .. }));
+            let over = status.generation - u64::from(entry.run().is_some());
+            self.cleaned.extend((1..=over).map(|generation| (name.clone(), generation)));
+            self.ends.insert(name.clone(), over + u64::from(judged));
+            self.failures.insert(name, status.failures);
+        }
+    }
+
     /// What the successor finds out about each run.
     fn look_around(&mut self, saved: &BTreeMap<String, SavedState>) {
         for (name, state) in saved {
             let Some(generation) = state.generation() else { continue };
             let key = (name.clone(), generation);
-            let group = self.groups.get_mut(&key).unwrap();
+            // The order to start may not have been carried out.
+            let group = self.groups.entry(key.clone()).or_default();
             if group.pid.is_none() {
                 group.void = true;
                 self.run_event(&key, 5, RunEvent::GroupEmpty);
