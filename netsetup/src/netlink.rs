@@ -186,7 +186,7 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 
 /// The error number and the explanation in an `NLMSG_ERROR` (0: an acknowledgement).
 fn outcome(message: &Message<'_>) -> Option<(i32, String)> {
-    // Made by this program alone; the libc crate does not name them.
+    // The libc crate does not name these.
     const NLM_F_CAPPED: u16 = 0x100;
     const NLM_F_ACK_TLVS: u16 = 0x200;
     const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -232,15 +232,12 @@ impl Netlink {
     /// # Errors
     /// `setsockopt(2)`'s: the descriptor is not a netlink socket.
     pub fn from_fd(fd: OwnedFd) -> Result<Netlink, NetlinkError> {
-        for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
-            set_option(&fd, libc::SOL_NETLINK, option, &1i32)?;
-        }
+        set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, &1i32)?;
         let wait = libc::timeval {
             tv_sec: i64::try_from(WAIT.as_secs()).unwrap_or(1),
             tv_usec: i64::from(WAIT.subsec_micros()),
         };
         set_option(&fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, &wait)?;
-        set_option(&fd, libc::SOL_SOCKET, libc::SO_SNDTIMEO, &wait)?;
         Ok(Netlink { fd, next: 1, buffer: Vec::new() })
     }
 

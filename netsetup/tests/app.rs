@@ -1,6 +1,8 @@
 //! The whole process, without its process: with dnsmasq as the DHCP server, in network namespaces.
 //! Needs root and dnsmasq (Debian package dnsmasq-base).
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -78,6 +80,12 @@ impl Server {
                 .expect("dnsmasq, of the Debian package dnsmasq-base")
         });
         self.process = Some(process);
+        let until = Instant::now() + PATIENCE;
+        let ports = || std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();
+        while !self.namespace.run(ports).contains(":0043 ") {
+            assert!(Instant::now() < until, "dnsmasq does not listen on port 67");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     fn stop(&mut self) {
@@ -256,7 +264,6 @@ fn a_lease_is_renewed_and_a_refused_one_is_replaced() {
         server.stop();
         std::fs::remove_file(server.directory.0.join("leases")).unwrap();
         server.start("10.9.0.70,10.9.0.70");
-        std::thread::sleep(Duration::from_millis(500));
         SKEW.fetch_add(61, Ordering::Relaxed);
         net.until_state(|state| state.addresses.iter().any(|(_, net)| net == "10.9.0.70/24"));
         let listed = host.sh("ip -4 addr show dev eth0; ip route");
@@ -333,8 +340,10 @@ fn a_unit_is_attached_and_published_by_messages_alone() {
                     other => answers.push(other),
                 }
             }
-            assert_eq!(answers[0], FromNet::Attached { unit: "web".into() });
-            assert!(matches!(&answers[1], FromNet::AttachFailed { unit, .. } if unit == "web"));
+            // The first waits where modules are being loaded, the second is wrong in itself.
+            let failed = |answer: &FromNet| matches!(answer, FromNet::AttachFailed { .. });
+            assert!(answers.contains(&FromNet::Attached { unit: "web".into() }), "{answers:?}");
+            assert!(answers.iter().any(failed), "{answers:?}");
             let until = Instant::now() + PATIENCE;
             while tcp(&host, &web, 80, (Ipv4Addr::LOCALHOST, 8080)).is_none() {
                 assert!(Instant::now() < until, "not published");

@@ -1,5 +1,7 @@
 //! The bridge and attachments, in network namespaces of the kernel that runs the tests.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::net::Ipv4Addr;

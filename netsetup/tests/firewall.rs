@@ -1,6 +1,8 @@
 //! The firewall, in network namespaces of the kernel that runs the tests: a neighbour on the
 //! uplink's wire, the host, and two containers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::net::{IpAddr, Ipv4Addr};
