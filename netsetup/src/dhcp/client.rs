@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use super::lease::{FOREVER, Lease};
 use super::packet::{Kind, Packet, code};
+use super::request;
 use crate::links::Mac;
 
 /// Unanswered requests for an offer before everything starts anew (4 + 8 + 16 + 32 s).
@@ -141,9 +142,9 @@ pub enum State {
 
 /// The exchange that is going on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Exchange {
-    xid: u32,
-    began: Duration,
+pub(super) struct Exchange {
+    pub(super) xid: u32,
+    pub(super) began: Duration,
     /// When the request that an acknowledgement would grant was first sent.
     requested: Duration,
     tries: u32,
@@ -298,7 +299,8 @@ impl Client {
     /// Enters a state by sending its message, or sends it again.
     fn say(&mut self, state: State, now: Duration, actions: &mut Vec<Action>) {
         self.state = state;
-        let message = self.message(now);
+        let held = self.held.as_ref().map(|held| &held.lease);
+        let message = request::of(&self.state, &self.exchange, &self.config, held, now);
         actions.extend(message.map(|(packet, to)| Action::Send(packet.encode(), to)));
         let pause = match &self.held {
             Some(held) if matches!(self.state, State::Renewing | State::Rebinding) => {
@@ -317,61 +319,6 @@ impl Client {
         let base = 4u64 << self.exchange.tries.min(4);
         let jitter = self.random() % 2001;
         Duration::from_millis(base * 1000 - 1000 + jitter)
-    }
-
-    /// The message of the state (RFC 2131 table 5).
-    fn message(&self, now: Duration) -> Option<(Packet, To)> {
-        let began = self.exchange.began;
-        let secs = u16::try_from(now.saturating_sub(began).as_secs()).unwrap_or(u16::MAX);
-        let packet = |kind| {
-            let mut id = vec![1]; // Hardware type Ethernet.
-            id.extend_from_slice(&self.config.mac);
-            let packet = Packet::request(kind, self.exchange.xid, secs, self.config.mac)
-                .with(code::CLIENT_ID, id)
-                .with(code::MAX_SIZE, 1472u16.to_be_bytes())
-                .with(
-                    code::PARAMETERS,
-                    // Option 121 must stand before option 3 (RFC 3442).
-                    [
-                        code::SUBNET_MASK,
-                        code::CLASSLESS_ROUTES,
-                        code::ROUTERS,
-                        code::DNS,
-                        code::DOMAIN,
-                        code::MTU,
-                        code::LEASE_TIME,
-                        code::SERVER,
-                        code::T1,
-                        code::T2,
-                    ],
-                );
-            match self.config.hostname.as_str() {
-                "" => packet,
-                name => packet.with(code::HOST_NAME, name),
-            }
-        };
-        let held = self.held.as_ref().map(|held| &held.lease);
-        match &self.state {
-            State::Down | State::Init { .. } | State::Bound => None,
-            State::Selecting => Some((packet(Kind::Discover), To::Link)),
-            State::Requesting(offer) => {
-                let packet = packet(Kind::Request)
-                    .with(code::REQUESTED_ADDRESS, offer.address.octets())
-                    .with(code::SERVER, offer.server.octets());
-                Some((packet, To::Link))
-            }
-            State::Rebooting => {
-                let address = held?.address.octets();
-                Some((packet(Kind::Request).with(code::REQUESTED_ADDRESS, address), To::Link))
-            }
-            State::Renewing | State::Rebinding => {
-                let lease = held?;
-                let mut packet = packet(Kind::Request);
-                packet.ciaddr = lease.address;
-                let renewing = self.state == State::Renewing;
-                Some((packet, if renewing { To::Server(lease.server) } else { To::Everybody }))
-            }
-        }
     }
 
     fn receive(&mut self, now: Duration, packet: &Packet, actions: &mut Vec<Action>) {

@@ -2,6 +2,7 @@
 //!
 //! - [`packet`]: messages as bytes and back;
 //! - [`lease`]: what an acknowledgement means, checked;
+//! - `request`: what the client says in which state;
 //! - [`client`]: the state machine: no socket, no clock, no randomness of its own;
 //! - [`frame`]: IP and UDP headers for the time before there is an address;
 //! - [`socket`]: the sockets.
@@ -10,6 +11,7 @@ pub mod client;
 pub mod frame;
 pub mod lease;
 pub mod packet;
+mod request;
 pub mod socket;
 
 /// UDP port of servers.

@@ -7,11 +7,17 @@
 //!
 //! Sources: netlink(7), rtnetlink(7), `af_netlink.c` and `nfnetlink.c` of the kernel.
 
+mod batch;
+mod message;
+
 use netlink_packet_core::Emitable;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::attr::Attrs;
+pub use batch::Batch;
+use message::outcome;
+pub use message::{Message, messages};
+pub(crate) use message::{u16_at, u32_at};
 
 /// Longest wait for an answer. The kernel answers at once; this bounds a broken assumption.
 pub const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
@@ -22,6 +28,7 @@ const DUMP_TRIES: usize = 8;
 /// The kernel fills at most 32 KiB per part of a dump (`NLMSG_GOODSIZE` bound, af_netlink.c).
 const BUFFER: usize = 32 * 1024;
 
+/// `struct nlmsghdr`.
 const HEADER: usize = 16;
 const ALIGN: usize = 4;
 
@@ -68,146 +75,6 @@ impl NetlinkError {
             Self::Silent { .. } | Self::Malformed { .. } => None,
         }
     }
-}
-
-/// Requests to send in one go, in order.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-    acknowledged: Option<usize>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    at: usize,
-    what: String,
-}
-
-impl Batch {
-    /// An empty batch.
-    pub fn new() -> Batch {
-        Batch::default()
-    }
-
-    /// True if nothing has been added.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// Adds a request whose body is already bytes. `what` names it in errors.
-    pub fn raw(&mut self, kind: u16, flags: i32, body: &[u8], what: impl Into<String>) {
-        let at = self.bytes.len();
-        let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
-        let flags = u16::try_from(flags | libc::NLM_F_REQUEST).unwrap_or(u16::MAX);
-        self.bytes.extend_from_slice(&length.to_ne_bytes());
-        self.bytes.extend_from_slice(&kind.to_ne_bytes());
-        self.bytes.extend_from_slice(&flags.to_ne_bytes());
-        self.bytes.extend_from_slice(&[0; 8]); // Sequence number and port, set when sent.
-        self.bytes.extend_from_slice(body);
-        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
-        self.entries.push(Entry { at, what: what.into() });
-    }
-
-    /// Adds a request built with the types of `netlink-packet-route`.
-    pub fn add(&mut self, kind: u16, flags: i32, body: &impl Emitable, what: impl Into<String>) {
-        let mut bytes = vec![0; body.buffer_len()];
-        body.emit(&mut bytes);
-        self.raw(kind, flags, &bytes, what);
-    }
-
-    /// Asks for an acknowledgement of the request added last; it is what [`Netlink::run`] waits
-    /// for. Without this, that is the last request of the batch.
-    pub fn acknowledge_last(&mut self) {
-        if let Some(entry) = self.entries.last() {
-            self.or_flags(entry.at, libc::NLM_F_ACK);
-            self.acknowledged = Some(self.entries.len() - 1);
-        }
-    }
-
-    fn or_flags(&mut self, at: usize, flags: i32) {
-        let flags = u16::try_from(flags).unwrap_or(0).to_ne_bytes();
-        for (byte, flag) in self.bytes.iter_mut().skip(at + 6).zip(flags) {
-            *byte |= flag;
-        }
-    }
-
-    /// Numbers the requests from `first` on.
-    fn number(&mut self, first: u32) {
-        for (offset, entry) in (0u32..).zip(&self.entries) {
-            let number = first.wrapping_add(offset).to_ne_bytes();
-            for (byte, new) in self.bytes.iter_mut().skip(entry.at + 8).zip(number) {
-                *byte = new;
-            }
-        }
-    }
-
-    fn what(&self, index: usize) -> String {
-        self.entries.get(index).map(|entry| entry.what.clone()).unwrap_or_default()
-    }
-}
-
-/// One message of an answer: its type and what follows its header.
-#[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
-    /// `nlmsg_type`.
-    pub kind: u16,
-    /// `nlmsg_flags`.
-    pub flags: u16,
-    /// `nlmsg_seq`.
-    pub sequence: u32,
-    /// What follows the header.
-    pub body: &'a [u8],
-}
-
-/// The messages of one datagram. Ends at the first that is cut.
-pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
-    std::iter::from_fn(move || {
-        let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
-        let body = bytes.get(HEADER..length)?;
-        let message = Message {
-            kind: u16_at(bytes, 4)?,
-            flags: u16_at(bytes, 6)?,
-            sequence: u32_at(bytes, 8)?,
-            body,
-        };
-        bytes = bytes.get(length.next_multiple_of(ALIGN)..).unwrap_or_default();
-        Some(message)
-    })
-}
-
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes)
-}
-
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
-}
-
-/// The error number and the explanation in an `NLMSG_ERROR` (0: an acknowledgement).
-fn outcome(message: &Message<'_>) -> Option<(i32, String)> {
-    // The libc crate does not name these.
-    const NLM_F_CAPPED: u16 = 0x100;
-    const NLM_F_ACK_TLVS: u16 = 0x200;
-    const NLMSGERR_ATTR_MSG: u16 = 1;
-
-    let code = i32::from_ne_bytes(message.body.get(..4)?.try_into().ok()?);
-    let mut text = String::new();
-    if message.flags & NLM_F_ACK_TLVS != 0 {
-        // The request follows, whole unless capped, and then the attributes.
-        let request = if message.flags & NLM_F_CAPPED != 0 {
-            HEADER
-        } else {
-            usize::try_from(u32_at(message.body, 4)?).ok()?.next_multiple_of(ALIGN)
-        };
-        let attributes = message.body.get(4 + request..).unwrap_or_default();
-        for (kind, value) in Attrs::new(attributes) {
-            if kind == NLMSGERR_ATTR_MSG {
-                text = crate::attr::text(value);
-            }
-        }
-    }
-    Some((code, text))
 }
 
 /// A netlink socket with the numbering of its requests.
@@ -259,7 +126,7 @@ impl Netlink {
         let Some(awaited) = batch.acknowledged else { return Ok(()) };
         self.submit(&mut batch)?;
         let first = self.next;
-        self.next = self.next.wrapping_add(u32::try_from(batch.entries.len()).unwrap_or(0));
+        self.next = self.next.wrapping_add(u32::try_from(batch.len()).unwrap_or(0));
 
         let mut refused = None;
         let mut done = false;
@@ -274,7 +141,7 @@ impl Netlink {
             };
             for message in messages(bytes) {
                 let index = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(0);
-                if index >= batch.entries.len() {
+                if index >= batch.len() {
                     continue; // The answer to an earlier request that was given up.
                 }
                 if i32::from(message.kind) != libc::NLMSG_ERROR {
@@ -429,40 +296,4 @@ pub(crate) fn set_option<T: Copy>(
         libc::setsockopt(fd.as_fd().as_raw_fd(), level, option, value, size)
     };
     Errno::result(done).map(|_| ()).map_err(|errno| NetlinkError::Sys { call: "setsockopt", errno })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            for message in messages(&bytes) {
-                let _ = outcome(&message);
-            }
-        }
-
-        #[test]
-        fn a_batch_reads_back_as_its_requests(
-            bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6),
-            first in any::<u32>(),
-        ) {
-            let mut batch = Batch::new();
-            for body in &bodies {
-                batch.raw(20, libc::NLM_F_CREATE, body, "test");
-            }
-            batch.acknowledge_last();
-            batch.number(first);
-            let read: Vec<_> = messages(&batch.bytes).collect();
-            prop_assert_eq!(read.len(), bodies.len());
-            for (index, (message, body)) in read.iter().zip(&bodies).enumerate() {
-                prop_assert_eq!(message.body, &body[..]);
-                prop_assert_eq!(message.sequence, first.wrapping_add(index as u32));
-                let acknowledged = i32::from(message.flags) & libc::NLM_F_ACK != 0;
-                prop_assert_eq!(acknowledged, index + 1 == bodies.len());
-            }
-        }
-    }
 }
