@@ -2,7 +2,7 @@
 //!
 //! One table, `ip keel`, replaced as a whole in one transaction: packets see the old rules or the
 //! new ones, never a mixture, and what a crashed predecessor left needs no clean-up. Connections
-//! that exist keep their translation. [`rules`] is the policy; this file is the transaction.
+//! that exist keep their translation. `rules` is the policy; this file is the transaction.
 
 mod expr;
 mod rules;
