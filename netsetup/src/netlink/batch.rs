@@ -55,7 +55,7 @@ impl Batch {
         self.raw(kind, flags, &bytes, what);
     }
 
-    /// Asks for an acknowledgement of the request added last; it is what [`Netlink::run`] waits
+    /// Asks for an acknowledgement of the request added last; it is what [`super::Netlink::run`] waits
     /// for. Without this, that is the last request of the batch.
     pub fn acknowledge_last(&mut self) {
         if let Some(entry) = self.entries.last() {
