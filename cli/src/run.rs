@@ -149,7 +149,7 @@ fn supervise(machine: &Machine) -> Result<ExitCode, Failure> {
         // SAFETY: the handler only adds to an atomic number, which is async-signal-safe.
         unsafe {
             signal_hook::low_level::register(signal, move || {
-                drop(asked.fetch_add(1, Ordering::Relaxed))
+                asked.fetch_add(1, Ordering::Relaxed);
             })
         }?;
     }
@@ -176,7 +176,7 @@ fn supervise(machine: &Machine) -> Result<ExitCode, Failure> {
 }
 
 fn command_line(args: &RunArgs) -> String {
-    let mut words = vec!["console=ttyS0", "quiet", "panic=10"];
+    let mut words = vec!["console=ttyS0", "quiet", "panic=10", "rootfstype=ramfs"];
     let control = format!("keel.control={CONTROL_PORT}");
     if args.control.is_some() {
         words.push(&control);

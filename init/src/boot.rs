@@ -79,6 +79,9 @@ pub fn run() -> Result<Boot, String> {
 }
 
 fn early_mounts(boot: &mut Boot) -> Result<String, String> {
+    if let Err((call, errno)) = mounts::make_root_pivotable() {
+        boot.troubles.push(format!("root: {call}: {errno}"));
+    }
     let tolerated = mounts::mount_all(mounts::TABLE).map_err(|error| error.to_string())?;
     boot.troubles.extend(tolerated.iter().map(ToString::to_string));
     boot.cmdline = Cmdline::read();
@@ -86,11 +89,14 @@ fn early_mounts(boot: &mut Boot) -> Result<String, String> {
 }
 
 fn kernel_log(boot: &mut Boot) -> Result<String, String> {
-    // With the default, "ratelimit", writes of a busy boot succeed and vanish.
-    let done = fs::write("/proc/sys/kernel/printk_devkmsg", "on");
+    // With the default, "ratelimit", writes of a busy boot succeed and vanish. The kernel wants the
+    // line end (devkmsg_sysctl_set_loglvl, kernel/printk/printk.c).
+    let done = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     let level = if boot.cmdline.debug { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     kmsg::install("keel-init", level);
-    done.map(|()| String::new()).map_err(|error| format!("printk_devkmsg: {error}"))
+    // Our processes without root log there too; containers have no such file.
+    let open = fs::set_permissions("/dev/kmsg", fs::Permissions::from_mode(0o622));
+    done.and(open).map(|()| String::new()).map_err(|error| format!("/dev/kmsg: {error}"))
 }
 
 fn clock_floor(_: &mut Boot) -> Result<String, String> {

@@ -86,6 +86,22 @@ fn mount_one(line: &Mount) -> Result<(), MountError> {
     mount(Some(line.fstype), line.target, Some(line.fstype), line.flags, data).map_err(failed)
 }
 
+/// Puts a mount of the root on top of the root, and goes there.
+///
+/// pivot_root(2) refuses to work below the kernel's initial ramfs, which is no mount that could be
+/// taken away; below this one containers can leave the host's files behind for good.
+///
+/// # Errors
+/// The call that failed. The root is then as it was.
+pub fn make_root_pivotable() -> Result<(), (&'static str, Errno)> {
+    let none: Option<&str> = None;
+    // Any directory does as the place to build it on.
+    mount(Some("/"), "/run", none, MsFlags::MS_BIND, none).map_err(|errno| ("bind /", errno))?;
+    nix::unistd::chdir("/run").map_err(|errno| ("chdir", errno))?;
+    mount(Some("."), "/", none, MsFlags::MS_MOVE, none).map_err(|errno| ("move /", errno))?;
+    nix::unistd::chroot(".").map_err(|errno| ("chroot", errno))
+}
+
 /// Makes the program file read-only under its own path, by a bind mount of it on itself.
 ///
 /// Containers are forked from the supervisor, so `/proc/self/exe` inside them leads to this file

@@ -6,7 +6,6 @@ use crate::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
 use crate::{notify, now_us, plan};
 use container::{Cgroup, NetNsError, Plan, Spawned};
-use ipc::images::Image;
 use ipc::{Service, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
@@ -119,26 +118,6 @@ impl Shell {
             Some(path) => Path::new(path).join("volumes"),
             None => PathBuf::from(paths::RUN_VOLUMES),
         }
-    }
-
-    /// Mounts an image's layers that are not mounted yet; their mount points, highest first.
-    fn mount_layers(&mut self, image: &Image) -> Result<Vec<PathBuf>, String> {
-        let mut found = Vec::new();
-        for layer in image.layers.iter().rev() {
-            let target = Path::new(paths::RUN_LAYERS).join(layer);
-            if !self.layers.contains(layer) {
-                let file = Path::new(paths::LAYERS).join(format!("{layer}.erofs"));
-                if let Err(error) = std::fs::create_dir(&target) {
-                    if error.kind() != std::io::ErrorKind::AlreadyExists {
-                        return Err(format!("{}: {error}", target.display()));
-                    }
-                }
-                container::mount_layer(&file, &target).map_err(|error| error.to_string())?;
-                self.layers.insert(layer.clone());
-            }
-            found.push(target);
-        }
-        Ok(found)
     }
 
     /// The unit's cgroup, made when it is first needed. It stays over restarts: making one costs more than

@@ -14,6 +14,7 @@ pub mod control;
 pub mod core;
 pub mod files;
 pub mod health;
+pub mod layers;
 pub mod network;
 pub mod notify;
 pub mod plan;

@@ -1,0 +1,105 @@
+# Keelhost.  make run | make test | make build | make bench
+#
+# Whatever is missing on a Debian machine is installed by name (as root or by sudo); nothing else
+# needs root. Everything that is made goes below target/ and the examples' images/ folders.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+TRIPLE  := x86_64-unknown-linux-gnu
+OUT     := $(or $(CARGO_TARGET_DIR),target)
+KIT     := target/release/keel-kit
+KEEL    := target/release/keel
+KERNEL  := target/kernel
+SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# What each step needs, as Debian packages.
+BUILD_PACKAGES := gcc binutils xz-utils
+RUN_PACKAGES   := qemu-system-x86 e2fsprogs
+TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2
+# The kernel is unpacked, never installed. The meta package names the newest 6.12.
+KERNEL_META    := linux-image-6.12-cloud-amd64
+
+.PHONY: help run stack test test-host test-qemu lint build bench images clean
+.PHONY: packages-build packages-run packages-test
+
+help:
+	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
+	@echo 'make stack    the same with examples/stack (nginx, redis, PostgreSQL, a small program)'
+	@echo 'make test     every test: host, lint, and QEMU'
+	@echo 'make build    the keel command and what it needs: $(KEEL)'
+	@echo 'make bench    measure, print a table, write target/bench/*.json'
+
+# --- Debian packages -------------------------------------------------------------------------------
+
+# $(call install,PACKAGES): installs those that are not there.
+define install
+	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
+	if [ -n "$$missing" ]; then \
+	    echo "installing" $$missing; \
+	    $(SUDO) apt-get update -qq && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+packages-build: ; $(call install,$(BUILD_PACKAGES))
+packages-run:   ; $(call install,$(RUN_PACKAGES))
+packages-test:  ; $(call install,$(TEST_PACKAGES))
+
+# --- Building --------------------------------------------------------------------------------------
+
+$(KERNEL)/.unpacked: | packages-build
+	@rm -rf $(KERNEL) && mkdir -p $(KERNEL)/deb
+	@apt-cache show $(KERNEL_META) >/dev/null 2>&1 || $(SUDO) apt-get update -qq
+	@package=$$(apt-cache depends $(KERNEL_META) | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1); \
+	 [ -n "$$package" ] || { echo "apt knows no $(KERNEL_META)"; exit 1; }; \
+	 echo "unpacking $$package"; \
+	 cd $(KERNEL)/deb && { apt-get download -qq "$$package" 2>/dev/null || { $(SUDO) apt-get update -qq && apt-get download -qq "$$package"; }; } \
+	 && dpkg-deb -x *.deb .. && rm -rf ../deb
+	@touch $@
+
+build: packages-build $(KERNEL)/.unpacked
+	cargo build --locked --release -p cli
+	cargo build --locked --profile os -p os
+	@mkdir -p target/release
+	@cp -u $(OUT)/$(TRIPLE)/release/keel $(KEEL).new && mv $(KEEL).new $(KEEL)
+	@if [ ! -e $(KIT)/kit.json ] || [ $(OUT)/$(TRIPLE)/os/keel-os -nt $(KIT)/kit.json ] \
+	    || [ $(KEEL) -nt $(KIT)/kit.json ] || [ $(KERNEL)/.unpacked -nt $(KIT)/kit.json ]; then \
+	    $(KEEL) kit --kernel $(KERNEL) --program $(OUT)/$(TRIPLE)/os/keel-os --output $(KIT); \
+	fi
+
+images: packages-build
+	@examples/make-images
+
+# --- Running ---------------------------------------------------------------------------------------
+
+run: build packages-run
+	@examples/make-images hello
+	@$(KEEL) run examples/hello
+
+stack: build packages-run
+	@examples/make-images stack
+	@$(KEEL) run examples/stack --memory 1G --data target/stack.img
+
+# --- Testing ---------------------------------------------------------------------------------------
+
+test: lint test-host test-qemu
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+# The tests of namespaces, cgroups and links need root; they say so if they do not have it.
+test-host: packages-build packages-test
+	cargo test --locked --workspace --exclude qemu-tests
+
+# Two guests at a time.
+test-qemu: build packages-run images
+	cargo test --locked -p qemu-tests -- --test-threads=2
+
+bench: build packages-run
+	@examples/make-images tests
+	cargo run --locked --release -p qemu-tests --bin bench
+
+clean:
+	cargo clean
+	rm -rf examples/*/images qemu-tests/hosts/*/images

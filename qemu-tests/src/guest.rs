@@ -1,0 +1,378 @@
+//! A host that runs in QEMU.
+
+use crate::{Folder, keel};
+use ipc::control::{HostReport, LogLine, Request, Response, UnitReport};
+use ipc::{BootReport, Service, ShutdownKind, paths};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// No wait is longer. A loaded machine under translation is slow, and a wait that ends early is a
+/// wrong failure.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Guests that run at the same time at most, over all test programs.
+const AT_ONCE: usize = 2;
+
+/// What `keel run` is told.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `--memory`
+    pub memory: String,
+    /// `--cpus`
+    pub cpus: u32,
+    /// `--data`
+    pub data: Option<PathBuf>,
+    /// `--append`
+    pub append: String,
+    /// `--nic`: `user`, `silent` or `none`.
+    pub nic: &'static str,
+    /// Guest ports to forward (TCP); see [`Guest::port`].
+    pub publish: Vec<u16>,
+    /// `--accel`
+    pub accel: &'static str,
+    /// `--allow-broken-units`
+    pub allow_broken_units: bool,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            memory: "512M".to_owned(),
+            cpus: 1,
+            data: None,
+            append: String::new(),
+            nic: "user",
+            publish: Vec::new(),
+            accel: "auto",
+            allow_broken_units: false,
+        }
+    }
+}
+
+/// A running host.
+pub struct Guest {
+    child: Child,
+    scratch: Folder,
+    link: RefCell<Option<BufReader<UnixStream>>>,
+    forwarded: Vec<(u16, u16)>,
+    _slot: File,
+}
+
+impl Guest {
+    /// Boots a host folder. Returns as soon as QEMU runs.
+    pub fn boot(host: &Path, options: &Options) -> Guest {
+        let slot = take_slot();
+        let scratch = Folder::empty();
+        let console = create(&scratch.path().join("console"));
+        let errors = create(&scratch.path().join("errors"));
+        let forwarded: Vec<(u16, u16)> =
+            options.publish.iter().map(|guest| (free_port(), *guest)).collect();
+        let mut command = Command::new(keel());
+        command
+            .arg("run")
+            .arg(host)
+            .args(["--memory", &options.memory, "--cpus", &options.cpus.to_string()])
+            .args(["--nic", options.nic, "--accel", options.accel, "--no-reboot"])
+            .arg("--control")
+            .arg(scratch.path().join("control"));
+        if let Some(data) = &options.data {
+            command.arg("--data").arg(data);
+        }
+        if !options.append.is_empty() {
+            command.arg(format!("--append={}", options.append));
+        }
+        for (host, guest) in &forwarded {
+            command.arg("--publish").arg(format!("{host}:{guest}"));
+        }
+        if options.allow_broken_units {
+            command.arg("--allow-broken-units");
+        }
+        let spawned = command.stdin(Stdio::null()).stdout(console).stderr(errors).spawn();
+        let child = match spawned {
+            Ok(child) => child,
+            Err(error) => panic!("{}: {error}", keel().display()),
+        };
+        Guest { child, scratch, link: RefCell::new(None), forwarded, _slot: slot }
+    }
+
+    /// Boots a host and waits until it answers.
+    pub fn up(host: &Path, options: &Options) -> Guest {
+        let mut guest = Guest::boot(host, options);
+        guest.wait_for("the host to answer", |guest| guest.try_ask::<Value>(&Request::Units).ok());
+        guest
+    }
+
+    /// What the console has shown so far.
+    pub fn console(&self) -> String {
+        let bytes = fs::read(self.scratch.path().join("console")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What `keel run` itself has said.
+    pub fn errors(&self) -> String {
+        fs::read_to_string(self.scratch.path().join("errors")).unwrap_or_default()
+    }
+
+    /// The port of this machine that leads to a guest's port.
+    pub fn port(&self, guest: u16) -> u16 {
+        match self.forwarded.iter().find(|(_, to)| *to == guest) {
+            Some((from, _)) => *from,
+            None => panic!("port {guest} is not forwarded"),
+        }
+    }
+
+    /// Asks, and fails the test if the host does not answer or answers with an error.
+    pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> T {
+        match self.try_ask(request) {
+            Ok(value) => value,
+            Err(why) => self.fail(&format!("{request:?}: {why}")),
+        }
+    }
+
+    /// Asks.
+    pub fn try_ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, String> {
+        let line = serde_json::to_string(request).map_err(|error| error.to_string())?;
+        let text = self.exchange(&line)?;
+        match serde_json::from_str(&text).map_err(|error| format!("{text:?}: {error}"))? {
+            Response::Ok(value) => {
+                serde_json::from_value(value).map_err(|error| format!("{text}: {error}"))
+            }
+            Response::Error(why) => Err(why),
+        }
+    }
+
+    /// Sends one raw line and returns the answer's line.
+    pub fn exchange(&self, line: &str) -> Result<String, String> {
+        let mut link = self.link.borrow_mut();
+        if link.is_none() {
+            let stream = UnixStream::connect(self.scratch.path().join("control"))
+                .map_err(|e| e.to_string())?;
+            stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+            *link = Some(BufReader::new(stream));
+        }
+        let Some(stream) = link.as_mut() else { return Err("no link".to_owned()) };
+        // Two line ends: the first ends whatever an earlier, broken exchange may have left behind.
+        let sent = write!(stream.get_mut(), "\n{line}\n");
+        let mut answer = String::new();
+        let result = sent.and_then(|()| {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            loop {
+                match stream.read_line(&mut answer) {
+                    Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                    Ok(_) => return Ok(()),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                        // Before the supervisor has opened its end, what was sent is lost: ask anew.
+                        if answer.is_empty() {
+                            return Err(e);
+                        }
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        });
+        match result {
+            Ok(()) => Ok(answer),
+            Err(error) => {
+                // A late answer must not be taken for the next one's.
+                *link = None;
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// All units.
+    pub fn units(&self) -> Vec<UnitReport> {
+        self.ask(&Request::Units)
+    }
+
+    /// One unit.
+    pub fn unit(&self, name: &str) -> UnitReport {
+        self.ask(&Request::Unit { name: name.to_owned() })
+    }
+
+    /// A field of a unit's status, as text (`state`, `restarts`, …).
+    pub fn field(&self, name: &str, field: &str) -> String {
+        text_of(self.unit(name).status.get(field))
+    }
+
+    /// Waits until a unit is in this state.
+    pub fn wait_state(&mut self, name: &str, state: &str) {
+        let what = format!("{name} to be {state}");
+        self.wait_for(&what, |guest| {
+            let report: UnitReport =
+                guest.try_ask(&Request::Unit { name: name.to_owned() }).ok()?;
+            (text_of(report.status.get("state")) == state).then_some(())
+        });
+    }
+
+    /// The host itself.
+    pub fn host(&self) -> HostReport {
+        self.ask(&Request::Host)
+    }
+
+    /// Boot phases.
+    pub fn boot_report(&self) -> BootReport {
+        let text = self.read(paths::RUN_BOOT);
+        match serde_json::from_str(&text) {
+            Ok(report) => report,
+            Err(error) => self.fail(&format!("{}: {error}", paths::RUN_BOOT)),
+        }
+    }
+
+    /// The last lines that a unit wrote.
+    pub fn logs(&self, name: &str, tail: usize) -> Vec<LogLine> {
+        self.ask(&Request::Logs { name: name.to_owned(), tail })
+    }
+
+    /// Waits until a unit has written a line that contains `text`; the line.
+    pub fn wait_log(&mut self, name: &str, text: &str) -> String {
+        let what = format!("{name} to write {text:?}");
+        self.wait_for(&what, |guest| {
+            let request = Request::Logs { name: name.to_owned(), tail: 5000 };
+            let lines: Vec<LogLine> = guest.try_ask(&request).ok()?;
+            lines.into_iter().find(|line| line.text.contains(text)).map(|line| line.text)
+        })
+    }
+
+    /// A file of the host below /proc, /sys, /run/keel or /data.
+    pub fn read(&self, path: &str) -> String {
+        self.ask(&Request::Read { path: path.to_owned() })
+    }
+
+    /// Process id of one of Keelhost's own processes; `None` while it does not run.
+    pub fn service_pid(&self, service: Service) -> Option<i32> {
+        let path = format!("{}/{}/cgroup.procs", paths::CGROUP_SYSTEM, service.applet());
+        let text: String = self.try_ask(&Request::Read { path }).ok()?;
+        text.lines().next()?.parse().ok()
+    }
+
+    /// Sends a signal to one of Keelhost's own processes. (The supervisor may die before it answers.)
+    pub fn signal_service(&self, service: Service, signal: i32) {
+        let _ = self.try_ask::<Value>(&Request::SignalService { service, signal });
+    }
+
+    /// Proportional set size of a process of the host, KiB (proc_pid_smaps(5)).
+    pub fn pss_kib(&self, pid: i32) -> u64 {
+        let text = self.read(&format!("/proc/{pid}/smaps_rollup"));
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+    }
+
+    /// Waits until the console shows `text`.
+    pub fn wait_console(&mut self, text: &str) {
+        let what = format!("the console to show {text:?}");
+        self.wait_for(&what, |guest| guest.console().contains(text).then_some(()));
+    }
+
+    /// Waits until `look` finds what it wants. Fails the test, with all there is to know, if that does
+    /// not come or the guest ends.
+    pub fn wait_for<T>(&mut self, what: &str, mut look: impl FnMut(&Guest) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look(self) {
+                return found;
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                self.fail(&format!("the host ended ({status}) while waiting for {what}"));
+            }
+            if Instant::now() > deadline {
+                self.fail(&format!("{what} did not come"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Shuts down in order and waits for the end.
+    pub fn power_off(&mut self) -> ExitStatus {
+        let _ = self.try_ask::<Value>(&Request::Shutdown { kind: ShutdownKind::Poweroff });
+        self.wait_end()
+    }
+
+    /// Presses Ctrl-C at `keel run`, which presses the power button.
+    pub fn interrupt(&self) {
+        // SAFETY: our own child, not waited for yet, so the number is its.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
+    }
+
+    /// Waits for QEMU's end.
+    pub fn wait_end(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return status,
+                _ if Instant::now() > deadline => self.fail("the host did not end"),
+                _ => std::thread::sleep(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Ends QEMU at once, as a power cut does.
+    pub fn cut_power(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Fails the test with the console's end.
+    pub fn fail(&self, why: &str) -> ! {
+        let console = self.console();
+        let from = console.len().saturating_sub(6000);
+        let tail = console.get(from..).unwrap_or(&console);
+        panic!("{why}\n--- console ---\n{tail}\n--- keel ---\n{}", self.errors());
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.cut_power();
+    }
+}
+
+fn text_of(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+fn create(path: &Path) -> File {
+    match File::create(path) {
+        Ok(file) => file,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+fn free_port() -> u16 {
+    let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    match bound {
+        Ok(address) => address.port(),
+        Err(error) => panic!("no free port: {error}"),
+    }
+}
+
+/// Waits for one of the places for guests; it is given back with the file.
+fn take_slot() -> File {
+    loop {
+        for number in 0..AT_ONCE {
+            let path = std::env::temp_dir().join(format!("keel-qemu-{number}.lock"));
+            let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+                Ok(file) => file,
+                Err(error) => panic!("{}: {error}", path.display()),
+            };
+            // SAFETY: flock takes a descriptor, which is open, and a number.
+            if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+                return file;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
