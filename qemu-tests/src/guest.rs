@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// No wait is longer. A loaded machine under translation is slow, and a wait that ends early is a
@@ -154,39 +155,31 @@ impl Guest {
     pub fn exchange(&self, line: &str) -> Result<String, String> {
         let mut link = self.link.borrow_mut();
         if link.is_none() {
-            let stream = UnixStream::connect(self.scratch.path().join("control"))
-                .map_err(|e| e.to_string())?;
-            stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
-            *link = Some(BufReader::new(stream));
+            *link = Some(self.connect()?);
         }
         let Some(stream) = link.as_mut() else { return Err("no link".to_owned()) };
-        // Two line ends: the first ends whatever an earlier, broken exchange may have left behind.
-        let sent = write!(stream.get_mut(), "\n{line}\n");
-        let mut answer = String::new();
-        let result = sent.and_then(|()| {
-            let deadline = Instant::now() + Duration::from_secs(60);
-            loop {
-                match stream.read_line(&mut answer) {
-                    Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                    Ok(_) => return Ok(()),
-                    Err(e) if e.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
-                        // Before the supervisor has opened its end, what was sent is lost: ask anew.
-                        if answer.is_empty() {
-                            return Err(e);
-                        }
-                    }
-                    Err(e) => return Err(e),
-                }
-            }
-        });
-        match result {
-            Ok(()) => Ok(answer),
-            Err(error) => {
-                // A late answer must not be taken for the next one's.
-                *link = None;
-                Err(error.to_string())
-            }
+        let answer = write!(stream.get_mut(), "{line}\n").and_then(|()| read_line(stream));
+        if answer.is_err() {
+            *link = None;
         }
+        answer.map_err(|error| error.to_string())
+    }
+
+    /// Opens the link. The port keeps what was sent for an earlier connection, in both directions, so
+    /// a question that nobody else asks comes first: all that comes before its answer is not ours.
+    fn connect(&self) -> Result<BufReader<UnixStream>, String> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("link-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let path = self.scratch.path().join("control");
+        let stream = UnixStream::connect(path).map_err(|e| e.to_string())?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+        let mut stream = BufReader::new(stream);
+        let question = Request::Unit { name: mark.clone() };
+        let question = serde_json::to_string(&question).map_err(|e| e.to_string())?;
+        // Two line ends: the first ends whatever an earlier connection may have left unfinished.
+        write!(stream.get_mut(), "\n{question}\n").map_err(|e| e.to_string())?;
+        while !read_line(&mut stream).map_err(|e| e.to_string())?.contains(&mark) {}
+        Ok(stream)
     }
 
     /// All units.
@@ -333,6 +326,24 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.cut_power();
+    }
+}
+
+/// One line, however slow its rest is once it has begun to come. An error when none begins within
+/// the stream's time-out: before the supervisor has opened its end, what is sent may be lost.
+fn read_line(stream: &mut BufReader<UnixStream>) -> std::io::Result<String> {
+    let mut line = String::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match stream.read_line(&mut line) {
+            Ok(_) if line.ends_with('\n') => return Ok(line),
+            Ok(_) => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(error)
+                if error.kind() == ErrorKind::WouldBlock
+                    && Instant::now() < deadline
+                    && !line.is_empty() => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
