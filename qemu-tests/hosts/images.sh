@@ -32,6 +32,16 @@ image "$images/busybox" \
     --layer busybox-static --prune 'usr/share/*' "${names[@]}" \
     --entrypoint /bin/sh --description 'busybox under the names that tests use'
 
+# Everything that an image can say about how it is run.
+# shellcheck disable=SC2016
+image "$images/declared" --base "$images/busybox" \
+    --layer --bare --copy "$top/qemu-tests/hosts/etc:/etc" --text '/kept/seed:from the image' \
+    --own /kept:1000:2000:755 --volume /kept --stop-signal SIGUSR1 --run-as tester:helpers \
+    --workdir /kept --env WORD=declared --entrypoint /bin/sh --cmd -c --cmd \
+    'trap "echo stopped by USR1; exit 0" USR1; echo "$WORD: $(id -u):$(id -g):$(id -G) in $PWD"
+     cat seed; cat written; echo kept >written; echo ready; while :; do sleep 0.1; done' \
+    --description 'user, volume, stop signal, working directory and environment of its own'
+
 # Everything that a layer can say, in three of them. What it must look like in the end is written
 # down in layers.expected, as `probe list /tree` prints it.
 long=a-name-that-is-longer-than-the-hundred-characters-that-the-oldest-tar-headers-have-room-for-and-needs-another

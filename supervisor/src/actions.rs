@@ -84,7 +84,8 @@ impl Shell {
         }
         let (out, out_write) = pipe()?;
         let (err, err_write) = pipe()?;
-        let mounts = plan::mounts(&unit, &self.volumes_dir()).map_err(|error| error.to_string())?;
+        let mounts = plan::mounts(&unit, &image, &self.volumes_dir());
+        let mounts = mounts.map_err(|error| error.to_string())?;
         let gateway = self.config.host.host.network.bridge.addr;
         self.runs.of(name).timeline.prepared_us = now_us();
         let plan = Plan {

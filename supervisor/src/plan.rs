@@ -7,7 +7,7 @@ use container::{
 use ipc::images::{Image, ImageConfig};
 use ipc::paths;
 use nix::sys::signal::Signal;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
@@ -122,27 +122,16 @@ pub fn limits(unit: &Unit) -> Limits {
 ///
 /// # Errors
 /// A volume's directory.
-pub fn mounts(unit: &Unit, volumes: &Path) -> Result<Vec<Mount>, PlanError> {
+pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, PlanError> {
     let container = &unit.container;
-    let mut mounts = Vec::new();
+    let mut mounts = image_volumes(unit, &image.config)?;
     for volume in &container.volumes {
         let source = match &volume.source {
             VolumeSource::HostPath(path) => {
                 MountSource::Bind { path: PathBuf::from(path), recursive: true, copy_up: None }
             }
-            VolumeSource::Named(name) => {
-                let dir = volumes.join(name);
-                let path = dir.join("_data");
-                make_dir(&dir, 0o700).and_then(|()| make_dir(&path, 0o755)).map_err(|source| {
-                    PlanError::Volume {
-                        name: name.clone(),
-                        path: path.display().to_string(),
-                        source,
-                    }
-                })?;
-                let copy_up = Some(CopyUp { marker: dir.join("initialized") });
-                MountSource::Bind { path, recursive: false, copy_up }
-            }
+            VolumeSource::Named(name) => kept_directory(&volumes.join(name))
+                .map_err(|(path, source)| PlanError::Volume { name: name.clone(), path, source })?,
         };
         mounts.push(Mount { target: volume.target.clone(), read_only: volume.read_only, source });
     }
@@ -167,6 +156,46 @@ pub fn mounts(unit: &Unit, volumes: &Path) -> Result<Vec<Mount>, PlanError> {
         });
     }
     Ok(mounts)
+}
+
+/// The paths that the image declares as volumes and the unit mounts nothing on. Each is a directory
+/// of the unit's own that outlives its runs and is gone with the boot: what must last longer has a
+/// name. It is written to even where the root is read-only.
+fn image_volumes(unit: &Unit, config: &ImageConfig) -> Result<Vec<Mount>, PlanError> {
+    let container = &unit.container;
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    let taken: BTreeSet<String> = container
+        .volumes
+        .iter()
+        .map(|volume| plain(&volume.target))
+        .chain(container.tmpfs.iter().map(|tmpfs| plain(&tmpfs.target)))
+        .collect();
+    let mut mounts = Vec::new();
+    for (number, path) in config.volumes.iter().enumerate() {
+        let target = plain(path);
+        if target.is_empty() || taken.contains(&target) {
+            continue;
+        }
+        // No named volume has a name with this sign.
+        let unit_dir = Path::new(paths::RUN_VOLUMES).join(format!("@{}", unit.name));
+        let source = make_dir(&unit_dir, 0o700)
+            .map_err(|error| (unit_dir.display().to_string(), error))
+            .and_then(|()| kept_directory(&unit_dir.join(number.to_string())))
+            .map_err(|(path, source)| PlanError::Volume { name: target.clone(), path, source })?;
+        mounts.push(Mount { target, read_only: false, source });
+    }
+    Ok(mounts)
+}
+
+/// A directory that outlives the runs, filled from the image at its first use; on failure the path
+/// and the reason.
+fn kept_directory(dir: &Path) -> Result<MountSource, (String, std::io::Error)> {
+    let path = dir.join("_data");
+    make_dir(dir, 0o700)
+        .and_then(|()| make_dir(&path, 0o755))
+        .map_err(|source| (path.display().to_string(), source))?;
+    let copy_up = Some(CopyUp { marker: dir.join("initialized") });
+    Ok(MountSource::Bind { path, recursive: false, copy_up })
 }
 
 fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
