@@ -8,6 +8,18 @@ use serde_json::Value;
 /// Longest request line, in bytes; a longer one is an error, and the connection is closed.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
+/// A request or an answer with its number: an answer carries its request's, so that a late one is
+/// never taken for another's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    /// Chosen by the asker; 0 if it does not care.
+    #[serde(default)]
+    pub id: u64,
+    /// The request or the answer.
+    #[serde(flatten)]
+    pub body: T,
+}
+
 /// What can be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -38,6 +50,13 @@ pub enum Request {
     Restart {
         /// Its name.
         name: String,
+    },
+    /// Send a signal to the main process of a unit.
+    SignalUnit {
+        /// Its name.
+        name: String,
+        /// Signal number.
+        signal: i32,
     },
     /// The last lines of what a unit wrote: a list of [`LogLine`].
     Logs {

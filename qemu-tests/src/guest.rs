@@ -1,16 +1,17 @@
 //! A host that runs in QEMU.
 
 use crate::{Folder, keel};
-use ipc::control::{HostReport, LogLine, Request, Response, UnitReport};
+use ipc::control::{HostReport, LogLine, Numbered, Request, Response, UnitReport};
 use ipc::{BootReport, Service, ShutdownKind, paths};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +20,9 @@ use std::time::{Duration, Instant};
 /// No wait is longer. A loaded machine under translation is slow, and a wait that ends early is a
 /// wrong failure.
 pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A host that has not answered in this time will not: it was not listening yet.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 /// Guests that run at the same time at most, over all test programs.
 const AT_ONCE: usize = 2;
@@ -38,6 +42,14 @@ pub struct Options {
     pub nic: &'static str,
     /// Guest ports to forward (TCP); see [`Guest::port`].
     pub publish: Vec<u16>,
+    /// Guest ports to forward (UDP); see [`Guest::udp_port`].
+    pub publish_udp: Vec<u16>,
+    /// Whether a reboot boots again instead of ending QEMU.
+    pub reboots: bool,
+    /// Start `keel` with a standard input that is closed.
+    pub closed_stdin: bool,
+    /// `SOURCE_DATE_EPOCH`: when the image says that it was made, seconds since 1970.
+    pub made_at: Option<u64>,
     /// `--accel`
     pub accel: &'static str,
     /// `--allow-broken-units`
@@ -53,6 +65,10 @@ impl Default for Options {
             append: String::new(),
             nic: "user",
             publish: Vec::new(),
+            publish_udp: Vec::new(),
+            reboots: false,
+            closed_stdin: false,
+            made_at: None,
             accel: "auto",
             allow_broken_units: false,
         }
@@ -64,7 +80,9 @@ pub struct Guest {
     child: Child,
     scratch: Folder,
     link: RefCell<Option<BufReader<UnixStream>>>,
+    asked: Cell<u64>,
     forwarded: Vec<(u16, u16)>,
+    forwarded_udp: Vec<(u16, u16)>,
     _slot: File,
 }
 
@@ -77,12 +95,14 @@ impl Guest {
         let errors = create(&scratch.path().join("errors"));
         let forwarded: Vec<(u16, u16)> =
             options.publish.iter().map(|guest| (free_port(), *guest)).collect();
+        let forwarded_udp: Vec<(u16, u16)> =
+            options.publish_udp.iter().map(|guest| (free_udp_port(), *guest)).collect();
         let mut command = Command::new(keel());
         command
             .arg("run")
             .arg(host)
             .args(["--memory", &options.memory, "--cpus", &options.cpus.to_string()])
-            .args(["--nic", options.nic, "--accel", options.accel, "--no-reboot"])
+            .args(["--nic", options.nic, "--accel", options.accel])
             .arg("--control")
             .arg(scratch.path().join("control"));
         if let Some(data) = &options.data {
@@ -94,6 +114,24 @@ impl Guest {
         for (host, guest) in &forwarded {
             command.arg("--publish").arg(format!("{host}:{guest}"));
         }
+        for (host, guest) in &forwarded_udp {
+            command.arg("--publish").arg(format!("{host}:{guest}/udp"));
+        }
+        if !options.reboots {
+            command.arg("--no-reboot");
+        }
+        if let Some(seconds) = options.made_at {
+            command.env("SOURCE_DATE_EPOCH", seconds.to_string());
+        }
+        if options.closed_stdin {
+            // SAFETY: between fork and exec only close is called, which is async-signal-safe.
+            unsafe {
+                command.pre_exec(|| {
+                    libc::close(0);
+                    Ok(())
+                });
+            }
+        }
         if options.allow_broken_units {
             command.arg("--allow-broken-units");
         }
@@ -102,7 +140,8 @@ impl Guest {
             Ok(child) => child,
             Err(error) => panic!("{}: {error}", keel().display()),
         };
-        Guest { child, scratch, link: RefCell::new(None), forwarded, _slot: slot }
+        let link = RefCell::new(None);
+        Guest { child, scratch, link, forwarded, forwarded_udp, _slot: slot }
     }
 
     /// Boots a host and waits until it answers.
@@ -131,6 +170,68 @@ impl Guest {
         }
     }
 
+    /// The same for UDP.
+    pub fn udp_port(&self, guest: u16) -> u16 {
+        match self.forwarded_udp.iter().find(|(_, to)| *to == guest) {
+            Some((from, _)) => *from,
+            None => panic!("UDP port {guest} is not forwarded"),
+        }
+    }
+
+    /// What an HTTP GET through a forwarded port answers: the body, if the status is 200.
+    pub fn get(&self, guest: u16, path: &str) -> Result<String, String> {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.port(guest)))?;
+            stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text)?;
+            Ok(String::from_utf8_lossy(&text).into_owned())
+        };
+        let text = ask().map_err(|error| error.to_string())?;
+        let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| format!("{text:?}"))?;
+        let ok = head.split(' ').nth(1) == Some("200");
+        if ok { Ok(body.to_owned()) } else { Err(head.to_owned()) }
+    }
+
+    /// Presses these keys together at the machine's keyboard (QEMU's names for them, `QKeyCode`).
+    pub fn press_keys(&self, keys: &[&str]) {
+        let keys: Vec<Value> =
+            keys.iter().map(|key| serde_json::json!({"type": "qcode", "data": key})).collect();
+        let command =
+            serde_json::json!({"execute": "send-key", "arguments": {"keys": keys}}).to_string();
+        if let Err(error) = self.qmp(&command) {
+            self.fail(&format!("QEMU's monitor: {error}"));
+        }
+    }
+
+    /// Says one command to QEMU's monitor, whose socket is in a folder that `keel run` names after
+    /// its process id.
+    fn qmp(&self, command: &str) -> std::io::Result<()> {
+        let folder = std::env::temp_dir().join(format!("keel-{}", self.child.id()));
+        let mut stream = UnixStream::connect(folder.join("qmp"))?;
+        let mut lines = BufReader::new(stream.try_clone()?);
+        let mut line = String::new();
+        // The greeting comes first; events may come between a command and its answer.
+        lines.read_line(&mut line)?;
+        for command in ["{\"execute\":\"qmp_capabilities\"}", command] {
+            writeln!(stream, "{command}")?;
+            loop {
+                line.clear();
+                if lines.read_line(&mut line)? == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                if line.contains("\"error\"") {
+                    return Err(std::io::Error::other(line));
+                }
+                if line.contains("\"return\"") {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Asks, and fails the test if the host does not answer or answers with an error.
     pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> T {
         match self.try_ask(request) {
@@ -141,45 +242,71 @@ impl Guest {
 
     /// Asks.
     pub fn try_ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, String> {
-        let line = serde_json::to_string(request).map_err(|error| error.to_string())?;
-        let text = self.exchange(&line)?;
-        match serde_json::from_str(&text).map_err(|error| format!("{text:?}: {error}"))? {
-            Response::Ok(value) => {
-                serde_json::from_value(value).map_err(|error| format!("{text}: {error}"))
+        let id = self.asked.get() + 1;
+        self.asked.set(id);
+        let numbered = Numbered { id, body: request.clone() };
+        let line = serde_json::to_string(&numbered).map_err(|error| error.to_string())?;
+        let mut text = self.exchange(&line)?;
+        loop {
+            let answer: Numbered<Response> =
+                serde_json::from_str(&text).map_err(|error| format!("{text:?}: {error}"))?;
+            match answer.body {
+                // Of an exchange that was given up: ours is behind it.
+                _ if answer.id != id => text = self.next_line()?,
+                Response::Ok(value) => {
+                    return serde_json::from_value(value)
+                        .map_err(|error| format!("{text}: {error}"));
+                }
+                Response::Error(why) => return Err(why),
             }
-            Response::Error(why) => Err(why),
         }
     }
 
-    /// Sends one raw line and returns the answer's line.
+    /// Sends one raw line and returns the next line that comes back.
     pub fn exchange(&self, line: &str) -> Result<String, String> {
-        let mut link = self.link.borrow_mut();
-        if link.is_none() {
-            *link = Some(self.connect()?);
+        {
+            let mut link = self.link.borrow_mut();
+            if link.is_none() {
+                let socket = self.scratch.path().join("control");
+                let stream = UnixStream::connect(socket).map_err(|error| error.to_string())?;
+                let timeout = stream.set_read_timeout(Some(ANSWER_TIME));
+                timeout.map_err(|error| error.to_string())?;
+                *link = Some(BufReader::new(stream));
+            }
+            if let Some(stream) = link.as_mut() {
+                // Two line ends: the first ends whatever an earlier, broken exchange left behind.
+                let sent = write!(stream.get_mut(), "\n{line}\n");
+                if let Err(error) = sent {
+                    *link = None;
+                    return Err(error.to_string());
+                }
+            }
         }
-        let Some(stream) = link.as_mut() else { return Err("no link".to_owned()) };
-        let answer = write!(stream.get_mut(), "{line}\n").and_then(|()| read_line(stream));
-        if answer.is_err() {
-            *link = None;
-        }
-        answer.map_err(|error| error.to_string())
+        self.next_line()
     }
 
-    /// Opens the link. The port keeps what was sent for an earlier connection, in both directions, so
-    /// a question that nobody else asks comes first: all that comes before its answer is not ours.
-    fn connect(&self) -> Result<BufReader<UnixStream>, String> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let mark = format!("link-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-        let path = self.scratch.path().join("control");
-        let stream = UnixStream::connect(path).map_err(|e| e.to_string())?;
-        stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
-        let mut stream = BufReader::new(stream);
-        let question = Request::Unit { name: mark.clone() };
-        let question = serde_json::to_string(&question).map_err(|e| e.to_string())?;
-        // Two line ends: the first ends whatever an earlier connection may have left unfinished.
-        write!(stream.get_mut(), "\n{question}\n").map_err(|e| e.to_string())?;
-        while !read_line(&mut stream).map_err(|e| e.to_string())?.contains(&mark) {}
-        Ok(stream)
+    /// The next line that comes from the host. What is sent before the supervisor has opened its end is
+    /// lost, so no answer is waited for without end.
+    fn next_line(&self) -> Result<String, String> {
+        let mut link = self.link.borrow_mut();
+        let Some(stream) = link.as_mut() else { return Err("no link".to_owned()) };
+        let mut answer = String::new();
+        let mut result = Err(ErrorKind::WouldBlock.into());
+        for _ in 0..8 {
+            result = stream.read_line(&mut answer);
+            // A part of a line that is on its way is worth waiting for.
+            if result.is_ok() || answer.is_empty() {
+                break;
+            }
+        }
+        match result {
+            Ok(read) if read > 0 => Ok(answer),
+            other => {
+                *link = None;
+                Err(other
+                    .map_or_else(|error| error.to_string(), |_| "the link is closed".to_owned()))
+            }
+        }
     }
 
     /// All units.
@@ -205,6 +332,11 @@ impl Guest {
                 guest.try_ask(&Request::Unit { name: name.to_owned() }).ok()?;
             (text_of(report.status.get("state")) == state).then_some(())
         });
+    }
+
+    /// Why a unit is as it is, line by line.
+    pub fn explain(&self, name: &str) -> Vec<String> {
+        self.ask(&Request::Explain { name: name.to_owned() })
     }
 
     /// The host itself.
@@ -367,6 +499,14 @@ fn free_port() -> u16 {
     match bound {
         Ok(address) => address.port(),
         Err(error) => panic!("no free port: {error}"),
+    }
+}
+
+fn free_udp_port() -> u16 {
+    let bound = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    match bound {
+        Ok(address) => address.port(),
+        Err(error) => panic!("no free UDP port: {error}"),
     }
 }
 

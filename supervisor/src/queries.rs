@@ -1,16 +1,18 @@
 //! Control requests and their answers.
 
+use crate::actions::send_signal;
 use crate::config::port_text;
 use crate::core::{Command, Event};
 use crate::now_us;
 use crate::shell::{Shell, now};
-use ipc::control::{HostReport, LogCounters, LogLine, Request, Response, UnitReport};
+use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
 use ipc::{Service, paths};
 use nix::sys::epoll::EpollFlags;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Component, Path};
 
 /// Bytes of a file that are given out at most.
@@ -27,15 +29,13 @@ impl Shell {
     pub(crate) fn serve(&mut self, id: u64, flags: EpollFlags) {
         self.control.write(&mut self.poller, id);
         for line in self.control.read(&mut self.poller, id, flags) {
-            let response = match serde_json::from_str::<Request>(&line) {
-                Ok(request) => match self.answer(request) {
-                    Ok(value) => Response::Ok(value),
-                    Err(why) => Response::Error(why),
-                },
-                Err(error) => Response::Error(format!("not a request: {error}")),
+            let (number, body) = match serde_json::from_str::<Numbered<Request>>(&line) {
+                Ok(request) => (request.id, self.answer(request.body)),
+                Err(error) => (0, Err(format!("not a request: {error}"))),
             };
+            let body = body.map_or_else(Response::Error, Response::Ok);
             self.drain();
-            let text = serde_json::to_string(&response).unwrap_or_default();
+            let text = serde_json::to_string(&Numbered { id: number, body }).unwrap_or_default();
             self.control.answer(&mut self.poller, id, &text);
         }
     }
@@ -55,6 +55,7 @@ impl Shell {
             Request::Start { name } => self.command(Command::Start { unit: name }),
             Request::Stop { name } => self.command(Command::Stop { unit: name }),
             Request::Restart { name } => self.command(Command::Restart { unit: name }),
+            Request::SignalUnit { name, signal } => self.signal_unit(&name, signal),
             Request::Logs { name, tail } => self.logs(&name, tail),
             Request::Host => json(&self.host_report()),
             Request::Read { path } => read(&path),
@@ -74,6 +75,18 @@ impl Shell {
         self.feed(Event::Command(command));
         self.drain();
         json(&self.unit_report(&unit).ok_or_else(|| unknown(&unit))?)
+    }
+
+    fn signal_unit(&self, name: &str, signal: i32) -> Result<Value, String> {
+        if !(1..=64).contains(&signal) {
+            return Err(format!("{signal} is not a signal"));
+        }
+        self.core.status(name, now()).ok_or_else(|| unknown(name))?;
+        let run = self.runs.get(name).and_then(|runtime| runtime.run.as_ref());
+        let pidfd =
+            run.and_then(|run| run.pidfd.as_ref()).ok_or_else(|| format!("{name} does not run"))?;
+        send_signal(pidfd.as_fd(), signal);
+        Ok(Value::Null)
     }
 
     fn unit_report(&self, name: &str) -> Option<UnitReport> {
@@ -245,7 +258,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_is_a_request_or_an_error(text in "\\PC{0,200}") {
-            let _ = serde_json::from_str::<Request>(&text);
+            let _ = serde_json::from_str::<Numbered<Request>>(&text);
         }
     }
 }

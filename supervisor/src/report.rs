@@ -5,6 +5,7 @@ use crate::core::{Core, Report, State, UnitStatus};
 use crate::shell::now;
 use ipc::{DataDisk, NetState};
 use kmsg::console::Console;
+use std::collections::BTreeSet;
 
 /// The table comes after this at the latest, with whatever is not settled shown as it is.
 const SETTLE_MS: u64 = 20_000;
@@ -16,13 +17,23 @@ pub struct Reporter {
     /// When the table is printed at the latest; `None`: it has been.
     table_due: Option<u64>,
     changed: bool,
+    /// What the network waits for now.
+    waiting: Vec<String>,
+    /// The reasons that have been shown, without their numbers.
+    waiting_shown: BTreeSet<String>,
 }
 
 impl Reporter {
     /// Nothing has been shown yet.
     pub fn new() -> Reporter {
         let table_due = Some(now().as_millis() + SETTLE_MS);
-        Reporter { console: Console::open(), table_due, changed: true }
+        Reporter {
+            console: Console::open(),
+            table_due,
+            changed: true,
+            waiting: Vec::new(),
+            waiting_shown: BTreeSet::new(),
+        }
     }
 
     /// News about a unit.
@@ -62,15 +73,28 @@ impl Reporter {
         if before.addresses != now.addresses {
             let addresses: Vec<String> =
                 now.addresses.iter().map(|(link, address)| format!("{link} {address}")).collect();
+            self.waiting_shown.clear();
             let text =
                 if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
             log::info!("network: {text}");
             self.line("network", &text);
         }
-        if now.addresses.is_empty() && before.waiting.is_empty() {
-            for waiting in &now.waiting {
-                log::info!("network: {waiting}");
-                self.line("network", waiting);
+        self.waiting = now.waiting.clone();
+        self.show_waiting();
+    }
+
+    /// Says what the network waits for, each reason once. Before the boot has settled links still
+    /// appear and servers still answer: until then it is no news.
+    fn show_waiting(&mut self) {
+        if self.table_due.is_some() {
+            return;
+        }
+        for reason in self.waiting.clone() {
+            // The seconds in it go on counting.
+            let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+            if self.waiting_shown.insert(gist) {
+                log::info!("network: {reason}");
+                self.line("network", &reason);
             }
         }
     }
@@ -133,6 +157,7 @@ impl Reporter {
             self.console.line(row.trim_end());
         }
         self.console.line("");
+        self.show_waiting();
     }
 
     fn line(&mut self, subject: &str, text: &str) {
