@@ -141,7 +141,15 @@ impl Guest {
             Err(error) => panic!("{}: {error}", keel().display()),
         };
         let link = RefCell::new(None);
-        Guest { child, scratch, link, forwarded, forwarded_udp, _slot: slot }
+        Guest {
+            child,
+            scratch,
+            link,
+            asked: Cell::new(0),
+            forwarded,
+            forwarded_udp,
+            _slot: slot,
+        }
     }
 
     /// Boots a host and waits until it answers.
