@@ -1,4 +1,4 @@
-//! Small files that are replaced as a whole, and the one with the name servers.
+//! Small files that are replaced as a whole, and the one with the name servers, which is not.
 
 use std::fs;
 use std::io::{self, Write};
@@ -21,6 +21,22 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
+/// Puts a new text into a file that containers have mounted. A mount holds on to the inode, so a
+/// file in its place would never be seen by those that run already.
+///
+/// # Errors
+/// The directory is missing or full.
+pub fn rewrite(path: &Path, text: &str, mode: u32) -> io::Result<()> {
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
+    let old = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
+    // One write, padded with empty lines over what was there: a reader sees the old text or the
+    // new one, never nothing and never the tail of the old one.
+    let padding = old.saturating_sub(text.len()).min(4096);
+    file.write_all([text.as_bytes(), &vec![b'\n'; padding]].concat().as_slice())?;
+    file.set_len(text.len() as u64)
+}
+
 /// The text of a resolv.conf(5).
 pub fn text(servers: &[IpAddr], domain: Option<&str>) -> String {
     let search = domain.map(|domain| format!("search {domain}\n"));
@@ -31,6 +47,26 @@ pub fn text(servers: &[IpAddr], domain: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn containers_that_run_already_see_new_name_servers() {
+        let path = std::env::temp_dir().join(format!("keel-resolv-{}", std::process::id()));
+        let mut mounted = fs::File::options()
+            .create(true)
+            .truncate(true)
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        for text in ["nameserver 10.0.2.3\n", "nameserver 192.168.100.100\n", "", "x\n"] {
+            rewrite(&path, text, 0o644).unwrap();
+            let mut seen = String::new();
+            io::Seek::rewind(&mut mounted).unwrap();
+            io::Read::read_to_string(&mut mounted, &mut seen).unwrap();
+            assert_eq!(seen, text);
+        }
+        fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn resolv_conf_as_resolvers_read_it() {

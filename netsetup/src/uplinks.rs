@@ -158,7 +158,7 @@ impl Uplinks {
         }
         let path = self.directory.join("resolv.conf");
         // Containers run under other users and read this file through a mount.
-        if let Err(error) = resolv::replace(&path, text.as_bytes(), 0o644) {
+        if let Err(error) = resolv::rewrite(&path, &text, 0o644) {
             log::error!("write {}: {error}", path.display());
         }
         // Also after a failure: it would fail again at every turn.
