@@ -3,6 +3,7 @@
 //! A guest that cannot be booted is a failure, never a skip. Nothing here depends on how fast the
 //! machine is: waits are long and end as soon as the answer is there.
 
+pub mod disk;
 pub mod folder;
 pub mod guest;
 
