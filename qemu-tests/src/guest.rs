@@ -14,7 +14,6 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// No wait is longer. A loaded machine under translation is slow, and a wait that ends early is a
@@ -141,15 +140,7 @@ impl Guest {
             Err(error) => panic!("{}: {error}", keel().display()),
         };
         let link = RefCell::new(None);
-        Guest {
-            child,
-            scratch,
-            link,
-            asked: Cell::new(0),
-            forwarded,
-            forwarded_udp,
-            _slot: slot,
-        }
+        Guest { child, scratch, link, asked: Cell::new(0), forwarded, forwarded_udp, _slot: slot }
     }
 
     /// Boots a host and waits until it answers.
@@ -466,24 +457,6 @@ impl Guest {
 impl Drop for Guest {
     fn drop(&mut self) {
         self.cut_power();
-    }
-}
-
-/// One line, however slow its rest is once it has begun to come. An error when none begins within
-/// the stream's time-out: before the supervisor has opened its end, what is sent may be lost.
-fn read_line(stream: &mut BufReader<UnixStream>) -> std::io::Result<String> {
-    let mut line = String::new();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    loop {
-        match stream.read_line(&mut line) {
-            Ok(_) if line.ends_with('\n') => return Ok(line),
-            Ok(_) => return Err(ErrorKind::UnexpectedEof.into()),
-            Err(error)
-                if error.kind() == ErrorKind::WouldBlock
-                    && Instant::now() < deadline
-                    && !line.is_empty() => {}
-            Err(error) => return Err(error),
-        }
     }
 }
 
