@@ -313,15 +313,15 @@ impl fmt::Display for Report {
             }
             Self::Failed { why } => write!(f, "failed: {why}"),
             Self::Done => f.write_str("done"),
-            Self::StartRequested { by } => write!(f, "start asked for {by}"),
+            Self::StartRequested { by } => write!(f, "asked to start {by}"),
             Self::StopRequested { by, left_running } if left_running.is_empty() => {
-                write!(f, "stop asked for ({by})")
+                write!(f, "asked to stop {by}")
             }
             Self::StopRequested { by, left_running } => {
                 let names = left_running.join(", ");
-                write!(f, "stop asked for ({by}); left running although they require it: {names}")
+                write!(f, "asked to stop {by}; left running although they require it: {names}")
             }
-            Self::RestartRequested => f.write_str("restart asked for by hand"),
+            Self::RestartRequested => f.write_str("asked to restart by hand"),
             Self::StopTimeout => f.write_str("did not stop within its stop_timeout: killed"),
             Self::Stuck => f.write_str("was killed and does not die (stuck in the kernel)"),
             Self::Stopped => f.write_str("stopped"),

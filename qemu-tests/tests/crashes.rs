@@ -1,0 +1,336 @@
+//! Containers that end: in every way, again and again, or never. What is counted, what is shown, what
+//! is tried again and when; and that a unit that misbehaves harms no other.
+
+use ipc::control::{Request, UnitReport};
+use qemu_tests::{Folder, Guest, Options, keel};
+use serde_json::Value;
+use std::process::Command;
+
+const HOST: &str = "hostname = \"crashes\"\n";
+
+/// A unit on the image `probe` with this command; `top` holds keys above `[container]`.
+fn probe(top: &str, command: &str) -> String {
+    format!(
+        "{top}\n[container]\nimage = \"./images/probe\"\ncommand = {command}\nnetwork = \"none\"\n"
+    )
+}
+
+fn boot(units: &[(&str, String)], options: &Options) -> (Folder, Guest) {
+    let pairs: Vec<(&str, &str)> =
+        units.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let folder = Folder::host(HOST, &pairs);
+    let guest = Guest::up(folder.path(), options);
+    (folder, guest)
+}
+
+fn number(report: &UnitReport, field: &str) -> u64 {
+    report
+        .status
+        .get(field)
+        .and_then(Value::as_u64)
+        .unwrap_or_else(|| panic!("{field}: {report:?}"))
+}
+
+fn last(report: &UnitReport, field: &str) -> Value {
+    report.status.get("last_exit").and_then(|last| last.get(field)).cloned().unwrap_or_default()
+}
+
+fn explain(guest: &Guest, name: &str) -> String {
+    guest.ask::<Vec<String>>(&Request::Explain { name: name.to_owned() }).join("\n")
+}
+
+fn restart(guest: &Guest, name: &str) {
+    guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+}
+
+fn stop(guest: &Guest, name: &str) {
+    guest.ask::<Value>(&Request::Stop { name: name.to_owned() });
+}
+
+#[test]
+fn every_end_is_told_apart_and_harms_nobody_else() {
+    let never = "restart = \"never\"";
+    let once = "type = \"oneshot\"";
+    let slow = "restart = { delay = \"10m\", max_delay = \"10m\" }";
+    let sh = |top: &str, script: &str, limits: &str| {
+        format!(
+            "{top}\n[container]\nimage = \"./images/busybox\"\ncommand = [\"-c\", '''{script}''']\n\
+             network = \"none\"\n[limits]\n{limits}\n"
+        )
+    };
+    let units = [
+        ("bystander", probe("", "[\"lines\", \"1000000\", \"500\"]")),
+        ("loops", probe("", "[\"exit\", \"3\"]")),
+        ("aborts", probe(never, "[\"crash\"]")),
+        ("segfaults", probe(never, "[\"segv\"]")),
+        ("good-once", probe(once, "[\"exit\", \"0\"]")),
+        ("bad-once", probe(once, "[\"exit\", \"5\"]")),
+        (
+            "three-tries",
+            probe("restart = { delay = \"10ms\", max_attempts = 3 }", "[\"exit\", \"4\"]"),
+        ),
+        ("steady", probe("enabled = false", "[\"after\", \"10500\", \"exit\", \"9\"]")),
+        ("patient", probe(slow, "[\"exit\", \"3\"]")),
+        ("stays-stopped", probe(slow, "[\"exit\", \"3\"]")),
+        ("never-ready", probe("ready = \"notify\"\nstart_timeout = \"never\"", "[\"wait\"]")),
+        ("waits", probe("requires = [\"never-ready\"]\nwait_timeout = \"never\"", "[\"wait\"]")),
+        ("stubborn", probe("stop_timeout = \"2s\"", "[\"ignore-term\"]")),
+        ("memhog", probe(never, "[\"memhog\"]") + "[limits]\nmemory = \"32M\"\n"),
+        (
+            // The main process is not the one that takes the memory, and must not outlive it.
+            "hog-in-family",
+            sh(never, "tail /dev/zero & wait; echo survived; sleep 1000", "memory = \"32M\""),
+        ),
+        ("forkbomb", probe("", "[\"forkbomb\"]") + "[limits]\npids = 32\n"),
+        ("no-program", "[container]\nimage = \"./images/missing\"\n".to_owned()),
+        ("no-image", "[container]\nimage = \"./images/nowhere\"\n".to_owned()),
+        ("mistaken", "restrat = \"always\"\n[container]\nimage = \"./images/probe\"\n".to_owned()),
+    ];
+    let options = Options { allow_broken_units: true, ..Options::default() };
+    let (folder, mut guest) = boot(&units, &options);
+
+    mistakes_are_shown(&folder, &mut guest);
+    ends_are_told_apart(&mut guest);
+    memory_hogs(&mut guest);
+    fork_bomb(&mut guest);
+    back_off_is_visible(&mut guest);
+    a_stable_run_is_followed_at_once(&mut guest);
+    restart_from_every_state(&mut guest);
+
+    // Nothing of all this has touched the unit beside it, and what was stopped has stayed so.
+    let bystander = guest.unit("bystander");
+    assert_eq!((number(&bystander, "generation"), number(&bystander, "restarts")), (1, 0));
+    let stopped = guest.unit("stays-stopped");
+    assert_eq!(guest.field("stays-stopped", "state"), "stopped");
+    assert_eq!(number(&stopped, "generation"), 1, "{stopped:?}");
+    assert!(guest.power_off().success());
+}
+
+fn mistakes_are_shown(folder: &Folder, guest: &mut Guest) {
+    for text in ["units/mistaken.toml", "unknown key", "restrat", "restart", "^^^^^^^"] {
+        guest.wait_console(text);
+    }
+    let why = guest.field("mistaken", "reason");
+    assert!(why.contains("mistakes") && why.contains("restrat"), "{why}");
+    assert_eq!(guest.field("mistaken", "state"), "failed");
+    assert!(explain(guest, "mistaken").contains("restrat"));
+    let refused = guest.try_ask::<Value>(&Request::Start { name: "mistaken".to_owned() });
+    assert!(refused.is_err_and(|why| why.contains("restrat")));
+    assert!(guest.host().problems.iter().any(|problem| problem.contains("restrat")));
+
+    let checked =
+        Command::new(keel()).arg("check").arg(folder.path()).output().expect("keel check");
+    let said = String::from_utf8_lossy(&checked.stderr) + String::from_utf8_lossy(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    for text in [
+        "units/mistaken.toml:1:1",
+        "restrat",
+        "`restart`",
+        "units/no-image.toml",
+        "./images/nowhere",
+    ] {
+        assert!(said.contains(text), "keel check does not say {text:?}:\n{said}");
+    }
+
+    guest.wait_for("no-image to be told", |guest| {
+        explain(guest, "no-image").contains("./images/nowhere").then_some(())
+    });
+    guest.wait_for("no-program to be told", |guest| {
+        let why = explain(guest, "no-program");
+        why.contains("exec: /not/there: no such file in the image").then_some(())
+    });
+    assert_eq!(last(&guest.unit("no-program"), "cause"), "setup_failed");
+}
+
+fn ends_are_told_apart(guest: &mut Guest) {
+    for (name, state, cause, detail) in [
+        // abort(3) raises SIGABRT, which PID 1 of a namespace is immune to, and then executes an
+        // instruction that it may not.
+        ("aborts", "failed", "signal", libc::SIGSEGV),
+        ("segfaults", "failed", "signal", libc::SIGSEGV),
+        ("good-once", "done", "code", 0),
+        ("bad-once", "failed", "code", 5),
+        ("three-tries", "failed", "code", 4),
+    ] {
+        guest.wait_state(name, state);
+        let report = guest.unit(name);
+        assert_eq!(last(&report, "cause"), cause, "{report:?}");
+        assert_eq!(last(&report, "detail"), detail, "{report:?}");
+    }
+    assert!(guest.field("segfaults", "reason").contains("SIGSEGV"));
+    let limited = guest.unit("three-tries");
+    assert_eq!(number(&limited, "generation"), 3);
+    assert_eq!(number(&limited, "failures"), 3);
+    let why = guest.field("three-tries", "reason");
+    assert!(why.contains("start limit: 3 failed attempts") && why.contains("exit code 4"), "{why}");
+}
+
+fn memory_hogs(guest: &mut Guest) {
+    for name in ["memhog", "hog-in-family"] {
+        guest.wait_state(name, "failed");
+        let report = guest.unit(name);
+        assert_eq!(last(&report, "cause"), "oom", "{report:?}");
+        assert_eq!(report.pids, Some(0), "something outlived the memory killer: {report:?}");
+        assert!(report.memory_peak.is_some_and(|peak| peak <= 32 << 20), "{report:?}");
+        assert!(explain(guest, name).contains("out of memory"));
+        assert!(!guest.logs(name, 100).iter().any(|line| line.text == "survived"));
+    }
+}
+
+fn fork_bomb(guest: &mut Guest) {
+    let line = guest.wait_log("forkbomb", "children, then");
+    assert!(
+        line.starts_with("forkbomb 31 children, then: Resource temporarily unavailable"),
+        "{line}"
+    );
+    assert_eq!(guest.unit("forkbomb").pids, Some(32));
+    stop(guest, "forkbomb");
+    guest.wait_state("forkbomb", "stopped");
+    assert_eq!(guest.unit("forkbomb").pids, Some(0));
+}
+
+fn back_off_is_visible(guest: &mut Guest) {
+    guest.wait_for("loops to be in back-off for the third time", |guest| {
+        let report = guest.unit("loops");
+        let state = report.status.get("state").and_then(Value::as_str) == Some("backoff");
+        (state && number(&report, "attempts") >= 3).then(|| {
+            assert!(number(&report, "next_retry_ms") > number(&report, "since_ms"), "{report:?}");
+            // In back-off every run has ended and been counted, and every one but the first was a
+            // restart.
+            assert_eq!(number(&report, "failures"), number(&report, "generation"), "{report:?}");
+            assert_eq!(
+                number(&report, "restarts") + 1,
+                number(&report, "generation"),
+                "{report:?}"
+            );
+        })
+    });
+    guest.wait_state("patient", "backoff");
+    let why = explain(guest, "patient");
+    assert!(why.contains("patient is tried again in") && why.contains("exit code 3"), "{why}");
+    assert!(why.contains("1 failure so far"), "{why}");
+    guest.wait_console("next try in");
+    guest.wait_state("stays-stopped", "backoff");
+    stop(guest, "stays-stopped");
+    assert_eq!(guest.field("stays-stopped", "state"), "stopped");
+}
+
+fn a_stable_run_is_followed_at_once(guest: &mut Guest) {
+    // By hand: among all those that start at boot its run would be seen to begin long after it has.
+    guest.ask::<Value>(&Request::Start { name: "steady".to_owned() });
+    guest.wait_for("steady to run again", |guest| {
+        (number(&guest.unit("steady"), "generation") >= 2).then_some(())
+    });
+    let report = guest.unit("steady");
+    assert_eq!(last(&report, "detail"), 9);
+    assert!(last(&report, "ran_ms").as_u64().is_some_and(|ran| ran >= 10_000), "{report:?}");
+    assert_eq!(number(&report, "restarts"), 1);
+    let log: String = guest.ask(&Request::Dmesg);
+    let waited = log.lines().find(|line| line.contains("steady: next try in"));
+    assert_eq!(waited, None, "the first crash after a stable run waits for nothing");
+}
+
+fn restart_from_every_state(guest: &mut Guest) {
+    for (name, before, after) in [
+        ("good-once", "done", "done"),
+        ("bad-once", "failed", "failed"),
+        ("patient", "backoff", "backoff"),
+        ("forkbomb", "stopped", "running"),
+        ("forkbomb", "running", "running"),
+        ("never-ready", "starting", "starting"),
+    ] {
+        assert_eq!(guest.field(name, "state"), before, "{name}");
+        let old = number(&guest.unit(name), "generation");
+        restart(guest, name);
+        guest.wait_for(&format!("{name}, {before}, to run again"), |guest| {
+            let report = guest.unit(name);
+            let state = report.status.get("state").and_then(Value::as_str) == Some(after);
+            (state && number(&report, "generation") == old + 1).then_some(())
+        });
+    }
+    assert_eq!(guest.field("waits", "state"), "waiting");
+    restart(guest, "waits");
+    assert_eq!(guest.field("waits", "state"), "waiting");
+    assert!(explain(guest, "waits").contains("requires never-ready"));
+
+    guest.wait_state("stubborn", "running");
+    stop(guest, "stubborn");
+    assert_eq!(guest.field("stubborn", "state"), "stopping");
+    restart(guest, "stubborn");
+    guest.wait_for("stubborn to run again", |guest| {
+        let report = guest.unit("stubborn");
+        let state = report.status.get("state").and_then(Value::as_str) == Some("running");
+        (state && number(&report, "generation") == 2).then_some(())
+    });
+    let report = guest.unit("stubborn");
+    assert_eq!(last(&report, "detail"), libc::SIGKILL, "{report:?}");
+    assert_eq!(
+        number(&report, "failures"),
+        0,
+        "an end that was asked for is no failure: {report:?}"
+    );
+    stop(guest, "stubborn");
+    guest.wait_state("stubborn", "stopped");
+}
+
+#[test]
+fn a_thousand_exits_are_a_thousand_restarts() {
+    let loops = "restart = { delay = \"10ms\", max_delay = \"10ms\" }\n[container]\n\
+                 image = \"./images/first\"\ncommand = [\"exit\", \"0\"]\nnetwork = \"none\"\n";
+    let units = [("loops", loops.to_owned()), ("bystander", probe("", "[\"wait\"]"))];
+    let (_folder, mut guest) = boot(&units, &Options { cpus: 1, ..Options::default() });
+    let supervisor = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
+    let runs = |guest: &Guest| number(&guest.unit("loops"), "generation");
+    // After a few dozen everything that is made once has been made.
+    guest.wait_for("50 runs", |guest| (runs(guest) >= 50).then_some(()));
+    let memory = guest.pss_kib(supervisor);
+    guest.wait_for("1,000 runs", |guest| (runs(guest) >= 1000).then_some(()));
+    stop(&guest, "loops");
+    guest.wait_state("loops", "stopped");
+
+    let report = guest.unit("loops");
+    let generation = number(&report, "generation");
+    assert_eq!(number(&report, "restarts") + 1, generation, "{report:?}");
+    // The stop may have met a run (whose end is then no failure) or the pause after one.
+    let failures = number(&report, "failures");
+    assert!(failures == generation || failures + 1 == generation, "{report:?}");
+    // Every run wrote exactly one line before it ended, by its own account.
+    guest.wait_for("the logger to have read everything", |guest| {
+        let lines = guest.unit("loops").log.lines;
+        (lines == failures || lines == generation).then_some(())
+    });
+    assert_eq!(guest.service_pid(ipc::Service::Supervisor), Some(supervisor), "it has crashed");
+    let grown = guest.pss_kib(supervisor).saturating_sub(memory);
+    assert!(grown < 256, "the supervisor has grown by {grown} KiB in 950 restarts");
+    assert_eq!(number(&guest.unit("bystander"), "generation"), 1);
+
+    // Most of a restart is the kernel's work in the container's own process (namespaces, mounts,
+    // exec); a supervisor that spins instead of waiting would be seen here.
+    let host = guest.host();
+    let share = host.supervisor_cpu_usec as f64 / (host.uptime_ms as f64 * 1000.0);
+    println!(
+        "the supervisor used {:.0} % of one CPU, {} us a restart",
+        share * 100.0,
+        host.supervisor_cpu_usec / generation
+    );
+    assert!(share < 0.6, "the supervisor used {share} of the CPU");
+    assert!(guest.power_off().success());
+}
+
+#[test]
+fn a_unit_may_take_the_host_down_by_failing() {
+    for (word, console) in [("poweroff", "down (poweroff)"), ("reboot", "down (reboot)")] {
+        let top = format!("type = \"oneshot\"\non_failure = \"{word}\"");
+        let units =
+            [("vital", probe(&top, "[\"exit\", \"6\"]")), ("other", probe("", "[\"wait\"]"))];
+        let pairs: Vec<(&str, &str)> =
+            units.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let folder = Folder::host(HOST, &pairs);
+        let mut guest = Guest::boot(folder.path(), &Options { nic: "none", ..Options::default() });
+        assert!(guest.wait_end().success(), "{}", guest.console());
+        let shown = guest.console();
+        for text in ["going down: vital has failed for good: exit code 6", console] {
+            assert!(shown.contains(text), "no {text:?} in\n{shown}");
+        }
+    }
+}
