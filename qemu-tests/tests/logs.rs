@@ -1,0 +1,109 @@
+//! What the host keeps of what units write: a flood of output, log files with a size cap, and a line's
+//! time, stream and run.
+
+use ipc::Service;
+use ipc::control::{LogLine, Request};
+use qemu_tests::{Folder, Guest, Options};
+use serde_json::Value;
+
+const FLOOD_BYTES: u64 = 100 << 20;
+/// Length of one of its lines (`qemu-tests/guest/src/probe/abuse.rs`).
+const FLOOD_LINE: u64 = 80;
+/// The most that the logger may take: what each Keelhost process may have, and a ring of 256 KiB for
+/// each of three units.
+const LOGGER_KIB: u64 = 3 * 1024;
+
+fn names(guest: &Guest, path: &str) -> Vec<String> {
+    guest.ask(&Request::List { path: path.to_owned() })
+}
+
+#[test]
+fn a_flood_of_output_stays_bounded_and_counted() {
+    let alone = "network = \"none\"\n";
+    let probe = |words: &str| {
+        format!("[container]\nimage = \"./images/probe\"\n{alone}command = [{words}]\n")
+    };
+    let speaker = "type = \"oneshot\"\n[container]\nimage = \"./images/busybox\"\nnetwork = \"none\"\n\
+                   command = [\"-c\", \"echo to stdout; sleep 1; echo to stderr >&2; printf half\"]\n";
+    let flood = format!(
+        "type = \"oneshot\"\n{}[log]\nmax_size = \"64K\"\nmax_files = 2\n",
+        probe(&format!("\"flood\", \"{FLOOD_BYTES}\""))
+    );
+    let folder = Folder::host(
+        "hostname = \"deluge\"\n",
+        &[
+            ("flood", &flood),
+            ("quiet", &format!("type = \"oneshot\"\n{}", probe("\"lines\", \"50\", \"20\""))),
+            ("speaker", speaker),
+        ],
+    );
+    let data = Some(folder.path().join("data.img"));
+    let mut guest = Guest::up(folder.path(), &Options { data, ..Options::default() });
+
+    // It is never blocked for good; meanwhile the logger's memory does not grow with what it reads.
+    let mut most = 0;
+    guest.wait_for("the flood to end", |guest| {
+        let pid = guest.service_pid(Service::Logger)?;
+        most = most.max(guest.pss_kib(pid));
+        (guest.field("flood", "state") == "done").then_some(())
+    });
+    assert!(most > 0 && most <= LOGGER_KIB, "the logger took {most} KiB");
+
+    // Every line is counted: those in memory, and those that newer ones pushed out.
+    let expected = FLOOD_BYTES / FLOOD_LINE + 1;
+    guest.wait_for("the last line to be counted", |guest| {
+        (guest.unit("flood").log.lines >= expected).then_some(())
+    });
+    let counters = guest.unit("flood").log;
+    assert_eq!(counters.lines, expected);
+    let kept = guest.logs("flood", 5000);
+    assert_eq!(counters.lines, counters.evicted + kept.len() as u64, "{counters:?}");
+    assert!(kept.windows(2).all(|pair| matches!(pair, [a, b] if b.seq == a.seq + 1)));
+    let last = kept.last().map(|line| line.text.as_str());
+    assert_eq!(last, Some(format!("flood end {}", expected - 1).as_str()));
+
+    // Nobody else lost anything.
+    let quiet: Vec<String> = guest.logs("quiet", 100).into_iter().map(|line| line.text).collect();
+    let mut lines: Vec<String> = (1..=50).map(|number| format!("line {number}")).collect();
+    lines.push("lines end 50".to_owned());
+    assert_eq!(quiet, lines);
+
+    // On the disk: two files of the unit's size at most; the last line is there.
+    let directory = "/data/logs/flood";
+    let last_line = |guest: &Guest| -> Option<String> {
+        let request = Request::Read { path: format!("{directory}/current.log") };
+        let text: String = guest.try_ask(&request).ok()?;
+        assert!(text.len() <= 64 * 1024, "current.log has {} bytes", text.len());
+        text.lines().last().map(str::to_owned)
+    };
+    let line = guest.wait_for("the log file's last line", |guest| {
+        last_line(guest).filter(|line| line.contains("flood end"))
+    });
+    // TIME STREAM TAG GENERATION SEQ TEXT
+    let words: Vec<&str> = line.splitn(6, ' ').collect();
+    let seq = kept.last().map(|line| line.seq.to_string()).unwrap_or_default();
+    assert!(
+        matches!(words.as_slice(), [time, "stdout", "F", "1", number, _]
+        if time.ends_with('Z') && time.contains('T') && *number == seq),
+        "{line}"
+    );
+    assert_eq!(names(&guest, directory), ["1.log", "current.log"]);
+    assert!(guest.read(&format!("{directory}/1.log")).len() <= 64 * 1024);
+
+    // A line knows its stream, its run and its time; the end of the last run ends a half line.
+    let said = |guest: &Guest| -> Vec<LogLine> { guest.logs("speaker", 100) };
+    let lines = said(&guest);
+    let told: Vec<(&str, &str, u64)> = lines
+        .iter()
+        .map(|line| (line.stream.as_str(), line.text.as_str(), line.generation))
+        .collect();
+    assert_eq!(
+        told,
+        [("stdout", "to stdout", 1), ("stderr", "to stderr", 1), ("stdout", "half", 1)]
+    );
+    assert!(lines.windows(2).all(|pair| matches!(pair, [a, b] if a.time_us <= b.time_us)));
+    let _: Value = guest.ask(&Request::Start { name: "speaker".to_owned() });
+    guest.wait_for("the second run", |guest| (said(guest).len() == 6).then_some(()));
+    assert!(said(&guest).iter().skip(3).all(|line| line.generation == 2));
+    assert!(guest.power_off().success());
+}
