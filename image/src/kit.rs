@@ -203,6 +203,10 @@ fn base_archive(selection: &modules::Selection, program: &[u8]) -> io::Result<Ve
     for module in selection.modules.values() {
         let path = format!("keel/modules/{}", module.file);
         cpio.file(&path, 0o644, module.content.len() as u64, &mut module.content.as_slice())?;
+        if let Some(signature) = &module.signature {
+            let path = format!("{path}.sig");
+            cpio.file(&path, 0o644, signature.len() as u64, &mut signature.as_slice())?;
+        }
     }
     cpio.finish()
 }

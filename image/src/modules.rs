@@ -17,8 +17,11 @@ pub const BOOT: &[&str] = &[
     // The bridge, and a cable for each container.
     "bridge", "veth",
     // Published ports and masquerading.
-    "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_fib_inet",
+    "nfnetlink", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_fib", "nft_fib_ipv4",
 ];
+
+/// Drivers of nearly every virtual machine: stored ready to load, as [`BOOT`] is.
+const COMMON: &[&str] = &["virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"];
 
 /// Drivers taken along where the kernel package has them; loaded when their hardware is found.
 #[rustfmt::skip]
@@ -73,6 +76,8 @@ pub struct Module {
     pub file: String,
     /// Its content as it goes into the image.
     pub content: Vec<u8>,
+    /// What was behind the content: the maker's signature, stored in `FILE.sig`.
+    pub signature: Option<Vec<u8>>,
 }
 
 /// The choice for one image.
@@ -85,8 +90,9 @@ pub struct Selection {
 }
 
 /// Reads the modules below `dir` (a kernel's `lib/modules/VERSION`), picks [`BOOT`], [`HARDWARE`] and
-/// all that they depend on. Those loaded on every boot are stored unpacked, because unpacking xz is
-/// most of the time that loading takes; the others stay as they are, because most are never used.
+/// all that they depend on. Those loaded on every boot are stored unpacked and with their signature
+/// apart, because unpacking and checking is most of the time that loading takes (`init::insert`); the
+/// others stay as they are, because most are never used.
 ///
 /// # Errors
 /// A folder that cannot be read, a damaged module, or one of [`BOOT`] that is neither there nor built in.
@@ -95,7 +101,9 @@ pub fn select(dir: &Path) -> Result<Selection, ModulesError> {
     find(dir, &mut files)?;
     let built_in = built_in(dir);
     let mut chosen: BTreeMap<String, Info> = BTreeMap::new();
-    for (names, needed) in [(BOOT, true), (HARDWARE, false)] {
+    for (names, needed, ready) in
+        [(BOOT, true, true), (COMMON, false, true), (HARDWARE, false, false)]
+    {
         for name in names {
             if !files.contains_key(*name) && needed && !built_in.contains(*name) {
                 return Err(ModulesError::Missing {
@@ -103,22 +111,27 @@ pub fn select(dir: &Path) -> Result<Selection, ModulesError> {
                     dir: dir.to_owned(),
                 });
             }
-            choose(name, needed, &files, &mut chosen)?;
+            choose(name, ready, &files, &mut chosen)?;
         }
     }
     let mut index = String::new();
     let mut modules = BTreeMap::new();
     for (name, info) in &chosen {
         let file =
-            if info.at_boot { format!("{name}.ko") } else { format!("{name}.{}", info.extension) };
+            if info.ready { format!("{name}.ko") } else { format!("{name}.{}", info.extension) };
         index.push_str(&format!("m {name} {file}"));
         for dependency in &info.depends {
             index.push(' ');
             index.push_str(dependency);
         }
         index.push('\n');
-        let content = if info.at_boot { info.unpacked.clone() } else { read(&info.path)? };
-        modules.insert(name.clone(), Module { file, content });
+        let module = if info.ready {
+            let (content, signature) = split_signature(&info.unpacked);
+            Module { file, content: content.to_vec(), signature: signature.map(<[u8]>::to_vec) }
+        } else {
+            Module { file, content: read(&info.path)?, signature: None }
+        };
+        modules.insert(name.clone(), module);
     }
     for name in BOOT.iter().filter(|name| chosen.contains_key(**name)) {
         index.push_str(&format!("b {name}\n"));
@@ -137,12 +150,12 @@ struct Info {
     unpacked: Vec<u8>,
     depends: Vec<String>,
     aliases: Vec<String>,
-    at_boot: bool,
+    ready: bool,
 }
 
 fn choose(
     name: &str,
-    at_boot: bool,
+    ready: bool,
     files: &BTreeMap<String, PathBuf>,
     chosen: &mut BTreeMap<String, Info>,
 ) -> Result<(), ModulesError> {
@@ -175,17 +188,10 @@ fn choose(
         values("alias").into_iter().filter(|alias| !alias.contains(char::is_whitespace)).collect();
     chosen.insert(
         name.to_owned(),
-        Info {
-            path: path.clone(),
-            extension,
-            unpacked,
-            depends: depends.clone(),
-            aliases,
-            at_boot,
-        },
+        Info { path: path.clone(), extension, unpacked, depends: depends.clone(), aliases, ready },
     );
     for dependency in &depends {
-        choose(dependency, at_boot, files, chosen)?;
+        choose(dependency, ready, files, chosen)?;
     }
     Ok(())
 }
@@ -203,6 +209,23 @@ fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, ModulesError> {
         .read_to_end(&mut unpacked)
         .map_err(|source| ModulesError::Io { path: path.to_owned(), source })?;
     Ok(unpacked)
+}
+
+/// What the kernel looks for at the end of a signed module (include/linux/module_signature.h).
+const SIGNATURE_MAGIC: &[u8] = b"~Module signature appended~\n";
+
+/// Bytes of `struct module_signature`, whose last four are the signature's length, big endian.
+const SIGNATURE_INFO: usize = 12;
+
+/// A module and what was appended to it, if anything was.
+fn split_signature(module: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let split = || {
+        let info_end = module.strip_suffix(SIGNATURE_MAGIC)?.len();
+        let length = module.get(info_end.checked_sub(4)?..info_end)?;
+        let length = length.iter().fold(0usize, |value, byte| (value << 8) | usize::from(*byte));
+        module.split_at_checked(info_end.checked_sub(SIGNATURE_INFO)?.checked_sub(length)?)
+    };
+    split().map_or((module, None), |(content, signature)| (content, Some(signature)))
 }
 
 /// Every module file below a folder, by module name.
@@ -274,7 +297,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn a_signature_is_split_off_and_can_be_put_back() {
+        let mut signed = b"content".to_vec();
+        signed.extend([9; 5]);
+        signed.extend([0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
+        signed.extend(SIGNATURE_MAGIC);
+        let (content, signature) = split_signature(&signed);
+        assert_eq!(content, b"content");
+        assert_eq!([content, signature.unwrap()].concat(), signed);
+        assert_eq!(split_signature(b"content"), (&b"content"[..], None));
+    }
+
     proptest! {
+        #[test]
+        fn any_end_of_a_module_is_split_without_loss(mut bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            bytes.extend(SIGNATURE_MAGIC);
+            let (content, signature) = split_signature(&bytes);
+            prop_assert_eq!([content, signature.unwrap_or_default()].concat(), bytes);
+        }
+
         #[test]
         fn any_bytes_are_judged(mut bytes in prop::collection::vec(any::<u8>(), 64..400), elf in any::<bool>()) {
             if elf {

@@ -9,7 +9,7 @@ use crate::modules::{Index, Loader};
 use crate::power_button::PowerButtons;
 use crate::uevents::Uevents;
 use crate::{clock, cmdline};
-use ipc::{Channel, DataDisk, ShutdownKind, ToInit, paths};
+use ipc::{Channel, DataDisk, Phase, ShutdownKind, ToInit, paths};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs;
@@ -65,13 +65,9 @@ impl Devices<'_> {
                 return 1;
             }
         };
-        for name in self.loader.index().boot().to_vec() {
-            if let Err(error) = self.loader.load(name) {
-                log::warn!("{error}");
-            }
-        }
-        self.coldplug();
-        self.look_for_data_disk();
+        self.phase("modules", Self::load_boot_list);
+        self.phase("hardware", Self::coldplug);
+        self.phase("data disk", Self::look_for_data_disk);
         self.buttons.look();
         self.tell(&ToInit::Ready);
         loop {
@@ -101,6 +97,26 @@ impl Devices<'_> {
                 });
             }
         }
+    }
+
+    /// Does a piece of the boot and reports how long it took.
+    fn phase(&mut self, name: &str, work: impl FnOnce(&mut Self) -> String) {
+        let start_us = clock::monotonic_ns() / 1000;
+        let note = work(self);
+        let end_us = clock::monotonic_ns() / 1000;
+        self.tell(&ToInit::Phase(Phase { name: name.to_owned(), note, start_us, end_us }));
+    }
+
+    /// What every host needs, whatever hardware it has.
+    fn load_boot_list(&mut self) -> String {
+        let mut count = 0;
+        for name in self.loader.index().boot().to_vec() {
+            match self.loader.load(name) {
+                Ok(new) => count += new,
+                Err(error) => log::warn!("{error}"),
+            }
+        }
+        format!("{count} loaded")
     }
 
     /// Takes in the announcements that have come.
@@ -136,23 +152,24 @@ impl Devices<'_> {
 
     /// Every modalias in sysfs, until loading makes no new ones appear (a bus's driver brings the
     /// bus's devices).
-    fn coldplug(&mut self) {
+    fn coldplug(&mut self) -> String {
         let mut known = BTreeSet::new();
         for _round in 0..4 {
             let mut found = BTreeSet::new();
             collect_modaliases(Path::new("/sys/devices"), 0, &mut found);
             let new: Vec<String> = found.difference(&known).cloned().collect();
             if new.is_empty() {
-                return;
+                break;
             }
             for alias in &new {
                 self.loader.load_alias(alias);
             }
             known.extend(new);
         }
+        format!("{} devices", known.len())
     }
 
-    fn look_for_data_disk(&mut self) {
+    fn look_for_data_disk(&mut self) -> String {
         let state = match self.policy {
             Policy::Memory => DataDisk {
                 path: None,
@@ -182,11 +199,11 @@ impl Devices<'_> {
         };
         // Units may already use volumes in memory: a disk that comes later must not be put under them.
         let settled = self.told.as_ref().is_some_and(|told| !told.pending);
-        if settled || self.told.as_ref() == Some(&state) {
-            return;
+        if !settled && self.told.as_ref() != Some(&state) {
+            self.tell(&ToInit::DataDisk(state.clone()));
+            self.told = Some(state.clone());
         }
-        self.tell(&ToInit::DataDisk(state.clone()));
-        self.told = Some(state);
+        state.path.map_or_else(|| "none".to_owned(), |path| format!("{} on {path}", state.reason))
     }
 
     /// The folders that others expect on the disk, with their owners.

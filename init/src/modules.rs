@@ -4,21 +4,17 @@
 //!
 //! ```text
 //! m NAME FILE [DEPENDENCY…]   a module, its file in this directory, what must be loaded before it
-//! b NAME                      load it at boot, in this order
+//! b NAME                      load it at boot, in this order; see [`crate::insert`] for the files
 //! a PATTERN NAME              this hardware or kernel alias wants that module
 //! ```
 //!
 //! Names have `_` for `-`, as the kernel has. Patterns are those of modules.alias: `*`, `?`, `[…]`.
 
+use crate::insert;
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::fd::AsRawFd;
 use std::path::Path;
-
-/// finit_module's flag for a file that the kernel itself unpacks (include/uapi/linux/module.h).
-const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
 
 /// The index, borrowed from its text.
 #[derive(Debug, Default)]
@@ -210,7 +206,10 @@ impl<'a> Loader<'a> {
                 continue;
             }
             let Some(module) = self.index.modules.get(name) else { continue };
-            new += usize::from(insert(name, &self.dir.join(module.file))?);
+            let before = crate::clock::monotonic_ns();
+            new += usize::from(insert::insert(name, &self.dir.join(module.file))?);
+            let took = crate::clock::monotonic_ns().saturating_sub(before) / 1000;
+            log::debug!("module {name}: {took} us");
             self.done.insert(name);
         }
         Ok(new)
@@ -224,26 +223,6 @@ impl<'a> Loader<'a> {
                 log::warn!("{error} (for {alias})");
             }
         }
-    }
-}
-
-/// finit_module(2); `false` when it was there already.
-fn insert(name: &str, path: &Path) -> Result<bool, ModuleError> {
-    let file = File::open(path).map_err(|source| ModuleError::Open {
-        name: name.to_owned(),
-        file: path.display().to_string(),
-        source,
-    })?;
-    let compressed = path.extension().is_some_and(|extension| extension == "xz");
-    let flags = if compressed { MODULE_INIT_COMPRESSED_FILE } else { 0 };
-    // SAFETY: the descriptor is open, the parameter string is an empty C string that outlives the
-    // call, and the kernel checks the module itself.
-    let done =
-        unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), flags) };
-    match Errno::result(done) {
-        Ok(_) => Ok(true),
-        Err(Errno::EEXIST) => Ok(false),
-        Err(errno) => Err(ModuleError::Load { name: name.to_owned(), errno }),
     }
 }
 

@@ -12,6 +12,7 @@ use units::model::Host;
 use crate::attach::{self, Place};
 use crate::bridge::{self, Bridge};
 use crate::firewall::{Firewall, MODULE_PATIENCE};
+use crate::modules;
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::nft;
@@ -261,6 +262,13 @@ impl App {
     /// Makes the bridge, and attaches what is pending.
     fn place_all(&mut self) -> Result<(), AppError> {
         let now = (self.now)();
+        if self.bridge.is_none()
+            && modules::coming(modules::BRIDGING).is_some()
+            && self.retry.failing(now) < MODULE_PATIENCE
+        {
+            self.retry.failed(now);
+            return Ok(());
+        }
         let net = self.settings.host.network.bridge;
         let missing = match self.bridge {
             Some(_) => None,

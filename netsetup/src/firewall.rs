@@ -4,6 +4,7 @@ use ipc::NetRequest;
 use std::time::Duration;
 use units::model::Ipv4Net;
 
+use crate::modules;
 use crate::netlink::{Netlink, NetlinkError};
 use crate::retry::Retry;
 use crate::{bridge, nft};
@@ -73,6 +74,12 @@ impl Firewall {
     pub fn turn(&mut self, now: Duration) -> Option<FirewallError> {
         let units = self.wanted.take()?;
         if !self.retry.due(now) {
+            self.wanted = Some(units);
+            return None;
+        }
+        if modules::coming(modules::FIREWALL).is_some() && self.retry.failing(now) < MODULE_PATIENCE
+        {
+            self.retry.failed(now);
             self.wanted = Some(units);
             return None;
         }

@@ -25,6 +25,7 @@ pub mod dhcp;
 pub mod firewall;
 pub mod lease_file;
 pub mod links;
+pub mod modules;
 pub mod monitor;
 pub mod netlink;
 pub mod nft;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// First pause: a module that PID 1 is loading at this very moment.
-const FIRST: Duration = Duration::from_millis(10);
+/// Shortest pause: a module is just being loaded.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// Longest pause.
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -16,7 +16,6 @@ pub struct Retry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Failing {
     since: Duration,
-    pause: Duration,
     next: Duration,
 }
 
@@ -33,12 +32,17 @@ impl Retry {
 
     /// A try failed. Returns for how long all of them have.
     pub fn failed(&mut self, now: Duration) -> Duration {
-        let (since, pause) = match self.failing {
-            None => (now, FIRST),
-            Some(failing) => (failing.since, (failing.pause * 2).min(LONGEST)),
-        };
-        self.failing = Some(Failing { since, pause, next: now + pause });
-        now.saturating_sub(since)
+        let since = self.failing.map_or(now, |failing| failing.since);
+        let failing = now.saturating_sub(since);
+        // An eighth of the time so far: what becomes possible is never noticed much too late.
+        let pause = (failing / 8).clamp(SHORTEST, LONGEST);
+        self.failing = Some(Failing { since, next: now + pause });
+        failing
+    }
+
+    /// For how long all tries have failed.
+    pub fn failing(&self, now: Duration) -> Duration {
+        self.failing.map_or(Duration::ZERO, |failing| now.saturating_sub(failing.since))
     }
 
     /// It worked, or what is to be done has changed.
@@ -52,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest() {
+    fn a_pause_is_never_long_against_the_wait_so_far_nor_longer_than_the_longest() {
         let mut retry = Retry::default();
         let mut now = Duration::from_secs(100);
         assert!(retry.due(now));
         let mut pauses = Vec::new();
-        for _ in 0..14 {
+        for _ in 0..80 {
             retry.failed(now);
             assert!(!retry.due(now));
             let next = retry.next().unwrap();
@@ -65,8 +69,12 @@ mod tests {
             now = next;
             assert!(retry.due(now));
         }
-        assert!(pauses.windows(2).all(|pair| pair[1] == (pair[0] * 2).min(LONGEST)));
-        assert_eq!(pauses[13], LONGEST);
+        let mut waited = Duration::ZERO;
+        for pause in &pauses {
+            assert!(*pause <= (waited / 8).max(SHORTEST).min(LONGEST));
+            waited += *pause;
+        }
+        assert_eq!(pauses[79], LONGEST);
         retry.reset();
         assert_eq!(retry.next(), None);
     }
