@@ -243,10 +243,11 @@ fn collect_modaliases(dir: &Path, depth: usize, found: &mut BTreeSet<String>) {
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() && depth < MAX_DEPTH {
             collect_modaliases(&entry.path(), depth + 1, found);
-        } else if kind.is_file() && entry.file_name() == "modalias" {
-            if let Ok(alias) = fs::read_to_string(entry.path()) {
-                found.insert(alias.trim_end().to_owned());
-            }
+        } else if kind.is_file()
+            && entry.file_name() == "modalias"
+            && let Ok(alias) = fs::read_to_string(entry.path())
+        {
+            found.insert(alias.trim_end().to_owned());
         }
     }
 }

@@ -210,11 +210,10 @@ impl Pid1 {
         while let Some((pid, status)) = exits::reap() {
             if let Some(Stage::Unmount { pid: child, until }) =
                 self.down.as_mut().map(|down| &mut down.stage)
+                && *child == pid
             {
-                if *child == pid {
-                    *until = 0;
-                    continue;
-                }
+                *until = 0;
+                continue;
             }
             if let Some(at) = self.slots.iter().position(|slot| slot.pid == Some(pid)) {
                 self.service_ended(at, status);

@@ -7,9 +7,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// What a name does.
+type Applet = fn() -> ExitCode;
+
 /// Name of the program as it was called → what it does.
 #[rustfmt::skip]
-const APPLETS: &[(&str, fn() -> ExitCode)] = &[
+const APPLETS: &[(&str, Applet)] = &[
     ("init",            || init::main()),
     ("keel-supervisor", || process("keel-supervisor", || supervisor::main().into())),
     ("keel-netsetup",   || process("keel-netsetup", netsetup::main)),

@@ -78,6 +78,10 @@ impl Shell {
         let layers = self.mount_layers(&image)?;
         let cgroup = self.cgroup(&unit)?;
         let oom_before = cgroup.stats().ok().and_then(|stats| stats.oom_kill).unwrap_or(0);
+        if oom_before > 0 {
+            // For a supervisor that takes this run over. Nothing noted means 0.
+            cgroup.set_note(oom_before).map_err(|error| error.to_string())?;
+        }
         self.network_namespace(&unit)?;
         if unit.ready == Ready::Notify {
             self.notify_socket(name)?;
@@ -209,10 +213,10 @@ impl Shell {
 
     fn kill_group(&mut self, name: &str, generation: u64) {
         let runtime = self.runs.of(name);
-        if let Some(group) = &runtime.cgroup {
-            if let Err(error) = group.kill() {
-                log::error!("{error}");
-            }
+        if let Some(group) = &runtime.cgroup
+            && let Err(error) = group.kill()
+        {
+            log::error!("{error}");
         }
         // A start is carried out before the next action is looked at, so there is no start to give up:
         // a run that is not known here has none.
@@ -225,10 +229,10 @@ impl Shell {
     fn clean_up(&mut self, name: &str, generation: u64) {
         self.end_probe(name);
         let runtime = self.runs.of(name);
-        if runtime.run.as_ref().is_some_and(|run| run.generation == generation) {
-            if let Some(Some(status)) = runtime.run.take().map(|run| run.status) {
-                self.poller.remove(&Source::Setup(name.to_owned()), &status);
-            }
+        if runtime.run.as_ref().is_some_and(|run| run.generation == generation)
+            && let Some(Some(status)) = runtime.run.take().map(|run| run.status)
+        {
+            self.poller.remove(&Source::Setup(name.to_owned()), &status);
         }
         self.draining.remove(name);
     }
@@ -252,9 +256,9 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) {
             0,
         )
     };
-    if let Err(errno) = nix::errno::Errno::result(done) {
-        if errno != nix::errno::Errno::ESRCH {
-            log::error!("pidfd_send_signal: {errno}");
-        }
+    if let Err(errno) = nix::errno::Errno::result(done)
+        && errno != nix::errno::Errno::ESRCH
+    {
+        log::error!("pidfd_send_signal: {errno}");
     }
 }

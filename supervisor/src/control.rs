@@ -49,10 +49,10 @@ impl Control {
                 None
             }
         };
-        if let Some(listener) = &listener {
-            if let Err(errno) = poller.add(Source::Listener, listener, EpollFlags::EPOLLIN) {
-                log::error!("{}: epoll: {errno}", paths::RUN_CONTROL);
-            }
+        if let Some(listener) = &listener
+            && let Err(errno) = poller.add(Source::Listener, listener, EpollFlags::EPOLLIN)
+        {
+            log::error!("{}: epoll: {errno}", paths::RUN_CONTROL);
         }
         let mut control = Control { listener, connections: BTreeMap::new(), next: 0 };
         if let Some(name) = port_on_command_line() {

@@ -39,7 +39,7 @@ impl Shell {
     }
 
     /// Handles a message of netsetup's.
-    pub(crate) fn from_net(&mut self, message: FromNet) {
+    pub(crate) fn net_says(&mut self, message: FromNet) {
         match message {
             FromNet::Hello => {
                 let names: Vec<String> = self.runs.iter().map(|(name, _)| name.clone()).collect();

@@ -132,7 +132,8 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
         generation,
         pid: pid.unwrap_or(0),
         pidfd: pid.filter(|pid| is_in(&path, *pid)).and_then(open_pidfd),
-        oom_before: group.stats().ok().and_then(|stats| stats.oom_kill).unwrap_or(0),
+        // As the run began, not as it is now: the memory killer may have come while nobody watched.
+        oom_before: group.note().unwrap_or(0),
         exec: !state.launching() && !state.in_setup(),
         ended: pid.is_none(),
         ..Run::default()

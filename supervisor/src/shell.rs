@@ -142,7 +142,7 @@ impl Shell {
             holds: clock,
         });
         for message in early {
-            shell.from_init(message.message, message.fds);
+            shell.init_says(message.message, message.fds);
         }
         let ports = shell.config.published();
         shell.tell_net(ToNet::Ports { units: ports }, Vec::new());
@@ -235,7 +235,7 @@ impl Shell {
         for _ in 0..MESSAGES_PER_TURN {
             match self.init.recv::<FromInit>() {
                 Ok(None) => break,
-                Ok(Some(received)) => self.from_init(received.message, received.fds),
+                Ok(Some(received)) => self.init_says(received.message, received.fds),
                 Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
                     return Err(ShellError::Orphaned);
                 }
@@ -246,7 +246,7 @@ impl Shell {
         Ok(())
     }
 
-    fn from_init(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
+    fn init_says(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
         match message {
             FromInit::Exited { seq, pid, status, at_ms } => {
                 self.exited(pid, status, at_ms);
@@ -365,7 +365,7 @@ impl Shell {
         for _ in 0..MESSAGES_PER_TURN {
             match self.net.recv::<FromNet>() {
                 Ok(None) => return,
-                Ok(Some(received)) => self.from_net(received.message),
+                Ok(Some(received)) => self.net_says(received.message),
                 Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => return,
                 Err(error) => log::warn!("netsetup: {error}"),
             }
