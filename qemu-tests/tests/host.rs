@@ -199,7 +199,10 @@ fn a_boot_that_cannot_go_on_says_why_and_reboots() {
 }
 
 fn run_keel(args: &[&str]) -> Output {
-    Command::new(keel()).args(args).output().expect("keel")
+    match Command::new(keel()).args(args).output() {
+        Ok(output) => output,
+        Err(error) => panic!("{}: {error}", keel().display()),
+    }
 }
 
 fn text(bytes: &[u8]) -> String {

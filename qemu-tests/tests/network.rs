@@ -10,11 +10,14 @@ use std::time::Duration;
 /// A server on this machine's loopback, which guests reach as 10.0.2.2 through QEMU's network. It
 /// answers every connection with one line.
 fn outside_server() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port of this machine");
-    let port = listener.local_addr().expect("its address").port();
+    let bound = TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
+    let (port, listener) = match bound {
+        Ok(bound) => bound,
+        Err(error) => panic!("a port of this machine: {error}"),
+    };
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut stream = stream;
+        for mut stream in listener.incoming().flatten() {
             let mut request = [0u8; 512];
             let _ = stream.read(&mut request);
             let _ = write!(stream, "HTTP/1.0 200 OK\r\n\r\nthe outside\n");
@@ -55,7 +58,7 @@ fn answer(guest: &Guest, unit: &str, label: &str) -> String {
 }
 
 /// The host's links with their numbers, which are new where a link was made anew.
-fn links(guest: &Guest) -> Vec<String> {
+fn host_links(guest: &Guest) -> Vec<String> {
     let names: Vec<String> =
         guest.ask(&ipc::control::Request::List { path: "/sys/class/net".to_owned() });
     let number = |name| guest.read(&format!("/sys/class/net/{name}/ifindex"));
@@ -173,7 +176,7 @@ fn containers_publish_and_reach() {
     assert_eq!(guest.field("resolver", "generation"), "1");
 
     // A restart keeps the namespace: nothing of the network is made anew.
-    let before = links(&guest);
+    let before = host_links(&guest);
     let _: serde_json::Value =
         guest.ask(&ipc::control::Request::Restart { name: "web".to_owned() });
     guest.wait_for("the port to answer again", |guest| {
@@ -181,7 +184,7 @@ fn containers_publish_and_reach() {
         guest.get(8080, "/again").ok()
     });
     assert_eq!(guest.unit("web").address.as_deref(), Some(web.as_str()));
-    assert_eq!(links(&guest), before);
+    assert_eq!(host_links(&guest), before);
 
     // netsetup dies: ports and addresses stay, and it takes everything over.
     let pid = guest.service_pid(ipc::Service::Netsetup);
@@ -194,7 +197,7 @@ fn containers_publish_and_reach() {
         guest.host().net.addresses.contains(&("eth0".into(), "10.0.2.15/24".into())).then_some(())
     });
     guest.get(8080, "/").expect("the published port with the new netsetup");
-    assert_eq!(links(&guest), before);
+    assert_eq!(host_links(&guest), before);
 
     // The addresses come from the names alone.
     assert!(web.starts_with("10.88."), "{web}");
