@@ -98,7 +98,7 @@ test-qemu: build packages-run images
 
 bench: build packages-run
 	@examples/make-images tests
-	cargo run --locked --release -p qemu-tests --bin bench
+	cargo run --locked -p qemu-tests --bin bench
 
 clean:
 	cargo clean
