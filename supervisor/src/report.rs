@@ -41,8 +41,11 @@ impl Reporter {
         self.changed = true;
         let text = report.to_string();
         match report {
-            Report::Ended { asked: false, .. }
-            | Report::Failed { .. }
+            // A one-shot that has done its work has ended too, and that is no trouble.
+            Report::Ended { asked: false, what, .. } if !what.success() => {
+                log::warn!("{unit}: {text}");
+            }
+            Report::Failed { .. }
             | Report::Unhealthy { .. }
             | Report::StopTimeout
             | Report::Stuck => log::warn!("{unit}: {text}"),

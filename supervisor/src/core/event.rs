@@ -307,6 +307,10 @@ impl fmt::Display for Report {
             Self::Ended { what, ran_ms, asked: true } => {
                 write!(f, "ended as asked after {}: {what}", ms(ran_ms))
             }
+            // Nothing has run, so nothing has ended.
+            Self::Ended { what: LastExit::WaitTimeout(unmet), ran_ms, .. } => {
+                write!(f, "not started, after {} (wait_timeout): {unmet}", ms(ran_ms))
+            }
             Self::Ended { what, ran_ms, .. } => write!(f, "ended after {}: {what}", ms(ran_ms)),
             Self::Backoff { delay_ms, attempts } => {
                 write!(f, "next try in {} (unstable {attempts} times in a row)", ms(delay_ms))
