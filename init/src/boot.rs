@@ -167,6 +167,9 @@ fn state_folders(_: &mut Boot) -> Result<String, String> {
             .and_then(|()| chown(path, Some(*owner), Some(*owner)))
             .map_err(|error| format!("{path}: {error}"))?;
     }
+    // Volumes in memory have a file system of their own: one that is full must not fill /run, where
+    // all of Keelhost keeps its state.
+    mounts::volumes_in_memory().map_err(|errno| format!("{}: {errno}", paths::RUN_VOLUMES))?;
     // Containers hold on to this file from their start: it must be there before the network is.
     let resolv = paths::RUN_RESOLV;
     fs::write(resolv, "")

@@ -9,13 +9,16 @@ use crate::modules::{Index, Loader};
 use crate::power_button::PowerButtons;
 use crate::uevents::Uevents;
 use crate::{clock, cmdline};
-use ipc::{Channel, DataDisk, Phase, ShutdownKind, ToInit, paths};
+use ipc::{Channel, DataDisk, FromInit, Phase, ShutdownKind, ToInit, paths};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 use units::model::DataDisk as Policy;
+
+/// How long PID 1 may take to say what it knows. It does so right after the start.
+const HAND_OVER_MS: u16 = 2_000;
 
 /// The applet. Returns only when it cannot work at all; PID 1 starts it again.
 pub fn main() -> u8 {
@@ -65,6 +68,7 @@ impl Devices<'_> {
                 return 1;
             }
         };
+        self.hear_what_is_known();
         self.phase("modules", Self::load_boot_list);
         self.phase("hardware", Self::coldplug);
         self.phase("data disk", Self::look_for_data_disk);
@@ -88,7 +92,7 @@ impl Devices<'_> {
                 return 0;
             }
             // PID 1 repeats the data disk and the stored descriptors to everybody: none is for us.
-            while let Ok(Some(_)) = self.link.recv::<ipc::FromInit>() {}
+            while let Ok(Some(_)) = self.link.recv::<FromInit>() {}
             self.handle(&uevents);
             if self.buttons.pressed() {
                 self.tell(&ToInit::Shutdown {
@@ -99,11 +103,37 @@ impl Devices<'_> {
         }
     }
 
-    /// Does a piece of the boot and reports how long it took.
+    /// After a restart PID 1 still knows what an earlier `devices` has said of the data disk: a disk
+    /// that appeared since must not be put under units that use memory already.
+    fn hear_what_is_known(&mut self) {
+        loop {
+            match self.link.recv::<FromInit>() {
+                Ok(Some(received)) => match received.message {
+                    FromInit::DataDisk(disk) => self.told = Some(disk),
+                    FromInit::StoredEnd => return,
+                    _ => {}
+                },
+                Ok(None) => {
+                    let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut fds, PollTimeout::from(HAND_OVER_MS)) == Ok(0) {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Does a piece of the boot and reports how long it took (only of the boot: not again after a
+    /// restart of this process).
     fn phase(&mut self, name: &str, work: impl FnOnce(&mut Self) -> String) {
+        let restarted = self.told.is_some();
         let start_us = clock::monotonic_ns() / 1000;
         let note = work(self);
         let end_us = clock::monotonic_ns() / 1000;
+        if restarted {
+            return;
+        }
         self.tell(&ToInit::Phase(Phase { name: name.to_owned(), note, start_us, end_us }));
     }
 

@@ -102,6 +102,17 @@ pub fn make_root_pivotable() -> Result<(), (&'static str, Errno)> {
     nix::unistd::chroot(".").map_err(|errno| ("chroot", errno))
 }
 
+/// The tmpfs of named volumes on a host without a data disk, half of the memory at most. Programs
+/// may be kept and run there, as on a disk.
+///
+/// # Errors
+/// mount(2)'s.
+pub fn volumes_in_memory() -> Result<(), Errno> {
+    let flags = flags(&[NOSUID, NODEV]);
+    let target = ipc::paths::RUN_VOLUMES;
+    mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some("mode=0700"))
+}
+
 /// Makes the program file read-only under its own path, by a bind mount of it on itself.
 ///
 /// Containers are forked from the supervisor, so `/proc/self/exe` inside them leads to this file

@@ -288,10 +288,10 @@ impl Pid1 {
             })
             .collect();
         let plain = |message| Outgoing { message, fds: Rc::default() };
-        outbox.push_back(plain(FromInit::StoredEnd));
         if let Some(disk) = &self.data_disk {
             outbox.push_back(plain(FromInit::DataDisk(disk.clone())));
         }
+        outbox.push_back(plain(FromInit::StoredEnd));
         if service == Service::Supervisor {
             outbox.extend(self.exits.pending().map(|exit| plain(exited(exit))));
             if let Some(GoingDown { kind, stage: Stage::Units { .. } }) = &self.down {

@@ -52,7 +52,8 @@ pub enum FromInit {
         /// Its name.
         key: String,
     },
-    /// All that was stored before this start has been handed over.
+    /// All that was stored before this start has been handed over, and the data disk's state said if
+    /// it is known.
     StoredEnd,
     /// A child of PID 1 that is not one of its own services ended. Repeated at each start of the
     /// supervisor until acknowledged.
