@@ -6,16 +6,19 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Period of the CPU limit in microseconds, the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
 /// Smallest CPU quota the kernel takes, in microseconds.
 const CPU_MIN_QUOTA: u64 = 1_000;
+
+/// The extended attribute of [`Cgroup::set_note`].
+const NOTE: &CStr = c"user.keel.note";
 
 /// What went wrong with a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -204,6 +207,42 @@ impl Cgroup {
             cpu_usec: keyed("cpu.stat", "usage_usec")?,
             pids_current: number("pids.current")?,
         })
+    }
+
+    /// Notes a number on it that outlives this process (an extended attribute of its directory).
+    /// The caller keeps the `oom_kill` of a run's beginning there.
+    ///
+    /// # Errors
+    /// `fsetxattr(2)`'s.
+    pub fn set_note(&self, number: u64) -> Result<(), CgroupError> {
+        let text = number.to_string();
+        // SAFETY: the descriptor is open, the name a C string, the value `text.len()` bytes.
+        let done = unsafe {
+            libc::fsetxattr(
+                self.dir.as_raw_fd(),
+                NOTE.as_ptr(),
+                text.as_ptr().cast(),
+                text.len(),
+                0,
+            )
+        };
+        Errno::result(done).map(drop).map_err(self.fail("set an attribute of", ""))
+    }
+
+    /// What [`Cgroup::set_note`] has noted; `None` if nothing was.
+    pub fn note(&self) -> Option<u64> {
+        let mut buffer = [0u8; 20];
+        // SAFETY: the descriptor is open, the name a C string, the buffer valid for its length.
+        let got = unsafe {
+            libc::fgetxattr(
+                self.dir.as_raw_fd(),
+                NOTE.as_ptr(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+            )
+        };
+        let text = buffer.get(..usize::try_from(got).ok()?)?;
+        std::str::from_utf8(text).ok()?.parse().ok()
     }
 
     /// Removes it and every cgroup below it, children first. One that is already gone is fine.
