@@ -79,7 +79,14 @@ impl Machine {
     pub fn arguments(&self) -> Vec<String> {
         let mut args: Vec<String> = Vec::new();
         let mut add = |words: &[&str]| args.extend(words.iter().map(|word| (*word).to_owned()));
-        add(&["-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35,vmport=off,sata=off,smbus=off"]);
+        add(&[
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "q35,vmport=off,sata=off,smbus=off",
+        ]);
         let (accelerator, cpu) = match self.accelerator {
             Accelerator::Kvm => ("kvm", "host"),
             Accelerator::Tcg => ("tcg,thread=single", "max"),
