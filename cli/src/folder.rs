@@ -79,7 +79,9 @@ fn image_mistakes(dir: &Path, loaded: &Loaded) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for reference in units::image_references(loaded) {
         let verdict = judged.entry(reference.image.clone()).or_insert_with(|| {
-            oci::probe(&dir.join(&reference.image)).err().map(|error| error.to_string())
+            oci::probe(&dir.join(reference.image.trim_start_matches("./")))
+                .err()
+                .map(|error| error.to_string())
         });
         if let Some(why) = verdict {
             found.push(

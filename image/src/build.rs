@@ -105,7 +105,7 @@ fn pack_images(
         if images.contains_key(reference) {
             continue;
         }
-        match oci::pack_image(&dir.join(reference), cache) {
+        match oci::pack_image(&dir.join(reference.trim_start_matches("./")), cache) {
             Ok(packed) => drop(images.insert(reference.clone(), packed)),
             Err(_) if skip_bad => {}
             Err(source) => {

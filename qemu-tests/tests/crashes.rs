@@ -118,8 +118,10 @@ fn mistakes_are_shown(folder: &Folder, guest: &mut Guest) {
     assert!(refused.is_err_and(|why| why.contains("restrat")));
     assert!(guest.host().problems.iter().any(|problem| problem.contains("restrat")));
 
-    let checked =
-        Command::new(keel()).arg("check").arg(folder.path()).output().expect("keel check");
+    let checked = match Command::new(keel()).arg("check").arg(folder.path()).output() {
+        Ok(output) => output,
+        Err(error) => panic!("keel check: {error}"),
+    };
     let said = String::from_utf8_lossy(&checked.stderr) + String::from_utf8_lossy(&checked.stdout);
     assert_eq!(checked.status.code(), Some(1), "{said}");
     for text in [

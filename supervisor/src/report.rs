@@ -24,9 +24,9 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Nothing has been shown yet.
-    pub fn new() -> Reporter {
-        let table_due = Some(now().as_millis() + SETTLE_MS);
+    /// Nothing has been shown yet; after a restart of the supervisor the table has been.
+    pub fn new(restarted: bool) -> Reporter {
+        let table_due = (!restarted).then(|| now().as_millis() + SETTLE_MS);
         Reporter {
             console: Console::open(),
             table_due,
@@ -166,11 +166,5 @@ impl Reporter {
     fn line(&mut self, subject: &str, text: &str) {
         let seconds = now().as_millis() as f64 / 1000.0;
         self.console.line(&format!("  {seconds:>8.2}  {subject:<16} {text}"));
-    }
-}
-
-impl Default for Reporter {
-    fn default() -> Reporter {
-        Reporter::new()
     }
 }

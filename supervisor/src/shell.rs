@@ -114,7 +114,7 @@ impl Shell {
             net_state: NetState::default(),
             data_disk: DataDisk { path: None, reason: "still looking".to_owned(), pending: true },
             files,
-            reporter: Reporter::new(),
+            reporter: Reporter::new(restart),
             control,
             layers: restore::mounted_layers(),
             persists: 0,
@@ -131,6 +131,7 @@ impl Shell {
         }
         if restart {
             log::info!("taking over after a restart");
+            shell.reporter.note("the supervisor was restarted; the units were not touched");
         } else {
             shell.reporter.problems(&shell.config.problems);
         }
@@ -152,7 +153,6 @@ impl Shell {
             let phase = Phase { name: "units".to_owned(), note, start_us: begin, end_us: loaded };
             shell.tell_init(ToInit::Phase(phase), Vec::new());
         }
-        shell.drain();
         shell.feed(Event::Boot);
         Ok(shell)
     }
@@ -163,16 +163,16 @@ impl Shell {
     /// What makes it impossible to go on.
     pub fn run(mut self) -> Result<(), ShellError> {
         loop {
-            self.drain();
+            self.drain_to_start();
             self.reporter.settle(&self.core, &self.config);
             if let Some(error) = self.fatal.take() {
                 return Err(error);
             }
             self.flush_outboxes();
             self.watch_console();
-            for (source, flags) in self.poller.wait(self.timeout()) {
+            let timeout = if self.actions.is_empty() { self.timeout() } else { Some(0) };
+            for (source, flags) in self.poller.wait(timeout) {
                 self.happened(source, flags)?;
-                self.drain();
             }
             self.check_draining();
             self.check_setups();
@@ -211,6 +211,18 @@ impl Shell {
         }
     }
 
+    /// Carries out orders up to the next start of a container, the one that takes long: with many
+    /// units to start, what those that run have to say is heard in between.
+    fn drain_to_start(&mut self) {
+        while let Some(action) = self.actions.pop_front() {
+            let start = matches!(action, Action::Start { .. });
+            self.perform(action);
+            if start {
+                return;
+            }
+        }
+    }
+
     /// Ends the supervisor at the end of this turn.
     pub(crate) fn fail(&mut self, error: ShellError) {
         self.fatal.get_or_insert(error);
@@ -241,7 +253,6 @@ impl Shell {
                 }
                 Err(error) => log::warn!("PID 1: {error}"),
             }
-            self.drain();
         }
         Ok(())
     }
@@ -369,7 +380,6 @@ impl Shell {
                 Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => return,
                 Err(error) => log::warn!("netsetup: {error}"),
             }
-            self.drain();
         }
     }
 
