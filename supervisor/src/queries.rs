@@ -35,7 +35,6 @@ impl Shell {
                 Err(error) => (0, Err(format!("not a request: {error}"))),
             };
             let body = body.map_or_else(Response::Error, Response::Ok);
-            self.drain();
             let text = serde_json::to_string(&Numbered { id: number, body }).unwrap_or_default();
             self.control.answer(&mut self.poller, id, &text);
         }
