@@ -2,6 +2,9 @@
 //! namespaces, the file systems, capabilities and limits that container runtimes give; and what the
 //! host looks like with many containers on it. One boot, many units, each of which says what it sees.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use ipc::Service;
 use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, root};

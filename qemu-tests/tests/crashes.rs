@@ -1,6 +1,9 @@
 //! Containers that end: in every way, again and again, or never. What is counted, what is shown, what
 //! is tried again and when; and that a unit that misbehaves harms no other.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use ipc::control::{Request, UnitReport};
 use qemu_tests::{Folder, Guest, Options, keel};
 use serde_json::Value;

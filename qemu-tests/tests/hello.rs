@@ -1,4 +1,8 @@
 //! The first example, as `make run` boots it.
+
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use qemu_tests::{Guest, Options, root};
 
 #[test]

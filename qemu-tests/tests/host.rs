@@ -2,6 +2,9 @@
 //! on demand, the ways down, and boots that fail; `keel check` and `keel build` as a person meets
 //! them.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use ipc::Service;
 use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, disk, keel};

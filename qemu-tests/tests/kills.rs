@@ -2,6 +2,9 @@
 //! no restart count, no log line disappears, and the host still goes down in order. And the order
 //! itself: readiness, health, dependencies up and down.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use ipc::Service;
 use ipc::control::{Request, UnitReport};
 use qemu_tests::{Folder, Guest, Options};

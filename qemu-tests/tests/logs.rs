@@ -1,6 +1,9 @@
 //! What the host keeps of what units write: a flood of output, log files with a size cap, and a line's
 //! time, stream and run.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use ipc::Service;
 use ipc::control::{LogLine, Request};
 use qemu_tests::{Folder, Guest, Options};

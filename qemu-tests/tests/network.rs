@@ -1,6 +1,9 @@
 //! The network as units and their neighbours see it: published ports, names, the way out, static
 //! addresses, and hosts whose network is missing or silent.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use qemu_tests::{Folder, Guest, Options};
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};

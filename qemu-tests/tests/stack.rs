@@ -1,6 +1,9 @@
 //! The second example, as `make stack` boots it: nginx, a small program, redis and PostgreSQL come up in
 //! order, answer, and still know what they knew after the next boot.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use qemu_tests::{Folder, Guest, Options, disk, root};
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,6 +1,9 @@
 //! Named volumes: in memory, on the data disk, over restarts, reboots and power cuts; a disk that is
 //! required and not there, and one that is full.
 
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
 use ipc::ShutdownKind;
 use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, disk};
