@@ -65,7 +65,7 @@ fn a_full_disk_blocks_no_container_and_every_lost_line_is_counted() {
         write_lines(&mut out, total + more..total + more + 1);
         more += 1;
         let counts = counters().unwrap();
-        let seqs = dir.files("web");
+        let seqs = dir.files_so_far("web");
         if seqs.last().is_some_and(|line| line.seq > total) && counts.lines > total {
             break;
         }

@@ -121,11 +121,12 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
                     shell("rm /big/file && sync && echo cleaned")
                 ),
             ),
-            // More than its ring holds while the disk takes nothing.
+            // More than its ring holds while the disk takes nothing. It starts when the disk is
+            // full: of files from before, the oldest would make room, and nothing would be lost.
             (
                 "talker",
                 &format!(
-                    "stop_timeout = \"1s\"\n{}[log]\nmax_size = \"64K\"\nmax_files = 2\n",
+                    "enabled = false\nstop_timeout = \"1s\"\n{}",
                     shell(
                         "n=0; while true; do n=$((n + 1)); yes \"round $n of a unit that talks\" | head -n 3000; sleep 1; done"
                     )
@@ -145,6 +146,7 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
         Guest::up(folder.path(), &Options { data: Some(image.clone()), ..Options::default() });
     let full = guest.wait_log("filler", "then: ");
     assert!(full.contains("os error 28"), "{full}");
+    let _: Value = guest.ask(&Request::Start { name: "talker".to_owned() });
     let lost = guest.wait_for("log lines to be lost", |guest| {
         Some(guest.unit("talker").log.lost).filter(|lost| *lost > 0)
     });

@@ -47,8 +47,24 @@ impl Dir {
         self.reader(unit).since(0, usize::MAX).unwrap()
     }
 
-    /// The lines of all log files, oldest first: (stream, tag, generation, number, text).
+    /// The lines of all log files, oldest first, of a logger that does not write now.
     pub fn files(&self, unit: &str) -> Vec<FileLine> {
+        let lines = self.read_files(unit);
+        for line in &lines {
+            assert!(line.ends_with(b"\n"), "every file ends with a line");
+        }
+        lines.iter().map(|line| FileLine::parse(line)).collect()
+    }
+
+    /// The same beside a logger that writes: a line that is half there is not there yet. (On a
+    /// full disk half a line is written before it is taken back.)
+    pub fn files_so_far(&self, unit: &str) -> Vec<FileLine> {
+        let lines = self.read_files(unit);
+        let whole = lines.iter().filter(|line| line.ends_with(b"\n"));
+        whole.map(|line| FileLine::parse(line)).collect()
+    }
+
+    fn read_files(&self, unit: &str) -> Vec<Vec<u8>> {
         let dir = self.data().join("logs").join(unit);
         let mut names: Vec<(u64, PathBuf)> = Vec::new();
         for entry in std::fs::read_dir(&dir).into_iter().flatten() {
@@ -62,8 +78,7 @@ impl Dir {
         let mut lines = Vec::new();
         for (_, path) in names.into_iter().rev() {
             let bytes = std::fs::read(&path).unwrap();
-            assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "{path:?} ends with a line");
-            lines.extend(bytes.split_inclusive(|byte| *byte == b'\n').map(FileLine::parse));
+            lines.extend(bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec));
         }
         lines
     }
