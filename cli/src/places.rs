@@ -24,11 +24,8 @@ pub fn layers() -> PathBuf {
 pub fn run_output(dir: &Path) -> PathBuf {
     let full = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // FNV-1a of the whole path keeps folders of one name apart.
-    let hash =
-        full.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+    // A hash of the whole path keeps folders of one name apart.
+    let hash = units::hash::fnv1a(full.as_os_str().as_encoded_bytes());
     cache().join("run").join(format!("{name}-{hash:016x}"))
 }
 

@@ -298,6 +298,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
+    fn netsetup_waits_for_no_module_that_no_boot_loads() {
+        for name in [netsetup::modules::BRIDGING, netsetup::modules::FIREWALL].concat() {
+            assert!(BOOT.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
     fn a_signature_is_split_off_and_can_be_put_back() {
         let mut signed = b"content".to_vec();
         signed.extend([9; 5]);

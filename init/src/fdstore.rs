@@ -14,7 +14,7 @@ pub const MAX_KEYS: usize = 8192;
 /// The store. Entries are shared with messages that wait to be delivered.
 #[derive(Default)]
 pub struct FdStore {
-    entries: BTreeMap<String, (Service, Rc<Vec<OwnedFd>>)>,
+    entries: BTreeMap<String, (Service, Rc<[OwnedFd]>)>,
 }
 
 impl FdStore {
@@ -27,11 +27,11 @@ impl FdStore {
         key: String,
         holder: Service,
         fds: Vec<OwnedFd>,
-    ) -> Result<Rc<Vec<OwnedFd>>, StoreFull> {
+    ) -> Result<Rc<[OwnedFd]>, StoreFull> {
         if self.entries.len() >= MAX_KEYS && !self.entries.contains_key(&key) {
             return Err(StoreFull { key });
         }
-        let fds = Rc::new(fds);
+        let fds: Rc<[OwnedFd]> = Rc::from(fds);
         self.entries.insert(key, (holder, Rc::clone(&fds)));
         Ok(fds)
     }
@@ -42,7 +42,7 @@ impl FdStore {
     }
 
     /// Everything kept for one process, by key.
-    pub fn of(&self, holder: Service) -> impl Iterator<Item = (&String, &Rc<Vec<OwnedFd>>)> {
+    pub fn of(&self, holder: Service) -> impl Iterator<Item = (&String, &Rc<[OwnedFd]>)> {
         self.entries
             .iter()
             .filter(move |(_, (owner, _))| *owner == holder)

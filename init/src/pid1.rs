@@ -6,32 +6,25 @@ use crate::fdstore::FdStore;
 use crate::shutdown::{self, Stage};
 use crate::{VERSION, boot, fatal, services};
 use ipc::{
-    BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Phase, Service,
+    BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Outbox, Phase, Service,
     ShutdownKind, ToInit, paths,
 };
 use kmsg::console::Console;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 /// Messages taken from one process before the others get their turn.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// What waits to be sent to a process.
-struct Outgoing {
-    message: FromInit,
-    fds: Rc<Vec<OwnedFd>>,
-}
-
 /// One of Keelhost's own processes, as PID 1 sees it.
 struct Slot {
     service: Service,
     pid: Option<i32>,
     link: Option<Channel>,
-    outbox: VecDeque<Outgoing>,
+    outbox: Outbox<FromInit, Rc<[OwnedFd]>>,
     started_ms: u64,
     attempt: u32,
     restart_at: Option<u64>,
@@ -120,7 +113,7 @@ impl Pid1 {
             service,
             pid: None,
             link: None,
-            outbox: VecDeque::new(),
+            outbox: Outbox::default(),
             started_ms: 0,
             attempt: 0,
             restart_at: None,
@@ -279,35 +272,30 @@ impl Pid1 {
             }
         }
         let service = slot.service;
-        let mut outbox: VecDeque<Outgoing> = self
-            .store
-            .of(service)
-            .map(|(key, fds)| Outgoing {
-                message: FromInit::Stored { key: key.clone() },
-                fds: Rc::clone(fds),
-            })
-            .collect();
-        let plain = |message| Outgoing { message, fds: Rc::default() };
-        if let Some(disk) = &self.data_disk {
-            outbox.push_back(plain(FromInit::DataDisk(disk.clone())));
+        slot.outbox.clear();
+        for (key, fds) in self.store.of(service) {
+            slot.outbox.push(FromInit::Stored { key: key.clone() }, Rc::clone(fds));
         }
-        outbox.push_back(plain(FromInit::StoredEnd));
+        let mut plain = |message| slot.outbox.push(message, Rc::default());
+        if let Some(disk) = &self.data_disk {
+            plain(FromInit::DataDisk(disk.clone()));
+        }
+        plain(FromInit::StoredEnd);
         if service == Service::Supervisor {
-            outbox.extend(self.exits.pending().map(|exit| plain(exited(exit))));
+            self.exits.pending().for_each(|exit| plain(exited(exit)));
             if let Some(GoingDown { kind, stage: Stage::Units { .. } }) = &self.down {
-                outbox.push_back(plain(FromInit::StopUnits { kind: *kind }));
+                plain(FromInit::StopUnits { kind: *kind });
             }
         }
-        slot.outbox = outbox;
         self.flush(at);
     }
 
     /// Queues a message for a process; one that does not run now hears it at its next start, as
     /// part of what still holds.
-    fn send(&mut self, to: Service, message: FromInit, fds: Rc<Vec<OwnedFd>>) {
+    fn send(&mut self, to: Service, message: FromInit, fds: Rc<[OwnedFd]>) {
         let Some(at) = self.slots.iter().position(|slot| slot.service == to) else { return };
         if let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.link.is_some()) {
-            slot.outbox.push_back(Outgoing { message, fds });
+            slot.outbox.push(message, fds);
             self.flush(at);
         }
     }
@@ -315,19 +303,11 @@ impl Pid1 {
     fn flush(&mut self, at: usize) {
         let Some(slot) = self.slots.get_mut(at) else { return };
         let Some(link) = &slot.link else { return };
-        while let Some(next) = slot.outbox.front() {
-            let fds: Vec<BorrowedFd<'_>> = next.fds.iter().map(AsFd::as_fd).collect();
-            match link.send(&next.message, &fds) {
-                Ok(()) => drop(slot.outbox.pop_front()),
-                // The rest goes out when the process has read some.
-                Err(ChannelError::WouldBlock) => return,
-                // It is about to be reaped; its successor hears everything again.
-                Err(error) => {
-                    log::debug!("{}: {error}", slot.service.applet());
-                    slot.outbox.clear();
-                    return;
-                }
-            }
+        // What the process does not take now goes out when it has read some. After an error it is
+        // about to be reaped; its successor hears everything again.
+        if let Err(error) = slot.outbox.flush(link) {
+            log::debug!("{}: {error}", slot.service.applet());
+            slot.outbox.clear();
         }
     }
 

@@ -3,33 +3,37 @@
 use crate::{Channel, ChannelError};
 use serde::Serialize;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A queue before a link, for a sender that must neither wait nor lose anything.
+///
+/// `F` holds the descriptors that go with a message: a `Vec<OwnedFd>`, or an `Rc<[OwnedFd]>` where
+/// the sender keeps them too.
 #[derive(Debug)]
-pub struct Outbox<M> {
-    queue: VecDeque<(M, Vec<OwnedFd>)>,
+pub struct Outbox<M, F = Vec<OwnedFd>> {
+    queue: VecDeque<(M, F)>,
 }
 
-impl<M> Default for Outbox<M> {
-    fn default() -> Outbox<M> {
+impl<M, F> Default for Outbox<M, F> {
+    fn default() -> Outbox<M, F> {
         Outbox { queue: VecDeque::new() }
     }
 }
 
-impl<M: Serialize> Outbox<M> {
+impl<M: Serialize, F: Deref<Target = [OwnedFd]>> Outbox<M, F> {
     /// Sends a message behind those that wait, now or at a later [`Outbox::flush`].
     ///
     /// # Errors
     /// As `flush`.
-    pub fn send(
-        &mut self,
-        link: &Channel,
-        message: M,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(), ChannelError> {
-        self.queue.push_back((message, fds));
+    pub fn send(&mut self, link: &Channel, message: M, fds: F) -> Result<(), ChannelError> {
+        self.push(message, fds);
         self.flush(link)
+    }
+
+    /// Puts a message behind those that wait, for the next [`Outbox::flush`].
+    pub fn push(&mut self, message: M, fds: F) {
+        self.queue.push_back((message, fds));
     }
 
     /// Sends what the other side takes now. Call it when the link says `POLLOUT`, which it should be
@@ -51,6 +55,16 @@ impl<M: Serialize> Outbox<M> {
         Ok(())
     }
 
+    /// Forgets those of the waiting messages for which `keep` is false: a newer one says it better.
+    pub fn retain(&mut self, mut keep: impl FnMut(&M) -> bool) {
+        self.queue.retain(|(message, _)| keep(message));
+    }
+
+    /// Forgets everything that waits: the other side is gone.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
@@ -64,7 +78,7 @@ mod tests {
     #[test]
     fn a_full_queue_loses_no_message_and_keeps_the_order() {
         let (a, b) = Channel::pair().unwrap();
-        let mut outbox = Outbox::default();
+        let mut outbox: Outbox<u32> = Outbox::default();
         for number in 0..5000u32 {
             outbox.send(&a, number, Vec::new()).unwrap();
         }

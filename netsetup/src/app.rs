@@ -1,6 +1,6 @@
 //! The loop that drives it all: one thread, one poll, no wait for anything in particular.
 
-use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, NetState, ToInit, ToNet};
+use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, NetState, Outbox, ToInit, ToNet};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -50,36 +50,34 @@ pub enum AppError {
 struct Link<M> {
     peer: &'static str,
     channel: Channel,
-    queue: VecDeque<M>,
+    outbox: Outbox<M>,
 }
 
 impl<M: Serialize> Link<M> {
     fn new(peer: &'static str, channel: Channel) -> Link<M> {
-        Link { peer, channel, queue: VecDeque::new() }
+        Link { peer, channel, outbox: Outbox::default() }
     }
 
     fn send(&mut self, message: M) -> Result<(), AppError> {
-        self.queue.push_back(message);
+        self.outbox.push(message, Vec::new());
         self.flush()
     }
 
     fn flush(&mut self) -> Result<(), AppError> {
-        while let Some(message) = self.queue.front() {
-            match self.channel.send(message, &[]) {
-                Ok(()) => {}
-                Err(ChannelError::WouldBlock) => return Ok(()),
+        loop {
+            match self.outbox.flush(&self.channel) {
+                Ok(()) => return Ok(()),
                 Err(error @ ChannelError::Sys { .. }) => {
                     return Err(AppError::Link(self.peer, error));
                 }
+                // That message is out of the queue; the others go on.
                 Err(error) => log::error!("a message to {} is lost: {error}", self.peer),
             }
-            self.queue.pop_front();
         }
-        Ok(())
     }
 
     fn poll_fd(&self) -> PollFd<'_> {
-        let out = if self.queue.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let out = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
         PollFd::new(self.channel.as_fd(), PollFlags::POLLIN | out)
     }
 }
@@ -237,7 +235,7 @@ impl App {
         }
         self.sent = Some(state.clone());
         // A supervisor that does not read gets the newest state only.
-        self.supervisor.queue.retain(|message| !matches!(message, FromNet::State(_)));
+        self.supervisor.outbox.retain(|message| !matches!(message, FromNet::State(_)));
         self.supervisor.send(FromNet::State(state))
     }
 

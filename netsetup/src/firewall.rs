@@ -19,7 +19,7 @@ pub enum FirewallError {
     #[error(transparent)]
     Netlink(NetlinkError),
     /// The kernel does not know something that a module would teach it.
-    #[error("{0}; is one of the modules {modules} missing?", modules = crate::MODULES.join(", "))]
+    #[error("{0}; is one of the modules {modules} missing?", modules = modules::FIREWALL.join(", "))]
     Module(NetlinkError),
     /// A kernel setting.
     #[error(transparent)]

@@ -36,7 +36,6 @@ pub mod uplink;
 pub mod uplinks;
 
 use ipc::{Channel, paths};
-use log::LevelFilter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,25 +44,8 @@ use units::model::Host;
 
 use app::{App, AppError, Settings};
 
-/// The kernel modules that bridging, containers' links and the firewall need, where they are not
-/// built in; each with what it depends on. With no /sbin/modprobe the kernel loads none of them by
-/// itself.
-pub const MODULES: &[&str] = &[
-    "bridge",
-    "veth",
-    "nfnetlink",
-    "nf_tables",
-    "nft_ct",
-    "nft_chain_nat",
-    "nft_nat",
-    "nft_masq",
-    "nft_fib",
-    "nft_fib_ipv4",
-];
-
 /// The applet `keel-netsetup`. Ends only when it cannot go on; PID 1 starts it again.
 pub fn main() -> ExitCode {
-    kmsg::install("keel-netsetup", LevelFilter::Info);
     let error = match run() {
         Ok(never) => match never {},
         Err(error) => error,

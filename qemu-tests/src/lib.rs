@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod folder;
 pub mod guest;
+mod questions;
 
 pub use folder::Folder;
 pub use guest::{Guest, Options};

@@ -23,7 +23,7 @@ pub fn assign<'a>(
     let names: BTreeSet<&str> = names.collect();
     let mut found = BTreeMap::new();
     for name in names {
-        let start = fnv1a(name) % size;
+        let start = units::hash::fnv1a(name.as_bytes()) % size;
         let free = (0..size)
             .map(|step| network + ((start + step) % size) as u32)
             .find(|address| !taken.contains(address));
@@ -33,13 +33,6 @@ pub fn assign<'a>(
         }
     }
     found
-}
-
-/// The FNV-1a hash: stable over versions, unlike the standard library's.
-fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    })
 }
 
 /// `/etc/hosts` of every bridged container: loopback, itself, all other units by name.

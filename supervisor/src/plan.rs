@@ -6,14 +6,13 @@ use container::{
 };
 use ipc::images::{Image, ImageConfig};
 use ipc::paths;
-use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use units::model::{NetworkMode, Ready, Unit, VolumeSource};
+use units::process::parse_signal;
 
 /// Why a unit cannot be turned into a container.
 #[derive(Debug, thiserror::Error)]
@@ -90,22 +89,8 @@ fn environment(unit: &BTreeMap<String, String>, config: &ImageConfig) -> Vec<Str
 
 /// The signal that asks the main process to stop, if the unit does not name one.
 pub fn image_stop_signal(image: Option<&Image>) -> i32 {
-    image.and_then(|image| signal_number(&image.config.stop_signal)).unwrap_or(libc::SIGTERM)
-}
-
-/// `SIGQUIT`, `QUIT`, `3`, `SIGRTMIN+3`.
-fn signal_number(text: &str) -> Option<i32> {
-    if let Ok(number) = text.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let text = text.to_ascii_uppercase();
-    let name = text.strip_prefix("SIG").unwrap_or(&text);
-    if let Some(offset) = name.strip_prefix("RTMIN") {
-        // What programs call SIGRTMIN: glibc keeps the kernel's first two for itself (signal(7)).
-        let number = 34 + offset.strip_prefix('+').map_or(Some(0), |n| n.parse::<i32>().ok())?;
-        return (34..=64).contains(&number).then_some(number);
-    }
-    Signal::from_str(&format!("SIG{name}")).ok().map(|signal| signal as i32)
+    let declared = image.and_then(|image| parse_signal(&image.config.stop_signal).ok());
+    declared.unwrap_or(libc::SIGTERM)
 }
 
 /// The unit's limits as the cgroup takes them.
@@ -245,13 +230,15 @@ mod tests {
 
     #[test]
     fn stop_signals_of_images_are_understood() {
-        assert_eq!(signal_number("SIGQUIT"), Some(3));
-        assert_eq!(signal_number("quit"), Some(3));
-        assert_eq!(signal_number("3"), Some(3));
-        assert_eq!(signal_number("SIGRTMIN+3"), Some(37));
-        assert_eq!(signal_number(""), None);
-        assert_eq!(signal_number("SIGRTMIN+99"), None);
-        assert_eq!(signal_number("65"), None);
+        let of = |declared: &str| {
+            let config = ImageConfig { stop_signal: declared.to_owned(), ..ImageConfig::default() };
+            let image = Image { digest: String::new(), layers: Vec::new(), config };
+            image_stop_signal(Some(&image))
+        };
+        assert_eq!(["SIGQUIT", "quit", "3", "SIGRTMIN+3"].map(of), [3, 3, 3, 37]);
+        // One that is none, or that ends no process, leaves the usual one.
+        assert_eq!(["", "SIGRTMIN+99", "65", "SIGCONT"].map(of), [15; 4]);
+        assert_eq!(image_stop_signal(None), 15);
     }
 
     #[test]

@@ -14,11 +14,13 @@
 //! - `graph` looks at all units together.
 
 pub mod address;
+pub mod capability;
 mod container;
 mod diagnostic;
 pub mod entry;
 pub mod foreign;
 mod graph;
+pub mod hash;
 mod host;
 mod load;
 pub mod model;

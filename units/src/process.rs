@@ -1,6 +1,7 @@
 //! What the main process is: its user, the signal that stops it, its capabilities; and how its
 //! health is asked.
 
+use crate::capability;
 use crate::diagnostic::{Mistake, quoted};
 use crate::entry::parse_port_number;
 use crate::model::Probe;
@@ -102,51 +103,6 @@ pub(crate) fn signal_number(number: i128) -> Result<i32, String> {
     }
 }
 
-/// The capabilities of Linux 6.12 without `CAP_` (capabilities(7)).
-const CAPABILITIES: [&str; 41] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-    "PERFMON",
-    "BPF",
-    "CHECKPOINT_RESTORE",
-];
-
 /// Reads a capability's name, with or without `CAP_`, in any case; gives it without, in upper case.
 ///
 /// # Errors
@@ -154,11 +110,11 @@ const CAPABILITIES: [&str; 41] = [
 pub fn parse_capability(text: &str) -> Result<String, Mistake> {
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    if CAPABILITIES.contains(&name) {
+    if capability::NAMES.contains(&name) {
         return Ok(name.to_owned());
     }
     let mistake = Mistake::whole(text, format!("{} is no capability", quoted(text)));
-    Err(match closest(name, CAPABILITIES) {
+    Err(match closest(name, capability::NAMES) {
         Some(near) => mistake.hint(format!("did you mean `{near}`?")),
         None => mistake.hint("capabilities(7) lists them, such as `NET_BIND_SERVICE`"),
     })

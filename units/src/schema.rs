@@ -203,7 +203,7 @@ pub const CONTAINER: Table = Table {
             "volumes",
             "list of `NAME:/path[:ro]` or `/host:/path[:ro]`",
             "`[]`",
-            "Named volumes live on the data disk (or in memory where there is none). A path of the host weakens the container's walls.",
+            "Named volumes live on the data disk (or in memory where there is none). A path of the host weakens the container's walls. A path that the image itself declares as a volume, and nothing is mounted on, is kept in memory over restarts, for this boot.",
         ),
         key(
             "tmpfs",
