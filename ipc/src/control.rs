@@ -1,6 +1,7 @@
 //! Requests to the supervisor and its answers: one JSON object a line, over a unix socket
 //! ([`crate::paths::RUN_CONTROL`]) or, where the kernel's command line asks for it, a virtio port.
 
+use crate::api::Role;
 use crate::{NetState, Service, ShutdownKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -91,6 +92,28 @@ pub enum Request {
         /// How it ends.
         kind: ShutdownKind,
     },
+}
+
+impl Request {
+    /// The least role that may ask this through the API.
+    pub fn role(&self) -> Role {
+        match self {
+            Request::Units
+            | Request::Unit { .. }
+            | Request::Explain { .. }
+            | Request::Logs { .. }
+            | Request::Dmesg
+            | Request::Host => Role::Reader,
+            Request::Start { .. }
+            | Request::Stop { .. }
+            | Request::Restart { .. }
+            | Request::SignalUnit { .. } => Role::Operator,
+            Request::Read { .. }
+            | Request::List { .. }
+            | Request::SignalService { .. }
+            | Request::Shutdown { .. } => Role::Admin,
+        }
+    }
 }
 
 /// The answer to a [`Request`].

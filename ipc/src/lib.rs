@@ -4,13 +4,16 @@
 //! readable in strace) and, for some, file descriptors. A process that dies takes its link to PID 1
 //! with it: PID 1 reads what it had sent, gives its successor a new link, and says again all that
 //! still holds (stored descriptors, exits not yet acknowledged, the data disk, a shutdown under
-//! way). The link between supervisor and netsetup is kept by PID 1 over both their deaths.
+//! way). The links between supervisor and netsetup and between supervisor and api
+//! are kept by PID 1 over the deaths of both ends.
 //!
 //! The links (the left side speaks first):
 //! - supervisor ↔ init: [`ToInit`] / [`FromInit`]
 //! - logger, netsetup, devices ↔ init: [`ToInit`] / [`FromInit`]
 //! - supervisor ↔ netsetup: [`ToNet`] / [`FromNet`]
+//! - api ↔ supervisor: [`api::FromApi`] / [`api::ToApi`]
 
+pub mod api;
 pub mod channel;
 pub mod control;
 pub mod images;

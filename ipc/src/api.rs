@@ -1,0 +1,307 @@
+//! Between the `api` process and the supervisor: [`FromApi`] and [`ToApi`], packets with file
+//! descriptors beside them ([`crate::Channel`]).
+//!
+//! `api` parses what the network sends and holds no power: it says who asks (the fingerprint of the
+//! key that a TLS handshake has proved) and what; the supervisor alone knows which role that key has
+//! and whether the role is enough.
+
+use crate::ExitStatus;
+use crate::control::{Request, Response};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Answers longer than this come as a file ([`ToApi::Answer`]); a packet holds this much and its
+/// envelope ([`crate::channel::MAX_PACKET`]).
+pub const MAX_INLINE: usize = 64 * 1024;
+
+/// What a client may do; each role may do all that the one before it may.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sees.
+    #[default]
+    Reader,
+    /// Also starts, stops, restarts and signals units.
+    Operator,
+    /// Also changes configuration, reboots, powers off, and runs commands and copies files in
+    /// containers.
+    Admin,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Reader => "reader",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        })
+    }
+}
+
+/// Somebody who may call the API.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// For people and for the log.
+    pub name: String,
+    /// `SHA256:` and the unpadded base64 of the SHA-256 of the public key
+    /// (SubjectPublicKeyInfo, DER).
+    pub key: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// `api` to the supervisor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromApi {
+    /// `api` has just started (or restarted): whatever an earlier one asked for is nobody's any more.
+    /// Answered by [`ToApi::Clients`].
+    Hello {
+        /// Fingerprint of the host's own key, shown on the console; as [`Client::key`].
+        host_key: String,
+        /// Where it listens, for people (`port 7443`); or why it does not.
+        listens: String,
+    },
+    /// Somebody asks; answered by [`ToApi::Answer`] with the same number.
+    Ask {
+        /// Chosen by `api`.
+        id: u64,
+        /// Whose key asks, as [`Client::key`].
+        key: String,
+        /// What.
+        request: ApiRequest,
+    },
+    /// Whoever ran this program has gone: it and its children are killed.
+    Abandon {
+        /// The number of the [`FromApi::Ask`] that started it.
+        id: u64,
+    },
+}
+
+/// What can be asked through `api`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum ApiRequest {
+    /// What can be asked on the host itself.
+    Plain {
+        /// See [`Request`].
+        request: Request,
+    },
+    /// Who am I: a [`Client`].
+    Whoami,
+    /// The files of a unit's log: a [`LogFiles`], and beside it the ring, opened for reading.
+    Log {
+        /// The unit.
+        name: String,
+    },
+    /// The events after this one that are still kept: a list of [`EventRecord`].
+    Events {
+        /// Number of the last one known; 0: all.
+        after: u64,
+    },
+    /// What runs on the host: a list of [`ProcessReport`].
+    Processes,
+    /// The host folder as it is in force: a list of [`ConfigValue`].
+    Config,
+    /// A new program in a running container. The answer is `null` with its descriptors beside it:
+    /// its standard input (for writing), output and error (for reading), or with `tty` the terminal's
+    /// other end alone. When it ends, [`ToApi::Exited`].
+    Exec(Exec),
+    /// Opens a regular file of a running container, as the container sees its paths. The answer is a
+    /// [`FileReport`], with the descriptor beside it.
+    OpenFile {
+        /// The unit.
+        name: String,
+        /// Absolute, in the container.
+        path: String,
+        /// Make it, or empty it, and write; otherwise read.
+        write: bool,
+        /// Permissions of a file that is made.
+        mode: u32,
+    },
+    /// Changes the size of a program's terminal.
+    Resize {
+        /// The number of the [`FromApi::Ask`] that started it.
+        id: u64,
+        /// Lines.
+        rows: u16,
+        /// Characters in a line.
+        columns: u16,
+    },
+}
+
+/// A program to run in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exec {
+    /// The unit.
+    pub name: String,
+    /// The program and its arguments; the program is searched in the container's `PATH`.
+    pub command: Vec<String>,
+    /// Variables above those of the unit.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Give it a terminal of this many lines and characters.
+    #[serde(default)]
+    pub tty: Option<(u16, u16)>,
+}
+
+impl ApiRequest {
+    /// The least role that may ask this.
+    pub fn role(&self) -> Role {
+        match self {
+            ApiRequest::Plain { request } => request.role(),
+            ApiRequest::Whoami
+            | ApiRequest::Log { .. }
+            | ApiRequest::Events { .. }
+            | ApiRequest::Processes
+            | ApiRequest::Config => Role::Reader,
+            ApiRequest::Exec(_) | ApiRequest::OpenFile { .. } | ApiRequest::Resize { .. } => {
+                Role::Admin
+            }
+        }
+    }
+}
+
+/// The supervisor to `api`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToApi {
+    /// Everybody who may call, now: at each [`FromApi::Hello`] and each change. Whoever holds none of
+    /// these keys is not listened to.
+    Clients {
+        /// All of them.
+        clients: Vec<Client>,
+    },
+    /// The answer to the [`FromApi::Ask`] of this number.
+    Answer {
+        /// The number.
+        id: u64,
+        /// The answer, or why not. Without it the answer is the [`Answer`] in the attached file, JSON.
+        answer: Option<Answer>,
+    },
+    /// A program that [`ApiRequest::Exec`] started has ended.
+    Exited {
+        /// The number of the ask.
+        id: u64,
+        /// How.
+        status: ExitStatus,
+    },
+    /// Something happened.
+    Event(EventRecord),
+}
+
+/// An answer, or a refusal that a program can tell from others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// What was asked for.
+    Ok(serde_json::Value),
+    /// Why not.
+    Refused(Refusal),
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Answer {
+        match response {
+            Response::Ok(value) => Answer::Ok(value),
+            Response::Error(message) => Answer::Refused(Refusal { code: Code::Failed, message }),
+        }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs.
+    pub code: Code,
+    /// For people.
+    pub message: String,
+}
+
+/// The kinds of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The key is in no list of clients (any more).
+    UnknownKey,
+    /// The key's role is not enough.
+    Forbidden,
+    /// There is no such unit, or no such file in the container.
+    NotFound,
+    /// It makes no sense in the present state: the unit does not run.
+    Conflict,
+    /// The request itself is wrong.
+    Invalid,
+    /// It was tried and did not work.
+    Failed,
+}
+
+/// The files of a log; see [`ApiRequest::Log`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFiles {
+    /// The unit has written nothing in this boot: no descriptor comes.
+    pub empty: bool,
+}
+
+/// A file that was opened; see [`ApiRequest::OpenFile`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileReport {
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Something that happened on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Rises with each event, also over restarts of the supervisor, not always by one.
+    pub seq: u64,
+    /// Wall clock, microseconds since 1970.
+    pub time_us: i64,
+    /// The unit it is about, if it is about one.
+    pub unit: Option<String>,
+    /// One word for programs, such as `started`.
+    pub kind: String,
+    /// For people.
+    pub text: String,
+}
+
+/// A process of the host; see [`ApiRequest::Processes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessReport {
+    /// Process id in the host's pid namespace.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// The unit in whose container it runs.
+    pub unit: Option<String>,
+    /// Its name, as the kernel shows it.
+    pub name: String,
+    /// Its command line (as far as 4 KiB), words separated by blanks.
+    pub command: String,
+    /// One letter (proc_pid_stat(5)).
+    pub state: String,
+    /// Resident memory, bytes.
+    pub rss: u64,
+    /// CPU time used, milliseconds.
+    pub cpu_ms: u64,
+    /// User id.
+    pub uid: u32,
+}
+
+/// One setting in force; see [`ApiRequest::Config`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigValue {
+    /// The unit, or none for the host itself.
+    pub unit: Option<String>,
+    /// The key with its tables, `container.image`.
+    pub key: String,
+    /// The value as TOML.
+    pub value: String,
+    /// Where it comes from: `units/web.toml:4`, `default`, or `image sha256:…`.
+    pub origin: String,
+}
