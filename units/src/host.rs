@@ -1,8 +1,11 @@
 //! `host.toml`.
 
 use crate::address::{contains, overlap, parse_address, parse_bridge, parse_link_address};
-use crate::model::{DataDisk, Host, Interface, IpNet, Ipv4Net, Network, Storage};
-use crate::names::{check_hostname, check_link_name};
+use crate::diagnostic::{Mistake, quoted};
+use crate::model::{
+    Api, Client, DataDisk, Host, Interface, IpNet, Ipv4Net, Network, Role, Storage,
+};
+use crate::names::{check_hostname, check_link_name, check_unit_name};
 use crate::reader::{Reader, Source};
 use crate::schema;
 use crate::syntax;
@@ -21,6 +24,7 @@ impl Default for Host {
                 interfaces: BTreeMap::new(),
             },
             storage: Storage { data: DataDisk::Auto },
+            api: Api::default(),
         }
     }
 }
@@ -49,7 +53,67 @@ pub(crate) fn parse(source: &Source<'_>) -> Host {
             host.storage.data = data;
         }
     }
+    if let Some(value) = top.get("api") {
+        read_api(&value, &mut host.api);
+    }
     host
+}
+
+fn read_api(value: &Value<'_>, api: &mut Api) {
+    let Some(table) = value.reader(&schema::API, &schema::HOST_TABLES) else { return };
+    api.enabled = table.get("enabled").and_then(|value| value.boolean());
+    let Some(clients) = table.get("client") else { return };
+    let hint = "write `[api.client.NAME]`";
+    let Some(named) = clients.table("a table of tables", hint) else { return };
+    for entry in clients.entries(named) {
+        if check_unit_name(entry.key()).is_err() {
+            let message = format!("{} cannot be a client's name", quoted(entry.key()));
+            let hint = "1 to 63 of a-z, 0-9 and `-`, with no `-` at either end";
+            table.source.error(&entry.key_span, message, hint);
+            continue;
+        }
+        let Some(found) = entry.reader(&schema::CLIENT, &schema::HOST_TABLES) else { continue };
+        let words =
+            [("reader", Role::Reader), ("operator", Role::Operator), ("admin", Role::Admin)];
+        let role = found.get("role").map(|value| value.word(&words));
+        let Some(key) = found.get("key") else {
+            let message = format!("the client {} has no key", quoted(entry.key()));
+            table.source.error(&entry.key_span, message, "`keel keygen` prints the line to write");
+            continue;
+        };
+        let Some(text) = key.text("a fingerprint").and_then(|text| text.checked(check_fingerprint))
+        else {
+            continue;
+        };
+        if let Some((other, _)) = api.clients.iter().find(|(_, client)| client.key == text) {
+            let message = format!("the client `{other}` has the same key");
+            table.source.error(&entry.key_span, message, "a key has one name and one role");
+            continue;
+        }
+        // A role that is not understood must not become any.
+        let Some(role) = role.unwrap_or(Some(Role::Reader)) else { continue };
+        api.clients.insert(entry.key().to_owned(), Client { key: text, role });
+    }
+}
+
+/// Checks the fingerprint of a public key: `SHA256:` and 43 characters of base64.
+///
+/// # Errors
+/// A [`Mistake`] that says what is wrong.
+pub fn check_fingerprint(text: &str) -> Result<(), Mistake> {
+    let hint = "`keel keygen` prints it: `SHA256:` and 43 characters";
+    let Some(digest) = text.strip_prefix("SHA256:") else {
+        let message = format!("{} is no fingerprint of a key", quoted(text));
+        return Err(Mistake::whole(text, message).hint(hint));
+    };
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    // 32 bytes are 43 characters, of which the last holds four bits.
+    let ends = digest.bytes().last().is_some_and(|byte| b"AEIMQUYcgkosw048".contains(&byte));
+    if digest.len() == 43 && digest.bytes().all(base64) && ends {
+        return Ok(());
+    }
+    let message = format!("{} is not the whole fingerprint of a key", quoted(text));
+    Err(Mistake::whole(text, message).hint(hint))
 }
 
 fn read_network(value: &Value<'_>, network: &mut Network) {

@@ -296,6 +296,39 @@ pub struct Host {
     pub network: Network,
     /// `[storage]`.
     pub storage: Storage,
+    /// `[api]`.
+    pub api: Api,
+}
+
+/// The `[api]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Api {
+    /// Whether it is asked for; `None`: if there is a client.
+    pub enabled: Option<bool>,
+    /// Who may call, by name.
+    pub clients: BTreeMap<String, Client>,
+}
+
+/// One `[api.client.NAME]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// `SHA256:` and the unpadded base64 of the SHA-256 of the public key
+    /// (SubjectPublicKeyInfo, DER).
+    pub key: String,
+    /// What they may do.
+    pub role: Role,
+}
+
+/// What a client of the API may do; each may do all that the one before it may.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Sees.
+    #[default]
+    Reader,
+    /// Also starts, stops, restarts and signals units.
+    Operator,
+    /// May do everything.
+    Admin,
 }
 
 /// The `[network]` table.

@@ -318,6 +318,7 @@ pub const HOST: Table = Table {
         key("hostname", "host name", "`\"keel\"`", "The machine's name."),
         key("network", "table", "none", "See `[network]`."),
         key("storage", "table", "none", "See `[storage]`."),
+        key("api", "table", "none", "See `[api]`."),
     ],
 };
 
@@ -381,5 +382,40 @@ pub const STORAGE: Table = Table {
     )],
 };
 
+/// The `[api]` table.
+pub const API: Table = Table {
+    path: "api",
+    meaning: "Remote control over HTTPS on port 7443. Who has no key in the list is not listened to.",
+    keys: &[
+        key(
+            "enabled",
+            "boolean",
+            "`true` if there is a client",
+            "Whether the host can be controlled over the network.",
+        ),
+        key("client", "table of tables", "none", "Who may call: `[api.client.NAME]`, see below."),
+    ],
+};
+
+/// An `[api.client.NAME]` table.
+pub const CLIENT: Table = Table {
+    path: "api.client.NAME",
+    meaning: "One client, by a name of your choice. The key alone says who somebody is.",
+    keys: &[
+        key(
+            "key",
+            "fingerprint (required)",
+            "none",
+            "The client's public key, as `keel keygen` prints it: `SHA256:` and 43 characters.",
+        ),
+        key(
+            "role",
+            "`reader`, `operator` or `admin`",
+            "`\"reader\"`",
+            "A reader sees; an operator also starts, stops, restarts and signals units; an admin may do everything.",
+        ),
+    ],
+};
+
 /// All tables of `host.toml`.
-pub const HOST_TABLES: [&Table; 4] = [&HOST, &NETWORK, &INTERFACE, &STORAGE];
+pub const HOST_TABLES: [&Table; 6] = [&HOST, &NETWORK, &INTERFACE, &STORAGE, &API, &CLIENT];

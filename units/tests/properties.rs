@@ -135,7 +135,7 @@ proptest! {
     fn any_value_of_any_key_is_survived(
         table in prop::sample::select(
             ["", "restart", "container", "healthcheck", "limits", "log", "network",
-             "network.interface.eth0", "storage"].to_vec()),
+             "network.interface.eth0", "storage", "api", "api.client.anna"].to_vec()),
         key in prop::sample::select(
             units::schema::UNIT_TABLES.iter().chain(&units::schema::HOST_TABLES)
                 .flat_map(|table| table.keys).map(|key| key.name).collect::<Vec<_>>()),

@@ -242,6 +242,11 @@ fn a_host() {
         [network.interface.eth1]
         [storage]
         data = "required"
+        [api.client.anna]
+        key = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU"
+        role = "admin"
+        [api.client.monitoring]
+        key = "SHA256:5uZ9wpUPPmdBh1yQmtsCNUVSKAvfTwxrWMwZyQYmmmI"
     "#;
     let loaded = load(Some(file("host.toml", text)), vec![]);
     assert_eq!(loaded.diagnostics, []);
@@ -255,6 +260,9 @@ fn a_host() {
     assert_eq!(eth0.mtu, Some(1400));
     assert!(host.network.interfaces["eth1"].dhcp);
     assert_eq!(host.storage.data, DataDisk::Required);
+    assert_eq!(host.api.clients["anna"].role, Role::Admin);
+    assert_eq!(host.api.clients["monitoring"].role, Role::Reader);
+    assert_eq!(host.api.enabled, None);
 }
 
 #[test]
