@@ -46,6 +46,8 @@ pub struct Boot {
     pub cmdline: Cmdline,
     /// From host.toml.
     pub hostname: String,
+    /// Whether somebody may control the host over the network.
+    pub api: bool,
     /// Phases that are done.
     pub phases: Vec<Phase>,
     /// What went wrong without stopping the boot.
@@ -156,6 +158,7 @@ const FOLDERS: &[(&str, u32)] = &[
     (paths::RUN_VOLUMES, 0),
     (paths::RUN_LOG, services::LOGGER_UID),
     ("/run/keel/net", services::NETSETUP_UID),
+    (paths::RUN_API, services::API_UID),
 ];
 
 fn state_folders(_: &mut Boot) -> Result<String, String> {
@@ -182,6 +185,8 @@ fn state_folders(_: &mut Boot) -> Result<String, String> {
 fn config(boot: &mut Boot) -> Result<String, String> {
     let host = host_config();
     boot.hostname = host.hostname;
+    let clients = !host.api.clients.is_empty() || !boot.cmdline.clients.is_empty();
+    boot.api = host.api.enabled.unwrap_or(clients);
     Ok(String::new())
 }
 

@@ -10,6 +10,9 @@ pub struct Cmdline {
     /// `keel.control=NAME`: serve the control protocol on the virtio port of this name. Whoever can
     /// add such a port owns the machine anyway; without the word the host does not look for one.
     pub control: Option<String>,
+    /// `keel.client=NAME:ROLE:KEY`, once or more: clients of the API for this boot, beside those of
+    /// host.toml, as [`ipc::api::Client::from_word`] reads them.
+    pub clients: Vec<String>,
     /// `keel.fault=WHAT`: make something fail on purpose, for tests of the failure paths:
     /// `panic`, or the name of a boot phase.
     pub fault: Option<String>,
@@ -33,6 +36,7 @@ impl Cmdline {
                 "debug" => found.debug = !matches!(value, "0" | "no" | "false"),
                 "data" => found.data = Some(value.to_owned()),
                 "control" => found.control = Some(value.to_owned()),
+                "client" => found.clients.push(value.to_owned()),
                 "fault" => found.fault = Some(value.to_owned()),
                 _ => {}
             }
@@ -53,7 +57,7 @@ mod tests {
         );
         assert_eq!(
             line,
-            Cmdline { debug: true, data: Some("required".into()), control: None, fault: None }
+            Cmdline { debug: true, data: Some("required".into()), ..Cmdline::default() }
         );
     }
 

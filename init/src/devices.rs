@@ -238,8 +238,13 @@ impl Devices<'_> {
 
     /// The folders that others expect on the disk, with their owners.
     fn prepare_data_disk(&self) {
-        for (dir, owner) in [("volumes", 0), ("logs", crate::services::LOGGER_UID), ("keel", 0)] {
-            let path = format!("{}/{dir}", paths::DATA);
+        let folders = [
+            (format!("{}/volumes", paths::DATA), 0),
+            (format!("{}/logs", paths::DATA), crate::services::LOGGER_UID),
+            (format!("{}/keel", paths::DATA), 0),
+            (paths::DATA_API.to_owned(), crate::services::API_UID),
+        ];
+        for (path, owner) in folders {
             let made = fs::create_dir(&path).or_else(|error| {
                 if error.kind() == std::io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
             });

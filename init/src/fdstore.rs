@@ -36,9 +36,13 @@ impl FdStore {
         Ok(fds)
     }
 
-    /// Closes what is kept under `key`; an unknown key is nothing to do.
-    pub fn remove(&mut self, key: &str) {
-        self.entries.remove(key);
+    /// Closes what is kept under `key`, if it is kept for `by` or `by` is the supervisor, which stored
+    /// it; an unknown key is nothing to do.
+    pub fn remove(&mut self, key: &str, by: Service) {
+        let may = |(holder, _): &(Service, _)| by == Service::Supervisor || *holder == by;
+        if self.entries.get(key).is_some_and(may) {
+            self.entries.remove(key);
+        }
     }
 
     /// Everything kept for one process, by key.
@@ -75,8 +79,11 @@ mod tests {
                 let key = format!("key{key}");
                 let holder = if holder == 0 { Service::Logger } else { Service::Supervisor };
                 if op == 0 {
-                    store.remove(&key);
-                    model.remove(&key);
+                    // Here `holder` is who asks.
+                    store.remove(&key, holder);
+                    if holder == Service::Supervisor || model.get(&key) == Some(&holder) {
+                        model.remove(&key);
+                    }
                 } else {
                     store.store(key.clone(), holder, vec![fd()]).unwrap();
                     model.insert(key, holder);

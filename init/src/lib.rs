@@ -17,6 +17,7 @@ pub mod devices;
 pub mod exits;
 pub mod fatal;
 pub mod fdstore;
+mod going_down;
 pub mod insert;
 pub mod modules;
 pub mod mounts;

@@ -3,7 +3,8 @@
 use crate::clock::{monotonic_ms, monotonic_ns};
 use crate::exits::{self, Exits};
 use crate::fdstore::FdStore;
-use crate::shutdown::{self, Stage};
+use crate::going_down::GoingDown;
+use crate::shutdown::Stage;
 use crate::{VERSION, boot, fatal, services};
 use ipc::{
     BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Outbox, Phase, Service,
@@ -19,33 +20,32 @@ use std::rc::Rc;
 /// Messages taken from one process before the others get their turn.
 const MESSAGES_PER_TURN: usize = 64;
 
+/// Phases of the boot that are kept; there are some fifteen.
+const MAX_PHASES: usize = 64;
+
 /// One of Keelhost's own processes, as PID 1 sees it.
-struct Slot {
+pub(crate) struct Slot {
     service: Service,
-    pid: Option<i32>,
+    pub(crate) pid: Option<i32>,
     link: Option<Channel>,
     outbox: Outbox<FromInit, Rc<[OwnedFd]>>,
     started_ms: u64,
     attempt: u32,
-    restart_at: Option<u64>,
+    pub(crate) restart_at: Option<u64>,
 }
 
-/// A shutdown under way.
-struct GoingDown {
-    kind: ShutdownKind,
-    stage: Stage,
-}
-
-struct Pid1 {
+pub(crate) struct Pid1 {
     signals: SignalFd,
-    console: Console,
+    pub(crate) console: Console,
     exits: Exits,
     store: FdStore,
-    slots: Vec<Slot>,
+    pub(crate) slots: Vec<Slot>,
     /// The link between supervisor and netsetup: kept over the deaths of both.
     net: (Channel, Channel),
+    /// The link between supervisor and api, as well.
+    api: (Channel, Channel),
     data_disk: Option<DataDisk>,
-    down: Option<GoingDown>,
+    pub(crate) down: Option<GoingDown>,
     report: BootReport,
     /// Whoever has said that it is up.
     ready: Vec<Service>,
@@ -123,8 +123,13 @@ impl Pid1 {
             console,
             exits: Exits::default(),
             store: FdStore::default(),
-            slots: Service::ALL.into_iter().map(slot).collect(),
+            slots: Service::ALL
+                .into_iter()
+                .filter(|service| *service != Service::Api || booted.api)
+                .map(slot)
+                .collect(),
             net: Channel::pair().map_err(|error| error.to_string())?,
+            api: Channel::pair().map_err(|error| error.to_string())?,
             data_disk: None,
             down: None,
             report: BootReport { start_us, phases: Vec::new() },
@@ -253,12 +258,13 @@ impl Pid1 {
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.restart_at = None;
         slot.started_ms = monotonic_ms();
-        let partner = match slot.service {
-            Service::Supervisor => Some(self.net.0.as_fd()),
-            Service::Netsetup => Some(self.net.1.as_fd()),
-            Service::Logger | Service::Devices => None,
+        let partners: &[BorrowedFd<'_>] = match slot.service {
+            Service::Supervisor => &[self.net.0.as_fd(), self.api.0.as_fd()],
+            Service::Netsetup => &[self.net.1.as_fd()],
+            Service::Api => &[self.api.1.as_fd()],
+            Service::Logger | Service::Devices => &[],
         };
-        match start_one(slot.service, partner) {
+        match start_one(slot.service, partners) {
             Ok((pid, link)) => {
                 slot.pid = Some(pid);
                 slot.link = Some(link);
@@ -292,7 +298,7 @@ impl Pid1 {
 
     /// Queues a message for a process; one that does not run now hears it at its next start, as
     /// part of what still holds.
-    fn send(&mut self, to: Service, message: FromInit, fds: Rc<[OwnedFd]>) {
+    pub(crate) fn send(&mut self, to: Service, message: FromInit, fds: Rc<[OwnedFd]>) {
         let Some(at) = self.slots.iter().position(|slot| slot.service == to) else { return };
         if let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.link.is_some()) {
             slot.outbox.push(message, fds);
@@ -328,6 +334,10 @@ impl Pid1 {
     }
 
     fn handle(&mut self, from: Service, message: ToInit, fds: Vec<OwnedFd>) {
+        if !may_say(from, &message) {
+            log::warn!("{} has no business to say {message:?}", from.applet());
+            return;
+        }
         match message {
             ToInit::Ready => {
                 if !self.ready.contains(&from) {
@@ -340,24 +350,21 @@ impl Pid1 {
                 Ok(_) => {}
                 Err(error) => log::error!("{}: {error}", from.applet()),
             },
-            ToInit::Drop { key } => self.store.remove(&key),
-            ToInit::AckExits { seq } if from == Service::Supervisor => self.exits.acknowledge(seq),
+            ToInit::Drop { key } => self.store.remove(&key, from),
+            ToInit::AckExits { seq } => self.exits.acknowledge(seq),
             ToInit::Shutdown { kind, reason } => self.shut_down(kind, &reason),
-            ToInit::UnitsStopped if from == Service::Supervisor => {
+            ToInit::UnitsStopped => {
                 if let Some(GoingDown { stage: Stage::Units { until }, .. }) = &mut self.down {
                     *until = 0;
                 }
             }
             ToInit::Phase(phase) => self.record_phase(phase),
-            ToInit::DataDisk(disk) if from == Service::Devices => {
+            ToInit::DataDisk(disk) => {
                 log::info!("data disk: {}", disk.reason);
-                for to in [Service::Supervisor, Service::Logger] {
+                for to in [Service::Supervisor, Service::Logger, Service::Api] {
                     self.send(to, FromInit::DataDisk(disk.clone()), Rc::default());
                 }
                 self.data_disk = Some(disk);
-            }
-            other @ (ToInit::AckExits { .. } | ToInit::UnitsStopped | ToInit::DataDisk(_)) => {
-                log::warn!("{} has no business to say {other:?}", from.applet());
             }
         }
     }
@@ -375,7 +382,9 @@ impl Pid1 {
             phase.name,
             phase.note
         );
-        self.report.phases.push(phase);
+        if self.report.phases.len() < MAX_PHASES {
+            self.report.phases.push(phase);
+        }
         let write = || -> std::io::Result<()> {
             let text = serde_json::to_vec(&self.report)?;
             let fresh = format!("{}.new", paths::RUN_BOOT);
@@ -386,71 +395,29 @@ impl Pid1 {
             log::warn!("{}: {error}", paths::RUN_BOOT);
         }
     }
-
-    /// Begins to go down; a second request changes only how it ends (a power-off asked for while
-    /// rebooting is honoured).
-    fn shut_down(&mut self, kind: ShutdownKind, reason: &str) {
-        if let Some(down) = &mut self.down {
-            down.kind = kind;
-            return;
-        }
-        log::info!("going down ({kind:?}): {reason}");
-        self.console.line("");
-        self.console.line(&format!("  going down: {reason}"));
-        let stage = Stage::Units { until: monotonic_ms() + shutdown::UNITS_MS };
-        self.down = Some(GoingDown { kind, stage });
-        self.send(Service::Supervisor, FromInit::StopUnits { kind }, Rc::default());
-    }
-
-    /// Moves a shutdown on by as many stages as are over.
-    fn go_down(&mut self) {
-        let Some(down) = &self.down else { return };
-        let now = monotonic_ms();
-        let alive = self.slots.iter().filter_map(|slot| slot.pid);
-        let over = now >= down.stage.until()
-            || (matches!(down.stage, Stage::Services { .. } | Stage::Kill { .. })
-                && alive.count() == 0);
-        if !over {
-            return;
-        }
-        let kind = down.kind;
-        let next = match down.stage {
-            Stage::Units { .. } => {
-                for pid in self.slots.iter().filter_map(|slot| slot.pid) {
-                    // SAFETY: the process is our child and not reaped yet, so the number is its.
-                    unsafe { libc::kill(pid, libc::SIGTERM) };
-                }
-                Stage::Services { until: now + shutdown::SERVICES_MS }
-            }
-            Stage::Services { .. } => {
-                shutdown::kill_everything();
-                Stage::Kill { until: now + shutdown::KILL_MS }
-            }
-            Stage::Kill { .. } => match shutdown::start_unmounting() {
-                Ok(pid) => Stage::Unmount { pid, until: now + shutdown::UNMOUNT_MS },
-                Err(errno) => {
-                    log::error!("cannot start unmounting: fork: {errno}");
-                    Stage::Unmount { pid: 0, until: now }
-                }
-            },
-            Stage::Unmount { .. } => {
-                log::info!("down");
-                self.console.line(&format!("  down ({kind:?})").to_lowercase());
-                shutdown::finish(kind);
-                // Refused: try again every second rather than hang.
-                Stage::Unmount { pid: 0, until: now + 1000 }
-            }
-        };
-        log::info!("shutdown: {}", next.describe());
-        self.down = Some(GoingDown { kind, stage: next });
-    }
 }
 
-fn start_one(service: Service, partner: Option<BorrowedFd<'_>>) -> Result<(i32, Channel), String> {
+fn start_one(service: Service, partners: &[BorrowedFd<'_>]) -> Result<(i32, Channel), String> {
     let (ours, theirs) =
         Channel::pair().map_err(|error| format!("{}: {error}", service.applet()))?;
-    let pid = services::start(service, &theirs, partner).map_err(|error| error.to_string())?;
+    let pid = services::start(service, &theirs, partners).map_err(|error| error.to_string())?;
     Ok((pid, ours))
+}
+
+/// Who may say what. The processes without privileges read what others write; one of them that was
+/// taken over must not steer the machine.
+fn may_say(from: Service, message: &ToInit) -> bool {
+    match message {
+        ToInit::Ready => true,
+        ToInit::Drop { .. } => matches!(from, Service::Supervisor | Service::Logger),
+        ToInit::Store { .. } | ToInit::AckExits { .. } | ToInit::UnitsStopped => {
+            from == Service::Supervisor
+        }
+        ToInit::Shutdown { .. } | ToInit::Phase(_) => {
+            matches!(from, Service::Supervisor | Service::Devices)
+        }
+        ToInit::DataDisk(_) => from == Service::Devices,
+    }
 }
 
 fn exited(exit: &exits::Exit) -> FromInit {

@@ -13,6 +13,9 @@ pub const NETSETUP_UID: u32 = 101;
 /// User id of `logger` (and its group).
 pub const LOGGER_UID: u32 = 102;
 
+/// User id of `api` (and its group).
+pub const API_UID: u32 = 103;
+
 /// include/uapi/linux/capability.h.
 const CAP_NET_BIND_SERVICE: u32 = 10;
 const CAP_NET_ADMIN: u32 = 12;
@@ -35,11 +38,15 @@ fn power(service: Service) -> Power {
             &[CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_TIME],
         ),
         Service::Logger => Power::User(LOGGER_UID, &[]),
+        Service::Api => Power::User(API_UID, &[]),
     }
 }
 
-/// The kernel kills other processes before these, but a leak of ours must end before the machine does.
-const OOM_SCORE_ADJ: &str = "-900";
+/// The kernel kills other processes before these, but a leak of ours must end before the machine
+/// does. The API is the one that strangers talk to, and the one that can be spared.
+fn oom_score_adj(service: Service) -> &'static str {
+    if service == Service::Api { "500" } else { "-900" }
+}
 
 /// The delay before a process is started again: none for one that ran for a while, then from
 /// 100 ms to 1 s. It is never given up. No longer than that, because everything waits for these
@@ -60,7 +67,8 @@ pub struct StartError {
     errno: Errno,
 }
 
-/// Starts one process with its link to PID 1 and, where it has one, its link to its partner.
+/// Starts one process with its link to PID 1 and its links to `partners`, which it finds at
+/// [`paths::fds::PARTNERS`] and the numbers after it.
 /// Returns its process id.
 ///
 /// # Errors
@@ -68,7 +76,7 @@ pub struct StartError {
 pub fn start(
     service: Service,
     link: &Channel,
-    partner: Option<BorrowedFd<'_>>,
+    partners: &[BorrowedFd<'_>],
 ) -> Result<i32, StartError> {
     let failed = |step| move |errno| StartError { applet: service.applet(), step, errno };
     let cgroup = File::options()
@@ -81,7 +89,7 @@ pub fn start(
     let pid = clone_into(cgroup.as_fd()).map_err(failed("clone3"))?;
     if pid == 0 {
         // The child: from here on nothing may return.
-        let _ = become_service(service, link.as_fd(), partner, &program, &applet);
+        let _ = become_service(service, link.as_fd(), partners, &program, &applet);
         // SAFETY: ends the child at once, without running anything that belongs to PID 1.
         unsafe { libc::_exit(127) }
     }
@@ -109,38 +117,23 @@ fn clone_into(cgroup: BorrowedFd<'_>) -> Result<i32, Errno> {
 fn become_service(
     service: Service,
     link: BorrowedFd<'_>,
-    partner: Option<BorrowedFd<'_>>,
+    partners: &[BorrowedFd<'_>],
     program: &CString,
     applet: &CString,
 ) -> Result<(), Errno> {
-    let _ = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
+    let _ = std::fs::write("/proc/self/oom_score_adj", oom_score_adj(service));
     let null = File::options()
         .read(true)
         .write(true)
         .open("/dev/null")
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
-    // First copies far away, so that no number is overwritten while it is still needed.
-    let wanted: [(Option<RawFd>, RawFd); 5] = [
-        (Some(null.as_raw_fd()), 0),
-        (Some(null.as_raw_fd()), 1),
-        (Some(null.as_raw_fd()), 2),
-        (Some(link.as_raw_fd()), paths::fds::INIT),
-        (partner.map(|fd| fd.as_raw_fd()), paths::fds::NET),
-    ];
-    const FAR: RawFd = 100;
-    for (at, (from, _)) in wanted.iter().enumerate() {
-        if let Some(from) = from {
-            // SAFETY: plain descriptor arithmetic; `from` is open.
-            Errno::result(unsafe { libc::dup2(*from, FAR + at as RawFd) })?;
-        }
-    }
-    for (at, (from, to)) in wanted.iter().enumerate() {
-        if from.is_some() {
-            // SAFETY: as above; `FAR + at` has just been made. dup2 clears close-on-exec.
-            Errno::result(unsafe { libc::dup2(FAR + at as RawFd, *to) })?;
-        }
-    }
-    let first_unused = if partner.is_some() { paths::fds::NET + 1 } else { paths::fds::INIT + 1 };
+    let null_fd = null.as_raw_fd();
+    let mut wanted = vec![(null_fd, 0), (null_fd, 1), (null_fd, 2)];
+    wanted.push((link.as_raw_fd(), paths::fds::INIT));
+    let numbers = paths::fds::PARTNERS..;
+    wanted.extend(partners.iter().map(AsRawFd::as_raw_fd).zip(numbers));
+    place(&wanted)?;
+    let first_unused = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or(0);
     // SAFETY: closes what the next program must not see; nothing here uses it any more.
     Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first_unused, u32::MAX, 0) })?;
     std::mem::forget(null);
@@ -155,6 +148,25 @@ fn become_service(
     }
     let environment: [&CString; 0] = [];
     nix::unistd::execve(program, &[applet], &environment).map(|_| ())
+}
+
+/// Gives each open descriptor its number. The copies are made first, at numbers that the kernel
+/// finds free: PID 1 has many descriptors open, and whatever number one chose could be the one that
+/// is still needed.
+fn place(wanted: &[(RawFd, RawFd)]) -> Result<(), Errno> {
+    let least = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or(0);
+    let mut copies = Vec::new();
+    for (from, to) in wanted {
+        // SAFETY: plain descriptor arithmetic; `from` is open.
+        let copy = Errno::result(unsafe { libc::fcntl(*from, libc::F_DUPFD, least) })?;
+        copies.push((copy, *to));
+    }
+    for (copy, to) in copies {
+        // SAFETY: as above; `copy` has just been made, and no later one has a number this low. dup2
+        // clears close-on-exec.
+        Errno::result(unsafe { libc::dup2(copy, to) })?;
+    }
+    Ok(())
 }
 
 /// Becomes `uid` with exactly `caps`, over exec too (ambient), and nothing to gain by exec.
@@ -196,6 +208,33 @@ fn drop_to(uid: u32, caps: &[u32]) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// In a child, because it gives this process's descriptors other numbers.
+    #[test]
+    fn a_link_with_the_number_of_a_copy_reaches_the_process_whole() {
+        use std::os::unix::fs::MetadataExt;
+        for number in [5, 10, 99, 100, 101, 102, 103, 104] {
+            // SAFETY: the child only makes system calls and ends in _exit.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                let placed = || -> Option<bool> {
+                    let null = File::open("/dev/null").ok()?;
+                    let link = File::open("/proc/self/exe").ok()?;
+                    let inode = link.metadata().ok()?.ino();
+                    // SAFETY: nothing else in this child uses the number.
+                    let at = unsafe { libc::dup2(link.as_raw_fd(), number) };
+                    place(&[(null.as_raw_fd(), 0), (null.as_raw_fd(), 1), (at, 3)]).ok()?;
+                    Some(std::fs::metadata("/proc/self/fd/3").ok()?.ino() == inode)
+                };
+                // SAFETY: ends the child.
+                unsafe { libc::_exit(i32::from(placed() != Some(true))) }
+            }
+            let mut status = 0;
+            // SAFETY: waits for the child just made.
+            unsafe { libc::waitpid(child, &raw mut status, 0) };
+            assert_eq!(status, 0, "a link at {number}");
+        }
+    }
 
     #[test]
     fn a_process_that_dies_at_once_is_not_started_in_a_storm_and_never_given_up() {

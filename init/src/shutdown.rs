@@ -78,6 +78,17 @@ pub fn kill_everything() {
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
+/// Whether PID 1 has no child any more, dead or alive: after [`kill_everything`] this means that
+/// nothing runs, because every orphan is a child of PID 1.
+pub fn nothing_is_left() -> bool {
+    // SAFETY: siginfo_t is plain data, for which all zeros is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: writes one siginfo_t; WNOWAIT leaves every child as it is.
+    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
+    Errno::result(done) == Err(Errno::ECHILD)
+}
+
 /// Starts the child that syncs and unmounts. Unmounting can block on a dead disk, so PID 1 does
 /// not do it.
 ///

@@ -53,6 +53,22 @@ pub struct Client {
     pub role: Role,
 }
 
+impl Client {
+    /// Reads `NAME:ROLE:KEY`, as a word on the kernel's command line gives a client.
+    pub fn from_word(word: &str) -> Option<Client> {
+        let mut parts = word.splitn(3, ':');
+        let (name, role, key) = (parts.next()?, parts.next()?, parts.next()?);
+        let role = match role {
+            "reader" => Role::Reader,
+            "operator" => Role::Operator,
+            "admin" => Role::Admin,
+            _ => return None,
+        };
+        let whole = !name.is_empty() && key.starts_with("SHA256:");
+        whole.then(|| Client { name: name.to_owned(), key: key.to_owned(), role })
+    }
+}
+
 /// `api` to the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -304,4 +320,21 @@ pub struct ConfigValue {
     pub value: String,
     /// Where it comes from: `units/web.toml:4`, `default`, or `image sha256:…`.
     pub origin: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_the_command_line_is_a_whole_client_or_none() {
+        let client = Client::from_word("me:admin:SHA256:abc").unwrap();
+        assert_eq!((client.name.as_str(), client.role), ("me", Role::Admin));
+        assert_eq!(client.key, "SHA256:abc");
+        for word in
+            ["", "me", "me:admin", "me:root:SHA256:abc", ":admin:SHA256:abc", "me:admin:abc"]
+        {
+            assert_eq!(Client::from_word(word), None, "{word}");
+        }
+    }
 }

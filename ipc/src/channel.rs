@@ -132,7 +132,9 @@ impl Channel {
     /// [`ChannelError::Decode`] and [`ChannelError::Truncated`] cost one packet; the link goes on.
     pub fn recv<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
         let mut buffer = vec![0u8; MAX_PACKET];
-        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+        // Room for all that the kernel lets a sender attach (SCM_MAX_FD, include/net/scm.h): of
+        // descriptors that did not fit, some would have been installed and nobody would know which.
+        let mut control = nix::cmsg_space!([RawFd; 253]);
         let mut slice = [IoSliceMut::new(&mut buffer)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
         let got = loop {
@@ -152,7 +154,7 @@ impl Channel {
         }
         let cut = got.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC);
         let size = got.bytes;
-        if cut {
+        if cut || fds.len() > MAX_FDS {
             return Err(ChannelError::Truncated);
         }
         let bytes = buffer.get(..size).unwrap_or_default();

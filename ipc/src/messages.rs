@@ -121,12 +121,14 @@ pub enum Service {
     Logger,
     /// Loads modules for hardware, finds the data disk, listens to the power button.
     Devices,
+    /// Listens to the network for those who may control the host.
+    Api,
 }
 
 impl Service {
     /// All of them, in the order in which PID 1 starts them.
-    pub const ALL: [Service; 4] =
-        [Service::Devices, Service::Supervisor, Service::Netsetup, Service::Logger];
+    pub const ALL: [Service; 5] =
+        [Service::Devices, Service::Supervisor, Service::Netsetup, Service::Logger, Service::Api];
 
     /// The `argv[0]` under which the binary becomes this process.
     pub fn applet(self) -> &'static str {
@@ -135,6 +137,7 @@ impl Service {
             Service::Netsetup => "keel-netsetup",
             Service::Logger => "keel-logger",
             Service::Devices => "keel-devices",
+            Service::Api => "keel-api",
         }
     }
 }

@@ -28,6 +28,10 @@ pub const RUN_BOOT: &str = "/run/keel/boot.json";
 pub const RUN_CONTROL: &str = "/run/keel/control.sock";
 /// The resolv.conf that netsetup writes and containers get.
 pub const RUN_RESOLV: &str = "/run/keel/net/resolv.conf";
+/// The API's own folder on a host without a data disk: its key.
+pub const RUN_API: &str = "/run/keel/api";
+/// The API's own folder on the data disk.
+pub const DATA_API: &str = "/data/keel-api";
 /// Where the data disk is mounted.
 pub const DATA: &str = "/data";
 /// Label of the data disk's file system.
@@ -43,6 +47,10 @@ pub const BRIDGE: &str = "keel0";
 pub mod fds {
     /// The link to PID 1.
     pub const INIT: i32 = 3;
+    /// The first link to a partner; more follow.
+    pub const PARTNERS: i32 = 4;
     /// The link between supervisor and netsetup (only in these two).
-    pub const NET: i32 = 4;
+    pub const NET: i32 = PARTNERS;
+    /// The supervisor's end of its link with api. (Api's own is its only one, [`PARTNERS`].)
+    pub const API: i32 = PARTNERS + 1;
 }
