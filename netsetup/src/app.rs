@@ -107,6 +107,8 @@ pub struct App {
     /// For the bridge and the pending ones: both wait for modules alone.
     retry: Retry,
     sent: Option<NetState>,
+    /// Whoever was told `sent` may be gone: say the state even if it is the same.
+    say_again: bool,
     now: fn() -> Duration,
 }
 
@@ -136,6 +138,7 @@ impl App {
             pending: VecDeque::new(),
             retry: Retry::default(),
             sent: None,
+            say_again: false,
             settings,
             now,
         };
@@ -189,7 +192,12 @@ impl App {
         {
             match message {
                 Some(ToNet::Attach { unit }) => self.asked_to_attach(unit, fds)?,
-                Some(ToNet::Ports { units }) => self.firewall.want(units),
+                Some(ToNet::Ports { units }) => {
+                    self.firewall.want(units);
+                    // Every supervisor begins with this. The link outlives it, so a new one is
+                    // seen by nothing else, and it knows nothing of what its predecessor was told.
+                    self.say_again = true;
+                }
                 None => {}
             }
         }
@@ -218,8 +226,9 @@ impl App {
         self.uplinks.turn(&mut Context { netlink: &mut self.netlink, now });
         self.uplinks.write_resolv();
         let state = self.uplinks.state(now);
-        if self.sent.as_ref() != Some(&state) {
+        if self.sent.as_ref() != Some(&state) || self.say_again {
             self.report(state)?;
+            self.say_again = false;
         }
         self.supervisor.flush()?;
         self.init.flush()

@@ -353,3 +353,24 @@ fn a_unit_is_attached_and_published_by_messages_alone() {
         }
     });
 }
+
+/// The link outlives the supervisor, so netsetup sees nothing of its death; without the state a new
+/// one would hold back every unit with `wait_for = ["net.addr"]` for ever.
+#[test]
+fn a_new_supervisor_on_the_old_link_is_told_the_state_that_has_not_changed() {
+    let (host, directory) = (Namespace::new(), Directory::new());
+    host.sh("ip link set lo up; ip link add eth0 type veth peer name s0; ip link set s0 up");
+    let fixed = IpNet { addr: [192, 0, 2, 7].into(), prefix: 24 };
+    let wish = Interface { dhcp: false, address: vec![fixed], gateway: vec![], mtu: None };
+    let interfaces = BTreeMap::from([("eth0".into(), wish)]);
+    std::thread::scope(|scope| {
+        let mut net = Netsetup::start(scope, &host, &directory.0, interfaces, netsetup::since_boot);
+        assert_eq!(net.until_address(), "192.0.2.7/24");
+        // What every supervisor says first; all that the one before it has read is gone.
+        for _ in 0..2 {
+            net.state = NetState::default();
+            net.supervisor.send(&ToNet::Ports { units: vec![] }, &[]).unwrap();
+            assert_eq!(net.until_address(), "192.0.2.7/24");
+        }
+    });
+}

@@ -125,13 +125,14 @@ fn nothing_is_lost_whoever_is_killed() {
             probe("enabled = false\ntype = \"oneshot\"", "[\"lines\", \"3000\", \"5\"]", ""),
         ),
         ("stubborn", probe("stop_timeout = \"3s\"", "[\"ignore-term\"]", "")),
+        ("online", probe("wait_for = [\"net.addr\"]", "[\"wait\"]", "network = \"none\"")),
     ];
     units.extend(more.map(|(name, text)| (name.to_owned(), text)));
     let options = Options { publish: vec![8080], ..Options::default() };
     let (_folder, mut guest) = boot(&units, &options);
     let calm: Vec<String> =
         (0..10).map(|n| format!("w{n}")).chain(["web".into(), "stubborn".into()]).collect();
-    for name in calm.iter().map(String::as_str).chain(["mortal", "hog"]) {
+    for name in calm.iter().map(String::as_str).chain(["mortal", "hog", "online"]) {
         guest.wait_state(name, "running");
     }
     let identity = |guest: &Guest| -> Vec<(String, u64, u64, u64, u64)> {
@@ -147,6 +148,7 @@ fn nothing_is_lost_whoever_is_killed() {
     exits_while_the_supervisor_is_dead_are_counted(&mut guest);
     assert_eq!(identity(&guest), before, "a container has noticed that its supervisor died");
     a_crash_loop_goes_on_over_kills(&mut guest);
+    what_the_network_gives_is_known_to_the_next_supervisor(&mut guest);
     the_network_stays(&mut guest);
     no_line_is_lost(&mut guest);
     let disk = guest.host().data_disk;
@@ -215,6 +217,21 @@ fn a_crash_loop_goes_on_over_kills(guest: &mut Guest) {
     assert!(lines.len() as u64 > ROUNDS / 4, "hardly any run has come to its program: {lines:?}");
     assert!(lines.values().all(|count| *count == 1), "a run has run twice: {lines:?}");
     assert!(lines.keys().all(|run| *run <= generation), "{lines:?}");
+}
+
+/// netsetup lives on and nothing of its state changes: the new supervisor has to be told all the
+/// same.
+fn what_the_network_gives_is_known_to_the_next_supervisor(guest: &mut Guest) {
+    kill(guest, Service::Supervisor);
+    guest.wait_for("the supervisor to answer", |guest| {
+        guest.try_ask::<Value>(&Request::Restart { name: "online".to_owned() }).ok()
+    });
+    guest.wait_for("online to run again", |guest| {
+        let report: UnitReport =
+            guest.try_ask(&Request::Unit { name: "online".to_owned() }).ok()?;
+        let running = report.status.get("state").and_then(Value::as_str) == Some("running");
+        (running && number(&report, "generation") > 1).then_some(())
+    });
 }
 
 fn the_network_stays(guest: &mut Guest) {
