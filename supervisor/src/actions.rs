@@ -6,7 +6,7 @@ use crate::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
 use crate::{notify, now_us, plan};
 use container::{Cgroup, NetNsError, Plan, Spawned};
-use ipc::{Service, paths};
+use ipc::{Service, ToInit, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -28,17 +28,21 @@ impl Shell {
             Action::HostDown { unit, kind, reason } => {
                 self.request_shutdown(kind, format!("{unit} has failed for good: {reason}"));
             }
-            Action::UnitsStopped => self.tell_init(ipc::ToInit::UnitsStopped, Vec::new()),
+            Action::UnitsStopped => self.tell_init(ToInit::UnitsStopped, Vec::new()),
         }
     }
 
     fn persist(&mut self, unit: &str) {
         let Some(state) = self.core.saved(unit) else { return };
         self.persists += 1;
-        if let Err(error) = self.files.save(unit, &state) {
-            // /run is full or broken. Going on is better than not: only a crash of ours would now
-            // lose what the file should have said.
-            log::error!("{error}");
+        match self.files.save(unit, &state) {
+            Ok(()) => drop(self.unsaved.remove(unit)),
+            // /run is full or broken. Going on is better than not; but PID 1 keeps the exits until
+            // they are on file (see `init_says`).
+            Err(error) => {
+                log::error!("{error}");
+                self.unsaved.insert(unit.to_owned());
+            }
         }
     }
 
@@ -112,8 +116,14 @@ impl Shell {
             stderr: err_write.as_fd(),
             wait_for_go: unit.container.network == NetworkMode::Bridge,
         };
+        // Before there is somebody who writes: if we die in between, the readers must not die with us.
+        // Without a container the logger finds the pipes at their end, and drops them.
+        let keep =
+            ToInit::Store { key: format!("log/{name}/{generation}"), holder: Service::Logger };
+        if let Err(error) = self.to_init.send(&self.init, keep, vec![out, err]) {
+            return Err(format!("log pipes: {error}"));
+        }
         let spawned = container::spawn(&plan).map_err(|error| error.to_string())?;
-        self.keep(format!("log/{name}/{generation}"), Service::Logger, vec![out, err]);
         Ok((spawned, oom_before))
     }
 
@@ -158,6 +168,10 @@ impl Shell {
         if unit.container.network == NetworkMode::Host || self.runs.of(&unit.name).net.is_some() {
             return Ok(());
         }
+        if unit.container.network == NetworkMode::Bridge && self.config.net_request(unit).is_none()
+        {
+            return Err("the bridge's subnet has no address left for it".to_owned());
+        }
         let made = match container::create_netns() {
             Ok(made) => made,
             Err(error) => {
@@ -178,7 +192,10 @@ impl Shell {
     }
 
     fn notify_socket(&mut self, unit: &str) -> Result<(), String> {
-        if self.runs.of(unit).notify.is_some() {
+        if let Some(socket) = &self.runs.of(unit).notify {
+            // What the last run said of itself does not hold for the next one. It has no process any
+            // more, so this ends.
+            while notify::receive(socket).is_some() {}
             return Ok(());
         }
         let socket = notify::listen(unit).map_err(|errno| format!("notify socket: {errno}"))?;

@@ -9,15 +9,17 @@ use crate::runs::{Probe, ProbeKind, Process};
 use crate::shell::{Shell, ShellError, now};
 use container::{Execution, Setup};
 use ipc::ExitStatus;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use units::model;
 
-/// Bytes of a failed command's output that are shown.
+/// Characters of a failed command's output that are shown.
 const OUTPUT_SHOWN: usize = 200;
+
+/// Bytes of a command's output that are kept: its end.
+const OUTPUT_KEPT: usize = 4096;
 
 impl Shell {
     /// Begins a probe; a failure to begin is an answer too.
@@ -81,8 +83,11 @@ impl Shell {
             .and_then(|run| run.pidfd.as_ref())
             .ok_or("the container has ended")?;
         let cgroup = runtime.cgroup.as_ref().ok_or("the container has no cgroup")?;
-        let (output, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
-            .map_err(|errno| format!("pipe2: {errno}"))?;
+        let (output, write) =
+            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| format!("pipe2: {errno}"))?;
+        // Only our end: the command writes as to any other pipe, however much it has to say.
+        nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|errno| format!("fcntl: {errno}"))?;
         let execution = Execution {
             pidfd: pidfd.as_fd(),
             cgroup,
@@ -91,34 +96,46 @@ impl Shell {
             stderr: write.as_fd(),
         };
         let executed = container::exec(&execution).map_err(|error| error.to_string())?;
+        self.poller
+            .add(Source::Probe(unit.name.clone()), &output, EpollFlags::EPOLLIN)
+            .map_err(|errno| format!("epoll: {errno}"))?;
         self.runs.processes.insert(executed.pid, Process::Probe { unit: unit.name.clone() });
         Ok(ProbeKind::Command {
             pid: executed.pid,
             pidfd: executed.pidfd,
             output,
+            said: Vec::new(),
             status: executed.status,
         })
     }
 
-    /// Goes on with a network probe.
+    /// Goes on with a probe: a connection that has moved, or a command that has written something.
     pub(crate) fn advance_probe(&mut self, name: &str) {
-        let Some(Probe { generation, kind: ProbeKind::Net(probe), .. }) =
-            &mut self.runs.of(name).probe
-        else {
-            return;
-        };
-        if let Some(result) = probe.advance() {
-            let generation = *generation;
-            self.end_probe(name);
-            self.feed_run(name, generation, RunEvent::Health { result });
+        let Some(Probe { generation, kind, .. }) = &mut self.runs.of(name).probe else { return };
+        match kind {
+            ProbeKind::Net(probe) => {
+                if let Some(result) = probe.advance() {
+                    let generation = *generation;
+                    self.end_probe(name);
+                    self.feed_run(name, generation, RunEvent::Health { result });
+                }
+            }
+            ProbeKind::Command { output, said, .. } => {
+                if !hear(output, said) {
+                    // Nobody writes any more; the exit tells the rest.
+                    self.poller.remove(&Source::Probe(name.to_owned()), &*output);
+                }
+            }
         }
     }
 
     /// A probe's command has ended.
     pub(crate) fn probe_command_ended(&mut self, name: &str, ended: i32, exit: ExitStatus) {
         let Some(Probe {
-            generation, kind: ProbeKind::Command { pid, output, status, .. }, ..
-        }) = &self.runs.of(name).probe
+            generation,
+            kind: ProbeKind::Command { pid, output, said, status, .. },
+            ..
+        }) = &mut self.runs.of(name).probe
         else {
             return;
         };
@@ -130,7 +147,10 @@ impl Shell {
         let result = match (exit, container::read_status(status)) {
             (_, Ok(Setup::Failed(error))) => Err(error.to_string()),
             (ExitStatus::Code(0), _) => Ok(()),
-            (exit, _) => Err(describe(exit, &tail(output))),
+            (exit, _) => {
+                hear(output, said);
+                Err(describe(exit, &last_line(said)))
+            }
         };
         self.end_probe(name);
         self.feed_run(name, generation, RunEvent::Health { result });
@@ -162,7 +182,10 @@ impl Shell {
         let Some(probe) = self.runs.of(name).probe.take() else { return };
         match probe.kind {
             ProbeKind::Net(probe) => self.poller.remove(&Source::Probe(name.to_owned()), &probe),
-            ProbeKind::Command { pidfd, .. } => send_signal(pidfd.as_fd(), libc::SIGKILL),
+            ProbeKind::Command { pidfd, output, .. } => {
+                self.poller.remove(&Source::Probe(name.to_owned()), &output);
+                send_signal(pidfd.as_fd(), libc::SIGKILL);
+            }
         }
     }
 }
@@ -175,13 +198,53 @@ fn describe(exit: ExitStatus, output: &str) -> String {
     if output.is_empty() { how } else { format!("{how}: {output}") }
 }
 
-/// The last line of what a command wrote, as far as it is still in the pipe.
-fn tail(output: &std::os::fd::OwnedFd) -> String {
-    let Ok(copy) = output.try_clone() else { return String::new() };
-    let mut text = Vec::new();
-    // The pipe does not block: reading ends where it is empty.
-    let _ = File::from(copy).take(64 * 1024).read_to_end(&mut text);
-    let text = String::from_utf8_lossy(&text);
+/// Takes in what a command has written, and keeps the end of it. `false`: there will be no more.
+fn hear(output: &OwnedFd, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0u8; 4096];
+    // Bounded: a command that never stops writing gets its turn again later.
+    for _ in 0..64 {
+        match nix::unistd::read(output, &mut buffer) {
+            Ok(0) => return false,
+            Ok(got) => {
+                said.extend_from_slice(buffer.get(..got).unwrap_or_default());
+                said.drain(..said.len().saturating_sub(OUTPUT_KEPT));
+            }
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return true,
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// The last line that says something, as far as it is shown.
+fn last_line(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
     let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
     last.chars().filter(|c| !c.is_control()).take(OUTPUT_SHOWN).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn a_command_that_writes_more_than_a_pipe_holds_is_heard_to_its_end() {
+        let (output, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
+        nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let writer = std::thread::spawn(move || {
+            let mut file = std::fs::File::from(write);
+            for number in 0..20_000 {
+                writeln!(file, "line {number}").unwrap();
+            }
+        });
+        let mut said = Vec::new();
+        while hear(&output, &mut said) {
+            std::thread::yield_now();
+        }
+        writer.join().unwrap();
+        assert_eq!(last_line(&said), "line 19999");
+        assert!(said.len() <= OUTPUT_KEPT);
+    }
 }

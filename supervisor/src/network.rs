@@ -13,10 +13,8 @@ impl Shell {
         if unit.container.network != NetworkMode::Bridge {
             return;
         }
-        let Some(request) = self.config.net_request(unit) else {
-            log::error!("{name}: the bridge's subnet has no address left for it");
-            return;
-        };
+        // A start without an address has failed before it came here.
+        let Some(request) = self.config.net_request(unit) else { return };
         let Some(net) = self.runs.get(name).and_then(|runtime| runtime.net.as_ref()) else {
             return;
         };
@@ -68,17 +66,16 @@ impl Shell {
     fn attach_failed(&mut self, unit: &str, reason: &str) {
         log::error!("{unit}: network: {reason}");
         let runtime = self.runs.of(unit);
-        let waiting = runtime.run.as_mut().filter(|run| run.go.is_some());
-        let Some(generation) = waiting.map(|run| {
+        // A fresh namespace next time, whether somebody waits for this one or not: it may be half set
+        // up, and nobody would ask for its attachment again.
+        runtime.net = None;
+        let waiting = runtime.run.as_mut().filter(|run| run.go.is_some()).map(|run| {
             // Closing it ends the child.
             run.go = None;
             run.generation
-        }) else {
-            return;
-        };
-        // A fresh namespace next time: this one may be half set up.
-        runtime.net = None;
+        });
         self.tell_init(ipc::ToInit::Drop { key: format!("netns/{unit}") }, Vec::new());
+        let Some(generation) = waiting else { return };
         self.feed_run(
             unit,
             generation,

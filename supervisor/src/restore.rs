@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -71,8 +72,10 @@ pub fn clock_was_raised() -> bool {
 
 /// Whether a process runs its own program (and not ours any more); `None` when it is gone.
 pub fn is_executed(pid: i32) -> Option<bool> {
-    let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    Some(program != Path::new(paths::BINARY))
+    // By its inode: a container's own program may have the name of ours.
+    let identity = |path: String| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    let theirs = identity(format!("/proc/{pid}/exe")).ok()?;
+    Some(identity("/proc/self/exe".to_owned()).ok() != Some(theirs))
 }
 
 /// Puts everything back in its place: descriptors, cgroups, processes.
@@ -128,6 +131,9 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
     };
     shell.adopt_cgroup(name, Rc::clone(&group));
     let pid = state.pid().or_else(|| if state.launching() { main_process(&path) } else { None });
+    // An exit that PID 1 still has comes right after this. One that it has forgotten (our file could
+    // not be written when it came) never does: the empty group must tell.
+    let gone = pid.is_none_or(|pid| !is_in(&path, pid) && !group.populated().unwrap_or(true));
     let run = Run {
         generation,
         pid: pid.unwrap_or(0),
@@ -135,23 +141,23 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
         // As the run began, not as it is now: the memory killer may have come while nobody watched.
         oom_before: group.note().unwrap_or(0),
         exec: !state.launching() && !state.in_setup(),
-        ended: pid.is_none(),
+        ended: gone,
         ..Run::default()
     };
     shell.runs.of(name).run = Some(run);
-    match pid {
-        Some(pid) => {
-            let main = Process::Main { unit: name.to_owned(), generation };
-            shell.runs.processes.insert(pid, main);
-            if state.launching() {
-                shell.feed_run(name, generation, RunEvent::Started { pid });
-            }
-            if state.launching() || state.in_setup() {
-                shell.in_setup.push((name.to_owned(), generation, pid));
-            }
-        }
+    if gone {
         // Nothing runs, or only what the main process left behind: the group tells.
-        None => drop(shell.draining.insert(name.to_owned())),
+        shell.draining.insert(name.to_owned());
+    }
+    if let Some(pid) = pid {
+        let main = Process::Main { unit: name.to_owned(), generation };
+        shell.runs.processes.insert(pid, main);
+        if state.launching() {
+            shell.feed_run(name, generation, RunEvent::Started { pid });
+        }
+        if state.launching() || state.in_setup() {
+            shell.in_setup.push((name.to_owned(), generation, pid));
+        }
     }
 }
 

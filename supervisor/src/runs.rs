@@ -64,6 +64,8 @@ pub enum ProbeKind {
         pidfd: OwnedFd,
         /// Its standard output and error.
         output: OwnedFd,
+        /// The end of what it has written.
+        said: Vec<u8>,
         /// How its set-up ended, if that failed.
         status: OwnedFd,
     },

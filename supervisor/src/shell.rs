@@ -14,9 +14,10 @@ use ipc::{
     Service, ShutdownKind, ToInit, ToNet, paths,
 };
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Why the supervisor ends.
@@ -56,10 +57,12 @@ pub struct Shell {
     pub(crate) control: Control,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
+    /// Units whose state could not be written.
+    pub(crate) unsaved: BTreeSet<String>,
     /// State files written since the start.
     pub(crate) persists: u64,
-    init: Channel,
-    to_init: Outbox<ToInit>,
+    pub(crate) init: Channel,
+    pub(crate) to_init: Outbox<ToInit>,
     to_net: Outbox<ToNet>,
     actions: VecDeque<Action>,
     /// Units whose group is being emptied without a notice yet.
@@ -117,6 +120,7 @@ impl Shell {
             reporter: Reporter::new(restart),
             control,
             layers: restore::mounted_layers(),
+            unsaved: BTreeSet::new(),
             persists: 0,
             init,
             to_init: Outbox::default(),
@@ -232,7 +236,7 @@ impl Shell {
         match source {
             Source::Init => self.read_init()?,
             Source::Net => self.read_net(),
-            Source::Setup(unit) => self.read_setup(&unit),
+            Source::Setup(unit) => self.read_setup(&unit, None),
             Source::Group(unit) => self.check_group(&unit),
             Source::Notify(unit) => self.read_notify(&unit),
             Source::Probe(unit) => self.advance_probe(&unit),
@@ -261,9 +265,14 @@ impl Shell {
         match message {
             FromInit::Exited { seq, pid, status, at_ms } => {
                 self.exited(pid, status, at_ms);
-                // Recorded means on file: only then may PID 1 forget it.
+                // Recorded means on file: only then may PID 1 forget it, and all before it.
                 self.drain();
-                self.tell_init(ToInit::AckExits { seq }, Vec::new());
+                for unit in self.unsaved.clone() {
+                    self.perform(Action::Persist { unit });
+                }
+                if self.unsaved.is_empty() {
+                    self.tell_init(ToInit::AckExits { seq }, Vec::new());
+                }
             }
             FromInit::StopUnits { kind } => {
                 log::info!("stopping all units ({kind:?})");
@@ -279,7 +288,7 @@ impl Shell {
         match self.runs.processes.remove(&pid) {
             Some(Process::Main { unit, generation }) => {
                 // What the set-up said comes first: it explains the exit.
-                self.read_setup(&unit);
+                self.read_setup(&unit, Some(status));
                 let runtime = self.runs.of(&unit);
                 runtime.timeline.exited_us = at_ms * 1000;
                 let mut oom = false;
@@ -301,27 +310,37 @@ impl Shell {
         }
     }
 
-    /// Looks at a set-up's status pipe.
-    fn read_setup(&mut self, unit: &str) {
+    /// Looks at a set-up's status pipe; `exit` is how the process ended, once that is known.
+    fn read_setup(&mut self, unit: &str, exit: Option<ExitStatus>) {
         let runtime = self.runs.of(unit);
         let Some(run) = runtime.run.as_mut() else { return };
         let Some(status) = &run.status else { return };
-        let event = match container::read_status(status) {
-            Ok(Setup::Pending) => return,
-            Ok(Setup::Done) => {
+        // Its end says that the program runs, or that the process was killed before: of one that is
+        // dead, how it ended tells which.
+        let event = match (container::read_status(status), exit) {
+            (Ok(Setup::Pending), _) => return,
+            (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
+            (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
+            (Ok(Setup::Done), _) => {
                 run.exec = true;
                 runtime.timeline.exec_us = now_us();
-                RunEvent::ExecSucceeded
+                Some(RunEvent::ExecSucceeded)
             }
-            Ok(Setup::Failed(error)) => RunEvent::StartFailed { reason: error.to_string() },
-            Err(errno) => RunEvent::StartFailed { reason: format!("status pipe: {errno}") },
+            (Ok(Setup::Failed(error)), _) => {
+                Some(RunEvent::StartFailed { reason: error.to_string() })
+            }
+            (Err(errno), _) => {
+                Some(RunEvent::StartFailed { reason: format!("status pipe: {errno}") })
+            }
         };
         let generation = run.generation;
         if let Some(status) = run.status.take() {
             self.poller.remove(&Source::Setup(unit.to_owned()), &status);
         }
         run.go = None;
-        self.feed_run(unit, generation, event);
+        if let Some(event) = event {
+            self.feed_run(unit, generation, event);
+        }
     }
 
     /// Runs taken over in the middle of their set-up have no pipe any more: their program tells.
@@ -437,4 +456,10 @@ impl Shell {
     pub(crate) fn keep(&mut self, key: String, holder: Service, fds: Vec<OwnedFd>) {
         self.tell_init(ToInit::Store { key, holder }, fds);
     }
+}
+
+/// Whether a process is dead: its pidfd is readable (pidfd_open(2)).
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
 }
