@@ -13,6 +13,8 @@ use ipc::{NetRequest, PublishedPort};
 use netsetup::attach::{self, Place};
 use netsetup::bridge;
 use netsetup::firewall::Firewall;
+use netsetup::links;
+use netsetup::netlink::Batch;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
@@ -193,4 +195,32 @@ fn the_kernel_reads_the_rules_as_they_are_meant() {
 }
 "#;
     assert_eq!(listed, expected);
+}
+
+/// 600 ports are some 500 KiB of rules in one message; the kernel's default is to take 208 KiB.
+#[test]
+fn six_hundred_ports_are_installed_and_answer() {
+    let mut world = World::new();
+    let many = |first: u16| (0..300).map(|n| port(None, first + n, 80, false)).collect();
+    world.publish(vec![unit("web", WEB, many(20_000)), unit("db", DB, many(30_000))]);
+    let World { neighbour, host, web, db, .. } = &world;
+    assert_eq!(tcp(neighbour, web, 80, (HOST, 20_000)), Some(NEIGHBOUR.into()));
+    assert_eq!(tcp(neighbour, db, 80, (HOST, 30_299)), Some(NEIGHBOUR.into()));
+    assert_eq!(tcp(neighbour, db, 80, (HOST, 30_300)), None);
+    assert_eq!(host.sh("nft list chain ip keel publish | grep -c dport").trim(), "600");
+}
+
+/// Each refusal is answered, and 4,000 answers are more than the socket's queue takes.
+#[test]
+fn of_more_refusals_than_fit_in_the_queue_the_first_is_told() {
+    let host = Namespace::new();
+    let mut netlink = host.netlink();
+    let mut batch = Batch::new();
+    for n in 0..4000 {
+        links::delete(&mut batch, &format!("none{n}"));
+    }
+    let error = netlink.run(batch, |_, _| {}).unwrap_err();
+    assert_eq!(error.to_string(), "delete none0: No such device");
+    // And the socket is as good as new.
+    assert!(links::list(&mut netlink).unwrap().iter().any(|link| link.name == "lo"));
 }

@@ -129,14 +129,21 @@ impl Netlink {
         self.next = self.next.wrapping_add(u32::try_from(batch.len()).unwrap_or(0));
 
         let mut refused = None;
+        let mut overflow = None;
         let mut done = false;
         while !done {
             // After an error the acknowledgement may never come (a netfilter batch is dropped as
             // a whole); all that will come is in the queue already.
-            let received = self.receive(refused.is_some());
+            let received = self.receive(refused.is_some() || overflow.is_some());
             let bytes = match received {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
+                // There were more answers than the queue takes. The kernel says so before it hands
+                // out those that it did take, the first refusal among them.
+                Err(error) if error.errno() == Some(Errno::ENOBUFS) && overflow.is_none() => {
+                    overflow = Some(error);
+                    continue;
+                }
                 Err(error) => return Err(refused.unwrap_or(error)),
             };
             for message in messages(bytes) {
@@ -158,7 +165,7 @@ impl Netlink {
                 done |= index == awaited;
             }
         }
-        match refused {
+        match refused.or(overflow) {
             Some(error) => Err(error),
             None if done => Ok(()),
             None => Err(NetlinkError::Silent { what: batch.what(awaited) }),
@@ -224,6 +231,7 @@ impl Netlink {
 
     fn submit(&mut self, batch: &mut Batch) -> Result<(), NetlinkError> {
         batch.number(self.next);
+        let mut grown = false;
         loop {
             // SAFETY: the pointer and the length are those of one live vector.
             let sent = unsafe {
@@ -237,6 +245,14 @@ impl Netlink {
             match Errno::result(sent) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
+                // A batch is one message, and that must fit into the socket's send buffer. The
+                // kernel doubles the number, which leaves it room for its own.
+                Err(Errno::EMSGSIZE) if !grown => {
+                    let size = i32::try_from(batch.bytes.len()).unwrap_or(i32::MAX);
+                    // FORCE: the administrator's bound (net.core.wmem_max) is for others.
+                    set_option(&self.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &size)?;
+                    grown = true;
+                }
                 Err(errno) => return Err(NetlinkError::Sys { call: "send to netlink", errno }),
             }
         }

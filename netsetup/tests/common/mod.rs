@@ -3,12 +3,12 @@
 #![allow(dead_code, missing_docs)]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netsetup::netlink::{self, Netlink};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -92,10 +92,24 @@ fn answer_tcp(listener: &TcpListener, over: &AtomicBool) {
     }
 }
 
+/// Listens. Another test that starts a program at this moment has a copy of the listener before this
+/// one for as long as its fork takes to its exec.
+fn listen(port: u16) -> TcpListener {
+    let until = Instant::now() + CONNECT;
+    loop {
+        match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            done => return done.unwrap(),
+        }
+    }
+}
+
 /// Connects from one namespace to a port that is served in another. Returns the address that the
 /// server saw, or `None` if no connection came about.
 pub fn tcp(from: &Namespace, to: &Namespace, served: u16, at: (Ipv4Addr, u16)) -> Option<IpAddr> {
-    let listener = to.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, served)).unwrap());
+    let listener = to.run(|| listen(served));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| answer_tcp(&listener, &over));
