@@ -2,7 +2,7 @@
 
 use crate::container::clash;
 use crate::diagnostic::{Diagnostic, Related, Severity, quoted};
-use crate::model::{Condition, Unit, VolumeSource};
+use crate::model::{Condition, Ipv4Net, NetworkMode, Unit, VolumeSource};
 use crate::render::position;
 use crate::suggest::closest;
 use crate::unit::{Link, LinkKind, Parsed};
@@ -210,6 +210,67 @@ pub(crate) fn check_ports(units: &All<'_>) {
             }
         }
     }
+}
+
+/// Ports that all units together may publish: far more than any host has use for, and few enough that
+/// netsetup is told of all of them in one message.
+const MOST_PORTS: usize = 1000;
+
+/// Finds units that publish more ports than are left, in the order of their names, so that those
+/// before them still run.
+pub(crate) fn check_port_count(units: &All<'_>, in_cycle: &BTreeSet<String>) {
+    let mut left = MOST_PORTS;
+    for parsed in good(units, in_cycle) {
+        let ports = &parsed.places.ports;
+        match ports.get(left) {
+            None => left -= ports.len(),
+            Some((_, at)) => {
+                let message =
+                    format!("the units of a host publish {MOST_PORTS} ports at most, together");
+                let hint = "a service of many ports can listen on the host itself: \
+                            `network = \"host\"`, without `ports`";
+                parsed.source.error(at, message, hint);
+            }
+        }
+    }
+}
+
+/// Finds bridged units for which the bridge's subnet has no address left. Addresses are given out in
+/// the order of the names, enabled or not, so that those before them still run.
+pub(crate) fn check_bridge_room(units: &All<'_>, in_cycle: &BTreeSet<String>, bridge: Ipv4Net) {
+    // All addresses but the subnet's own, the one that means everybody, and the host's.
+    let room = |prefix: u8| (1u64 << 32u8.saturating_sub(prefix)).saturating_sub(3);
+    let bridged: Vec<&Parsed<'_>> = good(units, in_cycle)
+        .filter(|parsed| parsed.unit.container.network == NetworkMode::Bridge)
+        .collect();
+    let enough = (8..bridge.prefix).rev().find(|prefix| room(*prefix) >= bridged.len() as u64);
+    let hint = match enough {
+        Some(prefix) => format!(
+            "host.toml can give it more: `bridge = \"{}/{prefix}\"` in `[network]`",
+            bridge.addr
+        ),
+        None => String::new(),
+    };
+    let fit = usize::try_from(room(bridge.prefix)).unwrap_or(usize::MAX);
+    for parsed in bridged.iter().skip(fit) {
+        let message = format!(
+            "the bridge has no address left for `{}`: {}/{} has room for {fit} units",
+            parsed.unit.name, bridge.addr, bridge.prefix
+        );
+        let found = Diagnostic::whole_file(Severity::Error, parsed.source.file, message);
+        parsed.source.push(if hint.is_empty() { found } else { found.with_hint(&hint) });
+    }
+}
+
+/// The units that will not be left out, as far as is known.
+fn good<'p, 'a>(
+    units: &'p All<'a>,
+    in_cycle: &'p BTreeSet<String>,
+) -> impl Iterator<Item = &'p Parsed<'a>> {
+    let good = units
+        .iter()
+        .filter(|(name, parsed)| !parsed.source.has_errors() && !in_cycle.contains(*name));
+    good.map(|(_, parsed)| parsed)
 }
 
 /// Warns of conditions that name a volume which no unit has.

@@ -141,6 +141,8 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
     graph::check_names(&all);
     let in_cycle = graph::check_cycles(&all);
     graph::check_ports(&all);
+    graph::check_port_count(&all, &in_cycle);
+    graph::check_bridge_room(&all, &in_cycle, host.network.bridge);
     graph::check_volumes(&all);
     let left_out: BTreeSet<String> = all
         .iter()

@@ -215,7 +215,7 @@ pub const CONTAINER: Table = Table {
             "ports",
             "list of `[ADDR:]HOST:CONTAINER[/udp]`",
             "`[]`",
-            "Published ports. Without an address: on every IPv4 address of the host.",
+            "Published ports. Without an address: on every IPv4 address of the host. All units together: 1000 at most.",
         ),
         key(
             "network",

@@ -354,6 +354,42 @@ fn of_two_units_with_one_port_the_first_still_runs() {
 }
 
 #[test]
+fn of_more_published_ports_than_a_host_takes_the_first_still_run() {
+    let text = |first: u32, count: u32| {
+        let ports: Vec<String> = (0..count).map(|n| format!("'{}:80'", first + n)).collect();
+        format!("[container]\nimage = './a'\nports = [{}]\n", ports.join(", "))
+    };
+    let (a, b, c) = (text(1000, 600), text(2000, 401), text(3000, 400));
+    let host = "[container]\nimage = './a'\nports = ['5000:80']\nnetwork = 'host'\n";
+    let loaded = load_units(&[("a", &a), ("b", &b), ("c", &c), ("d", host)]);
+    assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["b"], "c fits without b");
+    let error = loaded.diagnostics.iter().find(|found| found.is_error()).unwrap();
+    assert_eq!(b.get(error.span.clone()), Some("'2400:80'"), "the first that is too many");
+    assert_eq!(error.message, "the units of a host publish 1000 ports at most, together");
+}
+
+#[test]
+fn of_more_units_than_the_bridge_has_addresses_the_first_still_run() {
+    let bridged = |name: &str| file(&format!("{name}.toml"), "[container]\nimage = './a'\n");
+    let host = || Some(file("host.toml", "network.bridge = '10.1.0.1/29'"));
+    let alone = file("alone.toml", "[container]\nimage = './a'\nnetwork = 'none'\n");
+    let broken = file("bad.toml", "[container]\n");
+    let mut units: Vec<SourceFile> = ["f", "e", "d", "c", "b"].map(bridged).into();
+    units.extend([alone, broken]);
+    let loaded = load(host(), units.clone());
+    assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["bad"], "five fit into a /29");
+    units.push(bridged("a"));
+    let loaded = load(host(), units);
+    assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["bad", "f"]);
+    let error = loaded.diagnostics.iter().find(|found| found.file == "f.toml").unwrap();
+    assert_eq!(
+        error.to_string(),
+        "f.toml: error: the bridge has no address left for `f`: 10.1.0.1/29 has room for 5 units \
+         (host.toml can give it more: `bridge = \"10.1.0.1/28\"` in `[network]`)"
+    );
+}
+
+#[test]
 fn volumes_and_their_users() {
     let with = |volumes: &str| format!("[container]\nimage = './w'\nvolumes = [{volumes}]\n");
     let loaded =
