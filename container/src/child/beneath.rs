@@ -141,17 +141,36 @@ impl Root {
     }
 
     /// The file (not directory) at an absolute path, made empty when missing; for a bind mount.
+    ///
+    /// Where the image has a link to what does not exist (`/etc/resolv.conf` is often one, into a
+    /// /run that is empty), the file is made where the link leads.
     pub(super) fn file(&self, path: &str) -> Done<OwnedFd> {
-        let c = c_path(path)?;
-        match sys::openat2(&self.dir, &c, libc::O_PATH, 0, IN_ROOT) {
-            Err(Errno::ENOENT) => {
-                let (parent, name) = self.parent(path)?;
-                let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
-                sys::openat2(&parent, &c_path(name)?, flags, 0o644, libc::RESOLVE_BENEATH)
-                    .about(path)?;
-                sys::openat2(&self.dir, &c, libc::O_PATH, 0, IN_ROOT).about(path)
+        let mut at = path.to_owned();
+        // Also the bound of a quarrel with somebody who makes and removes it in a shared volume.
+        for _ in 0..=MAX_LINKS {
+            match sys::openat2(&self.dir, &c_path(at.as_str())?, libc::O_PATH, 0, IN_ROOT) {
+                Err(Errno::ENOENT) => {}
+                done => return done.about(path),
             }
-            done => done.about(path),
+            let (parent, name) = self.parent(&at)?;
+            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+            match sys::openat2(&parent, &c_path(name)?, flags, 0o644, libc::RESOLVE_BENEATH) {
+                Err(Errno::EEXIST) => {}
+                made => return made.about(path),
+            }
+            match readlinkat(&parent, name) {
+                Ok(text) => {
+                    let text = text.into_string().map_err(|_| Problem::from(Errno::EILSEQ))?;
+                    // Behind the link's directory the kernel reads the text as it reads links: a
+                    // `..` there is the parent of what the part before it has led to.
+                    let before = at.trim_end_matches('/').strip_suffix(name).unwrap_or("/");
+                    at = if text.starts_with('/') { text } else { format!("{before}{text}") };
+                }
+                // It has come, or gone, since the look-up.
+                Err(Errno::EINVAL | Errno::ENOENT) => {}
+                Err(errno) => return Err(Problem::new(errno, path)),
+            }
         }
+        Err(Problem::new(Errno::ELOOP, path))
     }
 }

@@ -13,6 +13,8 @@ tests![
     read_only_volumes,
     a_host_file_and_a_missing_source,
     recursive_binds_bring_what_is_below,
+    a_file_over_a_dangling_link_of_the_image_comes_where_the_link_leads,
+    links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever,
     a_new_volume_is_filled_from_the_image,
     a_filled_volume_is_not_filled_again,
     a_volume_with_data_is_taken_as_it_is,
@@ -67,6 +69,55 @@ fn recursive_binds_bring_what_is_below(host: &mut Host) {
         assert!(done.err.contains("Read-only"), "{done:?}");
     }
     umount2(&sub, MntFlags::MNT_DETACH).unwrap();
+}
+
+/// As /etc/resolv.conf is in images made with systemd-resolved.
+fn a_file_over_a_dangling_link_of_the_image_comes_where_the_link_leads(host: &mut Host) {
+    let file = host.dir.join("one");
+    fs::write(&file, "content").unwrap();
+    host.image_link("/etc/up.conf", "../run/systemd/resolve/up.conf");
+    host.image_link("/etc/down.conf", "/run/down/down.conf");
+    host.image_link("/etc/twice.conf", "side.conf");
+    host.image_link("/etc/side.conf", "../opt/side.conf");
+    host.image_link("/linked/etc", "../etc");
+    host.image_link("/etc/far.conf", "../far/far.conf");
+    let paths = ["/etc/up.conf", "/etc/down.conf", "/etc/twice.conf/", "/linked/etc/far.conf"];
+    let mounts: Vec<_> = paths.iter().map(|path| bind(&file, path)).collect();
+    let script = "for at in /etc/up.conf /etc/down.conf /etc/twice.conf /linked/etc/far.conf \
+                  /run/systemd/resolve/up.conf /run/down/down.conf /opt/side.conf /far/far.conf
+                  do cat $at; echo \" $at\"; done
+                  readlink /etc/up.conf";
+    let out = host.sh(script, |plan| plan.mounts = mounts).ok();
+    assert_eq!(out.matches("content /").count(), 8, "{out}");
+    assert!(out.ends_with("\n../run/systemd/resolve/up.conf\n"), "{out}");
+}
+
+fn links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever(host: &mut Host) {
+    let file = host.dir.join("one");
+    fs::write(&file, "content").unwrap();
+    // A container's root has nothing above it; neither has an absolute link's begin.
+    let name = host.dir.file_name().unwrap().to_str().unwrap().to_owned();
+    let outside = std::env::temp_dir().join(format!("{name}-outside"));
+    host.image_link("/etc/above", &format!("{}{}", "../".repeat(20), &outside.display()));
+    host.image_link("/etc/absolute", outside.to_str().unwrap());
+    for link in ["/etc/above", "/etc/absolute"] {
+        let mounts = vec![bind(&file, link)];
+        let script = format!("cat {}", outside.display());
+        assert_eq!(host.sh(&script, |plan| plan.mounts = mounts).ok(), "content");
+    }
+    assert!(!outside.exists());
+    // Two that lead to each other, and a chain that is longer than any kernel follows.
+    host.image_link("/etc/there", "back");
+    host.image_link("/etc/back", "there");
+    for n in 0..50 {
+        host.image_link(&format!("/etc/chain{n}"), &format!("chain{}", n + 1));
+    }
+    for link in ["/etc/there", "/etc/chain0"] {
+        let mounts = vec![bind(&file, link)];
+        let error = host.sh("true", |plan| plan.mounts = mounts).error();
+        assert_eq!(error.step, Step::Mounts);
+        assert!(error.to_string().contains("Too many symbolic links"), "{error}");
+    }
 }
 
 /// A named volume `NAME` with its marker, as the caller lays it out.
