@@ -88,7 +88,7 @@ pub(crate) fn start(plan: &Plan<'_>, status: &OwnedFd, go: Option<&OwnedFd>) -> 
             [go.map(raw), plan.netns.as_ref().map(AsRawFd::as_raw_fd)],
         )
         .at(Step::Descriptors)?;
-        set_up(plan, Stdio { stdout, stderr }, go, netns)
+        set_up(plan, Stdio { stdin: None, stdout, stderr }, go, netns)
     })
 }
 
@@ -96,9 +96,10 @@ fn raw(fd: &OwnedFd) -> i32 {
     fd.as_raw_fd()
 }
 
-/// The program's outputs.
+/// The program's input (`None`: the null device) and outputs.
 #[derive(Clone, Copy)]
 pub(crate) struct Stdio {
+    pub(crate) stdin: Option<BorrowedFd<'static>>,
     pub(crate) stdout: BorrowedFd<'static>,
     pub(crate) stderr: BorrowedFd<'static>,
 }

@@ -1,4 +1,4 @@
-//! A program run inside a running container, for health checks.
+//! A program run inside a running container: for health checks, and for people.
 //!
 //! A process cannot change its own pid namespace, only that of children it makes later. So a helper
 //! process enters the container's namespaces and makes the real one, which like every container
@@ -38,7 +38,9 @@ pub struct Execution<'a> {
     pub cgroup: &'a Cgroup,
     /// The program, and as whom. The same as the container's own but for `argv`, usually.
     pub process: Process,
-    /// Its standard output.
+    /// Its standard input; `None`: the null device.
+    pub stdin: Option<BorrowedFd<'a>>,
+    /// Its standard output. If it is a terminal, it becomes the program's controlling terminal.
     pub stdout: BorrowedFd<'a>,
     /// Its standard error.
     pub stderr: BorrowedFd<'a>,
@@ -185,7 +187,7 @@ fn help(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> ! {
 
 fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Result<(), SetupError> {
     let failed = |step| move |errno: Errno| SetupError { step, errno, detail: String::new() };
-    let ([container, cgroup, _, _, stdout, stderr], []) = child::keep_only(
+    let ([container, cgroup, _, _, stdout, stderr], [stdin]) = child::keep_only(
         [
             execution.pidfd.as_raw_fd(),
             execution.cgroup.as_fd().as_raw_fd(),
@@ -194,7 +196,7 @@ fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Resul
             execution.stdout.as_raw_fd(),
             execution.stderr.as_raw_fd(),
         ],
-        [],
+        [execution.stdin.as_ref().map(AsRawFd::as_raw_fd)],
     )
     .map_err(|errno| failed(Step::Descriptors)(errno))?;
     // From the moment it shares the pid namespace, the container must not be able to look into a
@@ -211,9 +213,12 @@ fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Resul
         | CloneFlags::CLONE_NEWPID;
     setns(container, namespaces).map_err(failed(Step::Join))?;
     match sys::clone3(libc::CLONE_PARENT as u64, Some(cgroup)).map_err(failed(Step::Join))? {
-        sys::Fork::Child => {
-            child::start_inside(&execution.process, container, status, Stdio { stdout, stderr })
-        }
+        sys::Fork::Child => child::start_inside(
+            &execution.process,
+            container,
+            status,
+            Stdio { stdin, stdout, stderr },
+        ),
         sys::Fork::Parent { pid, pidfd } => {
             let mut packet = vec![STARTED];
             packet.extend(pid.to_le_bytes());

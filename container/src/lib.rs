@@ -17,6 +17,7 @@ pub mod caps;
 pub mod cgroup;
 mod child;
 pub mod exec;
+pub mod inside;
 pub mod layers;
 pub mod netns;
 pub mod plan;
@@ -28,6 +29,7 @@ pub mod user;
 pub use caps::{CapSet, Capability};
 pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
 pub use exec::{ExecError, Executed, Execution, exec};
+pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal};
 pub use layers::{LayerError, mount_layer, unmount_layer};
 pub use netns::{NetNs, NetNsError, create_netns};
 pub use plan::{

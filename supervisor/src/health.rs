@@ -92,6 +92,7 @@ impl Shell {
             pidfd: pidfd.as_fd(),
             cgroup,
             process,
+            stdin: None,
             stdout: write.as_fd(),
             stderr: write.as_fd(),
         };

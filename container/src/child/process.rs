@@ -112,27 +112,39 @@ pub(super) fn working_dir(root: &Root, path: &str) -> Done {
     Ok(())
 }
 
-/// Null device in, the given descriptors out. Pipes are given to the user: opening /dev/stdout is an
-/// open of the pipe's inode, which only its owner may.
+/// The given descriptors, or the null device in. Pipes are given to the user: opening /dev/stdout is
+/// an open of the pipe's inode, which only its owner may. A terminal is as well, and controls the
+/// session that [`session`] has begun.
 pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity) -> Done {
     let null = dev::open_null(root)?;
+    let stdin = stdio.stdin.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd());
+    let terminal = nix::unistd::isatty(stdio.stdout).unwrap_or(false);
     if identity.uid != 0 {
-        for fd in [stdio.stdout, stdio.stderr] {
+        for fd in [Some(stdio.stdout), Some(stdio.stderr), stdio.stdin].into_iter().flatten() {
             let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
             if kind == SFlag::S_IFIFO {
                 fchown(fd, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))?;
             }
         }
+        if terminal {
+            // Its group stays the one that devpts gives (tty).
+            fchown(stdio.stdout, Some(Uid::from_raw(identity.uid)), None)?;
+        }
     }
-    for (from, to) in
-        [(null.as_raw_fd(), 0), (stdio.stdout.as_raw_fd(), 1), (stdio.stderr.as_raw_fd(), 2)]
-    {
+    for (from, to) in [(stdin, 0), (stdio.stdout.as_raw_fd(), 1), (stdio.stderr.as_raw_fd(), 2)] {
         // SAFETY: 0 to 2 of this process belong to nobody; their old files are not used again.
         Errno::result(unsafe { libc::dup2(from, to) })?;
     }
-    // The null device was opened without blocking, which does not matter to it but would show.
-    // SAFETY: F_SETFL on an open descriptor is memory-safe.
-    Errno::result(unsafe { libc::fcntl(0, libc::F_SETFL, 0) })?;
+    if stdio.stdin.is_none() {
+        // The null device was opened without blocking, which does not matter to it but would show.
+        // SAFETY: F_SETFL on an open descriptor is memory-safe.
+        Errno::result(unsafe { libc::fcntl(0, libc::F_SETFL, 0) })?;
+    }
+    if terminal {
+        // SAFETY: takes a number. 0: only a session without a terminal gets it, and it is not taken
+        // from another.
+        Errno::result(unsafe { libc::ioctl(1, libc::TIOCSCTTY as _, 0) })?;
+    }
     Ok(())
 }
 

@@ -37,6 +37,7 @@ fn inside(host: &mut Host, running: &Running, process: Process) -> Result<Finish
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
         process,
+        stdin: None,
         stdout: stdout.as_fd(),
         stderr: stdout.as_fd(),
     };
@@ -124,6 +125,7 @@ fn it_dies_with_the_container(host: &mut Host) {
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
         process: process(&["sleep", "1000"]),
+        stdin: None,
         stdout: stdout.as_fd(),
         stderr: stdout.as_fd(),
     };

@@ -15,6 +15,7 @@ mod cgroups;
 mod devices;
 mod execution;
 mod host;
+mod inside;
 mod programs;
 mod root_file_system;
 mod security;
@@ -55,6 +56,7 @@ fn main() {
         cgroups::TESTS,
         devices::TESTS,
         execution::TESTS,
+        inside::TESTS,
         programs::TESTS,
         root_file_system::TESTS,
         security::TESTS,
