@@ -122,6 +122,13 @@ pub enum MountSource {
         /// The first user of a new named volume fills it from the image.
         copy_up: Option<CopyUp>,
     },
+    /// A file of the host in a directory that somebody else may write to: it must be a regular
+    /// file, and a symbolic link in its place is refused, since it would be followed with the
+    /// caller's rights.
+    RegularFile {
+        /// Absolute host path; links in its directories are followed.
+        path: PathBuf,
+    },
     /// A fresh tmpfs.
     Tmpfs {
         /// Upper bound in bytes; `None`: half of the memory.
@@ -277,14 +284,18 @@ impl Plan<'_> {
         }
         for mount in &self.mounts {
             mount_target(&mount.target)?;
-            if let MountSource::Bind { path, copy_up, .. } = &mount.source {
-                host_path("mount source", path)?;
-                if let Some(CopyUp { marker }) = copy_up {
-                    host_path("volume marker", marker)?;
-                    if marker.file_name().is_none() {
-                        return Err(PlanError::Missing("the volume marker's name"));
+            match &mount.source {
+                MountSource::Bind { path, copy_up, .. } => {
+                    host_path("mount source", path)?;
+                    if let Some(CopyUp { marker }) = copy_up {
+                        host_path("volume marker", marker)?;
+                        if marker.file_name().is_none() {
+                            return Err(PlanError::Missing("the volume marker's name"));
+                        }
                     }
                 }
+                MountSource::RegularFile { path } => host_path("mount source", path)?,
+                MountSource::Tmpfs { .. } => {}
             }
         }
         for file in &self.files {

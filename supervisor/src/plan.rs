@@ -124,20 +124,24 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
         let source = MountSource::Tmpfs { size: tmpfs.size, mode: tmpfs.mode };
         mounts.push(Mount { target: tmpfs.target.clone(), read_only: false, source });
     }
-    let given = |path: PathBuf| MountSource::Bind { path, recursive: false, copy_up: None };
     if container.network != NetworkMode::None {
         // The file itself, not a copy: netsetup writes into it when name servers become known later.
+        // Its directory is netsetup's, which may not choose what else containers get to see.
         mounts.push(Mount {
             target: "/etc/resolv.conf".to_owned(),
             read_only: true,
-            source: given(PathBuf::from(paths::RUN_RESOLV)),
+            source: MountSource::RegularFile { path: PathBuf::from(paths::RUN_RESOLV) },
         });
     }
     if unit.ready == Ready::Notify {
         mounts.push(Mount {
             target: notify::INSIDE.to_owned(),
             read_only: false,
-            source: given(notify::path(&unit.name)),
+            source: MountSource::Bind {
+                path: notify::path(&unit.name),
+                recursive: false,
+                copy_up: None,
+            },
         });
     }
     Ok(mounts)

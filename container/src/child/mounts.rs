@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
 use nix::unistd::fchdir;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// One mount whose source is at hand.
 pub(super) struct Ready<'p> {
@@ -42,21 +43,40 @@ fn open_source(plan: &Mount) -> Done<Source> {
         }
         MountSource::Bind { path, recursive, copy_up } => {
             let about = || path.to_string_lossy();
-            let fd = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).about(about())?;
-            let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
+            let (fd, kind) = open_path(path, OFlag::empty())?;
             let tree = sys::open_tree(&fd, c"", *recursive).about(about())?;
-            let mut attributes = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
-            if plan.read_only {
-                attributes |= sys::MOUNT_ATTR_RDONLY;
-            }
             let marker = copy_up.as_ref().map(Marker::open).transpose()?.flatten();
             // A read-only volume that is still to be filled becomes read-only afterwards.
             if marker.is_none() {
-                sys::mount_setattr(&tree, attributes, *recursive).about(about())?;
+                sys::mount_setattr(&tree, attributes(plan), *recursive).about(about())?;
             }
             Ok(Source::Bind { tree, directory: kind == SFlag::S_IFDIR, marker })
         }
+        MountSource::RegularFile { path } => {
+            let about = || path.to_string_lossy();
+            let (fd, kind) = open_path(path, OFlag::O_NOFOLLOW)?;
+            if kind != SFlag::S_IFREG {
+                let text = format!("{} is not a regular file", about());
+                return Err(Problem::new(Errno::EINVAL, text));
+            }
+            let tree = sys::open_tree(&fd, c"", false).about(about())?;
+            sys::mount_setattr(&tree, attributes(plan), false).about(about())?;
+            Ok(Source::Bind { tree, directory: false, marker: None })
+        }
     }
+}
+
+/// A hold on a path of the host, and what stands there.
+fn open_path(path: &Path, how: OFlag) -> Done<(OwnedFd, SFlag)> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC | how;
+    let fd = open(path, flags, Mode::empty()).about(path.to_string_lossy())?;
+    let kind = SFlag::from_bits_truncate(fstat(&fd)?.st_mode) & SFlag::S_IFMT;
+    Ok((fd, kind))
+}
+
+fn attributes(plan: &Mount) -> u64 {
+    let read_only = if plan.read_only { sys::MOUNT_ATTR_RDONLY } else { 0 };
+    sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | read_only
 }
 
 /// Attaches them inside the root, filling new volumes first.
@@ -78,11 +98,7 @@ pub(super) fn attach(root: &Root, mounts: Vec<Ready<'_>>) -> Done {
                 refuse_kernel_files(&at, target)?;
                 if let Some(marker) = marker {
                     copy_up::fill(&marker, &tree, &at)?;
-                    let mut attributes = sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV;
-                    if plan.read_only {
-                        attributes |= sys::MOUNT_ATTR_RDONLY;
-                    }
-                    sys::mount_setattr(&tree, attributes, true).about(target)?;
+                    sys::mount_setattr(&tree, attributes(plan), true).about(target)?;
                 }
                 sys::move_mount(&tree, &at).about(target)?;
             }

@@ -6,13 +6,14 @@ use crate::tests;
 use container::*;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 tests![
     parents_are_mounted_before_children,
     read_only_volumes,
     a_host_file_and_a_missing_source,
     recursive_binds_bring_what_is_below,
+    a_link_in_the_place_of_a_regular_file_is_refused,
     a_file_over_a_dangling_link_of_the_image_comes_where_the_link_leads,
     links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever,
     a_new_volume_is_filled_from_the_image,
@@ -69,6 +70,32 @@ fn recursive_binds_bring_what_is_below(host: &mut Host) {
         assert!(done.err.contains("Read-only"), "{done:?}");
     }
     umount2(&sub, MntFlags::MNT_DETACH).unwrap();
+}
+
+/// Root mounts it, and its directory is another user's.
+fn a_link_in_the_place_of_a_regular_file_is_refused(host: &mut Host) {
+    let path = host.dir.join("resolv.conf");
+    let mount = |path: &Path| {
+        let source = MountSource::RegularFile { path: path.into() };
+        Mount { target: "/etc/resolv.conf".into(), read_only: true, source }
+    };
+    fs::write(&path, "nameserver 10.0.2.3\n").unwrap();
+    let mounts = vec![mount(&path)];
+    let script = "cat /etc/resolv.conf; echo x > /etc/resolv.conf";
+    let done = host.sh(script, |plan| plan.mounts = mounts);
+    assert_eq!(done.out, "nameserver 10.0.2.3\n");
+    assert!(done.err.contains("Read-only"), "{}", done.err);
+    let (secret, link, fifo) =
+        (host.dir.join("secret"), host.dir.join("link"), host.dir.join("fifo"));
+    fs::write(&secret, "of root").unwrap();
+    symlink(&secret, &link).unwrap();
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for path in [&link, &fifo, &host.dir.clone()] {
+        let mounts = vec![mount(path)];
+        let error = host.sh("cat /etc/resolv.conf", |plan| plan.mounts = mounts).error();
+        assert_eq!(error.step, Step::Sources);
+        assert!(error.to_string().contains("is not a regular file"), "{error}");
+    }
 }
 
 /// As /etc/resolv.conf is in images made with systemd-resolved.
