@@ -6,7 +6,7 @@ use super::writer::{MAGIC, SLOTS};
 use super::{Counters, HEADER, MAX_CAPACITY, MIN_CAPACITY, RingError};
 use crate::line::Line;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// How often a reader starts again when the writer has overtaken it.
@@ -63,12 +63,25 @@ pub struct Reader {
 impl Reader {
     /// Opens a ring file (`/run/keel/log/<unit>/ring`) for reading.
     ///
+    /// The directory is the logger's, which has fewer rights than its readers: a symbolic link in
+    /// the ring's place is not followed, and a FIFO keeps nobody waiting.
+    ///
     /// # Errors
     /// [`RingError::is_absent`] when the unit has written nothing in this boot; others when the
-    /// file cannot be opened.
+    /// file cannot be opened or is no regular file.
     pub fn open(path: &Path) -> Result<Reader, RingError> {
-        let file = File::open(path).map_err(RingError::io("open"))?;
+        let mut options = File::options();
+        options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let file = options.open(path).map_err(RingError::io("open"))?;
+        if !file.metadata().map_err(RingError::io("open"))?.is_file() {
+            return Err(RingError::Damaged("it is not a regular file"));
+        }
         Ok(Reader { file })
+    }
+
+    /// A reader of a ring file that somebody else has opened for reading.
+    pub fn from_file(file: File) -> Reader {
+        Reader { file }
     }
 
     /// The counters now.
@@ -172,4 +185,35 @@ fn find(area: Area<'_>, state: &State, wanted: u64) -> Result<(u64, u64), RingEr
         step = head.previous;
     }
     Ok((pos, seq))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testdir::Dir;
+    use std::os::unix::fs::symlink;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    fn a_fifo_or_a_link_in_the_place_of_a_ring_is_refused_at_once() {
+        let dir = Dir::new();
+        let at = |name: &str| dir.0.join(name);
+        std::fs::write(at("secret"), "of root").unwrap();
+        symlink(at("secret"), at("link")).unwrap();
+        std::fs::create_dir(at("directory")).unwrap();
+        nix::unistd::mkfifo(&at("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, message) in [
+            ("link", "cannot open the ring: Too many levels of symbolic links (os error 40)"),
+            ("directory", "the ring is damaged: it is not a regular file"),
+            ("fifo", "the ring is damaged: it is not a regular file"),
+        ] {
+            let path = at(name);
+            // On a thread, so that an open that waits for a writer fails the test.
+            let (told, tells) = mpsc::channel();
+            std::thread::spawn(move || told.send(Reader::open(&path).map(drop)));
+            let opened = tells.recv_timeout(Duration::from_secs(10)).unwrap();
+            assert_eq!(opened.unwrap_err().to_string(), message, "{name}");
+        }
+    }
 }
