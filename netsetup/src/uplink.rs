@@ -33,6 +33,8 @@ pub struct Uplink {
     lease_file: PathBuf,
     /// Why the kernel's state is not what it should be, from the last try.
     problem: Option<String>,
+    /// The MTU that the link did not take, so that this is said once.
+    refused_mtu: Option<u32>,
     retry: Retry,
 }
 
@@ -68,8 +70,16 @@ impl Uplink {
             }
         });
         let sockets = Sockets::new(link.index, &link.name);
-        let (problem, retry) = (None, Retry::default());
-        let mut uplink = Uplink { link, wish, client, sockets, lease_file, problem, retry };
+        let mut uplink = Uplink {
+            link,
+            wish,
+            client,
+            sockets,
+            lease_file,
+            problem: None,
+            refused_mtu: None,
+            retry: Retry::default(),
+        };
         uplink.settle(context);
         uplink.act(context, actions);
         uplink
@@ -272,13 +282,32 @@ impl Uplink {
         }
     }
 
-    fn apply(&self, context: &mut Context<'_>) -> Result<(), NetlinkError> {
+    /// Sets the MTU that is declared or lent. Apart from all else, because servers lend MTUs that a
+    /// link cannot have: packets of another size are no reason to have no address.
+    fn apply_mtu(&mut self, context: &mut Context<'_>) {
+        let lent = self.held().and_then(|held| held.lease.mtu);
+        let wanted = self.wish.mtu.or(lent).filter(|&mtu| mtu != self.link.mtu);
+        let Some(mtu) = wanted else { return };
+        let mut batch = Batch::new();
+        let change = Change { mtu: Some(mtu), ..Change::default() };
+        links::set(&mut batch, self.link.index, change, format!("set the MTU to {mtu}"));
+        match context.netlink.run(batch, |_, _| {}) {
+            Ok(()) => self.refused_mtu = None,
+            Err(_) if self.refused_mtu == Some(mtu) => {}
+            Err(error) => {
+                log::warn!("{}: {error}; it stays {}", self.link.name, self.link.mtu);
+                self.refused_mtu = Some(mtu);
+            }
+        }
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) -> Result<(), NetlinkError> {
+        // First, because some drivers take a new MTU only while the link is down.
+        self.apply_mtu(context);
         let index = self.link.index;
         let (wanted, wanted_routes) = (self.wanted_addresses(), self.wanted_routes());
-        let lent = self.held().and_then(|held| held.lease.mtu);
-        let mtu = self.wish.mtu.or(lent).filter(|&mtu| mtu != self.link.mtu);
         let mut batch = Batch::new();
-        let change = Change { up: true, mtu, ..Change::default() };
+        let change = Change { up: true, ..Change::default() };
         links::set(&mut batch, index, change, "set the link up");
 
         // Old routes and addresses go first: removing a first address of a subnet takes the later

@@ -73,6 +73,7 @@ impl Server {
                 .args(["--dhcp-authoritative", "--pid-file=", "--log-facility=-"])
                 .arg(format!("--dhcp-range={range},255.255.255.0,2m"))
                 .args(["--dhcp-option=6,10.9.0.53", "--dhcp-option=15,example.org"])
+                .arg("--dhcp-option-force=26,1400")
                 .arg(format!("--dhcp-leasefile={}", leases.display()))
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -207,10 +208,30 @@ fn dhcp_gives_address_route_and_name_servers() {
         assert!(listed.contains(&format!("inet {address} brd 10.9.0.255")), "{listed}");
         assert!(listed.contains("default via 10.9.0.1 dev eth0 proto dhcp"), "{listed}");
         assert!(!listed.contains("valid_lft forever"), "the kernel knows the end: {listed}");
+        assert!(listed.contains("mtu 1400"), "{listed}");
         let expected = "search example.org\nnameserver 10.9.0.53\n";
         assert_eq!(directory.read("resolv.conf"), expected);
         let leases = server.directory.read("leases");
         assert!(leases.contains("testhost"), "the server knows the name: {leases}");
+    });
+}
+
+/// Servers lend the MTU of the network's jumbo frames to cards that have none. (A veth takes 65535,
+/// the most that a server can say, hence a larger one by host.toml.)
+#[test]
+fn an_mtu_that_the_link_does_not_take_costs_no_address() {
+    let (host, directory) = (Namespace::new(), Directory::new());
+    let mut server = Server::wired_to(&host);
+    server.start("10.9.0.50,10.9.0.59");
+    let mut interfaces = dhcp();
+    interfaces.values_mut().for_each(|wish| wish.mtu = Some(70_000));
+    std::thread::scope(|scope| {
+        let mut net = Netsetup::start(scope, &host, &directory.0, interfaces, netsetup::since_boot);
+        net.until_address();
+        assert_eq!(net.state.waiting, [""; 0]);
+        let listed = host.sh("ip -4 addr show dev eth0; ip route");
+        assert!(listed.contains("mtu 1500") && listed.contains("inet 10.9.0.5"), "{listed}");
+        assert!(listed.contains("default via 10.9.0.1"), "{listed}");
     });
 }
 
