@@ -90,7 +90,7 @@ pub enum FromApi {
         /// What.
         request: ApiRequest,
     },
-    /// Whoever ran this program has gone: it and its children are killed.
+    /// Whoever ran this program has gone: it is killed.
     Abandon {
         /// The number of the [`FromApi::Ask`] that started it.
         id: u64,

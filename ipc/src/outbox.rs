@@ -65,6 +65,11 @@ impl<M: Serialize, F: Deref<Target = [OwnedFd]>> Outbox<M, F> {
         self.queue.clear();
     }
 
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

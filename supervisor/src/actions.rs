@@ -24,7 +24,10 @@ impl Shell {
             Action::KillGroup { unit, generation } => self.kill_group(&unit, generation),
             Action::Cleanup { unit, generation } => self.clean_up(&unit, generation),
             Action::ProbeNow { unit, generation } => self.probe(&unit, generation),
-            Action::Report { unit, report } => self.reporter.report(&unit, &report),
+            Action::Report { unit, report } => {
+                self.reporter.report(&unit, &report);
+                self.record_report(&unit, &report);
+            }
             Action::HostDown { unit, kind, reason } => {
                 self.request_shutdown(kind, format!("{unit} has failed for good: {reason}"));
             }

@@ -9,9 +9,12 @@
 
 pub mod actions;
 pub mod address;
+pub mod api;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod events;
+pub mod execs;
 pub mod files;
 pub mod health;
 pub mod layers;
@@ -20,11 +23,13 @@ pub mod notify;
 pub mod plan;
 pub mod poller;
 pub mod probe;
+pub mod processes;
 pub mod queries;
 pub mod report;
 pub mod restore;
 pub mod runs;
 pub mod shell;
+pub mod values;
 
 use std::path::Path;
 

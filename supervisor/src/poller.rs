@@ -12,6 +12,10 @@ pub enum Source {
     Init,
     /// The link to netsetup.
     Net,
+    /// The link to api.
+    Api,
+    /// The set-up status pipe of a program in a container, by the number of the ask.
+    Exec(u64),
     /// A unit's set-up status pipe.
     Setup(String),
     /// A unit's `cgroup.events`.

@@ -31,7 +31,7 @@ impl Shell {
         self.control.write(&mut self.poller, id);
         for line in self.control.read(&mut self.poller, id, flags) {
             let (number, body) = match serde_json::from_str::<Numbered<Request>>(&line) {
-                Ok(request) => (request.id, self.answer(request.body)),
+                Ok(request) => (request.id, self.carry_out(request.body)),
                 Err(error) => (0, Err(format!("not a request: {error}"))),
             };
             let body = body.map_or_else(Response::Error, Response::Ok);
@@ -40,7 +40,8 @@ impl Shell {
         }
     }
 
-    fn answer(&mut self, request: Request) -> Result<Value, String> {
+    /// Carries a request out, whoever asks: that they may has been seen to.
+    pub(crate) fn carry_out(&mut self, request: Request) -> Result<Value, String> {
         match request {
             Request::Units => {
                 let names: Vec<String> = self.core.names().into_iter().map(str::to_owned).collect();

@@ -21,6 +21,8 @@ pub struct Reporter {
     waiting: Vec<String>,
     /// The reasons that have been shown, without their numbers.
     waiting_shown: BTreeSet<String>,
+    /// The API's line has been shown.
+    api_shown: bool,
 }
 
 impl Reporter {
@@ -33,6 +35,7 @@ impl Reporter {
             changed: true,
             waiting: Vec::new(),
             waiting_shown: BTreeSet::new(),
+            api_shown: restarted,
         }
     }
 
@@ -60,6 +63,16 @@ impl Reporter {
     /// Something about the host.
     pub fn note(&mut self, text: &str) {
         self.line("", text);
+    }
+
+    /// The API listens, or does not; said once a boot, and the host's key with it: whoever calls for the
+    /// first time compares it.
+    pub fn api(&mut self, listens: &str, host_key: &str) {
+        log::info!("api: {listens}, host key {host_key}");
+        if !std::mem::replace(&mut self.api_shown, true) {
+            self.line("api", listens);
+            self.line("", &format!("host key {host_key}"));
+        }
     }
 
     /// The mistakes in the host folder.

@@ -100,6 +100,11 @@ pub enum Process {
         /// The run.
         generation: u64,
     },
+    /// A program that a person runs in a container.
+    Exec {
+        /// The number of the ask.
+        id: u64,
+    },
     /// A health probe's command.
     Probe {
         /// The unit.

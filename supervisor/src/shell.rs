@@ -1,8 +1,10 @@
 //! The loop: wait, turn what happened into events, carry out what the core orders.
 
+use crate::api::{self, Api};
 use crate::config::Config;
 use crate::control::Control;
 use crate::core::{Action, Core, Event, Instant, RunEvent};
+use crate::events::Events;
 use crate::files::StateFiles;
 use crate::poller::{Poller, Source};
 use crate::report::Reporter;
@@ -55,6 +57,8 @@ pub struct Shell {
     pub(crate) files: StateFiles,
     pub(crate) reporter: Reporter,
     pub(crate) control: Control,
+    pub(crate) api: Api,
+    pub(crate) events: Events,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
     /// Units whose state could not be written.
@@ -88,12 +92,15 @@ impl Shell {
             .map_err(|error| ShellError::Link("PID 1", error))?;
         let net = Channel::inherited(paths::fds::NET)
             .map_err(|error| ShellError::Link("netsetup", error))?;
+        let api =
+            Channel::inherited(paths::fds::API).map_err(|error| ShellError::Link("api", error))?;
         let mut poller = Poller::new().map_err(ShellError::Epoll)?;
         let config = Config::load(dir);
         let loaded = now_us();
         let (stored, early) = restore::stored_descriptors(&init)?;
         poller.add(Source::Init, &init, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
         poller.add(Source::Net, &net, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
+        poller.add(Source::Api, &api, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
         let files = StateFiles::default();
         let (saved, unreadable) = files.load();
         for error in &unreadable {
@@ -108,6 +115,7 @@ impl Shell {
             Instant::from_millis(begin / 1000),
         );
         let control = Control::open(&mut poller);
+        let api = Api::new(api, api::clients(&config.host.host));
         let mut shell = Shell {
             core,
             config,
@@ -119,6 +127,8 @@ impl Shell {
             files,
             reporter: Reporter::new(restart),
             control,
+            api,
+            events: Events::default(),
             layers: restore::mounted_layers(),
             unsaved: BTreeSet::new(),
             persists: 0,
@@ -135,7 +145,9 @@ impl Shell {
         }
         if restart {
             log::info!("taking over after a restart");
-            shell.reporter.note("the supervisor was restarted; the units were not touched");
+            let text = "the supervisor was restarted; the units were not touched";
+            shell.reporter.note(text);
+            shell.record(None, "supervisor", text.to_owned());
         } else {
             shell.reporter.problems(&shell.config.problems);
         }
@@ -236,6 +248,8 @@ impl Shell {
         match source {
             Source::Init => self.read_init()?,
             Source::Net => self.read_net(),
+            Source::Api => self.read_api(),
+            Source::Exec(id) => self.exec_set_up(id),
             Source::Setup(unit) => self.read_setup(&unit, None),
             Source::Group(unit) => self.check_group(&unit),
             Source::Notify(unit) => self.read_notify(&unit),
@@ -304,6 +318,7 @@ impl Shell {
                 self.drain();
                 self.check_group(&unit);
             }
+            Some(Process::Exec { id }) => self.exec_ended(id, status),
             Some(Process::Probe { unit }) => self.probe_command_ended(&unit, pid, status),
             // A helper of a health probe, or a process of a run that is over.
             None => log::debug!("process {pid} ended: {status:?}"),
@@ -427,6 +442,7 @@ impl Shell {
         if let Err(error) = self.to_net.flush(&self.net) {
             log::error!("netsetup: {error}");
         }
+        self.flush_api();
         let _ = self.poller.change(&Source::Init, &self.init, flags(self.to_init.is_empty()));
         let _ = self.poller.change(&Source::Net, &self.net, flags(self.to_net.is_empty()));
     }

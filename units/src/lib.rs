@@ -31,6 +31,7 @@ mod reader;
 mod render;
 pub mod scalar;
 pub mod schema;
+pub mod settings;
 mod suggest;
 mod syntax;
 mod unit;

@@ -287,6 +287,30 @@ pub enum Report {
     },
 }
 
+impl Report {
+    /// One word, for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Waiting { .. } => "waiting",
+            Self::Starting { .. } => "starting",
+            Self::Ready { .. } => "ready",
+            Self::Healthy => "healthy",
+            Self::Unhealthy { .. } => "unhealthy",
+            Self::Ended { .. } => "ended",
+            Self::Backoff { .. } => "backoff",
+            Self::Failed { .. } => "failed",
+            Self::Done => "done",
+            Self::StartRequested { .. } => "start_requested",
+            Self::StopRequested { .. } => "stop_requested",
+            Self::RestartRequested => "restart_requested",
+            Self::StopTimeout => "stop_timeout",
+            Self::Stuck => "stuck",
+            Self::Stopped => "stopped",
+            Self::Refused { .. } => "refused",
+        }
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |ms: &u64| human(Duration::from_millis(*ms));

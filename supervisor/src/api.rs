@@ -1,0 +1,323 @@
+//! The supervisor's side of the API: who may ask what, and the answers.
+//!
+//! The `api` process says whose key asks; only here is decided what that key may do. Nothing it says
+//! is believed beyond that, and nothing waits for it.
+
+use crate::core::{Report, State};
+use crate::execs::Execs;
+use crate::poller::Source;
+use crate::shell::{Shell, now};
+use crate::{processes, values};
+use ipc::api::{
+    Answer, ApiRequest, Client, Code, FileReport, FromApi, LogFiles, MAX_INLINE, Refusal, Role,
+    ToApi,
+};
+use ipc::control::Request;
+use ipc::{Channel, ChannelError, Outbox, paths};
+use nix::sys::epoll::EpollFlags;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::Serialize;
+use serde_json::Value;
+use std::fs::{self, File};
+use std::io::{Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Messages taken before the others get their turn.
+const MESSAGES_PER_TURN: usize = 32;
+
+/// Messages that wait for `api`; with more of them it hears of no events.
+const MAX_WAITING: usize = 1024;
+
+/// The link to `api`.
+pub struct Api {
+    pub(crate) link: Channel,
+    outbox: Outbox<ToApi>,
+    clients: Vec<Client>,
+    /// There is an `api` that has said hello.
+    greeted: bool,
+    pub(crate) execs: Execs,
+}
+
+/// Why something is refused.
+pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Refusal {
+    Refusal { code, message: message.into() }
+}
+
+/// An answer with the descriptors that go with it, or why there is none. `Ok(None)`: it comes later.
+pub(crate) type Done = Result<Option<(Value, Vec<OwnedFd>)>, Refusal>;
+
+impl Api {
+    /// Nobody has said hello yet.
+    pub fn new(link: Channel, clients: Vec<Client>) -> Api {
+        Api { link, outbox: Outbox::default(), clients, greeted: false, execs: Execs::default() }
+    }
+
+    /// Sends, now or as soon as it is taken.
+    pub(crate) fn tell(&mut self, message: ToApi, fds: Vec<OwnedFd>) {
+        if !self.greeted {
+            return;
+        }
+        if matches!(message, ToApi::Event(_)) && self.outbox.len() >= MAX_WAITING {
+            return;
+        }
+        if let Err(error) = self.outbox.send(&self.link, message, fds) {
+            log::error!("api: {error}");
+        }
+    }
+
+    /// Sends what waits. `true`: something still does.
+    pub(crate) fn flush(&mut self) -> bool {
+        if let Err(error) = self.outbox.flush(&self.link) {
+            log::error!("api: {error}");
+        }
+        !self.outbox.is_empty()
+    }
+
+    fn client(&self, key: &str) -> Option<&Client> {
+        self.clients.iter().find(|client| client.key == key)
+    }
+
+    /// Answers an ask; a long answer goes as a file.
+    pub(crate) fn answer(&mut self, id: u64, answer: Answer, fds: Vec<OwnedFd>) {
+        let text = serde_json::to_vec(&answer).unwrap_or_default();
+        if text.len() <= MAX_INLINE {
+            self.tell(ToApi::Answer { id, answer: Some(answer) }, fds);
+            return;
+        }
+        match in_memory(&text) {
+            Ok(file) => self.tell(ToApi::Answer { id, answer: None }, vec![file]),
+            Err(error) => {
+                let why = refusal(Code::Failed, format!("the answer cannot be sent: {error}"));
+                self.tell(ToApi::Answer { id, answer: Some(Answer::Refused(why)) }, Vec::new());
+            }
+        }
+    }
+}
+
+/// A file in memory with this content, at its beginning.
+fn in_memory(text: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"answer", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Everybody who may call: host.toml's clients, and those that the kernel's command line names for
+/// this boot.
+pub fn clients(host: &units::model::Host) -> Vec<Client> {
+    let role = |role| match role {
+        units::model::Role::Reader => Role::Reader,
+        units::model::Role::Operator => Role::Operator,
+        units::model::Role::Admin => Role::Admin,
+    };
+    let mut clients: Vec<Client> = host
+        .api
+        .clients
+        .iter()
+        .map(|(name, client)| Client {
+            name: name.clone(),
+            key: client.key.clone(),
+            role: role(client.role),
+        })
+        .collect();
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
+    for word in line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("keel.client=")) {
+        match Client::from_word(word) {
+            Some(client) => clients.push(client),
+            None => log::warn!("keel.client={word}: not NAME:ROLE:SHA256:…"),
+        }
+    }
+    clients
+}
+
+impl Shell {
+    /// Takes in what `api` says.
+    pub(crate) fn read_api(&mut self) {
+        for _ in 0..MESSAGES_PER_TURN {
+            match self.api.link.recv::<FromApi>() {
+                Ok(None) => return,
+                Ok(Some(received)) => self.api_says(received.message),
+                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => return,
+                Err(error) => log::warn!("api: {error}"),
+            }
+        }
+    }
+
+    fn api_says(&mut self, message: FromApi) {
+        match message {
+            FromApi::Hello { host_key, listens } => {
+                // Whatever waits is for one that is gone, and so is whoever looked on.
+                self.api.outbox.clear();
+                self.api.execs.kill_all();
+                self.api.greeted = true;
+                let clients = self.api.clients.clone();
+                self.reporter.api(&listens, &host_key);
+                self.api.tell(ToApi::Clients { clients }, Vec::new());
+            }
+            FromApi::Ask { id, key, request } => match self.ask(id, &key, request) {
+                Ok(None) => {}
+                Ok(Some((value, fds))) => self.api.answer(id, Answer::Ok(value), fds),
+                Err(why) => self.api.answer(id, Answer::Refused(why), Vec::new()),
+            },
+            FromApi::Abandon { id } => self.api.execs.kill(id),
+        }
+    }
+
+    fn ask(&mut self, id: u64, key: &str, request: ApiRequest) -> Done {
+        let Some(client) = self.api.client(key).cloned() else {
+            return Err(refusal(Code::UnknownKey, format!("the key {key} may not call this host")));
+        };
+        let needed = request.role();
+        if client.role < needed {
+            let text =
+                format!("{} is a {}; this takes the role {needed}", client.name, client.role);
+            return Err(refusal(Code::Forbidden, text));
+        }
+        match request {
+            ApiRequest::Plain { request } => self.plain(&client, request).map(whole),
+            ApiRequest::Whoami => json(&client).map(whole),
+            ApiRequest::Log { name } => self.log_files(&name).map(Some),
+            ApiRequest::Events { after } => json(&self.events.after(after)).map(whole),
+            ApiRequest::Processes => json(&processes::list()).map(whole),
+            ApiRequest::Config => json(&values::list(Path::new(paths::CONFIG))).map(whole),
+            ApiRequest::Exec(exec) => {
+                self.record(
+                    Some(&exec.name),
+                    "exec",
+                    format!("{} runs {}", client.name, exec.command.join(" ")),
+                );
+                self.exec(id, &exec).map(|()| None)
+            }
+            ApiRequest::OpenFile { name, path, write, mode } => {
+                let what = if write { "writes" } else { "reads" };
+                self.record(Some(&name), "file", format!("{} {what} {path}", client.name));
+                self.open_file(&name, &path, write, mode).map(Some)
+            }
+            ApiRequest::Resize { id, rows, columns } => {
+                self.api.execs.resize(id, rows, columns)?;
+                Ok(whole(Value::Null))
+            }
+        }
+    }
+
+    /// What can also be asked on the host itself.
+    fn plain(&mut self, client: &Client, request: Request) -> Result<Value, Refusal> {
+        let (unit, what) = match &request {
+            Request::Unit { name } | Request::Explain { name } | Request::Logs { name, .. } => {
+                (Some(name), None)
+            }
+            Request::Start { name } => (Some(name), Some("start".to_owned())),
+            Request::Stop { name } => (Some(name), Some("stop".to_owned())),
+            Request::Restart { name } => (Some(name), Some("restart".to_owned())),
+            Request::SignalUnit { name, signal } => (Some(name), Some(format!("signal {signal}"))),
+            Request::Shutdown { kind } => {
+                let kind = *kind;
+                let text = format!("{kind:?} asked for by {}", client.name).to_lowercase();
+                self.record(None, "shutdown", text.clone());
+                self.request_shutdown(kind, text);
+                return Ok(Value::Null);
+            }
+            _ => (None, None),
+        };
+        if let Some(name) = unit {
+            self.known(name)?;
+        }
+        if let (Some(name), Some(what)) = (unit.cloned(), what) {
+            log::info!("{name}: {what} asked for by {}", client.name);
+            self.record(Some(&name), "asked", format!("{what} asked for by {}", client.name));
+        }
+        let code = if request.role() == Role::Operator { Code::Conflict } else { Code::Failed };
+        self.carry_out(request).map_err(|message| refusal(code, message))
+    }
+
+    /// The state of a unit that exists.
+    pub(crate) fn known(&self, name: &str) -> Result<State, Refusal> {
+        let status = self.core.status(name, now());
+        let status =
+            status.ok_or_else(|| refusal(Code::NotFound, format!("there is no unit {name}")))?;
+        Ok(status.state)
+    }
+
+    fn log_files(&self, name: &str) -> Result<(Value, Vec<OwnedFd>), Refusal> {
+        self.known(name)?;
+        // The directory is the logger's: what lies there is not taken for a file before it is one.
+        let opened = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(logger::ring_path(name));
+        let ring = match opened {
+            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
+                vec![file.into()]
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Ok(_) => return Err(refusal(Code::Failed, "the log is not a file")),
+            Err(error) => return Err(refusal(Code::Failed, format!("the log: {error}"))),
+        };
+        Ok((json(&LogFiles { empty: ring.is_empty() })?, ring))
+    }
+
+    fn open_file(
+        &mut self,
+        name: &str,
+        path: &str,
+        write: bool,
+        mode: u32,
+    ) -> Result<(Value, Vec<OwnedFd>), Refusal> {
+        let access =
+            if write { container::Access::Write { mode } } else { container::Access::Read };
+        let (pid, pidfd) = self.running(name)?;
+        let opened = container::open_file(pid, pidfd.as_fd(), path, access);
+        let file = File::from(opened.map_err(|error| {
+            let code = match &error {
+                container::InsideError::Ended => Code::Conflict,
+                container::InsideError::Sys { errno: nix::errno::Errno::ENOENT, .. } => {
+                    Code::NotFound
+                }
+                container::InsideError::Path | container::InsideError::NotAFile => Code::Invalid,
+                _ => Code::Failed,
+            };
+            refusal(code, format!("{name}:{path}: {error}"))
+        })?);
+        let metadata = file.metadata().map_err(|error| refusal(Code::Failed, error.to_string()))?;
+        let report = FileReport { size: metadata.len(), mode: metadata.mode() & 0o7777 };
+        Ok((json(&report)?, vec![file.into()]))
+    }
+
+    /// The main process of a unit whose program runs.
+    pub(crate) fn running(&self, name: &str) -> Result<(i32, OwnedFd), Refusal> {
+        let state = self.known(name)?;
+        let run = self.runs.get(name).and_then(|runtime| runtime.run.as_ref());
+        let run = run.filter(|run| run.exec && !run.ended);
+        let found = run.and_then(|run| Some((run.pid, run.pidfd.as_ref()?.try_clone().ok()?)));
+        found.ok_or_else(|| refusal(Code::Conflict, format!("{name} does not run: it is {state}")))
+    }
+
+    /// Something has happened.
+    pub(crate) fn record(&mut self, unit: Option<&str>, kind: &str, text: String) {
+        let record = self.events.add(unit, kind, text);
+        self.api.tell(ToApi::Event(record), Vec::new());
+    }
+
+    /// News about a unit, for those who look from outside.
+    pub(crate) fn record_report(&mut self, unit: &str, report: &Report) {
+        self.record(Some(unit), report.kind(), report.to_string());
+    }
+
+    /// Watches the link as long as something waits to be sent.
+    pub(crate) fn flush_api(&mut self) {
+        let waits = self.api.flush();
+        let flags = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let _ = self.poller.change(&Source::Api, &self.api.link, EpollFlags::EPOLLIN | flags);
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(value).map_err(|error| refusal(Code::Failed, error.to_string()))
+}
+
+/// An answer without descriptors.
+fn whole(value: Value) -> Option<(Value, Vec<OwnedFd>)> {
+    Some((value, Vec::new()))
+}

@@ -1,0 +1,99 @@
+//! What runs on the host, from /proc.
+
+use ipc::api::ProcessReport;
+use std::fs;
+
+/// Processes that are told at most.
+const MAX: usize = 4096;
+
+/// Bytes of a command line that are told.
+const COMMAND: usize = 4096;
+
+/// All processes but the kernel's own threads, by number. One that ends meanwhile is left out.
+pub fn list() -> Vec<ProcessReport> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<i32> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids.into_iter().filter_map(report).take(MAX).collect()
+}
+
+fn report(pid: i32) -> Option<ProcessReport> {
+    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let stat = read("stat")?;
+    let status = read("status")?;
+    let field = |name: &str| {
+        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+    };
+    // A thread of the kernel has no memory of its own.
+    let rss = field("VmRSS")?.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
+    let (state, parent, ticks) = parse_stat(&stat)?;
+    // SAFETY: takes and returns numbers.
+    let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
+    let shown = command.get(..command.len().min(COMMAND)).unwrap_or_default();
+    let words: Vec<_> = shown
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    Some(ProcessReport {
+        pid,
+        parent,
+        unit: read("cgroup").as_deref().and_then(unit_of),
+        name: field("Name")?.to_owned(),
+        command: words.join(" "),
+        state: state.to_string(),
+        rss,
+        cpu_ms: ticks.saturating_mul(1000) / per_second.max(1),
+        uid: field("Uid")?.split_whitespace().next()?.parse().ok()?,
+    })
+}
+
+/// State, parent and CPU time (in clock ticks) out of /proc/PID/stat (proc_pid_stat(5)). The name
+/// before them is in parentheses and may hold anything.
+fn parse_stat(text: &str) -> Option<(char, i32, u64)> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    // utime is field 14, stime 15; the state was field 3.
+    let mut times = fields.skip(9).map(|field| field.parse::<u64>().ok());
+    Some((state, parent, times.next()??.saturating_add(times.next()??)))
+}
+
+/// The unit in whose cgroup a process is: `0::/units/web/…` (cgroups(7)).
+fn unit_of(text: &str) -> Option<String> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/units/"))?;
+    path.split('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn this_process_is_found() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let all = list();
+        let found = all.iter().find(|process| process.pid == own).unwrap();
+        assert!(found.rss > 0 && found.command.contains("supervisor"), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_with_parentheses_does_not_shift_the_fields() {
+        let line = "7 (a) R 1 (b) S 3 7 7 0 -1 4194560 1 2 3 4 11 22 5 6 20 0 1 0 99";
+        assert_eq!(parse_stat(line), Some(('S', 3, 33)));
+        assert_eq!(unit_of("0::/units/web/child\n").as_deref(), Some("web"));
+        assert_eq!(unit_of("0::/system/keel-api\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "\\PC*") {
+            parse_stat(&text);
+            unit_of(&text);
+        }
+    }
+}
