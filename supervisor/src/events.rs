@@ -4,8 +4,8 @@ use crate::now_us;
 use ipc::api::EventRecord;
 use std::collections::VecDeque;
 
-/// Events that are kept.
-const KEPT: usize = 2048;
+/// Events that are kept: some 100 KiB. (`api` keeps more of them, in its own memory.)
+const KEPT: usize = 512;
 
 /// The last events. Numbers go on rising when the supervisor is restarted: they begin at the
 /// microseconds since boot, and no host has an event in each of them.
