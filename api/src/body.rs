@@ -1,0 +1,117 @@
+//! The body of an answer: nothing, bytes at hand, or bytes that are made while they are sent.
+
+use crate::watch::Watch;
+use bytes::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::mpsc;
+
+/// Makes a body: it is given somewhere to send pieces to, and is dropped in the middle when the
+/// client goes away.
+type Producer = Pin<Box<dyn Future<Output = io::Result<()>>>>;
+
+/// The body of an answer.
+pub struct Body {
+    content: Content,
+    /// Told when the body has been sent or given up.
+    watch: Option<Arc<Watch>>,
+}
+
+enum Content {
+    Bytes(Bytes),
+    Stream { pieces: mpsc::Receiver<Bytes>, producer: Option<Producer> },
+}
+
+/// Where the producer of a body puts its pieces; waits while the client does not read.
+#[derive(Clone)]
+pub struct Sink(mpsc::Sender<Bytes>);
+
+impl Sink {
+    /// Sends a piece.
+    ///
+    /// # Errors
+    /// Nobody wants it any more.
+    pub async fn send(&self, piece: impl Into<Bytes>) -> io::Result<()> {
+        self.0.send(piece.into()).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Body {
+    /// These bytes.
+    pub fn bytes(bytes: impl Into<Bytes>) -> Body {
+        Body { content: Content::Bytes(bytes.into()), watch: None }
+    }
+
+    /// What `produce` sends. One piece at a time is made ahead of what the client has taken.
+    pub fn stream<F>(produce: impl FnOnce(Sink) -> F) -> Body
+    where
+        F: Future<Output = io::Result<()>> + 'static,
+    {
+        let (sender, pieces) = mpsc::channel(1);
+        let producer = Some(Box::pin(produce(Sink(sender))) as Producer);
+        Body { content: Content::Stream { pieces, producer }, watch: None }
+    }
+
+    /// Lets the connection's clock know when the answer is over.
+    pub fn watched(mut self, watch: Arc<Watch>) -> Body {
+        self.watch = Some(watch);
+        self
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.answered();
+        }
+    }
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match &mut self.content {
+            Content::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Stream { pieces, producer } => loop {
+                if let Poll::Ready(piece) = pieces.poll_recv(cx) {
+                    return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+                }
+                let Some(running) = producer else { return Poll::Ready(None) };
+                let done = match running.as_mut().poll(cx) {
+                    Poll::Ready(done) => done,
+                    Poll::Pending => {
+                        // It may have sent something in this very poll.
+                        let piece = ready!(pieces.poll_recv(cx));
+                        return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
+                    }
+                };
+                // With it goes its end of the queue, which then says when it is empty.
+                *producer = None;
+                if let Err(error) = done {
+                    return Poll::Ready(Some(Err(error)));
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Bytes(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream { .. } => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What happens on the host.
+
+use crate::app::App;
+use crate::body::Sink;
+use crate::error::Error;
+use crate::handlers::logs::last_event_id;
+use crate::router::{Answer, Call, json};
+use crate::sse;
+use ipc::api::{ApiRequest, EventRecord};
+use rest::{ErrorBody, Event};
+use std::io;
+use std::rc::Rc;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
+
+/// What happens on the host, from now on or after a known event.
+#[utoipa::path(get, path = "/v1/events", tag = "host", params(
+    ("after" = Option<u64>, Query, description = "those after this one; the header \
+        `Last-Event-ID` says the same"),
+    ("follow" = Option<bool>, Query, description = "`false`: only those that there are (all, \
+        without `after`), as JSON")),
+    responses((status = 200, content(
+            (String = "text/event-stream"), (Vec<Event> = "application/json"))),
+        (status = "default", body = ErrorBody)))]
+pub async fn events(call: Call) -> Answer {
+    call.query.only(&["after", "follow"])?;
+    let after = call.query.read::<u64>("after", "the number of an event")?;
+    let after = last_event_id(&call.parts.headers)?.or(after);
+    let follow = call.query.read::<bool>("follow", "true or false")?.unwrap_or(true);
+    let Call { app, key, .. } = call;
+    if !follow {
+        let request = ApiRequest::Events { after: after.unwrap_or(0) };
+        return json(&app.link.ask(&key, request).await?.value);
+    }
+    // Before the old ones are asked for, so that none falls between.
+    let news = app.events.subscribe();
+    // Asked in any case: whether this client may is for the supervisor to say.
+    let mut begin = Vec::new();
+    let last = catch_up(&app, &key, after.unwrap_or(u64::MAX), &mut begin).await?;
+    let last = after.map(|_| last);
+    Ok(sse::stream(move |sink| follow_events(sink, app, key, news, begin, last)))
+}
+
+/// Appends the kept events after number `after`, and before them whether some are missing. Gives
+/// the number of the last one.
+async fn catch_up(app: &App, key: &str, after: u64, out: &mut Vec<u8>) -> Result<u64, Error> {
+    // One earlier than wanted: if even that one is kept, none is missing. (The numbers themselves
+    // do not tell: they do not always rise by one.)
+    let request = ApiRequest::Events { after: after.saturating_sub(1) };
+    let (kept, _) = app.typed::<Vec<EventRecord>>(key, request).await?;
+    let mut last = after;
+    if let Some(first) = kept.first().filter(|_| after > 0) {
+        let missed = first.seq.saturating_sub(after.saturating_add(1));
+        if first.seq > after && missed > 0 {
+            sse::push_gap(out, missed);
+        }
+    }
+    for event in kept.iter().filter(|event| event.seq > after) {
+        push(out, event);
+        last = event.seq;
+    }
+    Ok(last)
+}
+
+fn push(out: &mut Vec<u8>, event: &EventRecord) {
+    sse::push(out, Some(event.seq), &event.kind, &sse::to_json(event));
+}
+
+async fn follow_events(
+    sink: Sink,
+    app: Rc<App>,
+    key: Rc<str>,
+    mut news: Receiver<Rc<EventRecord>>,
+    begin: Vec<u8>,
+    mut last: Option<u64>,
+) -> io::Result<()> {
+    if !begin.is_empty() {
+        sink.send(begin).await?;
+    }
+    loop {
+        let mut out = Vec::new();
+        match timeout(app.limits.keep_alive, news.recv()).await {
+            Err(_) => out.extend_from_slice(sse::KEEP_ALIVE.as_bytes()),
+            Ok(Ok(event)) if last.is_none_or(|last| event.seq > last) => {
+                push(&mut out, &event);
+                last = Some(event.seq);
+            }
+            Ok(Ok(_)) => continue,
+            Ok(Err(RecvError::Closed)) => return Ok(()),
+            // Too slow for what is kept here; the supervisor keeps more.
+            Ok(Err(RecvError::Lagged(missed))) => match last {
+                None => sse::push_gap(&mut out, missed),
+                Some(known) => match catch_up(&app, &key, known, &mut out).await {
+                    Ok(newest) => last = Some(newest),
+                    Err(_) => sse::push_gap(&mut out, missed),
+                },
+            },
+        }
+        if !out.is_empty() {
+            sink.send(out).await?;
+        }
+    }
+}

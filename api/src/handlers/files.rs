@@ -1,0 +1,100 @@
+//! Files of running containers. The supervisor opens them, as the container sees its paths; here
+//! they are only copied.
+
+use crate::body::{Body, Sink};
+use crate::error::Error;
+use crate::router::{Answer, Call, json, with_type};
+use bytes::Bytes;
+use hyper::header::{HeaderName, HeaderValue};
+use ipc::api::{ApiRequest, FileReport};
+use rest::{ErrorBody, MODE_HEADER};
+use serde_json::json as value;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use tokio::task::spawn_blocking;
+
+/// Bytes read at a time.
+const PIECE: usize = 32 * 1024;
+/// Permissions of a file that is made, unless said otherwise.
+const MODE: u32 = 0o644;
+
+/// The content of a regular file of a running container; its permission bits are in the header
+/// `X-Keel-Mode`.
+#[utoipa::path(get, path = "/v1/units/{name}/files", tag = "units", params(
+    ("name" = String, Path), ("path" = String, Query, description = "absolute, in the container")),
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = "default", body = ErrorBody)))]
+pub async fn get(call: Call) -> Answer {
+    call.query.only(&["path"])?;
+    let (report, file) = open(&call, false, 0).await?;
+    let mut response =
+        with_type("application/octet-stream", Body::stream(move |sink| send(sink, file)));
+    let mode = HeaderValue::from_str(&format!("{:04o}", report.mode & 0o7777));
+    if let Ok(mode) = mode {
+        response.headers_mut().insert(HeaderName::from_static(MODE_HEADER), mode);
+    }
+    Ok(response)
+}
+
+/// Writes a file of a running container: makes it, or empties it first.
+#[utoipa::path(put, path = "/v1/units/{name}/files", tag = "units", params(
+    ("name" = String, Path), ("path" = String, Query, description = "absolute, in the container"),
+    ("mode" = Option<String>, Query, description = "permissions of a file that is made, octal")),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+pub async fn put(mut call: Call) -> Answer {
+    call.query.only(&["path", "mode"])?;
+    let mode = match call.query.get("mode") {
+        None => MODE,
+        Some(text) => u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|mode| *mode <= 0o7777 && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .ok_or_else(|| Error::invalid("`mode` is permissions such as 0644"))?,
+    };
+    let (_, file) = open(&call, true, mode).await?;
+    let file = Arc::new(file);
+    let mut size: u64 = 0;
+    // Each piece is written before the next one is read: a slow disk slows its client down.
+    while let Some(piece) = call.piece().await? {
+        size = size.saturating_add(piece.len() as u64);
+        let file = file.clone();
+        spawn_blocking(move || (&*file).write_all(&piece))
+            .await
+            .map_err(|error| Error::failed(error.to_string()))?
+            .map_err(|error| Error::failed(format!("write: {error}")))?;
+    }
+    let path = call.query.get("path").unwrap_or_default();
+    json(&value!({ "did": format!("wrote {size} bytes to {path} of {}", call.unit) }))
+}
+
+async fn open(call: &Call, write: bool, mode: u32) -> Result<(FileReport, File), Error> {
+    let path = call.query.get("path").unwrap_or_default();
+    if !path.starts_with('/') {
+        return Err(Error::invalid("`path` is an absolute path in the container"));
+    }
+    let (name, path) = (call.unit.clone(), path.to_owned());
+    let request = ApiRequest::OpenFile { name, path, write, mode };
+    let (report, reply) = call.app.typed::<FileReport>(&call.key, request).await?;
+    let fd = reply.fds.into_iter().next();
+    let fd = fd.ok_or_else(|| Error::failed("the supervisor opened no file"))?;
+    Ok((report, File::from(fd)))
+}
+
+async fn send(sink: Sink, file: File) -> io::Result<()> {
+    let file = Arc::new(file);
+    loop {
+        let file = file.clone();
+        let read = move || {
+            let mut piece = vec![0; PIECE];
+            let len = (&*file).read(&mut piece)?;
+            piece.truncate(len);
+            Ok::<_, io::Error>(piece)
+        };
+        let piece = spawn_blocking(read).await.map_err(io::Error::other)??;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        sink.send(Bytes::from(piece)).await?;
+    }
+}

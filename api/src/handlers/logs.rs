@@ -1,0 +1,215 @@
+//! What a unit wrote: up to now, or from now on. The supervisor hands out the ring, opened; from
+//! then on it has no part in it.
+
+use crate::app::App;
+use crate::body::{Body, Sink};
+use crate::error::Error;
+use crate::follow::{BATCH, Ring};
+use crate::lines::{Wanted, pieces};
+use crate::query::Query;
+use crate::router::{Answer, Call, with_type};
+use crate::sse;
+use crate::time::parse_rfc3339;
+use hyper::HeaderMap;
+use ipc::api::{ApiRequest, LogFiles};
+use logger::{Reader, RingError, Stream};
+use rest::{ErrorBody, ErrorCode, LogLine};
+use std::fs::File;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Lines given when nobody says how many.
+const TAIL: usize = 100;
+/// How often the supervisor is asked for a log that does not exist yet.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What a unit wrote.
+#[utoipa::path(get, path = "/v1/units/{name}/logs", tag = "units", params(
+    ("name" = String, Path),
+    ("tail" = Option<String>, Query, description = "the last so many lines, or `all`; without it \
+        100, or all after `since` or `since_time`"),
+    ("since" = Option<u64>, Query, description = "those after this line"),
+    ("since_time" = Option<String>, Query, description = "from this moment (RFC 3339)"),
+    ("stream" = Option<String>, Query, description = "`stdout`, `stderr` or `system` alone"),
+    ("follow" = Option<bool>, Query, description = "go on, as `text/event-stream`: `id` is the \
+        line's number, `event` is `line` or, when lines were overwritten before they could be \
+        sent, `gap`")),
+    responses((status = 200, content(
+            (Vec<LogLine> = "application/json"), (String = "text/event-stream"))),
+        (status = "default", body = ErrorBody)))]
+pub async fn logs(call: Call) -> Answer {
+    call.query.only(&["tail", "since", "since_time", "stream", "follow"])?;
+    let mut wanted = wanted(&call.query)?;
+    let follow = call.query.read::<bool>("follow", "true or false")?.unwrap_or(false);
+    let Call { app, key, unit, parts, .. } = call;
+    let file = open(&app, &key, &unit).await?;
+    if !follow {
+        return Ok(with_type(
+            "application/json",
+            match file {
+                None => Body::bytes("[]"),
+                Some(file) => {
+                    let reader = Reader::from_file(file);
+                    // Before anything is sent, so that a damaged ring is an error and not half an answer.
+                    let start = wanted.start(&reader).map_err(failed)?;
+                    let end = reader.counters().map_err(failed)?.lines;
+                    Body::stream(move |sink| all(sink, reader, wanted, start, end))
+                }
+            },
+        ));
+    }
+    if let Some(last) = last_event_id(&parts.headers)? {
+        wanted = Wanted { since: Some(last), since_time: None, tail: None, ..wanted };
+    }
+    Ok(sse::stream(move |sink| follow_unit(sink, app, key, unit, file, wanted)))
+}
+
+/// The number of the last event that a client has got, if it comes back.
+///
+/// # Errors
+/// It is no number.
+pub fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
+    let wrong = |_| Error::invalid("`Last-Event-ID` is a number");
+    let Some(value) = headers.get("last-event-id") else { return Ok(None) };
+    let value = value.to_str().unwrap_or("?");
+    if value.is_empty() { Ok(None) } else { value.parse().map(Some).map_err(wrong) }
+}
+
+fn wanted(query: &Query) -> Result<Wanted, Error> {
+    let since = query.read("since", "the number of a line")?;
+    let since_time = match query.get("since_time") {
+        None => None,
+        Some(text) => Some(parse_rfc3339(text).ok_or_else(|| {
+            Error::invalid("`since_time` is a moment such as 2026-01-31T12:00:00Z")
+        })?),
+    };
+    let tail = match query.get("tail") {
+        None if since.is_some() || since_time.is_some() => None,
+        None => Some(TAIL),
+        Some("all") => None,
+        Some(_) => query.read("tail", "a number of lines or `all`")?,
+    };
+    let stream = match query.get("stream") {
+        None => None,
+        Some("stdout") => Some(Stream::Stdout),
+        Some("stderr") => Some(Stream::Stderr),
+        Some("system") => Some(Stream::System),
+        Some(_) => return Err(Error::invalid("`stream` is `stdout`, `stderr` or `system`")),
+    };
+    Ok(Wanted { tail, since, since_time, stream })
+}
+
+/// A unit's ring; `None` while it has written nothing.
+///
+/// # Errors
+/// The supervisor refuses.
+pub async fn open(app: &App, key: &str, unit: &str) -> Result<Option<File>, Error> {
+    let request = ApiRequest::Log { name: unit.to_owned() };
+    let (files, reply) = app.typed::<LogFiles>(key, request).await?;
+    match reply.fds.into_iter().next() {
+        _ if files.empty => Ok(None),
+        Some(fd) => Ok(Some(File::from(fd))),
+        None => Err(Error::failed("the supervisor opened no log")),
+    }
+}
+
+fn failed(error: RingError) -> Error {
+    Error::failed(error.to_string())
+}
+
+/// A JSON array of the lines from `start` to `end`.
+async fn all(sink: Sink, reader: Reader, wanted: Wanted, start: u64, end: u64) -> io::Result<()> {
+    let (mut position, mut separator) = (start, b'[');
+    while position < end {
+        let batch = pieces(reader.since(position, BATCH).map_err(io::Error::other)?);
+        let Some(last) = batch.last() else { break };
+        position = last.seq;
+        let mut out = Vec::new();
+        for piece in batch.iter().filter(|piece| piece.seq <= end && wanted.takes(piece.stream)) {
+            out.push(std::mem::replace(&mut separator, b','));
+            out.extend_from_slice(&piece.json);
+        }
+        if out.is_empty() {
+            tokio::task::yield_now().await;
+        } else {
+            sink.send(out).await?;
+        }
+    }
+    sink.send(if separator == b'[' { "[]" } else { "]" }).await
+}
+
+async fn follow_unit(
+    sink: Sink,
+    app: Rc<App>,
+    key: Rc<str>,
+    unit: String,
+    file: Option<File>,
+    wanted: Wanted,
+) -> io::Result<()> {
+    let pause = app.limits.keep_alive;
+    let file = match file {
+        Some(file) => file,
+        None => first_line(&sink, &app, &key, &unit).await?,
+    };
+    let ring = app.rings.follow(&unit, file).map_err(io::Error::other)?;
+    follow_ring(&sink, &ring, &wanted, pause).await
+}
+
+/// Waits until a unit has written something.
+async fn first_line(sink: &Sink, app: &App, key: &str, unit: &str) -> io::Result<File> {
+    let mut said = Instant::now();
+    loop {
+        sleep(RETRY).await;
+        if said.elapsed() >= app.limits.keep_alive {
+            sink.send(sse::KEEP_ALIVE).await?;
+            said = Instant::now();
+        }
+        match open(app, key, unit).await {
+            Ok(Some(file)) => return Ok(file),
+            Ok(None) => {}
+            // The supervisor may be away; the client has been told nothing wrong yet.
+            Err(error)
+                if matches!(
+                    error.code(),
+                    ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::Busy
+                ) => {}
+            Err(_) => return Err(io::ErrorKind::PermissionDenied.into()),
+        }
+    }
+}
+
+async fn follow_ring(sink: &Sink, ring: &Ring, wanted: &Wanted, pause: Duration) -> io::Result<()> {
+    let mut news = ring.news();
+    let mut position = wanted.start(ring.reader()).map_err(io::Error::other)?;
+    loop {
+        // Before the ring is read: what is written from here on counts as news.
+        news.borrow_and_update();
+        let batch = ring.after(position).map_err(io::Error::other)?;
+        if batch.is_empty() {
+            match timeout(pause, news.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Ok(()),
+                Err(_) => sink.send(sse::KEEP_ALIVE).await?,
+            }
+            continue;
+        }
+        let mut out = Vec::new();
+        for piece in batch.iter() {
+            let missed = piece.seq.saturating_sub(position.saturating_add(1));
+            if missed > 0 {
+                sse::push_gap(&mut out, missed);
+            }
+            position = piece.seq;
+            if wanted.takes(piece.stream) {
+                sse::push(&mut out, Some(piece.seq), "line", &piece.json);
+            }
+        }
+        if out.is_empty() {
+            tokio::task::yield_now().await;
+        } else {
+            sink.send(out).await?;
+        }
+    }
+}

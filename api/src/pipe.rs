@@ -1,0 +1,78 @@
+//! One end of a pipe, or a terminal, without waiting.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// One end of a pipe, or a terminal.
+#[derive(Debug)]
+pub struct Pipe(AsyncFd<File>);
+
+impl Pipe {
+    /// Watches a descriptor.
+    ///
+    /// # Errors
+    /// fcntl(2)'s and epoll_ctl(2)'s: a regular file cannot be watched.
+    pub fn new(fd: OwnedFd) -> io::Result<Pipe> {
+        // SAFETY: F_GETFL and F_SETFL touch nothing but the open file's status flags.
+        let done = unsafe {
+            let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+            libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)
+        };
+        if done < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        // SAFETY: a file owns its descriptor, always gives the same one and closes it only when it is
+        // dropped; nothing here takes it out of the `AsyncFd`.
+        let fd = unsafe { AsyncFd::register_with_interest(File::from(fd), interest) };
+        Ok(Pipe(fd?))
+    }
+
+    /// Reads something; 0 at the end.
+    ///
+    /// # Errors
+    /// read(2)'s.
+    pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let mut guard = self.0.readable().await?;
+            if let Ok(result) = guard.try_io(|file| ended(file.get_ref().read(buffer))) {
+                return result;
+            }
+        }
+    }
+
+    /// Reads what is there now; `None` when there is nothing.
+    ///
+    /// # Errors
+    /// read(2)'s.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        match ended(self.0.get_ref().read(buffer)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    /// Writes something.
+    ///
+    /// # Errors
+    /// write(2)'s.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            let mut guard = self.0.writable().await?;
+            if let Ok(result) = guard.try_io(|file| file.get_ref().write(bytes)) {
+                return result;
+            }
+        }
+    }
+}
+
+/// A terminal that nobody has open any more says EIO; for a reader this is its end.
+fn ended(result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+        other => other,
+    }
+}

@@ -1,0 +1,256 @@
+//! From a request to its handler: the table of everything that can be asked.
+
+use crate::app::{App, refused};
+use crate::body::Body;
+use crate::error::Error;
+use crate::handlers::{bundle, events, exec, files, host, logs, metrics, openapi, units};
+use crate::query::{Query, decode};
+use bytes::Bytes;
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, http::request::Parts};
+use rest::ErrorCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use tokio::time::timeout;
+
+/// Longest JSON that is read.
+const MAX_JSON: usize = 64 * 1024;
+
+/// What a handler gives.
+pub type Answer = Result<Response<Body>, Error>;
+type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer>>>;
+
+/// Method, path, handler. A test compares it with the OpenAPI document, which is made of the
+/// handlers.
+#[rustfmt::skip]
+const ROUTES: &[(Method, &str, Handler)] = &[
+    (Method::GET,  "/v1/whoami",               |call| Box::pin(host::whoami(call))),
+    (Method::GET,  "/v1/units",                |call| Box::pin(units::list(call))),
+    (Method::GET,  "/v1/units/{name}",         |call| Box::pin(units::get(call))),
+    (Method::GET,  "/v1/units/{name}/explain", |call| Box::pin(units::explain(call))),
+    (Method::POST, "/v1/units/{name}/start",   |call| Box::pin(units::start(call))),
+    (Method::POST, "/v1/units/{name}/stop",    |call| Box::pin(units::stop(call))),
+    (Method::POST, "/v1/units/{name}/restart", |call| Box::pin(units::restart(call))),
+    (Method::POST, "/v1/units/{name}/signal",  |call| Box::pin(units::signal(call))),
+    (Method::GET,  "/v1/units/{name}/logs",    |call| Box::pin(logs::logs(call))),
+    (Method::POST, "/v1/units/{name}/exec",    |call| Box::pin(exec::exec(call))),
+    (Method::GET,  "/v1/units/{name}/files",   |call| Box::pin(files::get(call))),
+    (Method::PUT,  "/v1/units/{name}/files",   |call| Box::pin(files::put(call))),
+    (Method::GET,  "/v1/events",               |call| Box::pin(events::events(call))),
+    (Method::GET,  "/v1/host",                 |call| Box::pin(host::host(call))),
+    (Method::GET,  "/v1/host/dmesg",           |call| Box::pin(host::dmesg(call))),
+    (Method::GET,  "/v1/host/processes",       |call| Box::pin(host::processes(call))),
+    (Method::GET,  "/v1/host/network",         |call| Box::pin(host::network(call))),
+    (Method::GET,  "/v1/host/config",          |call| Box::pin(host::config(call))),
+    (Method::POST, "/v1/host/reboot",          |call| Box::pin(host::reboot(call))),
+    (Method::POST, "/v1/host/poweroff",        |call| Box::pin(host::poweroff(call))),
+    (Method::GET,  "/v1/host/bundle",          |call| Box::pin(bundle::bundle(call))),
+    (Method::GET,  "/v1/openapi.json",         |call| Box::pin(openapi::openapi(call))),
+    (Method::GET,  "/metrics",                 |call| Box::pin(metrics::metrics(call))),
+];
+
+/// A request on its way to its handler.
+pub struct Call {
+    /// What all connections share.
+    pub app: Rc<App>,
+    /// Fingerprint of the key that asks.
+    pub key: Rc<str>,
+    /// The unit in the path; empty where there is none.
+    pub unit: String,
+    /// What comes after `?`.
+    pub query: Query,
+    /// The request itself, without its body.
+    pub parts: Parts,
+    /// Its body.
+    pub body: Incoming,
+}
+
+/// Answers a request.
+pub async fn answer(app: Rc<App>, key: Rc<str>, request: Request<Incoming>) -> Response<Body> {
+    try_answer(app, key, request).await.unwrap_or_else(Error::into_response)
+}
+
+async fn try_answer(app: Rc<App>, key: Rc<str>, request: Request<Incoming>) -> Answer {
+    // The list may have changed since the connection was made.
+    if let Some(error) = refused(&app.caller(&key), &key) {
+        return Err(error);
+    }
+    let (parts, body) = request.into_parts();
+    let (handler, unit) = find(&parts.method, parts.uri.path())?;
+    let query = Query::parse(parts.uri.query().unwrap_or_default())?;
+    handler(Call { app, key, unit, query, parts, body }).await
+}
+
+fn find(method: &Method, path: &str) -> Result<(Handler, String), Error> {
+    let mut allowed = Vec::new();
+    for (known, pattern, handler) in ROUTES {
+        let Some(unit) = matches(pattern, path) else { continue };
+        if known == method {
+            return Ok((*handler, unit_name(unit)?));
+        }
+        allowed.push(known.as_str());
+    }
+    if allowed.is_empty() {
+        let message = "there is no such path; /v1/openapi.json has all that there are";
+        return Err(Error::new(ErrorCode::NotFound, message));
+    }
+    let allowed = allowed.join(", ");
+    let message = format!("this path has {allowed}");
+    Err(Error::new(ErrorCode::MethodNotAllowed, message).allow(allowed))
+}
+
+/// Whether a path is of this pattern; with what stands in the place of `{name}`, still encoded: an
+/// encoded slash is part of a name, not of the path.
+fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+    let mut found = "";
+    let (mut wanted, mut segments) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (wanted.next(), segments.next()) {
+            (None, None) => return Some(found),
+            (Some("{name}"), Some(segment)) if !segment.is_empty() => found = segment,
+            (Some(wanted), Some(segment)) if wanted == segment => {}
+            _ => return None,
+        }
+    }
+}
+
+fn unit_name(encoded: &str) -> Result<String, Error> {
+    let name = decode(encoded, false)?;
+    // A path without a unit.
+    if !name.is_empty() {
+        ::units::names::check_unit_name(&name).map_err(|m| Error::invalid(m.to_string()))?;
+    }
+    Ok(name)
+}
+
+impl Call {
+    /// The JSON in the body.
+    ///
+    /// # Errors
+    /// It is too long, too slow, or something else.
+    pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
+        let bytes = self.small_body().await?;
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Error::invalid(format!("the body is not the JSON it should be: {error}"))
+        })
+    }
+
+    async fn small_body(&mut self) -> Result<Vec<u8>, Error> {
+        let too_large = || {
+            let message = format!("the body may have {MAX_JSON} bytes");
+            Error::new(ErrorCode::TooLarge, message)
+        };
+        let declared = self.parts.headers.get(CONTENT_LENGTH);
+        let declared = declared.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if declared.is_some_and(|length| length > MAX_JSON) {
+            return Err(too_large());
+        }
+        let mut bytes = Vec::new();
+        // One limit for all of it: 64 KiB in tiny pieces are no reason to wait for ever.
+        let whole = async {
+            while let Some(piece) = next_piece(&mut self.body).await? {
+                bytes.extend_from_slice(&piece);
+                if bytes.len() > MAX_JSON {
+                    return Err(too_large());
+                }
+            }
+            Ok(())
+        };
+        timeout(self.app.limits.piece, whole).await.map_err(|_| late())??;
+        Ok(bytes)
+    }
+
+    /// The next piece of the body, or `None` at its end.
+    ///
+    /// # Errors
+    /// It does not come.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
+        timeout(self.app.limits.piece, next_piece(&mut self.body)).await.map_err(|_| late())?
+    }
+}
+
+fn late() -> Error {
+    Error::new(ErrorCode::Timeout, "the rest of the body did not come in time")
+}
+
+async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
+    loop {
+        match poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
+            None => return Ok(None),
+            Some(Err(error)) => return Err(Error::invalid(format!("the body: {error}"))),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) if data.is_empty() => {}
+                Ok(data) => return Ok(Some(data)),
+                // Trailers.
+                Err(_) => {}
+            },
+        }
+    }
+}
+
+/// An answer in JSON.
+///
+/// # Errors
+/// It cannot be written as JSON.
+pub fn json(value: &impl Serialize) -> Answer {
+    let bytes = serde_json::to_vec(value)
+        .map_err(|error| Error::failed(format!("write an answer: {error}")))?;
+    Ok(with_type("application/json", Body::bytes(bytes)))
+}
+
+/// An answer of a type.
+pub fn with_type(kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_has_exactly_the_routes() {
+        let document = openapi::document();
+        let mut described: Vec<(String, String)> = Vec::new();
+        for (path, item) in &document.paths.paths {
+            let operations = [
+                ("GET", &item.get),
+                ("PUT", &item.put),
+                ("POST", &item.post),
+                ("DELETE", &item.delete),
+                ("PATCH", &item.patch),
+            ];
+            for (method, _) in operations.iter().filter(|(_, operation)| operation.is_some()) {
+                described.push((path.clone(), (*method).to_owned()));
+            }
+        }
+        let mut routed: Vec<(String, String)> = ROUTES
+            .iter()
+            .map(|(method, path, _)| ((*path).to_owned(), method.to_string()))
+            .collect();
+        described.sort();
+        routed.sort();
+        assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn names_are_decoded_and_then_checked() {
+        let unit = |path: &str| find(&Method::GET, path).map(|(_, unit)| unit);
+        assert_eq!(unit("/v1/units/web").unwrap(), "web");
+        assert_eq!(unit("/v1/units/%77eb/logs").unwrap(), "web");
+        assert_eq!(unit("/v1/units").unwrap(), "");
+        for path in ["/v1/units/..%2fetc", "/v1/units/..", "/v1/units/%2e%2e", "/v1/units/a%00"] {
+            assert_eq!(unit(path).unwrap_err().code(), ErrorCode::Invalid, "{path}");
+        }
+        for path in ["/", "", "/v1", "/v1/units/", "/v1/units//logs", "/v1/units/web/logs/x", "*"] {
+            assert_eq!(unit(path).unwrap_err().code(), ErrorCode::NotFound, "{path}");
+        }
+        let wrong = find(&Method::DELETE, "/v1/units/web/files").unwrap_err();
+        assert_eq!(wrong.code(), ErrorCode::MethodNotAllowed);
+    }
+}

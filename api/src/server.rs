@@ -1,0 +1,285 @@
+//! The loop that accepts, and one connection from its first byte to its last.
+
+use crate::app::{App, Caller, refused};
+use crate::error::Error;
+use crate::key::{HostKey, KeyError};
+use crate::link::{LinkError, Wire};
+use crate::router;
+use crate::tls::{self, TlsError};
+use crate::watch::{Watch, Watched};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use ipc::api::FromApi;
+use ipc::{Channel, DataDisk, FromInit, ToInit};
+use rustls::ServerConfig;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// Largest head of a request: hyper's buffer for it, which each connection has.
+const MAX_HEAD: usize = 16 * 1024;
+/// What is read of a request that is not looked at, so that its sender gets to read the answer.
+const MAX_UNREAD: usize = 64 * 1024;
+
+/// How long and how much.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at a time.
+    pub connections: usize,
+    /// A TLS handshake.
+    pub handshake: Duration,
+    /// The head of a request, from its first byte to its last.
+    pub head: Duration,
+    /// A connection on which nothing happens.
+    pub idle: Duration,
+    /// The supervisor's answer.
+    pub answer: Duration,
+    /// The next piece of a request's body.
+    pub piece: Duration,
+    /// The pause between two comments in a stream of events.
+    pub keep_alive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 1100,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            answer: Duration::from_secs(30),
+            piece: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What the server needs.
+#[derive(Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// The host's key.
+    pub key: HostKey,
+    /// The link to the supervisor.
+    pub supervisor: Channel,
+    /// The link to PID 1, which may bring a data disk.
+    pub init: Channel,
+    /// How long and how much.
+    pub limits: Limits,
+    /// Called when everything is open that will ever be opened.
+    pub confine: fn() -> io::Result<()>,
+}
+
+/// Why the server ends; PID 1 starts it again.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The runtime or the listening socket.
+    #[error("{0}: {1}")]
+    Io(&'static str, io::Error),
+    /// A link.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The host's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The key that is in use will be gone at the next boot, and there is a better place now.
+    #[error("the data disk is there: starting anew with the key that is kept on it")]
+    DataDisk,
+}
+
+/// Serves until it cannot go on.
+///
+/// # Errors
+/// Always; see [`ServeError`].
+pub fn serve(config: Config) -> Result<Infallible, ServeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        // For files of containers alone: a disk that does not answer must not stop everything.
+        .max_blocking_threads(4)
+        .thread_keep_alive(Duration::from_secs(5))
+        .thread_stack_size(256 * 1024)
+        .build()
+        .map_err(|error| ServeError::Io("start", error))?;
+    tokio::task::LocalSet::new().block_on(&runtime, run(config))
+}
+
+async fn run(config: Config) -> Result<Infallible, ServeError> {
+    let Config { listener, key, supervisor, init, limits, confine } = config;
+    let tls = tls::config(&key)?;
+    let (fingerprint, ephemeral) = (key.fingerprint(), key.ephemeral());
+    drop(key);
+    let listening = listener.local_addr().map_err(|error| ServeError::Io("listen", error))?;
+    let listener =
+        tokio::net::TcpListener::from_std(listener).map_err(|e| ServeError::Io("listen", e))?;
+    let app = Rc::new(App::new(Wire::new("the supervisor", supervisor)?, limits));
+    let init = Wire::new("PID 1", init)?;
+    confine().map_err(|error| ServeError::Io("give up what is not needed", error))?;
+
+    let listens = format!("port {}", listening.port());
+    log::info!("listens on {listens}, key {fingerprint}");
+    app.link.send(FromApi::Hello { host_key: fingerprint, listens });
+    if let Err(error) = init.channel().send(&ToInit::Ready, &[]) {
+        return Err(LinkError::Broken("PID 1", error).into());
+    }
+    tokio::select! {
+        error = app.link.listen(|message| app.heard(message)) => Err(error.map_or_else(Into::into, |never| match never {})),
+        error = app.link.drive() => Err(error.map_or_else(Into::into, |never| match never {})),
+        error = hear_init(&init, ephemeral) => Err(error),
+        never = accept(&app, &listener, tls) => match never {},
+    }
+}
+
+/// Waits for a better place for the key.
+async fn hear_init(init: &Wire, ephemeral: bool) -> ServeError {
+    loop {
+        match init.next::<FromInit>().await {
+            Err(error) => return error.into(),
+            Ok(received) => {
+                if let FromInit::DataDisk(DataDisk { path: Some(_), .. }) = received.message
+                    && ephemeral
+                {
+                    return ServeError::DataDisk;
+                }
+            }
+        }
+    }
+}
+
+async fn accept(
+    app: &Rc<App>,
+    listener: &tokio::net::TcpListener,
+    tls: Arc<ServerConfig>,
+) -> Infallible {
+    let acceptor = TlsAcceptor::from(tls);
+    loop {
+        match listener.accept().await {
+            Ok((stream, from)) if app.connections.make_room() => {
+                let (acceptor, owned) = (acceptor.clone(), app.clone());
+                app.connections.spawn(None, |id| connection(owned, id, acceptor, stream, from));
+            }
+            // Closed: everybody who is connected is known and has more right to be.
+            Ok(_) => {}
+            Err(error) => {
+                log::warn!("accept: {error}");
+                // Out of descriptors or memory: what is connected may give some back.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(
+    app: Rc<App>,
+    id: u64,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    from: SocketAddr,
+) {
+    let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
+    let stream = match timeout(app.limits.handshake, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        // Anybody can cause these, so they are no news at the usual level.
+        Ok(Err(error)) => return log::debug!("{from}: {error}"),
+        Err(_) => return log::debug!("{from}: no handshake in time"),
+    };
+    let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let Some(key) = certificate.and_then(|certificate| tls::key_of(certificate).ok()) else {
+        return log::debug!("{from}: no certificate");
+    };
+    match app.caller(&key) {
+        Caller::Known(_) => {
+            app.connections.identify(id, &key);
+            serve_http(app, stream, key.into()).await;
+        }
+        caller => {
+            log::debug!("{from}: unknown key {key}");
+            if let Some(error) = refused(&caller, &key) {
+                let _ = timeout(app.limits.head, refuse(stream, error)).await;
+            }
+        }
+    }
+}
+
+/// A peer that has vanished is noticed after some two minutes, also when it is we who wait.
+fn keep_alive(stream: &TcpStream) {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let set = || {
+        setsockopt(stream, sockopt::KeepAlive, &true)?;
+        setsockopt(stream, sockopt::TcpKeepIdle, &60)?;
+        setsockopt(stream, sockopt::TcpKeepInterval, &15)?;
+        setsockopt(stream, sockopt::TcpKeepCount, &4)
+    };
+    if let Err(error) = set() {
+        log::debug!("keep-alive: {error}");
+    }
+}
+
+/// Answers whatever comes with the same refusal: what a stranger sends is not even parsed.
+async fn refuse(mut stream: TlsStream<TcpStream>, error: Error) -> io::Result<()> {
+    let mut buffer = [0; 1024];
+    // A client does not expect an answer before it has asked.
+    if stream.read(&mut buffer).await? == 0 {
+        return Ok(());
+    }
+    let (status, text) = match error.code().status() {
+        403 => (403, "Forbidden"),
+        _ => (503, "Service Unavailable"),
+    };
+    let body = error.json();
+    let head = format!(
+        "HTTP/1.1 {status} {text}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.into_bytes(), body].concat()).await?;
+    stream.shutdown().await?;
+    // Closing over unread bytes would be a reset, which takes the answer away from its reader.
+    let mut unread = 0;
+    while unread < MAX_UNREAD {
+        match stream.read(&mut buffer).await? {
+            0 => break,
+            some => unread += some,
+        }
+    }
+    Ok(())
+}
+
+async fn serve_http(app: Rc<App>, stream: TlsStream<TcpStream>, key: Rc<str>) {
+    let watch = Watch::new();
+    let io = TokioIo::new(Watched::new(stream, watch.clone()));
+    let limits = app.limits;
+    let service = service_fn(|request| {
+        watch.asked();
+        let (app, key, watch) = (app.clone(), key.clone(), watch.clone());
+        async move {
+            let response = router::answer(app, key, request).await;
+            Ok::<_, Infallible>(response.map(|body| body.watched(watch)))
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        // Its own timer counts from the end of the last request, ours from the first byte.
+        .header_read_timeout(None)
+        .serve_connection(io, service)
+        .with_upgrades();
+    tokio::select! {
+        result = connection => if let Err(error) = result {
+            log::debug!("a connection ended: {error}");
+        },
+        () = watch.overdue(limits.idle, limits.head) => {}
+    }
+}

@@ -1,0 +1,44 @@
+//! Streams of server-sent events.
+
+use crate::body::{Body, Sink};
+use crate::router::with_type;
+use hyper::Response;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use serde::Serialize;
+use std::future::Future;
+use std::io;
+
+/// What is said when there is nothing to say, so that both sides notice when the other is gone.
+pub const KEEP_ALIVE: &str = ": keep-alive\n\n";
+
+/// An answer that goes on and on.
+pub fn stream<F>(produce: impl FnOnce(Sink) -> F) -> Response<Body>
+where
+    F: Future<Output = io::Result<()>> + 'static,
+{
+    let mut response = with_type("text/event-stream", Body::stream(produce));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Appends an event; `json` is one line.
+pub fn push(out: &mut Vec<u8>, id: Option<u64>, event: &str, json: &[u8]) {
+    if let Some(id) = id {
+        out.extend_from_slice(format!("id: {id}\n").as_bytes());
+    }
+    out.extend_from_slice(b"event: ");
+    out.extend(event.bytes().map(|byte| if byte.is_ascii_control() { b'_' } else { byte }));
+    out.extend_from_slice(b"\ndata: ");
+    out.extend_from_slice(json);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// Appends the notice that so much is missing.
+pub fn push_gap(out: &mut Vec<u8>, missed: u64) {
+    push(out, None, "gap", &to_json(&rest::Gap { missed }));
+}
+
+/// JSON in one line.
+pub fn to_json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

@@ -1,0 +1,130 @@
+//! The beginning of the process: everything that needs a file or a name is done here.
+
+use crate::confine::confine;
+use crate::key::{HostKey, KeyError};
+use crate::listen;
+use crate::server::{Config, Limits, ServeError, serve};
+use ipc::api::FromApi;
+use ipc::{Channel, ChannelError, DataDisk, FromInit, paths};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::convert::Infallible;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long PID 1 has to say something of the data disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A link.
+    #[error("link to {0}: {1}")]
+    Link(&'static str, ChannelError),
+    /// The host's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The port.
+    #[error("listen on port {0}: {1}")]
+    Listen(u16, nix::errno::Errno),
+    /// Later.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The port.
+    pub port: u16,
+    /// For the key, on the data disk; made by PID 1, this user's own.
+    pub data: PathBuf,
+    /// The same for a host without a data disk.
+    pub run: PathBuf,
+}
+
+/// The applet `keel-api`. Ends only when it cannot go on; PID 1 starts it again.
+pub fn main() -> ExitCode {
+    let place =
+        Place { port: rest::PORT, data: paths::DATA_API.into(), run: paths::RUN_API.into() };
+    let error = match run(&place) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    log::error!("{error}");
+    ExitCode::FAILURE
+}
+
+/// Does it all, with the links at the numbers that PID 1 gives them ([`paths::fds`]).
+///
+/// # Errors
+/// Always; see [`StartError`].
+pub fn run(place: &Place) -> Result<Infallible, StartError> {
+    let link =
+        |number, peer| Channel::inherited(number).map_err(|error| StartError::Link(peer, error));
+    let init = link(paths::fds::INIT, "PID 1")?;
+    let supervisor = link(paths::fds::PARTNERS, "the supervisor")?;
+    economise();
+    let data = data_disk(&init)?.then_some(place.data.as_path());
+    let key = HostKey::obtain(data, &place.run)?;
+    let listener = match listen::on(place.port) {
+        Ok(listener) => listener,
+        Err(errno) => {
+            let error = StartError::Listen(place.port, errno);
+            // Shown to people, who otherwise look for the mistake at their end.
+            let listens = format!("nowhere: {error}");
+            let hello = FromApi::Hello { host_key: key.fingerprint(), listens };
+            if let Err(error) = supervisor.send(&hello, &[]) {
+                log::error!("{error}");
+            }
+            return Err(error);
+        }
+    };
+    let limits = Limits::default();
+    Ok(serve(Config { listener, key, supervisor, init, limits, confine })?)
+}
+
+/// A descriptor for each connection and some more; one arena, since there is one thread.
+fn economise() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number inside the allocator; there is no other thread yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Waits for the first word about the data disk: whether it is there. If that is "not yet", a later one brings this
+/// process to start anew ([`ServeError::DataDisk`]): whoever waits for the API of a host with a broken disk is
+/// best served now.
+fn data_disk(init: &Channel) -> Result<bool, StartError> {
+    let failed = |error| StartError::Link("PID 1", error);
+    let begun = Instant::now();
+    loop {
+        match init.recv::<FromInit>() {
+            Ok(Some(received)) => {
+                if let FromInit::DataDisk(DataDisk { path, .. }) = received.message {
+                    return Ok(path.is_some());
+                }
+                continue;
+            }
+            Ok(None) => {}
+            // No message is empty: this is how a closed link reads.
+            Err(error @ (ChannelError::Sys { .. } | ChannelError::Decode { size: 0, .. })) => {
+                return Err(failed(error));
+            }
+            Err(error) => log::error!("a message from PID 1 is lost: {error}"),
+        }
+        let Some(left) = PATIENCE.checked_sub(begun.elapsed()) else {
+            log::warn!("nobody says what became of the data disk; the host's key may be a new one");
+            return Ok(false);
+        };
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        // Interrupted or not, the next turn looks again.
+        let _ = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout);
+    }
+}

@@ -1,0 +1,118 @@
+//! Moments as people write them.
+
+/// Reads an RFC 3339 date and time as microseconds since 1970.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let bytes = text.as_bytes();
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let digits = bytes.get(from..to)?;
+        digits.iter().all(u8::is_ascii_digit).then_some(())?;
+        text.get(from..to)?.parse().ok()
+    };
+    let is = |at: usize, any: &[u8]| bytes.get(at).is_some_and(|byte| any.contains(byte));
+    if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    // 60: a leap second.
+    if !(1..=12).contains(&month) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    if day < 1 || day > days_in(year, month) {
+        return None;
+    }
+    let (micros, zone) = match bytes.get(19) {
+        Some(b'.') => {
+            let digits = text.get(20..)?;
+            let len = digits.bytes().take_while(u8::is_ascii_digit).count();
+            let (digits, zone) =
+                digits.split_at_checked(len).filter(|(digits, _)| !digits.is_empty())?;
+            let six: String = digits.chars().chain("000000".chars()).take(6).collect();
+            (six.parse::<i64>().ok()?, zone)
+        }
+        _ => (0, text.get(19..)?),
+    };
+    let offset = match zone.as_bytes() {
+        b"Z" | b"z" => 0,
+        &[sign @ (b'+' | b'-'), a, b, b':', c, d] => {
+            let two = |a: u8, b: u8| {
+                let digit = |byte: u8| char::from(byte).to_digit(10).map(i64::from);
+                Some(digit(a)? * 10 + digit(b)?)
+            };
+            let (hours, minutes) = (two(a, b)?, two(c, d)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let minutes = hours * 60 + minutes;
+            if sign == b'+' { minutes } else { -minutes }
+        }
+        _ => return None,
+    };
+    let seconds =
+        days_from_1970(year, month, day) * 86_400 + (hour * 60 + minute - offset) * 60 + second;
+    Some(seconds * 1_000_000 + micros)
+}
+
+fn days_in(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
+/// Days of the proleptic Gregorian calendar, counted in years that begin in March, so that the leap
+/// day is the last one.
+fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let of_year = (153 * month + 2) / 5 + day - 1;
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_the_logger_writes_is_read(us in 0i64..253_402_300_800_000_000) {
+            prop_assert_eq!(parse_rfc3339(&logger::rfc3339(us)), Some(us));
+        }
+
+        #[test]
+        fn anything_is_read_or_refused(text in ".{0,40}") {
+            let _ = parse_rfc3339(&text);
+        }
+    }
+
+    #[test]
+    fn zones_and_fractions() {
+        for (text, us) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01T01:00:00+01:00", 0),
+            ("1969-12-31T23:59:59.5z", -500_000),
+            ("2024-02-29T12:00:00.123456789-00:30", 1_709_209_800_123_456),
+        ] {
+            assert_eq!(parse_rfc3339(text), Some(us), "{text}");
+        }
+        for text in [
+            "",
+            "now",
+            "2024-02-30T00:00:00Z",
+            "2024-13-01T00:00:00Z",
+            "2024-01-01T24:00:00Z",
+            "2024-01-01T00:00:00",
+            "2024-01-01T00:00:00.Z",
+            "2024-01-01T00:00:00+1:00",
+            "2024-01-01",
+            "+024-01-01T00:00:00Z",
+            "2024-01-01T00:00:00Zé",
+        ] {
+            assert_eq!(parse_rfc3339(text), None, "{text}");
+        }
+    }
+}
