@@ -1,4 +1,5 @@
-//! `keel`: check a host folder, build it into something that boots, run it in QEMU.
+//! `keel`: check a host folder, build it into something that boots, run it in QEMU; and control hosts
+//! that run.
 
 mod build;
 mod check;
@@ -8,16 +9,20 @@ mod kvm;
 mod places;
 mod qemu;
 mod qmp;
+mod remote;
 mod run;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use remote::args::{EXIT_CODES, Global, Remote};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// A machine that runs these containers and nothing else.
 #[derive(Parser)]
-#[command(name = "keel", version, arg_required_else_help = true)]
+#[command(name = "keel", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
+    #[command(flatten)]
+    global: Global,
     #[command(subcommand)]
     command: Command,
 }
@@ -55,6 +60,8 @@ enum Command {
         #[arg(short, long)]
         output: PathBuf,
     },
+    #[command(flatten)]
+    Remote(Remote),
 }
 
 /// Trouble that ends a command: what to say, one line or more.
@@ -77,13 +84,24 @@ impl<E: std::error::Error> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = Cli::parse();
+    let command = match cli.command {
+        Command::Remote(command) => return remote::run(&cli.global, &command, Cli::command()),
+        command => command,
+    };
+    if cli.global.host.is_some() || cli.global.json {
+        eprintln!("keel: --host and --json are for the commands for running hosts");
+        return ExitCode::from(2);
+    }
+    let result = match command {
         Command::Check { dir } => check::check(&dir),
         Command::Build { dir, output, allow_broken_units } => {
             build::command(&dir, &output, allow_broken_units)
         }
         Command::Run(args) => run::run(&args),
         Command::Kit { kernel, program, output } => build::kit(&kernel, &program, &output),
+        // Done above.
+        Command::Remote(_) => Ok(ExitCode::SUCCESS),
     };
     match result {
         Ok(code) => code,

@@ -3,6 +3,7 @@
 use crate::build::build_folder;
 use crate::folder::Folder;
 use crate::qemu::{Accelerator, CONTROL_PORT, Forward, Machine, Nic};
+use crate::remote::run_host::{self, Remembered};
 use crate::{Failure, data_disk, kvm, places, qmp};
 use clap::{Args, ValueEnum};
 use std::io::{IsTerminal, Write};
@@ -42,6 +43,10 @@ pub struct RunArgs {
     /// How QEMU runs the machine
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     accel: AccelArg,
+    /// Lead this port of this machine to the host's API, and let this machine in as an admin; 0 is any
+    /// free port
+    #[arg(long, value_name = "PORT")]
+    api: Option<u16>,
     /// A unix socket for control requests, one JSON object a line
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
@@ -112,14 +117,26 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     if let Some(data) = &args.data {
         data_disk::prepare(data)?;
     }
-    let forwards = forwards(args, &config);
+    if args.api.is_some() && !matches!(args.nic, NicArg::User) {
+        return Err(Failure(
+            "--api needs --nic user: only that network has ports to forward".to_owned(),
+        ));
+    }
+    let api = args.api.map(|port| run_host::remember(&args.dir, &out, port)).transpose()?;
+    let mut forwards = forwards(args, &config, api.as_ref());
+    forwards.extend(api.as_ref().map(|api| Forward {
+        address: "127.0.0.1".to_owned(),
+        host: api.port,
+        guest: rest::PORT,
+        udp: false,
+    }));
     let scratch = Scratch::new()?;
     let machine = Machine {
         kernel: out.join("vmlinuz"),
         initrd: out.join("initrd"),
         memory: args.memory.clone(),
         cpus: args.cpus,
-        append: command_line(args),
+        append: command_line(args, api.as_ref()),
         accelerator: match args.accel {
             AccelArg::Auto => kvm::choose(&kit.kernel()),
             AccelArg::Kvm => Accelerator::Kvm,
@@ -136,7 +153,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         qmp: scratch.path.join("qmp"),
         no_reboot: args.no_reboot,
     };
-    announce(args, &machine, &forwards);
+    announce(args, &machine, &forwards, api.as_ref());
     supervise(&machine)
 }
 
@@ -175,7 +192,7 @@ fn supervise(machine: &Machine) -> Result<ExitCode, Failure> {
     }
 }
 
-fn command_line(args: &RunArgs) -> String {
+fn command_line(args: &RunArgs, api: Option<&Remembered>) -> String {
     let mut words = vec!["console=ttyS0", "quiet", "panic=10", "rootfstype=ramfs"];
     let control = format!("keel.control={CONTROL_PORT}");
     if args.control.is_some() {
@@ -185,12 +202,13 @@ fn command_line(args: &RunArgs) -> String {
         // A disk that was asked for must not silently be memory.
         words.push("keel.data=required");
     }
+    words.extend(api.map(|api| api.word.as_str()));
     words.extend(args.append.iter().map(String::as_str));
     words.join(" ")
 }
 
 /// What was asked for, or else every published port, on the same number if it is free.
-fn forwards(args: &RunArgs, config: &HostConfig) -> Vec<Forward> {
+fn forwards(args: &RunArgs, config: &HostConfig, api: Option<&Remembered>) -> Vec<Forward> {
     if !args.publish.is_empty() {
         return args.publish.iter().map(|publish| publish.0.clone()).collect();
     }
@@ -202,7 +220,8 @@ fn forwards(args: &RunArgs, config: &HostConfig) -> Vec<Forward> {
                 continue;
             }
             let udp = port.protocol == Protocol::Udp;
-            if let Some(host) = free_port(port.host, udp) {
+            let taken = !udp && api.is_some_and(|api| api.port == port.host);
+            if let Some(host) = free_port(if taken { 0 } else { port.host }, udp) {
                 found.push(Forward {
                     address: "127.0.0.1".to_owned(),
                     host,
@@ -228,7 +247,7 @@ fn free_port(wanted: u16, udp: bool) -> Option<u16> {
     try_port(wanted).or_else(|| try_port(0))
 }
 
-fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward]) {
+fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward], api: Option<&Remembered>) {
     let how = match machine.accelerator {
         Accelerator::Kvm => "KVM",
         Accelerator::Tcg | Accelerator::TcgMulti => {
@@ -245,7 +264,9 @@ fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward]) {
         machine.memory
     );
     if matches!(machine.nic, Nic::User(_)) {
-        for forward in forwards {
+        let is_api =
+            |forward: &Forward| api.is_some_and(|api| !forward.udp && forward.host == api.port);
+        for forward in forwards.iter().filter(|forward| !is_api(forward)) {
             let protocol = if forward.udp { "udp" } else { "http" };
             let _ = writeln!(
                 err,
@@ -253,6 +274,13 @@ fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward]) {
                 bold.0, forward.address, forward.host, bold.1, forward.guest
             );
         }
+    }
+    if let Some(api) = api {
+        let _ = writeln!(
+            err,
+            "keel: in another terminal: {}keel --host 127.0.0.1:{} ps{}",
+            bold.0, api.port, bold.1
+        );
     }
     let _ = writeln!(err, "keel: to stop: {}Ctrl-C{} (in order), twice (at once)", bold.0, bold.1);
 }

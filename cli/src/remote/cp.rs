@@ -1,0 +1,246 @@
+//! `keel cp`.
+
+use super::client::{Client, typed};
+use super::error::Error;
+use super::fleet::{Answer, Body, Fleet};
+use super::http::{Payload, Request, url};
+use super::progress::Progress;
+use super::show;
+use super::tls::PATIENCE;
+use rest::{Did, MODE_HEADER};
+use serde_json::json;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// One side of a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Side {
+    /// In a container.
+    Unit { unit: String, path: String },
+    /// Here.
+    Local(PathBuf),
+    /// Standard input or output.
+    Standard,
+}
+
+impl Side {
+    /// `UNIT:/PATH` is in a container. A local file of such a name is written with a folder before it.
+    fn parse(text: &str) -> Side {
+        match text.split_once(":/") {
+            Some((unit, path)) if !unit.is_empty() && !unit.contains('/') => {
+                Side::Unit { unit: unit.to_owned(), path: format!("/{path}") }
+            }
+            _ if text == "-" => Side::Standard,
+            _ => Side::Local(PathBuf::from(text)),
+        }
+    }
+}
+
+/// Copies one file.
+pub fn cp(fleet: &Fleet, from: &str, to: &str, mode: Option<u32>) -> Result<u8, Error> {
+    match (Side::parse(from), Side::parse(to)) {
+        (Side::Unit { .. }, Side::Unit { .. }) => Err(Error::Usage(
+            "both sides are in containers; copy over a local file, or `keel cp A:/x - | keel cp - B:/x`"
+                .to_owned(),
+        )),
+        (Side::Unit { unit, path }, to) => {
+            fleet.only("cp UNIT:/PATH FILE")?;
+            if mode.is_some() {
+                return Err(Error::Usage("--mode is for copies into a container".to_owned()));
+            }
+            download(fleet, &unit, &path, &to)
+        }
+        (from, Side::Unit { unit, path }) => {
+            if from == Side::Standard {
+                fleet.only("cp - UNIT:/PATH")?;
+            }
+            upload(fleet, &from, &unit, &path, mode)
+        }
+        _ => Err(Error::Usage(
+            "one side has to be in a container: UNIT:/PATH, with an absolute path".to_owned(),
+        )),
+    }
+}
+
+fn download(fleet: &Fleet, unit: &str, path: &str, to: &Side) -> Result<u8, Error> {
+    let progress = Progress::start(format!("copying {unit}:{path}"));
+    let mut written = None;
+    let answers = fleet.each(|client| {
+        let url = url(&["v1", "units", unit, "files"], &[("path", path.to_owned())]);
+        let request = Request { method: "GET", path: &url, headers: &[] };
+        let head = client.ask(&request, Payload::None, PATIENCE)?;
+        let mode = head.header(MODE_HEADER).and_then(|mode| u32::from_str_radix(mode, 8).ok());
+        let place = match to {
+            Side::Local(local) if local.is_dir() => local.join(last_name(path)?),
+            Side::Local(local) => local.clone(),
+            _ => {
+                let bytes = receive(client, &mut io::stdout().lock(), &progress)?;
+                return Ok((None, bytes));
+            }
+        };
+        let bytes = receive_file(client, &place, mode.unwrap_or(0o644), &progress)?;
+        Ok((Some(place), bytes))
+    });
+    drop(progress);
+    let answers = answers
+        .into_iter()
+        .map(|(label, result)| {
+            let answer = result.map(|(place, bytes)| {
+                let line = place
+                    .as_ref()
+                    .map(|place| format!("{} ({})", place.display(), show::bytes(bytes)));
+                written = place.clone();
+                let json = json!({"file": place, "bytes": bytes});
+                Answer::new(json, Body::Lines(line.into_iter().collect()))
+            });
+            (label, answer)
+        })
+        .collect::<Vec<_>>();
+    // The file itself was the output.
+    if written.is_none() && answers.iter().all(|(_, answer)| answer.is_ok()) {
+        return Ok(0);
+    }
+    fleet.show(&[], answers)
+}
+
+/// Beside the file, then in its place: whoever looks sees the old one or the new one.
+fn receive_file(
+    client: &mut Client,
+    place: &Path,
+    mode: u32,
+    progress: &Progress,
+) -> Result<u64, Error> {
+    let mut name = place.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = place.with_file_name(name);
+    let failed = |error: io::Error| Error::file(place, &error);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&part)
+        .map_err(failed)?;
+    let done = receive(client, &mut file, progress).map_err(|error| match error {
+        Error::Local(why) => Error::Local(format!("{}: {why}", place.display())),
+        other => other,
+    });
+    let done = done.and_then(|bytes| {
+        // Set-user-id and the like mean nothing on this machine, and could mean something bad.
+        file.set_permissions(fs::Permissions::from_mode(mode & 0o777))
+            .and_then(|()| fs::rename(&part, place))
+            .map_err(failed)?;
+        Ok(bytes)
+    });
+    if done.is_err() {
+        // The first error is the one to tell.
+        let _ = fs::remove_file(&part);
+    }
+    done
+}
+
+fn receive(client: &mut Client, out: &mut dyn Write, progress: &Progress) -> Result<u64, Error> {
+    let mut bytes = 0;
+    loop {
+        let piece = client.piece()?;
+        if piece.is_empty() {
+            out.flush()?;
+            return Ok(bytes);
+        }
+        out.write_all(&piece)?;
+        progress.add(piece.len());
+        bytes += piece.len() as u64;
+    }
+}
+
+fn upload(
+    fleet: &Fleet,
+    from: &Side,
+    unit: &str,
+    path: &str,
+    mode: Option<u32>,
+) -> Result<u8, Error> {
+    let path = match from {
+        Side::Local(local) if path.ends_with('/') => {
+            let name = local.file_name().unwrap_or_default().to_string_lossy();
+            format!("{path}{name}")
+        }
+        _ => path.to_owned(),
+    };
+    let progress = Progress::start(format!("copying to {unit}:{path}"));
+    let answers = fleet.each(|client| {
+        let (mut source, length, own): (Box<dyn Read>, _, _) = match from {
+            Side::Local(local) => {
+                let failed = |error: io::Error| Error::file(local, &error);
+                let file = fs::File::open(local).map_err(failed)?;
+                let meta = file.metadata().map_err(failed)?;
+                if meta.is_dir() {
+                    let message = "a folder; only single files are copied (`tar c … | keel exec -i UNIT tar x`)";
+                    return Err(Error::file(local, &message));
+                }
+                // A pipe or a device has no length that means anything.
+                let length = meta.is_file().then_some(meta.len());
+                (Box::new(file), length, meta.permissions().mode() & 0o777)
+            }
+            _ => (Box::new(io::stdin().lock()), None, 0o644),
+        };
+        let mode = format!("{:04o}", mode.unwrap_or(own));
+        let query = [("path", path.clone()), ("mode", mode)];
+        let url = url(&["v1", "units", unit, "files"], &query);
+        let headers = [("Content-Type", "application/octet-stream")];
+        let request = Request { method: "PUT", path: &url, headers: &headers };
+        let mut counted = Counted { inner: &mut *source, progress: &progress };
+        client.ask(&request, Payload::Stream(&mut counted, length), PATIENCE)?;
+        let bytes = client.whole()?;
+        let json: serde_json::Value = serde_json::from_slice(&bytes)
+            .map_err(|error| Error::garbled(error.to_string()))?;
+        let did: Did = typed(json.clone())?;
+        Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
+    });
+    drop(progress);
+    fleet.show(&[], answers)
+}
+
+/// Counts what is read.
+struct Counted<'a> {
+    inner: &'a mut dyn Read,
+    progress: &'a Progress,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let got = self.inner.read(buffer)?;
+        self.progress.add(got);
+        Ok(got)
+    }
+}
+
+fn last_name(path: &str) -> Result<&str, Error> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    match name {
+        // Into the folder that was named, and nowhere else.
+        "" | "." | ".." => Err(Error::Usage(format!("{path} names no file"))),
+        name => Ok(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_side_is_in_a_container() {
+        let unit =
+            |unit: &str, path: &str| Side::Unit { unit: unit.to_owned(), path: path.to_owned() };
+        assert_eq!(Side::parse("web:/etc/x"), unit("web", "/etc/x"));
+        assert_eq!(Side::parse("web:/a:/b"), unit("web", "/a:/b"));
+        for local in ["./web:/x", "/web:/x", "web:x", "x", ":/x"] {
+            assert_eq!(Side::parse(local), Side::Local(local.into()), "{local}");
+        }
+        assert_eq!(Side::parse("-"), Side::Standard);
+        assert!(last_name("/a/..").is_err() && last_name("/a/").is_err());
+        assert_eq!(last_name("/a/b").unwrap(), "b");
+    }
+}

@@ -1,0 +1,32 @@
+//! `keel completions` and `keel man`.
+
+use super::error::Error;
+use clap::Command;
+use clap_complete::Shell;
+use std::io::Write;
+use std::path::Path;
+
+/// What makes a shell complete our commands.
+pub fn completions(mut command: Command, shell: Shell) -> Result<u8, Error> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, "keel", &mut text);
+    std::io::stdout().lock().write_all(&text)?;
+    Ok(0)
+}
+
+/// Manual pages: keel(1), and one for each command.
+pub fn man(command: Command, dir: Option<&Path>) -> Result<u8, Error> {
+    match dir {
+        Some(dir) => {
+            std::fs::create_dir_all(dir)
+                .and_then(|()| clap_mangen::generate_to(command, dir))
+                .map_err(|error| Error::file(dir, &error))?;
+        }
+        None => {
+            let mut text = Vec::new();
+            clap_mangen::Man::new(command).render(&mut text)?;
+            std::io::stdout().lock().write_all(&text)?;
+        }
+    }
+    Ok(0)
+}

@@ -1,0 +1,275 @@
+//! `logs` and `events`: what has happened, and what goes on.
+
+use super::args::LogsArgs;
+use super::client::{Client, typed};
+use super::error::Error;
+use super::fleet::Fleet;
+use super::http::url;
+use super::show;
+use super::since::Since;
+use super::sse::SseEvent;
+use super::table::Tint;
+use rest::{Event, Gap, Host, LogLine};
+use serde_json::Value;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How often a lost connection is made again before it is an error: every second, the time a host takes
+/// for a reboot.
+const ATTEMPTS: u32 = 60;
+
+/// How a line of a stream is printed.
+struct Printer<'a> {
+    fleet: &'a Fleet,
+    /// Before each line, if there are several hosts.
+    prefix: String,
+    label: String,
+    timestamps: bool,
+    terminal: bool,
+}
+
+impl Printer<'_> {
+    fn new<'a>(fleet: &'a Fleet, client: &Client, timestamps: bool) -> Printer<'a> {
+        let label = client.target().label.clone();
+        let width = fleet.targets.iter().map(|target| target.label.len()).max().unwrap_or(0);
+        let prefix = if fleet.several() {
+            format!("{:width$} | ", show::clean(&label))
+        } else {
+            String::new()
+        };
+        let terminal = std::io::stdout().is_terminal();
+        Printer { fleet, prefix, label, timestamps, terminal }
+    }
+
+    /// As NDJSON; with several hosts each object says of which it is.
+    fn json(&self, mut value: Value) -> Result<(), Error> {
+        if let (true, Value::Object(fields)) = (self.fleet.several(), &mut value) {
+            fields.insert("host".to_owned(), Value::String(self.label.clone()));
+        }
+        self.line(&value.to_string())
+    }
+
+    fn line(&self, text: &str) -> Result<(), Error> {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}")?;
+        Ok(())
+    }
+
+    fn log(&self, value: Value) -> Result<(), Error> {
+        if self.fleet.json {
+            return self.json(value);
+        }
+        let line: LogLine = typed(value)?;
+        let time = if self.timestamps { show::time(line.time_us) + " " } else { String::new() };
+        let text = if self.terminal { show::clean_line(&line.text) } else { line.text };
+        // What the host itself says among the program's lines is told apart.
+        let (mark, end) = match line.stream == "system" {
+            true if self.fleet.color => (Tint::Dim.start(), "\x1b[0m"),
+            _ => ("", ""),
+        };
+        self.line(&format!("{}{time}{mark}{text}{end}", self.prefix))
+    }
+
+    fn event(&self, value: Value) -> Result<(), Error> {
+        if self.fleet.json {
+            return self.json(value);
+        }
+        let event: Event = typed(value)?;
+        let unit = show::clean(event.unit.as_deref().unwrap_or("-"));
+        let (kind, text) = (show::clean(&event.kind), show::clean(&event.text));
+        let time = show::time(event.time_us);
+        self.line(&format!("{}{time}  {unit:<16} {kind:<14} {text}", self.prefix))
+    }
+
+    /// Something is missing here.
+    fn gap(&self, data: &str, what: &str) {
+        let missed = serde_json::from_str::<Gap>(data).map(|gap| gap.missed).unwrap_or(0);
+        eprintln!("keel: {}{missed} {what} are no longer kept", self.prefix);
+    }
+}
+
+/// `keel logs`.
+pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
+    each_to_its_end(fleet, |client| {
+        let printer = Printer::new(fleet, client, args.timestamps);
+        let mut query = Vec::new();
+        let tail = match (&args.tail, &args.since) {
+            (Some(tail), _) => tail.clone(),
+            (None, Some(_)) => "all".to_owned(),
+            (None, None) => "100".to_owned(),
+        };
+        query.push(("tail", tail));
+        query.extend(args.since.as_ref().map(|since| ("since_time", moment(since))));
+        query.extend(args.stream.map(|stream| ("stream", stream.name().to_owned())));
+        let segments = ["v1", "units", &args.unit, "logs"];
+        if !args.follow {
+            let Value::Array(lines) = client.get(&url(&segments, &query))? else {
+                return Err(Error::garbled("the lines are no list"));
+            };
+            return lines.into_iter().try_for_each(|line| printer.log(line));
+        }
+        let mut follow = Follow::default();
+        follow.run(
+            client,
+            |last| {
+                let mut query = query.clone();
+                query.push(("follow", "true".to_owned()));
+                if let Some(last) = last {
+                    // After a lost connection: all that has come since.
+                    query.retain(|(name, _)| !matches!(*name, "tail" | "since_time"));
+                    query.extend([("tail", "all".to_owned()), ("since", last.to_string())]);
+                }
+                url(&segments, &query)
+            },
+            |event| match event.kind.as_str() {
+                "gap" => {
+                    printer.gap(&event.data, "lines");
+                    Ok(())
+                }
+                "" | "line" | "message" => printer.log(parse(&event.data)?),
+                // What a newer host may say.
+                _ => Ok(()),
+            },
+        )
+    })
+}
+
+/// `keel events`.
+pub fn events(fleet: &Fleet, follow: bool, after: Option<u64>) -> Result<u8, Error> {
+    each_to_its_end(fleet, |client| {
+        let printer = Printer::new(fleet, client, true);
+        if !follow {
+            let query = [("follow", "false".to_owned()), ("after", after.unwrap_or(0).to_string())];
+            let Value::Array(events) = client.get(&url(&["v1", "events"], &query))? else {
+                return Err(Error::garbled("the events are no list"));
+            };
+            return events.into_iter().try_for_each(|event| printer.event(event));
+        }
+        let mut state = Follow::default();
+        state.run(
+            client,
+            |last| {
+                let query: Vec<_> =
+                    last.or(after).iter().map(|seq| ("after", seq.to_string())).collect();
+                url(&["v1", "events"], &query)
+            },
+            |event| match event.kind.as_str() {
+                "gap" => {
+                    printer.gap(&event.data, "events");
+                    Ok(())
+                }
+                _ => printer.event(parse(&event.data)?),
+            },
+        )
+    })
+}
+
+fn parse(data: &str) -> Result<Value, Error> {
+    serde_json::from_str(data).map_err(|error| Error::garbled(error.to_string()))
+}
+
+/// Runs on every host; a host that fails says so on standard error, at once, and the others go on.
+fn each_to_its_end(
+    fleet: &Fleet,
+    work: impl Fn(&mut Client) -> Result<(), Error> + Sync,
+) -> Result<u8, Error> {
+    let results = fleet.each(|client| {
+        work(client).inspect_err(|error| {
+            error.show(fleet.several().then_some(client.target().label.as_str()));
+        })
+    });
+    let code = |(_, result): &(String, Result<(), Error>)| match result {
+        Ok(()) => 0,
+        Err(error) => error.exit_code(),
+    };
+    Ok(results.iter().map(code).max().unwrap_or(0))
+}
+
+/// The moment that is meant, by our clock.
+fn moment(since: &Since) -> String {
+    match since {
+        Since::At(text) => text.replace(' ', "T"),
+        Since::Ago(seconds) => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let then = now.saturating_sub(Duration::from_secs(*seconds));
+            show::time(i64::try_from(then.as_micros()).unwrap_or(i64::MAX))
+        }
+    }
+}
+
+/// A stream that goes on over lost connections: a host restarts its API process without anybody's
+/// losing anything, and a reboot is nothing that whoever watches should have to notice by silence.
+#[derive(Default)]
+struct Follow {
+    /// Number of the last line or event, which the next connection goes on after.
+    last: Option<u64>,
+    /// The host's uptime, to tell a reboot, after which numbers begin anew.
+    uptime_ms: u64,
+}
+
+impl Follow {
+    fn run(
+        &mut self,
+        client: &mut Client,
+        path: impl Fn(Option<u64>) -> String,
+        mut show: impl FnMut(&SseEvent) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.uptime_ms = client.read::<Host>("/v1/host")?.uptime_ms;
+        let mut lost = 0;
+        loop {
+            let end = self.follow(client, &path(self.last), &mut show, &mut lost);
+            let passes = match &end {
+                // The host ended the stream, or the connection broke.
+                Ok(()) | Err(Error::Unreachable { .. }) => true,
+                Err(Error::Failed { code, .. }) => code == "unavailable",
+                Err(_) => false,
+            };
+            if !passes {
+                return end;
+            }
+            if lost == 0 {
+                eprintln!("keel: {}: the connection is lost; trying again", client.target().label);
+            }
+            lost += 1;
+            if lost > ATTEMPTS {
+                return end.and(Err(Error::Unreachable {
+                    at: client.target().address.to_string(),
+                    why: "it ends every stream at once".to_owned(),
+                }));
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    fn follow(
+        &mut self,
+        client: &mut Client,
+        path: &str,
+        show: &mut impl FnMut(&SseEvent) -> Result<(), Error>,
+        lost: &mut u32,
+    ) -> Result<(), Error> {
+        let again = *lost > 0;
+        if again {
+            let uptime_ms = client.read::<Host>("/v1/host")?.uptime_ms;
+            if uptime_ms < std::mem::replace(&mut self.uptime_ms, uptime_ms) {
+                self.last = Some(0);
+                // The path was made for the boot before.
+                return Err(unreachable_again(client));
+            }
+        }
+        let mut stream = client.stream(path)?;
+        while let Some(event) = stream.next_event()? {
+            *lost = 0;
+            if let Ok(seq) = event.id.parse() {
+                self.last = Some(seq);
+            }
+            show(&event)?;
+        }
+        Ok(())
+    }
+}
+
+fn unreachable_again(client: &Client) -> Error {
+    let at = client.target().address.to_string();
+    Error::Unreachable { at, why: "it has rebooted".to_owned() }
+}

@@ -1,0 +1,112 @@
+//! `keel trust` and `keel keygen`: who we are, and who the hosts are.
+
+use super::client::other_key;
+use super::error::Error;
+use super::fingerprint::Fingerprint;
+use super::identity::Identity;
+use super::machine::confirm;
+use super::paths;
+use super::pins::{self, RunHost};
+use super::target::{Pin, Target, select};
+use super::tls::{self, NoConnection};
+use serde_json::json;
+use std::path::Path;
+
+/// `keel keygen`.
+pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Error> {
+    let path = match output {
+        Some(path) => path.to_owned(),
+        None => paths::identity()?,
+    };
+    // Also a link that leads nowhere is somebody's.
+    if !force && path.symlink_metadata().is_ok() {
+        return Err(Error::Usage(format!(
+            "{} is there already; hosts that list it would no longer let you in. --force replaces it",
+            path.display()
+        )));
+    }
+    let key = Identity::make(&path)?.fingerprint()?;
+    if json {
+        println!("{}", json!({"file": path, "key": key.to_string()}));
+        return Ok(0);
+    }
+    println!("{}", path.display());
+    println!("{key}");
+    println!();
+    println!(
+        "For the host.toml of each host that is to know it (role: reader, operator or admin):"
+    );
+    println!();
+    println!("[api.client.{}]", client_name());
+    println!("key  = \"{key}\"");
+    println!("role = \"admin\"");
+    Ok(0)
+}
+
+/// The user's name as far as it can be the name of a client.
+fn client_name() -> String {
+    let user = std::env::var("USER").unwrap_or_default().to_ascii_lowercase();
+    let kept: String =
+        user.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect();
+    let name = kept.trim_matches('-');
+    if name.is_empty() { "me".to_owned() } else { name.to_owned() }
+}
+
+/// `keel trust`.
+pub fn trust(host: &str, yes: bool, repin: bool, json: bool) -> Result<u8, Error> {
+    let mut code = 0;
+    for target in select(Some(host))? {
+        if let Err(error) = trust_one(&target, yes, repin, json) {
+            error.show(None);
+            code = code.max(error.exit_code());
+        }
+    }
+    Ok(code)
+}
+
+fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), Error> {
+    let shown = match tls::connect(&target.address, None, None) {
+        Ok((_, shown)) => shown,
+        Err(NoConnection::Other(error)) => return Err(error),
+        // Nothing was pinned for this connection.
+        Err(NoConnection::OtherKey(shown)) => shown,
+    };
+    let label = &target.label;
+    let say = |what: &str| {
+        if json {
+            println!("{}", json!({"host": label, "key": shown.to_string(), "pinned": true}));
+        } else {
+            println!("{what}");
+        }
+    };
+    match target.pin.key() {
+        Some(pinned) if pinned == shown => {
+            say(&format!("{label} shows the key that is pinned: {shown}"));
+            return Ok(());
+        }
+        // Only a person may change what a person has written.
+        Some(_) if !repin || matches!(target.pin, Pin::Named(..)) => {
+            return Err(other_key(target, shown));
+        }
+        _ => {}
+    }
+    if !yes {
+        eprintln!("The key of {label} ({}) is", target.address);
+        eprintln!("  {shown}");
+        eprintln!("The host shows its key on its console when it boots; they should be the same.");
+        if !confirm("Pin it?")? {
+            return Err(Error::Local("nothing was pinned".to_owned()));
+        }
+    }
+    let place = pin(target, shown)?;
+    say(&format!("pinned {shown} for {} in {place}", target.address));
+    Ok(())
+}
+
+fn pin(target: &Target, shown: Fingerprint) -> Result<String, Error> {
+    if let Pin::Run(_, host) = &target.pin {
+        RunHost { key: Some(shown.to_string()), ..(**host).clone() }.remember()?;
+        return Ok(paths::run_hosts().display().to_string());
+    }
+    Ok(pins::pin(&target.address, shown)?.display().to_string())
+}
