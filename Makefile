@@ -72,9 +72,12 @@ images: packages-build
 
 # --- Running ---------------------------------------------------------------------------------------
 
+# The port of this machine that leads to the host's API: keel --host 127.0.0.1:7443 ps
+API := 7443
+
 run: build packages-run
 	@examples/make-images hello
-	@$(KEEL) run examples/hello
+	@$(KEEL) run examples/hello --api $(API)
 
 stack: build packages-run
 	@examples/make-images stack

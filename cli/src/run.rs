@@ -276,9 +276,11 @@ fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward], api: Option
         }
     }
     if let Some(api) = api {
+        // As this one was called: it need not be in the PATH.
+        let keel = std::env::args().next().unwrap_or_else(|| "keel".to_owned());
         let _ = writeln!(
             err,
-            "keel: in another terminal: {}keel --host 127.0.0.1:{} ps{}",
+            "keel: in another terminal: {}{keel} --host 127.0.0.1:{} ps{}",
             bold.0, api.port, bold.1
         );
     }

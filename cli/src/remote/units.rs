@@ -267,10 +267,7 @@ mod tests {
     fn a_portrait_leaves_out_what_there_is_not() {
         let lines = portrait(&unit(json!({"name": "a", "state": "stopped", "desired": "down"})), 5);
         let text = lines.join("\n");
-        assert!(
-            text.contains("name       a\nstate      stopped\nwanted     down"),
-            "{text}"
-        );
+        assert!(text.contains("name       a\nstate      stopped\nwanted     down"), "{text}");
         assert!(!text.contains("health"), "{text}");
     }
 }
