@@ -49,6 +49,12 @@ impl Shell {
         }
     }
 
+    /// Writes a unit's state now, and not again for the same changes.
+    fn save_now(&mut self, name: &str) {
+        self.actions.retain(|action| !matches!(action, Action::Persist { unit } if unit == name));
+        self.persist(name);
+    }
+
     fn start_unit(&mut self, name: &str, generation: u64) {
         self.runs.of(name).timeline = ipc::control::Timeline {
             ordered_us: now_us(),
@@ -69,6 +75,9 @@ impl Shell {
                 self.runs.began(name, generation, spawned, oom_before);
                 self.runs.of(name).timeline.cloned_us = now_us();
                 self.feed_run(name, generation, RunEvent::Started { pid });
+                // At once, before anything else that is due: a successor that does not know the
+                // process could not tell its end from that of any other.
+                self.save_now(name);
                 self.let_go_if_attached(name);
             }
             Err(reason) => self.feed_run(name, generation, RunEvent::StartFailed { reason }),

@@ -68,7 +68,7 @@ pub struct Shell {
     pub(crate) init: Channel,
     pub(crate) to_init: Outbox<ToInit>,
     to_net: Outbox<ToNet>,
-    actions: VecDeque<Action>,
+    pub(crate) actions: VecDeque<Action>,
     /// Units whose group is being emptied without a notice yet.
     pub(crate) draining: BTreeSet<String>,
     /// Runs taken over in the middle of their set-up: unit, run, process.
