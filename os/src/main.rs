@@ -17,6 +17,7 @@ const APPLETS: &[(&str, Applet)] = &[
     ("keel-supervisor", || process("keel-supervisor", || supervisor::main().into())),
     ("keel-netsetup",   || process("keel-netsetup", netsetup::main)),
     ("keel-logger",     || process("keel-logger", logger::main)),
+    ("keel-api",        || process("keel-api", api::main)),
     ("keel-devices",    || process("keel-devices", || init::devices::main().into())),
     ("modprobe",        || process("keel-modprobe", || init::modprobe(std::env::args_os().skip(1)).into())),
 ];
