@@ -60,29 +60,17 @@ impl Fleet {
         }
     }
 
-    /// Does something on every host, all at the same time. The answers are in the order of the hosts.
+    /// One for each host, not connected yet.
+    pub fn clients(&self) -> Vec<Client> {
+        self.targets.iter().cloned().map(Client::new).collect()
+    }
+
+    /// Does something on every host; see [`each_of`].
     pub fn each<T: Send>(
         &self,
         work: impl Fn(&mut Client) -> Result<T, Error> + Sync,
     ) -> Vec<(String, Result<T, Error>)> {
-        let one = |target: &Target| {
-            let mut client = Client::new(target.clone());
-            (target.label.clone(), work(&mut client))
-        };
-        if let [target] = self.targets.as_slice() {
-            return vec![one(target)];
-        }
-        std::thread::scope(|scope| {
-            let threads: Vec<_> =
-                self.targets.iter().map(|target| (target, scope.spawn(|| one(target)))).collect();
-            let join = |(target, thread): (&Target, std::thread::ScopedJoinHandle<'_, _>)| {
-                thread.join().unwrap_or_else(|_| {
-                    let error = Error::Local("a mistake in keel itself".to_owned());
-                    (target.label.clone(), Err(error))
-                })
-            };
-            threads.into_iter().map(join).collect()
-        })
+        each_of(&mut self.clients(), work)
     }
 
     /// Shows the answers; gives the exit code: the largest.
@@ -174,6 +162,31 @@ impl Fleet {
             row => row.clone(),
         }
     }
+}
+
+/// Does something with every client, all at the same time. The answers are in their order.
+pub fn each_of<T: Send>(
+    clients: &mut [Client],
+    work: impl Fn(&mut Client) -> Result<T, Error> + Sync,
+) -> Vec<(String, Result<T, Error>)> {
+    let label = |client: &Client| client.target().label.clone();
+    if let [client] = clients {
+        return vec![(label(client), work(client))];
+    }
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = clients
+            .iter_mut()
+            .map(|client| (label(client), scope.spawn(move || work(client))))
+            .collect();
+        threads
+            .into_iter()
+            .map(|(label, thread)| {
+                let mistake = |_| Err(Error::Local("a mistake in keel itself".to_owned()));
+                (label, thread.join().unwrap_or_else(mistake))
+            })
+            .collect()
+    })
 }
 
 fn answer_code(answer: &Result<Answer, Error>) -> u8 {

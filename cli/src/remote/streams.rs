@@ -146,13 +146,14 @@ pub fn events(fleet: &Fleet, follow: bool, after: Option<u64>) -> Result<u8, Err
             return events.into_iter().try_for_each(|event| printer.event(event));
         }
         let mut state = Follow::default();
+        // Known from the start, so that nothing is lost if the connection is before the first event.
+        let after = match after {
+            Some(after) => after,
+            None => newest(client)?,
+        };
         state.run(
             client,
-            |last| {
-                let query: Vec<_> =
-                    last.or(after).iter().map(|seq| ("after", seq.to_string())).collect();
-                url(&["v1", "events"], &query)
-            },
+            |last| url(&["v1", "events"], &[("after", last.unwrap_or(after).to_string())]),
             |event| match event.kind.as_str() {
                 "gap" => {
                     printer.gap(&event.data, "events");
@@ -162,6 +163,13 @@ pub fn events(fleet: &Fleet, follow: bool, after: Option<u64>) -> Result<u8, Err
             },
         )
     })
+}
+
+/// Number of the last event so far.
+fn newest(client: &mut Client) -> Result<u64, Error> {
+    let events: Vec<Event> =
+        client.read(&url(&["v1", "events"], &[("follow", "false".to_owned())]))?;
+    Ok(events.last().map_or(0, |event| event.seq))
 }
 
 fn parse(data: &str) -> Result<Value, Error> {

@@ -2,7 +2,7 @@
 
 use super::client::{Client, typed};
 use super::error::Error;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, each_of};
 use super::show;
 use super::table::{Cell, Row, Tint, render};
 use super::terminal::{Raw, signals, size};
@@ -39,14 +39,15 @@ pub fn top(fleet: &Fleet, interval: u64, count: Option<u64>) -> Result<u8, Error
     let count = count.or_else(|| (!io::stdout().is_terminal() && !fleet.json).then_some(1));
     let mut screen = if live { Some(Screen::open()?) } else { None };
     let mut before = Before::new();
+    let mut clients = fleet.clients();
     // The share of the processor is known from the second look on.
     if !live && !fleet.json {
-        collect(fleet, &mut before);
+        collect(fleet, &mut clients, &mut before);
         std::thread::sleep(Duration::from_secs(1));
     }
     let mut looks = 0;
     loop {
-        let (text, code) = collect(fleet, &mut before);
+        let (text, code) = collect(fleet, &mut clients, &mut before);
         match &mut screen {
             Some(screen) => screen.draw(&text)?,
             None => {
@@ -70,11 +71,10 @@ pub fn top(fleet: &Fleet, interval: u64, count: Option<u64>) -> Result<u8, Error
     }
 }
 
-/// Looks at every host; gives what to show and the exit code of a last look. A new connection each time
-/// would be a TLS handshake each time, but at this pace that costs nobody anything, and a host that was
-/// away is back by itself.
-fn collect(fleet: &Fleet, before: &mut Before) -> (String, u8) {
-    let answers = fleet.each(look);
+/// Looks at every host; gives what to show and the exit code of a last look. The connections stay, and a
+/// host that was away is back by itself.
+fn collect(fleet: &Fleet, clients: &mut [Client], before: &mut Before) -> (String, u8) {
+    let answers = each_of(clients, look);
     let code =
         answers.iter().map(|(_, look)| look.as_ref().err().map_or(0, Error::exit_code)).max();
     let code = code.unwrap_or(0);

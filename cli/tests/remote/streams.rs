@@ -333,3 +333,55 @@ fn a_terminal_is_raw_and_its_size_is_told() {
     let asked: ExecRequest = serde_json::from_slice(&asked).unwrap();
     assert_eq!(asked.tty, Some((24, 80)));
 }
+
+#[test]
+fn events_that_come_while_the_connection_is_lost_are_not() {
+    let event = |seq: u64| json!({"seq": seq, "time_us": 0, "unit": "web", "kind": "started", "text": format!("event {seq}")});
+    let connections = AtomicUsize::new(0);
+    let host = FakeHost::start(move |seen| match seen.line.as_str() {
+        "GET /v1/host" => json(200, &json!({"uptime_ms": 5})),
+        "GET /v1/events?follow=false" => json(200, &json!([event(3), event(4)])),
+        _ => match connections.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::Last(chunked("", &[": keep-alive\n\n"])),
+            1 => {
+                let sent = format!("id: 6\nevent: started\ndata: {}\n\n", event(6));
+                Reply::Last(chunked("", &[&sent]))
+            }
+            _ => json(403, &json!({"error": {"code": "unknown_key", "message": "no longer"}})),
+        },
+    });
+    let home = Home::knowing(&[&host]);
+    let followed = home.on(&host, &["events", "-f"]);
+    assert_eq!(
+        out(&followed),
+        "1970-01-01T00:00:00.000Z  web              started        event 6\n"
+    );
+    assert_eq!(code(&followed), 4, "{}", err(&followed));
+    let asked = host.lines().into_iter().filter(|line| line.contains("after"));
+    let numbers: Vec<String> =
+        asked.map(|line| line.replace("GET /v1/events?after=", "")).collect();
+    assert_eq!(numbers, ["4", "4", "6"]);
+}
+
+#[test]
+fn top_without_a_terminal_looks_once() {
+    let looks = AtomicUsize::new(0);
+    let host = FakeHost::start(move |seen| match seen.line.as_str() {
+        "GET /v1/units" => {
+            let n = looks.fetch_add(1, Ordering::Relaxed) as u64;
+            json(
+                200,
+                &json!([{"name": "web", "state": "running", "cpu_usec": n * 500_000, "pids": 3}]),
+            )
+        }
+        _ => json(200, &json!({"hostname": "edge", "uptime_ms": 1_000_000})),
+    });
+    let home = Home::knowing(&[&host]);
+    let shown = out(&home.on(&host, &["top"]));
+    assert!(shown.starts_with("edge: up 16m 40s, 1 of 1 units running\n\nNAME   STATE"), "{shown}");
+    assert_eq!(shown.lines().count(), 4, "{shown}");
+    let raw = out(&home.on(&host, &["top", "--json", "-n", "2", "-d", "1"]));
+    let first: Value = serde_json::from_str(raw.lines().next().unwrap()).unwrap();
+    assert_eq!(first["units"][0]["pids"], 3);
+    assert_eq!(raw.lines().count(), 2);
+}
