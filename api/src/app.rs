@@ -50,7 +50,7 @@ impl App {
     /// Nothing is connected, nobody is known.
     pub fn new(supervisor: Wire, limits: Limits) -> App {
         App {
-            link: Rc::new(Link::new(supervisor, limits.answer)),
+            link: Rc::new(Link::new(supervisor, limits.questions, limits.answer)),
             connections: Rc::new(Connections::new(limits.connections)),
             rings: Rings::default(),
             events: broadcast::Sender::new(EVENTS),
@@ -121,7 +121,7 @@ pub fn refused(caller: &Caller, key: &str) -> Option<Error> {
         Caller::NotYet => Some(away()),
         Caller::Unknown => {
             let message = format!("this host does not know the key {key}");
-            let hint = "a client is let in by its key in host.toml, and that by a new image";
+            let hint = "host.toml says who may call: [api.client.NAME] with this key";
             Some(Error::new(ErrorCode::UnknownKey, message).details(vec![hint.into()]))
         }
     }

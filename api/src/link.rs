@@ -21,8 +21,6 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
-/// Most questions that wait for an answer.
-const MAX_PENDING: usize = 512;
 /// Longest answer that is taken from a file.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 /// Messages taken in before others get a turn.
@@ -108,6 +106,7 @@ type Raw = (Option<Answer>, Vec<OwnedFd>);
 #[derive(Debug)]
 pub struct Link {
     wire: Wire,
+    most: usize,
     patience: Duration,
     outbox: RefCell<Outbox<FromApi>>,
     waiting: Notify,
@@ -119,10 +118,11 @@ pub struct Link {
 }
 
 impl Link {
-    /// A link whose questions wait so long for their answers.
-    pub fn new(wire: Wire, patience: Duration) -> Link {
+    /// A link with at most `most` questions at a time, which wait so long for their answers.
+    pub fn new(wire: Wire, most: usize, patience: Duration) -> Link {
         Link {
             wire,
+            most,
             patience,
             outbox: RefCell::default(),
             waiting: Notify::new(),
@@ -210,7 +210,7 @@ impl Link {
     }
 
     async fn ask_as(&self, id: u64, key: &str, request: ApiRequest) -> Result<Reply, Error> {
-        if self.pending.borrow().len() >= MAX_PENDING {
+        if self.pending.borrow().len() >= self.most {
             return Err(Error::new(ErrorCode::Busy, "too many requests wait for the supervisor"));
         }
         let (sender, receiver) = oneshot::channel();

@@ -40,6 +40,8 @@ pub struct Limits {
     pub head: Duration,
     /// A connection on which nothing happens.
     pub idle: Duration,
+    /// Questions that wait for the supervisor at a time.
+    pub questions: usize,
     /// The supervisor's answer.
     pub answer: Duration,
     /// The next piece of a request's body.
@@ -55,6 +57,7 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
+            questions: 512,
             answer: Duration::from_secs(30),
             piece: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),

@@ -1,0 +1,274 @@
+//! A supervisor with one unit, `web`, whose container is this machine.
+
+use super::until;
+use ipc::api::{
+    Answer, ApiRequest, Client, Code, EventRecord, FileReport, FromApi, LogFiles, Refusal, ToApi,
+};
+use ipc::control::Request;
+use ipc::{Channel, ChannelError, ExitStatus};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::{Value, json};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What has come, and how to behave.
+pub struct Heard {
+    pub hellos: Vec<(String, String)>,
+    pub asks: Vec<(String, ApiRequest)>,
+    pub abandoned: Vec<u64>,
+    pub clients: Vec<Client>,
+    /// Takes questions in and answers none.
+    pub silent: bool,
+    /// Answers by file.
+    pub by_file: bool,
+    pub unit: Value,
+    /// What the unit becomes when it is asked to start, restart or stop.
+    pub becomes: Value,
+    pub events: Vec<EventRecord>,
+    /// The far end of the terminal of the last program with one.
+    pub terminal: Option<UnixStream>,
+}
+
+#[derive(Clone)]
+pub struct Supervisor {
+    link: Arc<Channel>,
+    heard: Arc<Mutex<Heard>>,
+    directory: PathBuf,
+}
+
+pub fn unit(state: &str, ready: bool, generation: u64) -> Value {
+    json!({
+        "name": "web", "state": state, "ready": ready, "generation": generation, "desired": "up",
+        "by": "boot", "memory": 4096, "ports": [], "log": {"lines": 3, "bytes": 9},
+        "colour": "blue",
+    })
+}
+
+impl Supervisor {
+    pub fn start(
+        link: Channel,
+        clients: Vec<Client>,
+        directory: PathBuf,
+        silent: bool,
+    ) -> Supervisor {
+        let heard = Heard {
+            hellos: Vec::new(),
+            asks: Vec::new(),
+            abandoned: Vec::new(),
+            clients,
+            silent,
+            by_file: false,
+            unit: unit("running", true, 1),
+            becomes: unit("running", true, 2),
+            events: Vec::new(),
+            terminal: None,
+        };
+        let heard = Arc::new(Mutex::new(heard));
+        let supervisor = Supervisor { link: Arc::new(link), heard, directory };
+        let running = supervisor.clone();
+        std::thread::spawn(move || running.run());
+        supervisor
+    }
+
+    pub fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap()
+    }
+
+    pub fn wait_for<T>(&self, look: impl Fn(&mut Heard) -> Option<T>) -> T {
+        until(|| look(&mut self.heard()))
+    }
+
+    pub fn ring(&self) -> PathBuf {
+        self.directory.join("ring")
+    }
+
+    pub fn send(&self, message: &ToApi, fds: Vec<OwnedFd>) {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        loop {
+            match self.link.send(message, &fds) {
+                Err(ChannelError::WouldBlock) => std::thread::yield_now(),
+                result => return result.unwrap(),
+            }
+        }
+    }
+
+    pub fn set_clients(&self, clients: Vec<Client>) {
+        self.heard().clients = clients.clone();
+        self.send(&ToApi::Clients { clients }, Vec::new());
+    }
+
+    pub fn happens(&self, seq: u64, unit: Option<&str>, kind: &str) {
+        let event = EventRecord {
+            seq,
+            time_us: 1,
+            unit: unit.map(Into::into),
+            kind: kind.to_owned(),
+            text: format!("{kind} it is"),
+        };
+        self.heard().events.push(event.clone());
+        self.send(&ToApi::Event(event), Vec::new());
+    }
+
+    fn run(self) {
+        loop {
+            let _ =
+                poll(&mut [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
+            while let Ok(received) = self.link.recv::<FromApi>() {
+                let Some(received) = received else { break };
+                self.take(received.message);
+            }
+        }
+    }
+
+    fn take(&self, message: FromApi) {
+        match message {
+            FromApi::Hello { host_key, listens } => {
+                if !self.heard().silent {
+                    let clients = self.heard().clients.clone();
+                    self.send(&ToApi::Clients { clients }, Vec::new());
+                }
+                self.heard().hellos.push((host_key, listens));
+            }
+            FromApi::Abandon { id } => self.heard().abandoned.push(id),
+            FromApi::Ask { id, key, request } => {
+                self.heard().asks.push((key.clone(), request.clone()));
+                if self.heard().silent {
+                    return;
+                }
+                let mut fds = Vec::new();
+                let answer = match self.answer(id, &key, request, &mut fds) {
+                    Ok(value) => Answer::Ok(value),
+                    Err((code, message)) => Answer::Refused(Refusal { code, message }),
+                };
+                if self.heard().by_file {
+                    let path = self.directory.join(format!("answer-{id}"));
+                    let mut options = OpenOptions::new();
+                    options.create(true).read(true).write(true).truncate(true);
+                    let mut file = options.open(path).unwrap();
+                    file.write_all(&serde_json::to_vec(&answer).unwrap()).unwrap();
+                    self.send(&ToApi::Answer { id, answer: None }, vec![file.into()]);
+                } else {
+                    self.send(&ToApi::Answer { id, answer: Some(answer) }, fds);
+                }
+            }
+        }
+    }
+
+    fn answer(
+        &self,
+        id: u64,
+        key: &str,
+        request: ApiRequest,
+        fds: &mut Vec<OwnedFd>,
+    ) -> Result<Value, (Code, String)> {
+        let client = self.heard().clients.iter().find(|client| client.key == key).cloned();
+        let client = client.ok_or((Code::UnknownKey, "who?".to_owned()))?;
+        if client.role < request.role() {
+            return Err((Code::Forbidden, format!("{} is {}", client.name, client.role)));
+        }
+        let known = |name: &str| match name {
+            "web" => Ok(()),
+            _ => Err((Code::NotFound, format!("there is no unit {name}"))),
+        };
+        match request {
+            ApiRequest::Whoami => Ok(serde_json::to_value(client).unwrap()),
+            ApiRequest::Plain { request } => self.plain(request, &known),
+            ApiRequest::Log { name } => {
+                known(&name)?;
+                let file = File::open(self.ring()).ok();
+                let empty = file.is_none();
+                fds.extend(file.map(OwnedFd::from));
+                Ok(serde_json::to_value(LogFiles { empty }).unwrap())
+            }
+            ApiRequest::Events { after } => {
+                let events = self.heard().events.clone();
+                let later = events.into_iter().filter(|event| event.seq > after);
+                Ok(serde_json::to_value(later.collect::<Vec<_>>()).unwrap())
+            }
+            ApiRequest::Processes | ApiRequest::Config => Ok(json!([])),
+            ApiRequest::Exec(exec) => {
+                known(&exec.name)?;
+                if exec.tty.is_some() {
+                    let (near, far) = UnixStream::pair().unwrap();
+                    self.heard().terminal = Some(far);
+                    fds.push(near.into());
+                } else {
+                    self.exec(id, &exec.command, fds)?;
+                }
+                Ok(Value::Null)
+            }
+            ApiRequest::OpenFile { path, write, mode, .. } => {
+                let path = self.directory.join(path.trim_start_matches('/'));
+                let mut options = OpenOptions::new();
+                options.read(!write).write(write).create(write).truncate(write).mode(mode);
+                let file =
+                    options.open(path).map_err(|error| (Code::NotFound, error.to_string()))?;
+                let size = file.metadata().unwrap().len();
+                fds.push(file.into());
+                Ok(serde_json::to_value(FileReport { size, mode: 0o100640 }).unwrap())
+            }
+            ApiRequest::Resize { .. } => Ok(Value::Null),
+        }
+    }
+
+    fn plain(
+        &self,
+        request: Request,
+        known: &dyn Fn(&str) -> Result<(), (Code, String)>,
+    ) -> Result<Value, (Code, String)> {
+        let mut heard = self.heard();
+        match request {
+            Request::Units => Ok(json!([heard.unit])),
+            Request::Unit { name } => known(&name).map(|()| heard.unit.clone()),
+            Request::Explain { name } => {
+                known(&name).map(|()| json!(["web is as it is", "because"]))
+            }
+            Request::Start { name } | Request::Restart { name } | Request::Stop { name } => {
+                known(&name)?;
+                let before = heard.unit.clone();
+                heard.unit = heard.becomes.clone();
+                Ok(before)
+            }
+            Request::SignalUnit { name, .. } => known(&name).map(|()| Value::Null),
+            Request::Host => Ok(json!({"hostname": "box", "net": {"gateway": "10.0.0.1"}})),
+            Request::Dmesg => Ok(json!("the kernel says\n")),
+            Request::Shutdown { .. } => Ok(Value::Null),
+            other => Err((Code::Invalid, format!("{other:?}"))),
+        }
+    }
+
+    fn exec(
+        &self,
+        id: u64,
+        command: &[String],
+        fds: &mut Vec<OwnedFd>,
+    ) -> Result<(), (Code, String)> {
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| (Code::Failed, error.to_string()))?;
+        fds.push(child.stdin.take().unwrap().into());
+        fds.push(child.stdout.take().unwrap().into());
+        fds.push(child.stderr.take().unwrap().into());
+        let supervisor = self.clone();
+        std::thread::spawn(move || {
+            let status = child.wait().unwrap();
+            let status = match status.code() {
+                Some(code) => ExitStatus::Code(code),
+                None => ExitStatus::Signal(status.signal().unwrap()),
+            };
+            supervisor.send(&ToApi::Exited { id, status }, Vec::new());
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! What goes into containers and comes out of them; starting and waiting.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use common::supervisor::unit;
+use common::{Connection, Host, write};
+use flate2::read::GzDecoder;
+use ipc::api::{ApiRequest, ToApi};
+use rest::{Decoder, ExecRequest, Frame, FrameKind, Resize};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+
+fn exec(host: &Host, command: &[&str], tty: Option<(u16, u16)>) -> Connection {
+    let command = command.iter().map(|word| (*word).to_owned()).collect();
+    let request = ExecRequest { command, env: BTreeMap::new(), tty };
+    let header = STANDARD.encode(serde_json::to_vec(&request).unwrap());
+    let header = format!("x-keel-exec: {header}");
+    let mut connection = host.connect(&host.admin);
+    let headers = ["connection: Upgrade", "upgrade: keel-exec", header.as_str()];
+    connection.request("POST", "/v1/units/web/exec", &headers, b"");
+    let head = connection.head().unwrap();
+    assert_eq!((head.status, head.headers["upgrade"].as_str()), (101, "keel-exec"));
+    connection
+}
+
+fn say(connection: &mut Connection, kind: FrameKind, payload: &[u8]) {
+    let mut bytes = Vec::new();
+    Frame { kind, payload: payload.to_vec() }.encode(&mut bytes).unwrap();
+    connection.send(&bytes).unwrap();
+}
+
+fn hear(connection: &mut Connection) -> Frame {
+    let mut decoder = Decoder::default();
+    let header = connection.take(rest::FRAME_HEADER).unwrap();
+    let len = u32::from_be_bytes(header[1..].try_into().unwrap());
+    decoder.push(&header);
+    decoder.push(&connection.take(len as usize).unwrap());
+    decoder.next_frame().unwrap().unwrap()
+}
+
+/// Everything up to the end, by kind.
+fn collect(connection: &mut Connection) -> (Vec<u8>, Vec<u8>, String) {
+    let (mut output, mut errors) = (Vec::new(), Vec::new());
+    loop {
+        let frame = hear(connection);
+        match frame.kind {
+            FrameKind::Stdout => output.extend(frame.payload),
+            FrameKind::Stderr => errors.extend(frame.payload),
+            FrameKind::Exit => {
+                assert!(connection.ended());
+                return (output, errors, String::from_utf8(frame.payload).unwrap());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_command_speaks_hears_and_ends() {
+    let host = Host::new();
+    let mut run = exec(&host, &["sh", "-c", "echo to you; cat; echo oh >&2; exit 7"], None);
+    assert_eq!(hear(&mut run).payload, b"to you\n");
+    say(&mut run, FrameKind::Stdin, b"and ");
+    say(&mut run, FrameKind::Stdin, b"to you");
+    say(&mut run, FrameKind::Stdin, b"");
+    let (output, errors, status) = collect(&mut run);
+    assert_eq!((output.as_slice(), errors.as_slice()), (&b"and to you"[..], &b"oh\n"[..]));
+    assert_eq!(status, r#"{"code":7}"#);
+    assert!(host.supervisor.heard().abandoned.is_empty());
+}
+
+#[test]
+fn much_goes_both_ways_and_nothing_is_lost() {
+    let host = Host::new();
+    let mut run = exec(&host, &["cat"], None);
+    let sent: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
+    let mut got = Vec::new();
+    for piece in sent.chunks(50_000) {
+        say(&mut run, FrameKind::Stdin, piece);
+        let wanted = got.len() + piece.len();
+        while got.len() < wanted {
+            got.extend(hear(&mut run).payload);
+        }
+    }
+    say(&mut run, FrameKind::Stdin, b"");
+    let (rest, _, status) = collect(&mut run);
+    got.extend(rest);
+    assert!(got == sent);
+    assert_eq!(status, r#"{"code":0}"#);
+}
+
+#[test]
+fn what_was_written_before_a_death_arrives_before_it() {
+    let host = Host::new();
+    // The child that stays behind keeps the pipe open; it is not waited for.
+    let script = "sleep 100 & head -c 60000 /dev/zero; kill -9 $$";
+    let mut run = exec(&host, &["sh", "-c", script], None);
+    let (output, _, status) = collect(&mut run);
+    assert_eq!((output.len(), status.as_str()), (60_000, r#"{"signal":9}"#));
+}
+
+#[test]
+fn a_command_is_abandoned_with_its_client() {
+    let host = Host::new();
+    let run = exec(&host, &["sleep", "100"], None);
+    drop(run);
+    host.supervisor.wait_for(|heard| (!heard.abandoned.is_empty()).then_some(()));
+    let mut nonsense = exec(&host, &["sleep", "100"], None);
+    nonsense.send(b"these are no frames").unwrap();
+    host.supervisor.wait_for(|heard| (heard.abandoned.len() == 2).then_some(()));
+}
+
+#[test]
+fn a_terminal_has_a_size_and_one_stream() {
+    let host = Host::new();
+    let mut run = exec(&host, &["sh"], Some((24, 80)));
+    let mut terminal = host.supervisor.heard().terminal.take().unwrap();
+    terminal.write_all(b"$ ").unwrap();
+    assert_eq!(hear(&mut run).payload, b"$ ");
+    say(&mut run, FrameKind::Stdin, b"ls\r");
+    say(&mut run, FrameKind::Resize, &Resize { rows: 50, columns: 132 }.encode());
+    say(&mut run, FrameKind::Stdin, b"");
+    let mut typed = [0; 4];
+    terminal.read_exact(&mut typed).unwrap();
+    assert_eq!(&typed, b"ls\r\x04");
+    let id = host.supervisor.wait_for(|heard| {
+        heard.asks.iter().find_map(|(_, request)| match request {
+            ApiRequest::Resize { id, rows: 50, columns: 132 } => Some(*id),
+            _ => None,
+        })
+    });
+    host.supervisor.send(&ToApi::Exited { id, status: ipc::ExitStatus::Code(0) }, Vec::new());
+    assert_eq!(collect(&mut run).2, r#"{"code":0}"#);
+}
+
+#[test]
+fn a_command_that_cannot_be_run_is_an_ordinary_error() {
+    let host = Host::new();
+    let request = STANDARD.encode(r#"{"command": ["/no/such/thing"]}"#);
+    let headers = ["connection: upgrade", "upgrade: keel-exec", &format!("x-keel-exec: {request}")];
+    let mut connection = host.connect(&host.admin);
+    let mut ask = |headers: &[&str]| connection.ask("POST", "/v1/units/web/exec", headers, b"");
+    assert_eq!(ask(&headers).error(), "failed");
+    assert_eq!(ask(&headers[..2]).error(), "invalid");
+    assert_eq!(ask(&headers[2..]).error(), "invalid");
+    assert_eq!(ask(&[headers[0], headers[1], "x-keel-exec: e30="]).error(), "invalid");
+    assert_eq!(ask(&[headers[0], headers[1], "x-keel-exec: %%%"]).error(), "invalid");
+}
+
+#[test]
+fn files_go_out_and_in() {
+    let host = Host::new();
+    let content: Vec<u8> = (0..3_000_000u32).map(|number| (number % 253) as u8).collect();
+    write(&host.directory.path("there"), &content);
+    let got = host.get("/v1/units/web/files?path=/there");
+    assert!(got.body == content);
+    assert_eq!(got.headers["x-keel-mode"], "0640");
+    let mut connection = host.connect(&host.admin);
+    let path = "/v1/units/web/files?path=/new%20one&mode=0600";
+    let put = connection.ask("PUT", path, &[], &content);
+    assert_eq!(put.json()["did"], "wrote 3000000 bytes to /new one of web");
+    assert!(std::fs::read(host.directory.path("new one")).unwrap() == content);
+    // Shorter than before.
+    assert_eq!(connection.ask("PUT", path, &[], b"x").status, 200);
+    assert_eq!(std::fs::read(host.directory.path("new one")).unwrap(), b"x");
+    assert_eq!(host.get("/v1/units/web/files?path=/nosuch").error(), "not_found");
+}
+
+#[test]
+fn whoever_waits_is_answered_when_it_is_so() {
+    let host = Host::new();
+    host.supervisor.heard().becomes = unit("starting", false, 2);
+    let mut connection = host.connect(&host.admin);
+    connection.request("POST", "/v1/units/web/restart?wait=60", &[], b"");
+    host.supervisor.wait_for(|heard| (heard.unit["state"] == "starting").then_some(()));
+    host.supervisor.heard().unit = unit("running", true, 2);
+    host.supervisor.happens(1, Some("web"), "ready");
+    let response = connection.response().unwrap().json();
+    assert_eq!(
+        (response["did"].as_str(), &response["unit"]["generation"]),
+        (Some("web is ready"), &2.into())
+    );
+
+    host.supervisor.heard().becomes = unit("stopped", false, 2);
+    let stopped = host.ask(&host.admin, "POST", "/v1/units/web/stop?wait=60").json();
+    assert_eq!(stopped["did"], "web is stopped");
+}
+
+#[test]
+fn whoever_waits_in_vain_is_told_why() {
+    let host = Host::new();
+    let mut failed = unit("failed", false, 2);
+    failed["reason"] = "exit code 3".into();
+    host.supervisor.heard().becomes = failed;
+    let response = host.ask(&host.admin, "POST", "/v1/units/web/restart?wait=60");
+    assert_eq!(response.error(), "not_ready");
+    let error = &response.json()["error"];
+    assert_eq!(error["message"], "web is not ready: exit code 3");
+    assert_eq!(error["details"][1], "because");
+    // Not in time.
+    host.supervisor.heard().becomes = unit("backoff", false, 3);
+    let response = host.ask(&host.admin, "POST", "/v1/units/web/restart?wait=1");
+    assert_eq!(response.error(), "not_ready");
+}
+
+#[test]
+fn a_bundle_has_everything() {
+    let host = Host::new();
+    let response = host.get("/v1/host/bundle");
+    assert_eq!(response.headers["content-type"], "application/gzip");
+    let mut archive = tar::Archive::new(GzDecoder::new(response.body.as_slice()));
+    let mut found = BTreeMap::new();
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        found.insert(path, text);
+    }
+    let names: Vec<&str> =
+        found.keys().map(|path| path.trim_start_matches("keel-bundle/")).collect();
+    let all = [
+        "config.json",
+        "dmesg.txt",
+        "events.json",
+        "host.json",
+        "logs/web.txt",
+        "processes.json",
+        "units.json",
+    ];
+    assert_eq!(names, all);
+    assert_eq!(found["keel-bundle/dmesg.txt"], "the kernel says\n");
+}

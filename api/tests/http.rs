@@ -1,0 +1,199 @@
+//! HTTP as it should be, as it should not be, and as slow as it can be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use api::Limits;
+use common::{Host, until};
+use ipc::api::ApiRequest;
+use serde_json::json;
+use std::time::Duration;
+
+fn hasty() -> Limits {
+    Limits {
+        handshake: Duration::from_millis(300),
+        head: Duration::from_millis(300),
+        piece: Duration::from_millis(300),
+        answer: Duration::from_millis(300),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn what_the_supervisor_says_is_passed_on_as_it_is() {
+    let host = Host::new();
+    let mut connection = host.connect(&host.admin);
+    let mut get = |path: &str| connection.ask("GET", path, &[], b"");
+    assert_eq!(get("/v1/units").json()[0]["colour"], "blue");
+    assert_eq!(get("/v1/units/web").json()["memory"], 4096);
+    assert_eq!(get("/v1/units/web/explain").json()["lines"][1], "because");
+    assert_eq!(get("/v1/host/network").json(), json!({"gateway": "10.0.0.1"}));
+    assert_eq!(get("/v1/host/dmesg").text(), "the kernel says\n");
+    assert_eq!(get("/v1/host/processes").json(), json!([]));
+    assert_eq!(get("/v1/openapi.json").json()["openapi"], "3.1.0");
+    let metrics = get("/metrics");
+    assert!(metrics.text().contains("keel_unit_memory_bytes{unit=\"web\"} 4096\n"));
+    assert!(metrics.text().ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_long_answer_comes_by_file() {
+    let host = Host::new();
+    host.supervisor.heard().by_file = true;
+    assert_eq!(host.get("/v1/units/web").json()["name"], "web");
+}
+
+#[test]
+fn a_signal_has_a_name_or_a_number() {
+    let host = Host::new();
+    for text in ["HUP", "SIGHUP", "1"] {
+        let mut connection = host.connect(&host.admin);
+        let body = json!({ "signal": text }).to_string();
+        let response = connection.ask("POST", "/v1/units/web/signal", &[], body.as_bytes());
+        assert_eq!(response.json()["did"], "sent SIGHUP to web");
+    }
+    let request = ipc::control::Request::SignalUnit { name: "web".into(), signal: 1 };
+    let asked = ApiRequest::Plain { request };
+    let asks = host.supervisor.heard();
+    assert_eq!(asks.asks.iter().filter(|(_, request)| *request == asked).count(), 3);
+}
+
+#[test]
+fn every_mistake_has_an_answer_of_the_same_shape() {
+    let host = Host::new();
+    let long = format!("{{\"signal\": \"{}\"}}", "x".repeat(70_000));
+    let cases: &[(&str, &str, &str, &str)] = &[
+        ("GET", "/", "", "not_found"),
+        ("GET", "/v1/units/", "", "not_found"),
+        ("GET", "/v1/units/nosuch", "", "not_found"),
+        ("GET", "/v1/units/..%2f..%2fetc", "", "invalid"),
+        ("GET", "/v1/units/..", "", "invalid"),
+        ("GET", "/v1/units/web%00/logs", "", "invalid"),
+        ("GET", "/v1/units/%ff", "", "invalid"),
+        ("GET", "/v1/units/%", "", "invalid"),
+        ("GET", "/v1/units/WEB", "", "invalid"),
+        ("GET", "/v1/units/web/start", "", "method_not_allowed"),
+        ("DELETE", "/v1/units/web", "", "method_not_allowed"),
+        ("BREW", "/v1/units", "", "method_not_allowed"),
+        ("GET", "/v1/units?x=1", "", "invalid"),
+        ("GET", "/v1/units?x=%", "", "invalid"),
+        ("GET", "/v1/units/web/logs?tail=many", "", "invalid"),
+        ("GET", "/v1/units/web/logs?tail=1&tail=2", "", "invalid"),
+        ("GET", "/v1/units/web/logs?since_time=yesterday", "", "invalid"),
+        ("GET", "/v1/units/web/logs?stream=both", "", "invalid"),
+        ("GET", "/v1/units/web/logs?follow=perhaps", "", "invalid"),
+        ("GET", "/v1/events?after=-1", "", "invalid"),
+        ("GET", "/v1/units/web/files?path=etc", "", "invalid"),
+        ("GET", "/v1/units/web/files", "", "invalid"),
+        ("GET", "/v1/units/web/files?path=/%00", "", "invalid"),
+        ("PUT", "/v1/units/web/files?path=/x&mode=999", "", "invalid"),
+        ("POST", "/v1/units/web/start?wait=soon", "", "invalid"),
+        ("POST", "/v1/units/web/exec", "", "invalid"),
+        ("POST", "/v1/units/web/signal", "", "invalid"),
+        ("POST", "/v1/units/web/signal", "this is not JSON", "invalid"),
+        ("POST", "/v1/units/web/signal", "{\"signal\": 1}", "invalid"),
+        ("POST", "/v1/units/web/signal", "{\"signal\": \"HUP\", \"x\": 1}", "invalid"),
+        ("POST", "/v1/units/web/signal", "{\"signal\": \"SIGHAPPY\"}", "invalid"),
+        ("POST", "/v1/units/web/signal", &long, "too_large"),
+    ];
+    for (method, path, body, code) in cases {
+        let mut connection = host.connect(&host.admin);
+        let response = connection.ask(method, path, &[], body.as_bytes());
+        assert_eq!(response.error(), *code, "{method} {path} {body:.40}");
+        assert_eq!(response.headers.contains_key("allow"), *code == "method_not_allowed");
+    }
+}
+
+#[test]
+fn an_endless_head_is_cut() {
+    let host = Host::new();
+    let mut connection = host.connect(&host.admin);
+    let mut text = String::from("GET /v1/units HTTP/1.1\r\n");
+    for number in 0..2000 {
+        text += &format!("x-{number}: {}\r\n", "y".repeat(50));
+    }
+    // The host may have closed before all of it was sent.
+    let _ = connection.send(text.as_bytes());
+    if let Ok(response) = connection.head() {
+        assert_eq!(response.status, 431);
+    }
+    assert!(connection.ended());
+}
+
+#[test]
+fn an_endless_body_is_cut() {
+    let host = Host::new();
+    let mut connection = host.connect(&host.admin);
+    connection.request("POST", "/v1/units/web/signal", &["transfer-encoding: chunked"], b"");
+    let chunk = format!("1000\r\n{}\r\n", "z".repeat(0x1000));
+    let sent = (0..100).take_while(|_| connection.send(chunk.as_bytes()).is_ok()).count();
+    let answered = connection.response().map(|response| response.error());
+    // A reset may overtake the answer when there is still something to send.
+    assert!(answered.is_ok_and(|code| code == "too_large") || sent < 100);
+}
+
+#[test]
+fn whoever_is_slow_is_dropped_and_holds_nobody_up() {
+    let host = Host::with(hasty());
+    // Before TLS, in the head, in the body.
+    let mut silent = std::net::TcpStream::connect(host.address).unwrap();
+    let mut slow = host.connect(&host.admin);
+    slow.send(b"GET /v1/units HTTP/1.1\r\nx: ").unwrap();
+    let mut lazy = host.connect(&host.admin);
+    lazy.request("POST", "/v1/units/web/signal", &["content-length: 20"], b"");
+    assert_eq!(host.get("/v1/whoami").status, 200);
+    silent.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    assert!(matches!(std::io::Read::read(&mut silent, &mut [0; 10]), Ok(0) | Err(_)));
+    assert!(slow.ended());
+    assert_eq!(lazy.response().unwrap().error(), "timeout");
+    assert_eq!(host.get("/v1/whoami").status, 200);
+}
+
+#[test]
+fn a_connection_that_does_nothing_is_closed() {
+    let host = Host::with(Limits { idle: Duration::from_millis(200), ..Limits::default() });
+    let mut connection = host.connect(&host.admin);
+    assert_eq!(connection.ask("GET", "/v1/whoami", &[], b"").status, 200);
+    assert!(connection.ended());
+}
+
+#[test]
+fn strangers_make_room_for_newcomers_and_clients_do_not() {
+    let host = Host::with(Limits { connections: 3, ..Limits::default() });
+    let mut known = host.connect(&host.admin);
+    assert_eq!(known.ask("GET", "/v1/whoami", &[], b"").status, 200);
+    let _strangers: Vec<_> =
+        (0..10).map(|_| std::net::TcpStream::connect(host.address).unwrap()).collect();
+    let mut second = host.connect(&host.admin);
+    assert_eq!(second.ask("GET", "/v1/whoami", &[], b"").status, 200);
+    assert_eq!(known.ask("GET", "/v1/whoami", &[], b"").status, 200);
+}
+
+#[test]
+fn without_a_supervisor_there_is_an_answer_all_the_same() {
+    let host = Host::with(hasty());
+    host.supervisor.heard().silent = true;
+    let mut connection = host.connect(&host.admin);
+    assert_eq!(connection.ask("GET", "/v1/units", &[], b"").error(), "unavailable");
+    // It is back.
+    host.supervisor.heard().silent = false;
+    assert_eq!(connection.ask("GET", "/v1/units", &[], b"").status, 200);
+}
+
+#[test]
+fn whoever_leaves_in_the_middle_leaves_nothing_behind() {
+    let host = Host::with(Limits { questions: 3, ..Limits::default() });
+    host.supervisor.heard().silent = true;
+    let ask = || {
+        let mut connection = host.connect(&host.admin);
+        connection.request("GET", "/v1/units", &[], b"");
+        connection
+    };
+    let waiting = [ask(), ask(), ask()];
+    host.supervisor.wait_for(|heard| (heard.asks.len() == 3).then_some(()));
+    assert_eq!(host.get("/v1/units").error(), "busy");
+    drop(waiting);
+    host.supervisor.heard().silent = false;
+    until(|| (host.get("/v1/units").status == 200).then_some(()));
+}

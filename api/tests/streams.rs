@@ -1,0 +1,222 @@
+//! Logs and events: what was, what comes, and whoever does not keep up.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use api::Limits;
+use common::{Connection, Host};
+use logger::ring::{Batch, StreamMark, Writer};
+use logger::{Flags, MAX_TEXT, Stream};
+use rest::{Event, Gap, LogLine};
+use std::time::Duration;
+
+/// The logger's side of the unit's ring.
+struct Log {
+    writer: Writer,
+    batch: Batch,
+}
+
+impl Log {
+    fn new(host: &Host) -> Log {
+        let writer = Writer::open(&host.supervisor.ring(), 0).unwrap();
+        Log { writer, batch: Batch::default() }
+    }
+
+    fn line(&mut self, time_us: i64, stream: Stream, text: &str) {
+        self.writer.begin(&mut self.batch, time_us, 0);
+        assert!(self.batch.push(1, stream, Flags::NONE, text.as_bytes()));
+        let room = self.writer.room(&self.batch);
+        let mark = StreamMark { generation: 1, stream, in_line: false, offset: 0 };
+        self.writer.append(&self.batch, room, mark).unwrap();
+    }
+
+    fn lines(&mut self, count: usize) {
+        let first = self.writer.newest() + 1;
+        for number in first..first + count as u64 {
+            self.line(0, Stream::Stdout, &format!("line {number}"));
+        }
+    }
+}
+
+const NONE: [u64; 0] = [];
+
+fn seqs(host: &Host, query: &str) -> Vec<u64> {
+    let response = host.get(&format!("/v1/units/web/logs{query}"));
+    let lines: Vec<LogLine> = serde_json::from_value(response.json()).unwrap();
+    lines.into_iter().map(|line| line.seq).collect()
+}
+
+fn follow(host: &Host, path: &str, headers: &[&str]) -> Connection {
+    let mut connection = host.connect(&host.reader);
+    connection.request("GET", path, headers, b"");
+    let head = connection.head().unwrap();
+    assert_eq!((head.status, head.headers["content-type"].as_str()), (200, "text/event-stream"));
+    connection
+}
+
+#[test]
+fn logs_by_number_by_time_and_by_stream() {
+    let host = Host::new();
+    assert_eq!(seqs(&host, ""), NONE);
+    let mut log = Log::new(&host);
+    assert_eq!(seqs(&host, "?tail=all"), NONE);
+    for number in 1..=300 {
+        let stream = if number % 3 == 0 { Stream::Stderr } else { Stream::Stdout };
+        log.line(number * 1_000_000, stream, "x");
+    }
+    let range = |from, to| (from..=to).collect::<Vec<u64>>();
+    assert_eq!(seqs(&host, ""), range(201, 300));
+    assert_eq!(seqs(&host, "?tail=2"), range(299, 300));
+    assert_eq!(seqs(&host, "?tail=0"), NONE);
+    assert_eq!(seqs(&host, "?tail=all"), range(1, 300));
+    assert_eq!(seqs(&host, "?since=150"), range(151, 300));
+    assert_eq!(seqs(&host, "?since=150&tail=3"), range(298, 300));
+    assert_eq!(seqs(&host, "?stream=stderr&tail=3"), [294, 297, 300]);
+    assert_eq!(seqs(&host, "?stream=system&tail=all"), NONE);
+    assert_eq!(seqs(&host, "?since_time=1970-01-01T00:04:50Z"), range(290, 300));
+    assert_eq!(seqs(&host, "?since_time=1970-01-01T00:04:50Z&stream=stdout&tail=1"), [299]);
+    assert_eq!(seqs(&host, "?since_time=1980-01-01T00:00:00Z"), NONE);
+    // A number from before a reboot.
+    assert_eq!(seqs(&host, "?since=5000"), range(1, 300));
+}
+
+#[test]
+fn bytes_that_are_no_text_are_still_json() {
+    let host = Host::new();
+    let mut log = Log::new(&host);
+    log.writer.begin(&mut log.batch, 0, 0);
+    assert!(log.batch.push(1, Stream::Stdout, Flags::NONE, b"a\xff\n\"\x00"));
+    let room = log.writer.room(&log.batch);
+    let mark = StreamMark { generation: 1, stream: Stream::Stdout, in_line: false, offset: 0 };
+    log.writer.append(&log.batch, room, mark).unwrap();
+    let text = host.get("/v1/units/web/logs").json()[0]["text"].clone();
+    assert_eq!(text, "a\u{fffd}\n\"\u{0}");
+}
+
+#[test]
+fn a_follower_gets_what_comes() {
+    let host = Host::new();
+    let early = follow(&host, "/v1/units/web/logs?follow=true", &[]);
+    let mut log = Log::new(&host);
+    log.lines(3);
+    let late = follow(&host, "/v1/units/web/logs?follow=true&tail=1", &[]);
+    let back = follow(&host, "/v1/units/web/logs?follow=true&tail=1", &["last-event-id: 1"]);
+    log.lines(2);
+    for (mut follower, first) in [(early, 1), (late, 3), (back, 2)] {
+        for seq in first..=5 {
+            let (id, event, data) = follower.event().unwrap();
+            let line: LogLine = serde_json::from_str(&data).unwrap();
+            assert_eq!((id, event.as_str(), line.seq), (seq.to_string(), "line", seq));
+            assert_eq!(line.text, format!("line {seq}"));
+        }
+    }
+}
+
+#[test]
+fn a_follower_that_comes_back_too_late_is_told_what_it_missed() {
+    let host = Host::new();
+    let mut log = Log::new(&host);
+    for _ in 0..100 {
+        log.line(0, Stream::Stdout, &"x".repeat(MAX_TEXT));
+    }
+    let oldest = log.writer.counters().evicted + 1;
+    assert!(oldest > 10);
+    let mut follower = follow(&host, "/v1/units/web/logs?follow=true&since=4", &[]);
+    let (_, event, data) = follower.event().unwrap();
+    let gap: Gap = serde_json::from_str(&data).unwrap();
+    assert_eq!((event.as_str(), gap.missed), ("gap", oldest - 5));
+    assert_eq!(follower.event().unwrap().0, oldest.to_string());
+}
+
+#[test]
+fn a_follower_that_never_reads_holds_nobody_up() {
+    const LAST: u64 = 300;
+    let host = Host::new();
+    let mut log = Log::new(&host);
+    log.lines(1);
+    let mut stuck = follow(&host, "/v1/units/web/logs?follow=true", &[]);
+    let mut awake = follow(&host, "/v1/units/web/logs?follow=true&tail=0", &[]);
+    // Far more than all buffers on the way, and never more at a time than the ring holds.
+    for seq in 2..=LAST {
+        log.line(0, Stream::Stdout, &"x".repeat(MAX_TEXT));
+        if seq % 6 == 0 {
+            while awake.event().unwrap().0 != seq.to_string() {}
+        }
+    }
+    assert_eq!(host.get("/v1/whoami").status, 200);
+    // When it reads at last, it learns what it has lost and goes on with what there is.
+    let mut position = 0;
+    let mut missed = 0;
+    while position < LAST {
+        let (id, event, data) = stuck.event().unwrap();
+        if event == "gap" {
+            missed += serde_json::from_str::<Gap>(&data).unwrap().missed;
+        } else {
+            let seq: u64 = id.parse().unwrap();
+            if position > 0 && seq != position + 1 {
+                assert!(missed > 0);
+            }
+            position = seq;
+        }
+    }
+    assert!(missed > 50);
+}
+
+#[test]
+fn whoever_hears_nothing_hears_that_we_are_there() {
+    let host = Host::with(Limits { keep_alive: Duration::from_millis(50), ..Limits::default() });
+    for path in ["/v1/events", "/v1/units/web/logs?follow=true"] {
+        let mut follower = follow(&host, path, &[]);
+        for _ in 0..3 {
+            assert_eq!(follower.event().unwrap().1, "");
+        }
+    }
+}
+
+fn event(connection: &mut Connection) -> (u64, String) {
+    let (id, kind, data) = connection.event().unwrap();
+    let event: Event = serde_json::from_str(&data).unwrap();
+    assert_eq!((id, &kind), (event.seq.to_string(), &event.kind));
+    (event.seq, kind)
+}
+
+#[test]
+fn events_from_now_on_and_from_before() {
+    let host = Host::new();
+    for (seq, kind) in [(10, "started"), (12, "ready")] {
+        host.supervisor.happens(seq, Some("web"), kind);
+    }
+    let list = host.get("/v1/events?follow=false&after=10").json();
+    assert_eq!(list.as_array().unwrap().len(), 1);
+    let mut new = follow(&host, "/v1/events", &[]);
+    let mut all = follow(&host, "/v1/events?after=10", &[]);
+    let mut back = follow(&host, "/v1/events?after=3", &["last-event-id: 12"]);
+    host.supervisor.happens(20, None, "shutdown");
+    assert_eq!(event(&mut new), (20, "shutdown".into()));
+    assert_eq!(event(&mut all), (12, "ready".into()));
+    assert_eq!(event(&mut all), (20, "shutdown".into()));
+    assert_eq!(event(&mut back), (20, "shutdown".into()));
+}
+
+#[test]
+fn events_that_are_no_longer_kept_are_a_gap() {
+    let host = Host::new();
+    host.supervisor.happens(100, None, "a");
+    let mut late = follow(&host, "/v1/events?after=5", &[]);
+    let (_, kind, data) = late.event().unwrap();
+    assert_eq!((kind.as_str(), data.as_str()), ("gap", "{\"missed\":94}"));
+    assert_eq!(event(&mut late).0, 100);
+}
+
+#[test]
+fn a_thousand_events_at_once_are_all_passed_on() {
+    let host = Host::new();
+    let mut follower = follow(&host, "/v1/events", &[]);
+    for seq in 1..=1000 {
+        host.supervisor.happens(seq, None, "tick");
+    }
+    for seq in 1..=1000 {
+        assert_eq!(event(&mut follower).0, seq);
+    }
+}
