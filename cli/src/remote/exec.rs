@@ -103,7 +103,12 @@ impl Session {
         self.tls.sock.set_nonblocking(true).map_err(Trouble::Connection)?;
         let mut resized = signals(&[libc::SIGWINCH]).map_err(local)?;
         // Without these the terminal would stay raw.
-        let ending = signals(&[libc::SIGTERM, libc::SIGHUP]).map_err(local)?;
+        let ending = match self.escape {
+            Some(_) => signals(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT]),
+            // Ctrl-C ends us at once: there is nothing to put in order.
+            None => signals(&[libc::SIGTERM, libc::SIGHUP]),
+        };
+        let ending = ending.map_err(local)?;
         let stdin = io::stdin();
         if !self.input {
             self.send(FrameKind::Stdin, &[])?;

@@ -4,6 +4,7 @@ use super::address::Address;
 use super::error::Error;
 use super::fingerprint::Fingerprint;
 use super::identity::Identity;
+use nix::sys::socket::{setsockopt, sockopt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -147,12 +148,22 @@ fn dial(address: &Address) -> io::Result<TcpStream> {
                 sock.set_nodelay(true)?;
                 sock.set_read_timeout(Some(PATIENCE))?;
                 sock.set_write_timeout(Some(PATIENCE))?;
+                keep_alive(&sock)?;
                 return Ok(sock);
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// A shell in a container may say nothing for hours; a host that has vanished must not look the same.
+fn keep_alive(sock: &TcpStream) -> io::Result<()> {
+    setsockopt(sock, sockopt::KeepAlive, &true)?;
+    setsockopt(sock, sockopt::TcpKeepIdle, &20)?;
+    setsockopt(sock, sockopt::TcpKeepInterval, &10)?;
+    setsockopt(sock, sockopt::TcpKeepCount, &3)?;
+    Ok(())
 }
 
 /// What an error of a connection means. With TLS 1.3 a host's refusal of our key comes after the

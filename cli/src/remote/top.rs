@@ -164,7 +164,7 @@ impl Screen {
     fn open() -> Result<Screen, Error> {
         let local = |error: io::Error| Error::Local(format!("terminal: {error}"));
         let changed = signals(&[libc::SIGWINCH]).map_err(local)?;
-        let ending = signals(&[libc::SIGTERM, libc::SIGHUP]).map_err(local)?;
+        let ending = signals(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT]).map_err(local)?;
         let raw = Raw::enter().map_err(local)?;
         let mut out = io::stdout().lock();
         out.write_all(b"\x1b[?1049h\x1b[?25l")?;
