@@ -1,6 +1,6 @@
 //! A host that runs in QEMU.
 
-use crate::{Folder, keel};
+use crate::{Folder, keel, remote};
 use ipc::ShutdownKind;
 use ipc::control::Request;
 use serde_json::Value;
@@ -49,6 +49,8 @@ pub struct Options {
     pub accel: &'static str,
     /// `--allow-broken-units`
     pub allow_broken_units: bool,
+    /// `--api` with some free port; see [`Guest::keel`].
+    pub api: bool,
 }
 
 impl Default for Options {
@@ -66,6 +68,7 @@ impl Default for Options {
             made_at: None,
             accel: "auto",
             allow_broken_units: false,
+            api: false,
         }
     }
 }
@@ -78,6 +81,7 @@ pub struct Guest {
     pub(crate) asked: Cell<u64>,
     forwarded: Vec<(u16, u16)>,
     forwarded_udp: Vec<(u16, u16)>,
+    pub(crate) api: Option<u16>,
     _slot: File,
 }
 
@@ -130,13 +134,19 @@ impl Guest {
         if options.allow_broken_units {
             command.arg("--allow-broken-units");
         }
+        let api = options.api.then(free_port);
+        if let Some(port) = api {
+            command.args(["--api", &port.to_string()]);
+            remote::own_folders(&mut command, scratch.path());
+        }
         let spawned = command.stdin(Stdio::null()).stdout(console).stderr(errors).spawn();
         let child = match spawned {
             Ok(child) => child,
             Err(error) => panic!("{}: {error}", keel().display()),
         };
         let link = RefCell::new(None);
-        Guest { child, scratch, link, asked: Cell::new(0), forwarded, forwarded_udp, _slot: slot }
+        let asked = Cell::new(0);
+        Guest { child, scratch, link, asked, forwarded, forwarded_udp, api, _slot: slot }
     }
 
     /// Boots a host and waits until it answers.

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod folder;
 pub mod guest;
 mod questions;
+pub mod remote;
 
 pub use folder::Folder;
 pub use guest::{Guest, Options};

@@ -1,0 +1,74 @@
+//! The `keel --host` of a test, with configuration and state of its own.
+
+use crate::{Guest, keel};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// What a command has said, and how it ended.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Said {
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// Keeps a command away from the configuration and the state of whoever runs the tests.
+pub fn own_folders(command: &mut Command, scratch: &Path) {
+    command.env("XDG_CACHE_HOME", scratch.join("cache"));
+    command.env("XDG_CONFIG_HOME", scratch.join("config"));
+    command.env_remove("KEEL_HOST");
+}
+
+impl Guest {
+    /// A `keel` command for this host (it must have been booted with `api`), as the admin whose key
+    /// `keel run` has made.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(keel());
+        own_folders(&mut command, self.scratch.path());
+        command.arg("--host").arg(self.api_address()).args(args);
+        command
+    }
+
+    /// Runs one to its end.
+    pub fn keel(&self, args: &[&str]) -> Said {
+        match self.command(args).output() {
+            Ok(output) => output.into(),
+            Err(error) => self.fail(&format!("keel {args:?}: {error}")),
+        }
+    }
+
+    /// The same, and it must succeed; its standard output.
+    pub fn keel_ok(&self, args: &[&str]) -> String {
+        let said = self.keel(args);
+        if said.code != 0 {
+            self.fail(&format!("keel {args:?}: {said:?}"));
+        }
+        said.out
+    }
+
+    /// Where the API answers.
+    pub fn api_address(&self) -> String {
+        match self.api {
+            Some(port) => format!("127.0.0.1:{port}"),
+            None => panic!("the guest was booted without an API"),
+        }
+    }
+
+    /// A folder for what belongs to this guest.
+    pub fn scratch(&self) -> PathBuf {
+        self.scratch.path().to_owned()
+    }
+}

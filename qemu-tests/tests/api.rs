@@ -1,0 +1,292 @@
+//! The API and the commands that use it, as people use them: over the network, with keys.
+
+// Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use ipc::control::Request;
+use qemu_tests::remote::{Said, own_folders};
+use qemu_tests::{Folder, Guest, Options, disk, keel};
+use serde_json::Value;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Makes a key in a folder of its own; the folder, and the key's fingerprint.
+fn key(scratch: &Path, name: &str) -> (PathBuf, String) {
+    let home = scratch.join(name);
+    let mut command = Command::new(keel());
+    own_folders(&mut command, &home);
+    let said = Said::from(command.arg("keygen").output().expect("keel keygen"));
+    assert_eq!(said.code, 0, "{said:?}");
+    let start = said.out.find("SHA256:").expect("a fingerprint");
+    let rest = &said.out[start..];
+    let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());
+    (home, rest[..end].to_owned())
+}
+
+/// `keel` as whoever owns the key in `home`.
+fn as_owner_of(guest: &Guest, home: &Path, args: &[&str]) -> Said {
+    let mut command = Command::new(keel());
+    own_folders(&mut command, home);
+    command.arg("--host").arg(guest.api_address()).args(args);
+    command.output().expect("keel").into()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn state(guest: &Guest, unit: &str) -> String {
+    let units = json(&guest.keel_ok(&["--json", "ps"]));
+    let units = units.as_array().expect("a list");
+    let found = units.iter().find(|found| found["name"] == unit).expect("the unit");
+    found["state"].as_str().expect("a state").to_owned()
+}
+
+const PROBE: &str = "[container]\nimage = \"./images/probe\"\nnetwork = \"none\"\n";
+const SHELL: &str = "[container]\nimage = \"./images/busybox\"\nnetwork = \"none\"\n";
+
+#[test]
+fn a_host_is_seen_and_steered_from_outside() {
+    let keys = Folder::empty();
+    let (viewer, viewer_key) = key(keys.path(), "viewer");
+    let (worker, worker_key) = key(keys.path(), "worker");
+    let (stranger, stranger_key) = key(keys.path(), "stranger");
+    let host = format!(
+        "hostname = \"steered\"\n[api.client.viewer]\nkey = \"{viewer_key}\"\n\
+         [api.client.worker]\nkey = \"{worker_key}\"\nrole = \"operator\"\n"
+    );
+    let units = [
+        ("web", format!("{SHELL}command = [\"-c\", \"echo up; while true; do sleep 1; done\"]\n")),
+        (
+            "broken",
+            format!("restart = \"never\"\n{SHELL}command = [\"-c\", \"echo no >&2; exit 3\"]\n"),
+        ),
+        (
+            "slow",
+            format!(
+                "restart = {{ delay = \"1h\", max_delay = \"1h\" }}\n{SHELL}command = [\"-c\", \"exit 4\"]\n"
+            ),
+        ),
+        (
+            "blocked",
+            format!(
+                "requires = [\"broken\"]\nwait_timeout = \"never\"\n{PROBE}command = [\"wait\"]\n"
+            ),
+        ),
+        (
+            "hog",
+            format!(
+                "restart = \"never\"\n{PROBE}command = [\"memhog\"]\n[limits]\nmemory = \"16M\"\n"
+            ),
+        ),
+        ("off", format!("enabled = false\n{PROBE}command = [\"wait\"]\n")),
+        (
+            "starts",
+            format!("ready = \"notify\"\nstart_timeout = \"never\"\n{PROBE}command = [\"wait\"]\n"),
+        ),
+    ];
+    let units: Vec<(&str, &str)> =
+        units.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let folder = Folder::host(&host, &units);
+    let image = folder.path().join("data.img");
+    disk::make(&image, 64);
+    let options = Options { api: true, data: Some(image.clone()), ..Options::default() };
+    let mut guest = Guest::up(folder.path(), &options);
+    guest.wait_console("host key SHA256:");
+    for (unit, state) in [("broken", "failed"), ("slow", "backoff"), ("hog", "failed")] {
+        guest.wait_state(unit, state);
+    }
+
+    the_units_are_seen(&guest);
+    restart_works_from_every_state(&mut guest);
+    each_blocked_state_is_explained(&guest);
+    logs_and_events_are_read(&guest);
+    programs_run_and_files_are_copied(&guest);
+    roles_are_kept(&guest, &viewer, &worker, &stranger, &stranger_key);
+    a_dead_api_harms_nobody(&mut guest);
+
+    // The host's key outlives the boot, and a pinned one is the same afterwards.
+    let pinned = as_owner_of(&guest, &viewer, &["trust", "--yes"]);
+    assert_eq!(pinned.code, 0, "{pinned:?}");
+    guest.keel_ok(&["poweroff", "--yes"]);
+    assert!(guest.wait_end().success());
+    disk::assert_clean(&image);
+}
+
+fn the_units_are_seen(guest: &Guest) {
+    let table = guest.keel_ok(&["ps"]);
+    assert!(table.starts_with("NAME"), "{table}");
+    for unit in ["web", "broken", "slow", "blocked", "hog", "off", "starts"] {
+        assert!(table.contains(&format!("\n{unit} ")), "{unit} in {table}");
+    }
+    let unit = json(&guest.keel_ok(&["--json", "inspect", "broken"]));
+    assert_eq!(unit["last_exit"]["detail"], 3, "{unit}");
+    assert_eq!(guest.keel(&["inspect", "none-such"]).code, 1);
+    let host = json(&guest.keel_ok(&["--json", "info"]));
+    assert_eq!(host["hostname"], "steered", "{host}");
+    assert!(guest.keel_ok(&["dmesg"]).contains("keel-supervisor"));
+    let processes = guest.keel_ok(&["processes"]);
+    assert!(processes.contains("keel-api") && processes.contains(" web "), "{processes}");
+    let config = guest.keel_ok(&["config"]);
+    assert!(config.contains("units/hog.toml:") && config.contains("default"), "{config}");
+}
+
+fn restart_works_from_every_state(guest: &mut Guest) {
+    let generation = |guest: &Guest, unit: &str| {
+        json(&guest.keel_ok(&["--json", "inspect", unit]))["generation"].as_u64().unwrap()
+    };
+    // Running, stopped, and never started.
+    for (before, unit) in [("running", "web"), ("stopped", "web"), ("stopped", "off")] {
+        if before == "stopped" && unit == "web" {
+            guest.keel_ok(&["stop", "--wait", "web"]);
+        }
+        assert_eq!(state(guest, unit), before);
+        let last = generation(guest, unit);
+        let said = guest.keel_ok(&["restart", "--wait", unit]);
+        assert!(said.contains(unit), "{said}");
+        assert_eq!(state(guest, unit), "running");
+        assert_eq!(generation(guest, unit), last + 1);
+    }
+    // Failed and back-off: it does not become ready, and the answer says why.
+    for (before, unit, code) in [("failed", "broken", "3"), ("backoff", "slow", "4")] {
+        assert_eq!(state(guest, unit), before);
+        let last = generation(guest, unit);
+        let said = guest.keel(&["restart", "--wait=60", unit]);
+        guest.wait_state(unit, before);
+        assert_eq!(generation(guest, unit), last + 1, "{said:?}");
+        // A service is ready when its program runs: this one may have been, for a moment.
+        if said.code != 0 {
+            assert_eq!(said.code, 1, "{said:?}");
+            assert!(said.err.contains(&format!("exit code {code}")), "{said:?}");
+        }
+    }
+    // Starting, and waiting.
+    let last = generation(guest, "starts");
+    guest.keel_ok(&["restart", "starts"]);
+    guest.wait_for("the next run", |guest| (generation(guest, "starts") > last).then_some(()));
+    guest.keel_ok(&["restart", "blocked"]);
+    let said = guest.keel(&["restart", "--wait=1", "blocked"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("broken"), "the reason: {said:?}");
+    guest.keel_ok(&["kill", "--signal", "KILL", "web"]);
+    guest.wait_state("web", "running");
+}
+
+fn each_blocked_state_is_explained(guest: &Guest) {
+    let of = |unit: &str| guest.keel_ok(&["explain", unit]);
+    let holds = |unit: &str, words: &[&str]| {
+        let text = of(unit);
+        for word in words {
+            assert!(text.contains(word), "{word:?} in {text}");
+        }
+    };
+    holds("blocked", &["requires broken", "exit code 3"]);
+    holds("broken", &["failed", "exit code 3"]);
+    holds("slow", &["exit code 4", "in "]);
+    holds("hog", &["memory"]);
+    holds("starts", &["starting", "READY"]);
+    holds("web", &["running"]);
+}
+
+fn logs_and_events_are_read(guest: &Guest) {
+    let out = guest.keel_ok(&["logs", "--tail", "1", "web"]);
+    assert_eq!(out.trim(), "up");
+    let err = guest.keel_ok(&["--json", "logs", "--stream", "stderr", "broken"]);
+    assert!(err.contains("\"stderr\"") && err.contains("no"), "{err}");
+    let events = guest.keel_ok(&["events", "--after", "0"]);
+    assert!(events.contains("asked for by"), "{events}");
+    // A follower hears what comes.
+    let mut follower = guest
+        .command(&["logs", "-f", "--tail", "0", "web"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("keel logs -f");
+    let mut lines =
+        std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    // It may be heard only from its connection on: more than one restart may be needed.
+    let heard = std::thread::spawn(move || lines.next());
+    while !heard.is_finished() {
+        guest.keel_ok(&["restart", "--wait", "web"]);
+    }
+    assert_eq!(heard.join().unwrap().unwrap().unwrap(), "up");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+fn programs_run_and_files_are_copied(guest: &Guest) {
+    assert_eq!(guest.keel_ok(&["exec", "web", "--", "sh", "-c", "echo $0 a"]), "sh a\n");
+    assert_eq!(guest.keel(&["exec", "web", "--", "sh", "-c", "exit 9"]).code, 9);
+    assert_eq!(guest.keel(&["exec", "web", "--", "sh", "-c", "kill -9 $$"]).code, 128 + 9);
+    let missing = guest.keel(&["exec", "web", "--", "none-such"]);
+    assert!(missing.code == 1 && missing.err.contains("none-such"), "{missing:?}");
+    let stopped = guest.keel(&["exec", "broken", "--", "true"]);
+    assert!(stopped.code == 1 && stopped.err.contains("does not run"), "{stopped:?}");
+    let mut cat = guest
+        .command(&["exec", "-i", "web", "--", "sh", "-c", "wc -c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("keel exec");
+    cat.stdin.take().unwrap().write_all(&vec![b'x'; 300_000]).unwrap();
+    let done = cat.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&done.stdout).trim(), "300000");
+
+    let here = guest.scratch().join("sent");
+    let bytes: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+    fs::write(&here, &bytes).unwrap();
+    let path = here.to_str().unwrap();
+    guest.keel_ok(&["cp", path, "web:/tmp/received"]);
+    let back = guest.scratch().join("back");
+    guest.keel_ok(&["cp", "web:/tmp/received", back.to_str().unwrap()]);
+    assert!(fs::read(&back).unwrap() == bytes, "what comes back is what was sent");
+    let absent = guest.keel(&["cp", "web:/tmp/none", "-"]);
+    assert_eq!(absent.code, 1, "{absent:?}");
+    // The container's links lead into the container.
+    guest.keel_ok(&["exec", "web", "--", "ln", "-s", "/proc/1/root/etc/passwd", "/tmp/out"]);
+    assert_eq!(guest.keel(&["cp", "web:/tmp/out", "-"]).code, 1);
+}
+
+fn roles_are_kept(guest: &Guest, viewer: &Path, worker: &Path, stranger: &Path, key: &str) {
+    for home in [viewer, worker, stranger] {
+        // Not known before it is trusted: exit code 5.
+        assert_eq!(as_owner_of(guest, home, &["ps"]).code, 5);
+        as_owner_of(guest, home, &["trust", "--yes"]);
+    }
+    let may = |home: &Path, args: &[&str]| as_owner_of(guest, home, args);
+    assert_eq!(may(viewer, &["ps"]).code, 0);
+    for args in [&["restart", "web"][..], &["exec", "web", "--", "true"], &["poweroff", "--yes"]] {
+        let refused = may(viewer, args);
+        assert_eq!(refused.code, 4, "{args:?}: {refused:?}");
+        assert!(refused.err.contains("viewer is a reader"), "{refused:?}");
+    }
+    assert_eq!(may(worker, &["restart", "--wait", "web"]).code, 0);
+    assert_eq!(may(worker, &["cp", "web:/etc/passwd", "-"]).code, 4);
+    let unknown = may(stranger, &["ps"]);
+    assert_eq!(unknown.code, 4, "{unknown:?}");
+    assert!(unknown.err.contains(key), "it says which key to let in: {unknown:?}");
+}
+
+fn a_dead_api_harms_nobody(guest: &mut Guest) {
+    let before = guest.field("web", "generation");
+    let pid = guest.service_pid(ipc::Service::Api).expect("an api");
+    guest.signal_service(ipc::Service::Api, 9);
+    guest.wait_for("another api", |guest| {
+        guest.service_pid(ipc::Service::Api).filter(|other| *other != pid)
+    });
+    guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
+    assert_eq!(guest.field("web", "generation"), before);
+    // It has no powers: no capabilities, no way to more, a filter on its system calls.
+    let pid = guest.service_pid(ipc::Service::Api).expect("an api");
+    let status: String = guest.ask(&Request::Read { path: format!("/proc/{pid}/status") });
+    for line in [
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+        "Uid:\t103",
+    ] {
+        assert!(status.contains(line), "{line:?} in {status}");
+    }
+}
