@@ -105,7 +105,8 @@ pub fn processes(fleet: &Fleet) -> Result<u8, Error> {
             let command = if process.command.is_empty() {
                 format!("[{}]", process.name)
             } else {
-                process.command.clone()
+                // A shell's script has lines; the table has none to spare.
+                process.command.split_whitespace().collect::<Vec<_>>().join(" ")
             };
             Row::Cells(vec![
                 Cell::from(process.pid.to_string()),
