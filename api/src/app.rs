@@ -76,10 +76,12 @@ impl App {
             ToApi::Clients { clients } => {
                 let by_key = |client: Client| (client.key.clone(), Rc::new(client));
                 let known: HashMap<_, _> = clients.into_iter().map(by_key).collect();
-                // Also those in the middle of following a log: no request of theirs would ever be
-                // looked at again.
-                self.connections.close(|key| !known.contains_key(key));
-                *self.clients.borrow_mut() = Some(known);
+                let mut clients = self.clients.borrow_mut();
+                let before = clients.replace(known).unwrap_or_default();
+                let now = clients.as_ref();
+                // Whoever has gone or may do something else now, also in the middle of following a
+                // log or of a command: what they once were allowed is not looked at again.
+                self.connections.close(|key| now.and_then(|now| now.get(key)) != before.get(key));
             }
             ToApi::Event(event) => {
                 // Fails when nobody follows.

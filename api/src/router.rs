@@ -217,6 +217,7 @@ mod tests {
     fn the_document_has_exactly_the_routes() {
         let document = openapi::document();
         let mut described: Vec<(String, String)> = Vec::new();
+        let mut ids = std::collections::BTreeSet::new();
         for (path, item) in &document.paths.paths {
             let operations = [
                 ("GET", &item.get),
@@ -225,8 +226,10 @@ mod tests {
                 ("DELETE", &item.delete),
                 ("PATCH", &item.patch),
             ];
-            for (method, _) in operations.iter().filter(|(_, operation)| operation.is_some()) {
-                described.push((path.clone(), (*method).to_owned()));
+            for (method, operation) in operations {
+                let Some(operation) = operation else { continue };
+                assert!(ids.insert(operation.operation_id.clone()), "{path}");
+                described.push((path.clone(), method.to_owned()));
             }
         }
         let mut routed: Vec<(String, String)> = ROUTES

@@ -55,3 +55,32 @@ pub fn forbid_everything() -> io::Result<()> {
     unsafe { libc::close(ruleset as i32) };
     if done == 0 { Ok(()) } else { Err(error) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+
+    /// Only the thread that asks for it is confined, so a test can.
+    #[test]
+    fn what_is_open_stays_open_and_nothing_else_opens() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let confined = std::thread::spawn(move || {
+            let mut open = File::open("/proc/self/stat").unwrap();
+            // SAFETY: it sets a flag of this thread.
+            unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+            forbid_everything().unwrap();
+            open.read_to_string(&mut String::new()).unwrap();
+            let denied = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+            assert!(File::open("/proc/self/stat").is_err_and(denied));
+            assert!(File::create("/tmp/keel-api-landlock").is_err_and(denied));
+            assert!(TcpListener::bind("127.0.0.1:0").is_err_and(denied));
+            assert!(TcpStream::connect(address).is_err_and(denied));
+        });
+        confined.join().unwrap();
+        assert!(File::open("/proc/self/stat").is_ok());
+    }
+}

@@ -21,7 +21,7 @@ const MODE: u32 = 0o644;
 
 /// The content of a regular file of a running container; its permission bits are in the header
 /// `X-Keel-Mode`.
-#[utoipa::path(get, path = "/v1/units/{name}/files", tag = "units", params(
+#[utoipa::path(get, path = "/v1/units/{name}/files", operation_id = "read_file", tag = "units", params(
     ("name" = String, Path), ("path" = String, Query, description = "absolute, in the container")),
     responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
         (status = "default", body = ErrorBody)))]
@@ -38,7 +38,7 @@ pub async fn get(call: Call) -> Answer {
 }
 
 /// Writes a file of a running container: makes it, or empties it first.
-#[utoipa::path(put, path = "/v1/units/{name}/files", tag = "units", params(
+#[utoipa::path(put, path = "/v1/units/{name}/files", operation_id = "write_file", tag = "units", params(
     ("name" = String, Path), ("path" = String, Query, description = "absolute, in the container"),
     ("mode" = Option<String>, Query, description = "permissions of a file that is made, octal")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),

@@ -16,7 +16,7 @@ const MAX_WAIT: u64 = 3600;
 const LOOK: Duration = Duration::from_millis(500);
 
 /// All units.
-#[utoipa::path(get, path = "/v1/units", tag = "units", responses(
+#[utoipa::path(get, path = "/v1/units", operation_id = "units", tag = "units", responses(
     (status = 200, body = Vec<Unit>), (status = "default", body = ErrorBody)))]
 pub async fn list(call: Call) -> Answer {
     call.query.only(&[])?;
@@ -24,7 +24,7 @@ pub async fn list(call: Call) -> Answer {
 }
 
 /// One unit.
-#[utoipa::path(get, path = "/v1/units/{name}", tag = "units", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/v1/units/{name}", operation_id = "unit", tag = "units", params(("name" = String, Path)),
     responses((status = 200, body = Unit), (status = "default", body = ErrorBody)))]
 pub async fn get(call: Call) -> Answer {
     call.query.only(&[])?;

@@ -36,6 +36,8 @@ pub struct Heard {
     pub terminal: Option<UnixStream>,
 }
 
+type Refused = (Code, String);
+
 #[derive(Clone)]
 pub struct Supervisor {
     link: Arc<Channel>,
@@ -221,8 +223,8 @@ impl Supervisor {
     fn plain(
         &self,
         request: Request,
-        known: &dyn Fn(&str) -> Result<(), (Code, String)>,
-    ) -> Result<Value, (Code, String)> {
+        known: &dyn Fn(&str) -> Result<(), Refused>,
+    ) -> Result<Value, Refused> {
         let mut heard = self.heard();
         match request {
             Request::Units => Ok(json!([heard.unit])),
