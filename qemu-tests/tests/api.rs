@@ -181,10 +181,13 @@ fn each_blocked_state_is_explained(guest: &Guest) {
             assert!(text.contains(word), "{word:?} in {text}");
         }
     };
-    holds("blocked", &["requires broken", "exit code 3"]);
+    holds(
+        "blocked",
+        &["requires broken", "exit code 3", "the last lines of broken:", "stderr | no"],
+    );
     holds("broken", &["failed", "exit code 3"]);
     holds("slow", &["exit code 4", "in "]);
-    holds("hog", &["memory"]);
+    holds("hog", &["out of memory", "hog may use 16M of memory (limits.memory)"]);
     holds("starts", &["starting", "READY"]);
     holds("web", &["running"]);
 }

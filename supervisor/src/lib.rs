@@ -14,6 +14,7 @@ pub mod config;
 pub mod control;
 pub mod core;
 pub mod events;
+mod evidence;
 pub mod execs;
 pub mod files;
 pub mod health;

@@ -2,7 +2,7 @@
 
 use crate::actions::send_signal;
 use crate::config::port_text;
-use crate::core::{Command, Event, State};
+use crate::core::{Command, Event};
 use crate::now_us;
 use crate::shell::{Shell, now};
 use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
@@ -14,7 +14,6 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Component, Path};
-use units::model::Condition;
 
 /// Bytes of a file that are given out at most.
 const MAX_READ: u64 = 1024 * 1024;
@@ -53,6 +52,7 @@ impl Shell {
             Request::Explain { name } => {
                 let mut lines = self.core.explain(&name, now()).ok_or_else(|| unknown(&name))?;
                 lines.extend(self.condition_reasons(&name));
+                lines.extend(self.evidence(&lines));
                 json(&lines)
             }
             Request::Start { name } => self.command(Command::Start { unit: name }),
@@ -70,31 +70,6 @@ impl Shell {
                 Ok(Value::Null)
             }
         }
-    }
-
-    /// For each condition that a waiting unit waits for: what the host knows about it.
-    fn condition_reasons(&self, name: &str) -> Vec<String> {
-        let waiting =
-            self.core.status(name, now()).is_some_and(|unit| unit.state == State::Waiting);
-        let Some(unit) = self.config.host.units.get(name).filter(|_| waiting) else {
-            return Vec::new();
-        };
-        let (mut net, mut disk) = (false, false);
-        for condition in &unit.wait_for {
-            match condition {
-                Condition::NetAddr => net |= self.net_state.addresses.is_empty(),
-                Condition::NetRoute => net |= self.net_state.gateway.is_none(),
-                Condition::Dns => net |= self.net_state.dns.is_empty(),
-                Condition::Volume(_) => disk |= self.data_disk.pending,
-                Condition::Clock => {}
-            }
-        }
-        let network = self.net_state.waiting.iter().filter(|_| net);
-        let disk = disk.then_some(&self.data_disk.reason);
-        network
-            .map(|reason| format!("  network: {reason}"))
-            .chain(disk.map(|reason| format!("  data disk: {reason}")))
-            .collect()
     }
 
     fn command(&mut self, command: Command) -> Result<Value, String> {
