@@ -102,6 +102,7 @@ test-qemu: build packages-run images
 bench: build packages-run
 	@examples/make-images tests
 	cargo run --locked -p qemu-tests --bin bench
+	cargo run --locked -p qemu-tests --bin bench_api
 
 clean:
 	cargo clean

@@ -6,6 +6,7 @@
 pub mod disk;
 pub mod folder;
 pub mod guest;
+pub mod load;
 mod questions;
 pub mod remote;
 

@@ -67,6 +67,17 @@ impl Guest {
         }
     }
 
+    /// The key and certificate that `keel run` has made.
+    pub fn identity(&self) -> PathBuf {
+        let run = self.scratch.path().join("cache/keel/run");
+        let folders = std::fs::read_dir(&run).into_iter().flatten().flatten();
+        let mut keys = folders.map(|folder| folder.path().join("identity.pem"));
+        match keys.find(|key| key.exists()) {
+            Some(key) => key,
+            None => self.fail(&format!("no identity.pem below {}", run.display())),
+        }
+    }
+
     /// A folder for what belongs to this guest.
     pub fn scratch(&self) -> PathBuf {
         self.scratch.path().to_owned()

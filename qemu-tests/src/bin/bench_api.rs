@@ -1,0 +1,262 @@
+//! `make bench`, second part: what remote control costs, alone and under a load. Prints a table and
+//! writes the same figures to `target/bench/api.json`.
+//!
+//! All figures come from one boot. Under translation TLS is slow: what to look at are the shares and
+//! the ratios.
+
+use ipc::Service;
+use ipc::control::{LogLine, Request};
+use qemu_tests::load::Connections;
+use qemu_tests::{Folder, Guest, Options, root};
+use serde::Serialize;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
+
+/// Units of the host: `one`, `chatty`, and others that rest.
+const UNITS: usize = 100;
+/// Connections that only stay.
+const CONNECTIONS: usize = 1000;
+/// Followers of a container that writes without end.
+const FOLLOWERS: usize = 100;
+/// Measurements of each kind.
+const SAMPLES: usize = 5;
+
+const BUDGET_IDLE_KIB: u64 = 5 * 1024;
+
+#[derive(Debug, Serialize)]
+struct Report {
+    /// PSS of the idle process, KiB.
+    idle_kib: u64,
+    /// `keel ps` of all units: the command's whole time, ms.
+    ps_ms: f64,
+    /// From the start of `keel restart` to the new first instruction's line at a follower, ms.
+    restart_ms: f64,
+    /// Of that: from the order to the program's process, and from there to its first instruction.
+    restart_prepare_ms: f64,
+    restart_kernel_ms: f64,
+    /// Crash to first instruction beside a container that writes, without and with everybody looking
+    /// on, ms.
+    crash_alone_ms: f64,
+    crash_loaded_ms: f64,
+    connections: usize,
+    followers: usize,
+    /// Memory of the process's cgroup under that load, KiB: now and at its peak.
+    loaded_kib: u64,
+    peak_kib: u64,
+}
+
+fn main() -> ExitCode {
+    let rests = "enabled = false\n[container]\nimage = \"./images/first\"\nnetwork = \"none\"\n";
+    let names: Vec<String> = (2..UNITS).map(|number| format!("rests-{number}")).collect();
+    let mut units: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), rests)).collect();
+    units.push(("one", "[container]\nimage = \"./images/first\"\nnetwork = \"none\"\n"));
+    units.push((
+        "chatty",
+        "enabled = false\n[container]\nimage = \"./images/probe\"\nnetwork = \"none\"\n\
+         command = [\"flood\", \"1000000000000\"]\n[log]\nmax_files = 1\n",
+    ));
+    let folder = Folder::host("hostname = \"bench\"\n[storage]\ndata = \"memory\"\n", &units);
+    let options = Options { api: true, memory: "1G".to_owned(), ..Options::default() };
+    let mut guest = Guest::up(folder.path(), &options);
+    guest.wait_for("the API to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
+    let report = measure(&mut guest);
+    guest.power_off();
+    show(&report);
+    match write(&report) {
+        Ok(path) => {
+            println!("\nwritten to {path}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("cannot write the report: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(guest: &mut Guest) -> Report {
+    let api = guest.service_pid(Service::Api).unwrap_or(0);
+    let idle_kib = guest.pss_kib(api);
+    let ps_ms = median((0..SAMPLES).map(|_| ps(guest)).collect());
+    let (restart_ms, restart_prepare_ms, restart_kernel_ms) = restarts(guest);
+
+    let _: Value = guest.ask(&Request::Start { name: "chatty".to_owned() });
+    guest.wait_state("chatty", "running");
+    let crash_alone_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
+    let identity = guest.identity();
+    let connections = match Connections::open(&guest.api_address(), &identity, CONNECTIONS) {
+        Ok(connections) => connections,
+        Err(error) => guest.fail(&format!("connections: {error}")),
+    };
+    let followers = Followers::start(guest, FOLLOWERS);
+    guest.wait_for("every follower to hear something", |_| followers.heard().then_some(()));
+    let crash_loaded_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
+    let group = format!("{}/{}", ipc::paths::CGROUP_SYSTEM, Service::Api.applet());
+    let bytes = |file: &str| guest.read(&format!("{group}/{file}")).trim().parse().unwrap_or(0u64);
+    let (loaded_kib, peak_kib) = (bytes("memory.current") / 1024, bytes("memory.peak") / 1024);
+    if guest.service_pid(Service::Api) != Some(api) {
+        guest.fail("the api process did not live through the load");
+    }
+    Report {
+        idle_kib,
+        ps_ms,
+        restart_ms,
+        restart_prepare_ms,
+        restart_kernel_ms,
+        crash_alone_ms,
+        crash_loaded_ms,
+        connections: connections.alive(),
+        followers: FOLLOWERS,
+        loaded_kib,
+        peak_kib,
+    }
+}
+
+fn ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+fn ps(guest: &Guest) -> f64 {
+    let begin = Instant::now();
+    let text = guest.keel_ok(&["--json", "ps"]);
+    let took = ms(begin);
+    let units: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+    if units.len() != UNITS {
+        guest.fail(&format!("{} units instead of {UNITS}", units.len()));
+    }
+    took
+}
+
+/// Whole, prepare and kernel times of restarts over the network.
+fn restarts(guest: &mut Guest) -> (f64, f64, f64) {
+    let (mut follower, lines) = follow(guest, "one");
+    // The follower hears only what comes after its connection: a first line proves that it is there.
+    while lines.try_recv().is_err() {
+        guest.keel_ok(&["restart", "--wait", "one"]);
+    }
+    let (mut whole, mut prepare, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..SAMPLES {
+        while lines.try_recv().is_ok() {}
+        let begin = Instant::now();
+        guest.keel_ok(&["restart", "one"]);
+        match lines.recv() {
+            Ok(at) => whole.push(at.duration_since(begin).as_secs_f64() * 1000.0),
+            Err(error) => guest.fail(&format!("the follower: {error}")),
+        }
+        let t = guest.unit("one").timeline;
+        let first = first_instruction_ns(guest).unwrap_or(0) / 1000;
+        prepare.push(t.cloned_us.saturating_sub(t.ordered_us) as f64 / 1000.0);
+        kernel.push(first.saturating_sub(t.cloned_us) as f64 / 1000.0);
+    }
+    let _ = follower.kill();
+    let _ = follower.wait();
+    (median(whole), median(prepare), median(kernel))
+}
+
+/// A follower of a unit's log, and the moments at which its lines came.
+fn follow(guest: &Guest, unit: &str) -> (Child, Receiver<Instant>) {
+    let mut command = guest.command(&["logs", "-f", "--tail", "0", unit]);
+    let mut child = match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => guest.fail(&format!("keel logs -f: {error}")),
+    };
+    let (sender, receiver) = channel();
+    if let Some(out) = child.stdout.take() {
+        std::thread::spawn(move || {
+            for _ in BufReader::new(out).lines().map_while(Result::ok) {
+                if sender.send(Instant::now()).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    (child, receiver)
+}
+
+/// Many of them. They end with this.
+struct Followers(Vec<(Child, Receiver<Instant>)>);
+
+impl Followers {
+    fn start(guest: &Guest, count: usize) -> Followers {
+        Followers((0..count).map(|_| follow(guest, "chatty")).collect())
+    }
+
+    /// Whether each has heard something since the last time.
+    fn heard(&self) -> bool {
+        self.0.iter().all(|(_, lines)| lines.try_iter().count() > 0)
+    }
+}
+
+impl Drop for Followers {
+    fn drop(&mut self) {
+        for (child, _) in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn first_instruction_ns(guest: &Guest) -> Option<u64> {
+    let request = Request::Logs { name: "one".to_owned(), tail: 5 };
+    let lines: Vec<LogLine> = guest.try_ask(&request).ok()?;
+    lines.iter().rev().find_map(|line| line.text.strip_prefix("first ")?.trim().parse().ok())
+}
+
+/// Kills a unit that was stable; ms from its end to the next first instruction.
+fn crash(guest: &mut Guest) -> f64 {
+    let since = Instant::now();
+    // Up for ten seconds: only then is the restart immediate.
+    guest.wait_for("the unit to be stable", |_| (since.elapsed().as_secs() >= 11).then_some(()));
+    let before = first_instruction_ns(guest).unwrap_or(0);
+    let _: Value = guest.ask(&Request::SignalUnit { name: "one".to_owned(), signal: 9 });
+    let after = guest
+        .wait_for("the restart", |guest| first_instruction_ns(guest).filter(|ns| *ns != before));
+    (after / 1000).saturating_sub(guest.unit("one").timeline.exited_us) as f64 / 1000.0
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn show(report: &Report) {
+    println!("\nremote control");
+    let verdict = if report.idle_kib <= BUDGET_IDLE_KIB { "ok" } else { "OVER" };
+    println!(
+        "  api process, idle (PSS)                     {:>9} KiB  budget {BUDGET_IDLE_KIB}  ratio {:.2}  {verdict}",
+        report.idle_kib,
+        report.idle_kib as f64 / BUDGET_IDLE_KIB as f64
+    );
+    println!("  keel ps, {UNITS} units, one round trip          {:>9.1} ms", report.ps_ms);
+    println!("  keel restart to the first instruction seen   {:>9.1} ms", report.restart_ms);
+    println!("    order to process {:>9.1} ms (ours)", report.restart_prepare_ms);
+    println!(
+        "    process to first instruction {:>9.1} ms (mostly the kernel's)",
+        report.restart_kernel_ms
+    );
+    println!(
+        "    the rest: client, TLS, stop, log {:>9.1} ms",
+        report.restart_ms - report.restart_prepare_ms - report.restart_kernel_ms
+    );
+    println!(
+        "  {} connections, {} followers of a flood: api {} KiB, at its peak {} KiB",
+        report.connections, report.followers, report.loaded_kib, report.peak_kib
+    );
+    println!(
+        "  crash to first instruction: {:.1} ms beside the flood, {:.1} ms with everybody looking on: {:.2}x",
+        report.crash_alone_ms,
+        report.crash_loaded_ms,
+        report.crash_loaded_ms / report.crash_alone_ms
+    );
+}
+
+fn write(report: &Report) -> std::io::Result<String> {
+    let dir = root().join("target/bench");
+    std::fs::create_dir_all(&dir)?;
+    let path = dir.join("api.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(report)?)?;
+    Ok(path.display().to_string())
+}
