@@ -177,7 +177,8 @@ impl Connection {
             match self.more() {
                 Ok(0) => return true,
                 Ok(_) => {}
-                Err(_) => return false,
+                // What we sent and nobody read makes the end a reset.
+                Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
             }
         }
     }
