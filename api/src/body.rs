@@ -6,7 +6,7 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 
@@ -18,7 +18,7 @@ type Producer = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 pub struct Body {
     content: Content,
     /// Told when the body has been sent or given up.
-    watch: Option<Arc<Watch>>,
+    watch: Option<Rc<Watch>>,
 }
 
 enum Content {
@@ -57,7 +57,7 @@ impl Body {
     }
 
     /// Lets the connection's clock know when the answer is over.
-    pub fn watched(mut self, watch: Arc<Watch>) -> Body {
+    pub fn watched(mut self, watch: Rc<Watch>) -> Body {
         self.watch = Some(watch);
         self
     }

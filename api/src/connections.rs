@@ -50,7 +50,7 @@ impl Connections {
     }
 
     /// Runs a connection until it ends or is closed. It gets a number to say who it is by.
-    pub fn spawn<F>(self: &Rc<Self>, key: Option<String>, run: impl FnOnce(u64) -> F)
+    pub fn spawn<F>(self: &Rc<Self>, run: impl FnOnce(u64) -> F)
     where
         F: Future<Output = ()> + 'static,
     {
@@ -61,7 +61,7 @@ impl Connections {
             let _leave = leave;
             run.await;
         });
-        self.all.borrow_mut().insert(id, Connection { key, task: task.abort_handle() });
+        self.all.borrow_mut().insert(id, Connection { key: None, task: task.abort_handle() });
     }
 
     /// This one belongs to somebody on the list.

@@ -1,7 +1,7 @@
 //! Answers that are not a success: always JSON, always of one shape.
 
 use crate::body::Body;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use ipc::api::{Code, Refusal};
 use rest::{ErrorBody, ErrorCode, Problem};
@@ -55,12 +55,17 @@ impl Error {
 
     /// As an answer.
     pub fn into_response(self) -> Response<Body> {
-        let status = StatusCode::from_u16(self.problem.code.status());
+        let code = self.problem.code;
+        let status = StatusCode::from_u16(code.status());
         let allow = self.allow.as_deref().and_then(|text| HeaderValue::from_str(text).ok());
         let mut response = Response::new(Body::bytes(self.json()));
         *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if matches!(code, ErrorCode::TooLarge | ErrorCode::Timeout) {
+            // Nobody wants to read the rest of such a request only to find the next one.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(allow) = allow {
             headers.insert(ALLOW, allow);
         }

@@ -5,6 +5,7 @@ use crate::body::Body;
 use crate::error::Error;
 use crate::handlers::{bundle, events, exec, files, host, logs, metrics, openapi, units};
 use crate::query::{Query, decode};
+use crate::server::Takeover;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
@@ -12,6 +13,7 @@ use hyper::{Method, Request, Response, http::request::Parts};
 use rest::ErrorCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -67,14 +69,26 @@ pub struct Call {
     pub parts: Parts,
     /// Its body.
     pub body: Incoming,
+    /// What goes on with the connection when this request is answered with 101.
+    pub takeover: Rc<RefCell<Option<Takeover>>>,
 }
 
 /// Answers a request.
-pub async fn answer(app: Rc<App>, key: Rc<str>, request: Request<Incoming>) -> Response<Body> {
-    try_answer(app, key, request).await.unwrap_or_else(Error::into_response)
+pub async fn answer(
+    app: Rc<App>,
+    key: Rc<str>,
+    takeover: Rc<RefCell<Option<Takeover>>>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    try_answer(app, key, takeover, request).await.unwrap_or_else(Error::into_response)
 }
 
-async fn try_answer(app: Rc<App>, key: Rc<str>, request: Request<Incoming>) -> Answer {
+async fn try_answer(
+    app: Rc<App>,
+    key: Rc<str>,
+    takeover: Rc<RefCell<Option<Takeover>>>,
+    request: Request<Incoming>,
+) -> Answer {
     // The list may have changed since the connection was made.
     if let Some(error) = refused(&app.caller(&key), &key) {
         return Err(error);
@@ -82,7 +96,7 @@ async fn try_answer(app: Rc<App>, key: Rc<str>, request: Request<Incoming>) -> A
     let (parts, body) = request.into_parts();
     let (handler, unit) = find(&parts.method, parts.uri.path())?;
     let query = Query::parse(parts.uri.query().unwrap_or_default())?;
-    handler(Call { app, key, unit, query, parts, body }).await
+    handler(Call { app, key, unit, query, parts, body, takeover }).await
 }
 
 fn find(method: &Method, path: &str) -> Result<(Handler, String), Error> {

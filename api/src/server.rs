@@ -6,17 +6,22 @@ use crate::key::{HostKey, KeyError};
 use crate::link::{LinkError, Wire};
 use crate::router;
 use crate::tls::{self, TlsError};
-use crate::watch::{Watch, Watched};
+use crate::watch::{Patience, Verdict, Watch, Watched};
+use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ipc::api::FromApi;
 use ipc::{Channel, DataDisk, FromInit, ToInit};
 use rustls::ServerConfig;
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -28,6 +33,18 @@ use tokio_rustls::server::TlsStream;
 const MAX_HEAD: usize = 16 * 1024;
 /// What is read of a request that is not looked at, so that its sender gets to read the answer.
 const MAX_UNREAD: usize = 64 * 1024;
+
+/// From an answer to the moment when hyper's buffers are given up: clients often ask several
+/// things in a row.
+const REST: Duration = Duration::from_secs(1);
+
+/// For the other side to take its leave, too.
+const PARTING: Duration = Duration::from_secs(2);
+
+/// A connection that is no longer HTTP.
+pub type Stream = Watched<Box<TlsStream<TcpStream>>>;
+/// What goes on with it then.
+pub type Takeover = Box<dyn FnOnce(Stream) -> Pin<Box<dyn Future<Output = ()>>>>;
 
 /// How long and how much.
 #[derive(Debug, Clone, Copy)]
@@ -171,7 +188,7 @@ async fn accept(
         match listener.accept().await {
             Ok((stream, from)) if app.connections.make_room() => {
                 let (acceptor, owned) = (acceptor.clone(), app.clone());
-                app.connections.spawn(None, |id| connection(owned, id, acceptor, stream, from));
+                app.connections.spawn(|id| connection(owned, id, acceptor, stream, from));
             }
             // Closed: everybody who is connected is known and has more right to be.
             Ok(_) => {}
@@ -193,8 +210,11 @@ async fn connection(
 ) {
     let _ = stream.set_nodelay(true);
     keep_alive(&stream);
-    let stream = match timeout(app.limits.handshake, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
+    // On the heap, here and below: what a task once held in itself it holds to its end, and most of
+    // these wait for most of their time.
+    let handshake = Box::pin(timeout(app.limits.handshake, acceptor.accept(stream)));
+    let stream = match handshake.await {
+        Ok(Ok(stream)) => Box::new(stream),
         // Anybody can cause these, so they are no news at the usual level.
         Ok(Err(error)) => return log::debug!("{from}: {error}"),
         Err(_) => return log::debug!("{from}: no handshake in time"),
@@ -211,7 +231,7 @@ async fn connection(
         caller => {
             log::debug!("{from}: unknown key {key}");
             if let Some(error) = refused(&caller, &key) {
-                let _ = timeout(app.limits.head, refuse(stream, error)).await;
+                let _ = timeout(app.limits.head, Box::pin(refuse(stream, error))).await;
             }
         }
     }
@@ -232,7 +252,7 @@ fn keep_alive(stream: &TcpStream) {
 }
 
 /// Answers whatever comes with the same refusal: what a stranger sends is not even parsed.
-async fn refuse(mut stream: TlsStream<TcpStream>, error: Error) -> io::Result<()> {
+async fn refuse(mut stream: Box<TlsStream<TcpStream>>, error: Error) -> io::Result<()> {
     let mut buffer = [0; 1024];
     // A client does not expect an answer before it has asked.
     if stream.read(&mut buffer).await? == 0 {
@@ -249,9 +269,14 @@ async fn refuse(mut stream: TlsStream<TcpStream>, error: Error) -> io::Result<()
         body.len()
     );
     stream.write_all(&[head.into_bytes(), body].concat()).await?;
+    part(&mut stream).await
+}
+
+/// Ends a connection from our side, and lets the other side say what it is in the middle of saying:
+/// closing over unread bytes would be a reset, which takes the answer away from its reader.
+async fn part(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
     stream.shutdown().await?;
-    // Closing over unread bytes would be a reset, which takes the answer away from its reader.
-    let mut unread = 0;
+    let (mut unread, mut buffer) = (0, [0; 1024]);
     while unread < MAX_UNREAD {
         match stream.read(&mut buffer).await? {
             0 => break,
@@ -261,28 +286,101 @@ async fn refuse(mut stream: TlsStream<TcpStream>, error: Error) -> io::Result<()
     Ok(())
 }
 
-async fn serve_http(app: Rc<App>, stream: TlsStream<TcpStream>, key: Rc<str>) {
+/// Serves a known client until one of the two sides has had enough. Between requests there is only
+/// the TLS stream: hyper's buffers would be half of what an idle connection costs.
+async fn serve_http(app: Rc<App>, mut stream: Box<TlsStream<TcpStream>>, key: Rc<str>) {
+    let mut begun = Bytes::new();
+    loop {
+        if begun.is_empty() {
+            let mut first = [0; 256];
+            begun = match timeout(app.limits.idle, stream.read(&mut first)).await {
+                Ok(Ok(len @ 1..)) => Bytes::copy_from_slice(first.get(..len).unwrap_or_default()),
+                _ => break,
+            };
+        }
+        match Box::pin(converse(&app, stream, begun, &key)).await {
+            Next::Rest(back, unread) => (stream, begun) = (back, unread),
+            Next::Close(back) => {
+                stream = back;
+                break;
+            }
+            Next::Gone => return,
+        }
+    }
+    let _ = timeout(PARTING.min(app.limits.head), Box::pin(part(&mut stream))).await;
+}
+
+/// What comes after some requests.
+enum Next {
+    /// Nothing for the moment; what has been read of the next one.
+    Rest(Box<TlsStream<TcpStream>>, Bytes),
+    /// The end.
+    Close(Box<TlsStream<TcpStream>>),
+    /// It is over already.
+    Gone,
+}
+
+/// Answers requests as long as they come.
+async fn converse(
+    app: &Rc<App>,
+    stream: Box<TlsStream<TcpStream>>,
+    begun: Bytes,
+    key: &Rc<str>,
+) -> Next {
     let watch = Watch::new();
-    let io = TokioIo::new(Watched::new(stream, watch.clone()));
-    let limits = app.limits;
+    let takeover = Rc::new(RefCell::new(None));
     let service = service_fn(|request| {
         watch.asked();
         let (app, key, watch) = (app.clone(), key.clone(), watch.clone());
-        async move {
-            let response = router::answer(app, key, request).await;
+        let takeover = takeover.clone();
+        Box::pin(async move {
+            let response = router::answer(app, key, takeover, request).await;
             Ok::<_, Infallible>(response.map(|body| body.watched(watch)))
-        }
+        })
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    let mut connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
         // Its own timer counts from the end of the last request, ours from the first byte.
         .header_read_timeout(None)
-        .serve_connection(io, service)
-        .with_upgrades();
-    tokio::select! {
-        result = connection => if let Err(error) = result {
-            log::debug!("a connection ended: {error}");
-        },
-        () = watch.overdue(limits.idle, limits.head) => {}
+        .serve_connection(TokioIo::new(Watched::new(stream, begun, watch.clone())), service);
+    let Limits { idle, head, .. } = app.limits;
+    let patience = Patience { rest: REST.min(idle), idle, head };
+    let ended = tokio::select! {
+        result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => Some(result),
+        verdict = watch.verdict(&patience) => match verdict {
+            Verdict::Resting => None,
+            Verdict::Overdue => return Next::Gone,
+        }
+    };
+    let ended = match ended {
+        Some(result) => Some(result),
+        None => {
+            Pin::new(&mut connection).graceful_shutdown();
+            match poll_fn(|cx| Poll::Ready(connection.poll_without_shutdown(cx))).await {
+                Poll::Ready(Ok(())) => None,
+                Poll::Ready(error) => Some(error),
+                // It was not as idle as it seemed, and has been told to end after this request.
+                Poll::Pending => {
+                    let rest = poll_fn(|cx| connection.poll_without_shutdown(cx));
+                    match timeout(idle, rest).await {
+                        Ok(result) => Some(result),
+                        Err(_) => return Next::Gone,
+                    }
+                }
+            }
+        }
+    };
+    if let Some(Err(error)) = &ended {
+        log::debug!("a connection ended: {error}");
     }
+    let parts = connection.into_parts();
+    let (stream, begun) = parts.io.into_inner().into_inner();
+    // What hyper has taken in comes before what it has not.
+    let unread = Bytes::from([parts.read_buf, begun].concat());
+    let takeover = takeover.borrow_mut().take();
+    if let Some(takeover) = takeover {
+        takeover(Watched::new(stream, unread, Watch::new())).await;
+        return Next::Gone;
+    }
+    if ended.is_none() { Next::Rest(stream, unread) } else { Next::Close(stream) }
 }

@@ -1,8 +1,10 @@
 //! The clock of a connection: how long it may do nothing, and how long a request's head may take.
 
+use bytes::Bytes;
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -20,60 +22,79 @@ enum Phase {
 }
 
 /// What a connection is doing.
-///
-/// (Locked, not borrowed, because hyper wants connections that can be upgraded to be `Send`.)
 #[derive(Debug)]
 pub struct Watch {
-    phase: Mutex<Phase>,
+    phase: Cell<Phase>,
+    /// The client does not take what is written.
+    blocked: Cell<bool>,
     hurry: Notify,
 }
 
+/// What should become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It has been idle for a little while.
+    Resting,
+    /// It has taken too long.
+    Overdue,
+}
+
+/// How long is too long.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until an idle connection counts as resting.
+    pub rest: Duration,
+    /// For a client to take the end of an answer.
+    pub idle: Duration,
+    /// For the head of a request.
+    pub head: Duration,
+}
+
 impl Watch {
-    /// A connection that is ready for its first request.
-    pub fn new() -> Arc<Watch> {
-        Arc::new(Watch { phase: Mutex::new(Phase::Idle(Instant::now())), hurry: Notify::new() })
-    }
-
-    fn phase(&self) -> Phase {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    /// A connection on which a request has just begun to come.
+    pub fn new() -> Rc<Watch> {
+        Rc::new(Watch {
+            phase: Cell::new(Phase::Head(Instant::now())),
+            blocked: Cell::new(false),
+            hurry: Notify::new(),
+        })
     }
 
     /// Bytes have come.
     fn received(&self) {
-        if matches!(self.phase(), Phase::Idle(_)) {
-            self.set(Phase::Head(Instant::now()));
+        if matches!(self.phase.get(), Phase::Idle(_)) {
+            self.phase.set(Phase::Head(Instant::now()));
             self.hurry.notify_one();
         }
     }
 
     /// The head of a request is complete.
     pub fn asked(&self) {
-        self.set(Phase::Busy);
+        self.phase.set(Phase::Busy);
     }
 
     /// The answer has been given.
     pub fn answered(&self) {
-        self.set(Phase::Idle(Instant::now()));
+        self.phase.set(Phase::Idle(Instant::now()));
     }
 
-    /// Returns when the connection has been idle, or a request's head has been coming, for too long.
-    pub async fn overdue(&self, idle: Duration, head: Duration) {
+    /// Returns when something should become of the connection.
+    pub async fn verdict(&self, patience: &Patience) -> Verdict {
+        let Patience { rest, idle, head } = *patience;
         loop {
-            let deadline = match self.phase() {
-                Phase::Idle(since) => since + idle,
-                Phase::Head(since) => since + head,
+            let now = Instant::now();
+            let next = match self.phase.get() {
+                // The end of its last answer is still on its way.
+                Phase::Idle(since) if self.blocked.get() && since + idle > now => now + rest,
+                Phase::Idle(since) if !self.blocked.get() && since + rest > now => since + rest,
+                Phase::Idle(_) if !self.blocked.get() => return Verdict::Resting,
+                Phase::Head(since) if since + head > now => since + head,
+                Phase::Idle(_) | Phase::Head(_) => return Verdict::Overdue,
                 // Looked at again in time for whatever may begin meanwhile.
-                Phase::Busy => Instant::now() + head.min(idle),
+                Phase::Busy => now + rest,
             };
-            if deadline <= Instant::now() {
-                return;
-            }
             tokio::select! {
-                () = tokio::time::sleep_until(deadline) => {}
+                () = tokio::time::sleep_until(next) => {}
                 () = self.hurry.notified() => {}
             }
         }
@@ -84,13 +105,20 @@ impl Watch {
 #[derive(Debug)]
 pub struct Watched<T> {
     inner: T,
-    watch: Arc<Watch>,
+    /// What has been read of it already.
+    begun: Bytes,
+    watch: Rc<Watch>,
 }
 
 impl<T> Watched<T> {
-    /// Watches `inner`.
-    pub fn new(inner: T, watch: Arc<Watch>) -> Watched<T> {
-        Watched { inner, watch }
+    /// Watches `inner`, of which `begun` has been read already.
+    pub fn new(inner: T, begun: Bytes, watch: Rc<Watch>) -> Watched<T> {
+        Watched { inner, begun, watch }
+    }
+
+    /// What was watched, and what of `begun` nobody wanted.
+    pub fn into_inner(self) -> (T, Bytes) {
+        (self.inner, self.begun)
     }
 }
 
@@ -100,6 +128,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.begun.is_empty() {
+            let len = self.begun.len().min(buf.remaining());
+            buf.put_slice(&self.begun.split_to(len));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
@@ -115,11 +148,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.watch.blocked.set(result.is_pending());
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        self.watch.blocked.set(result.is_pending());
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -131,7 +168,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.watch.blocked.set(result.is_pending());
+        result
     }
 
     fn is_write_vectored(&self) -> bool {

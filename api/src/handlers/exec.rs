@@ -9,12 +9,11 @@ use crate::error::Error;
 use crate::link::Program;
 use crate::pipe::Pipe;
 use crate::router::{Answer, Call};
+use crate::server::Stream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
-use hyper::upgrade::Upgraded;
-use hyper::{HeaderMap, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{HeaderMap, Response, StatusCode};
 use ipc::ExitStatus;
 use ipc::api::Exec;
 use rest::{
@@ -54,23 +53,17 @@ const END_OF_TRANSMISSION: &[u8] = b"\x04";
         (status = "default", body = ErrorBody)))]
 pub async fn exec(call: Call) -> Answer {
     call.query.only(&[])?;
-    let Call { app, key, unit, parts, body, .. } = call;
+    let Call { app, key, unit, parts, takeover, .. } = call;
     let ExecRequest { command, env, tty } = request(&parts.headers)?;
     let exec = Exec { name: unit, command, env, tty };
     let mut program = app.link.exec(&key, exec).await?;
     let pipes = Pipes::new(program.take_fds(), tty.is_some())?;
-    let upgrade = hyper::upgrade::on(Request::from_parts(parts, body));
-    let client = key.to_string();
-    app.connections.spawn(Some(client), |_| async move {
-        match upgrade.await {
-            Ok(stream) => {
-                if let Err(error) = run(stream, program, pipes).await {
-                    log::debug!("an exec ended: {error}");
-                }
-            }
-            Err(error) => log::debug!("an exec did not begin: {error}"),
+    let go_on = |stream| async {
+        if let Err(error) = run(stream, program, pipes).await {
+            log::debug!("an exec ended: {error}");
         }
-    });
+    };
+    *takeover.borrow_mut() = Some(Box::new(|stream| Box::pin(go_on(stream))));
     let mut response = Response::new(Body::bytes(""));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
@@ -137,8 +130,8 @@ enum Input {
     End,
 }
 
-async fn run(stream: Upgraded, mut program: Program, pipes: Pipes) -> io::Result<()> {
-    let (reading, mut writing) = tokio::io::split(TokioIo::new(stream));
+async fn run(stream: Stream, mut program: Program, pipes: Pipes) -> io::Result<()> {
+    let (reading, mut writing) = tokio::io::split(stream);
     let (sender, receiver) = mpsc::channel(INPUT);
     let Pipes { input, output, error, tty } = pipes;
     let (resizes, mut sizes) = mpsc::channel::<Resize>(1);
@@ -169,7 +162,7 @@ async fn run(stream: Upgraded, mut program: Program, pipes: Pipes) -> io::Result
 
 /// Takes in frames until the client goes away.
 async fn hear(
-    mut reading: ReadHalf<TokioIo<Upgraded>>,
+    mut reading: ReadHalf<Stream>,
     input: mpsc::Sender<Input>,
     sizes: mpsc::Sender<Resize>,
 ) -> io::Result<()> {
@@ -219,7 +212,7 @@ async fn feed(pipe: &Pipe, mut input: mpsc::Receiver<Input>, tty: bool) {
     }
 }
 
-type Writing = WriteHalf<TokioIo<Upgraded>>;
+type Writing = WriteHalf<Stream>;
 
 /// What the command writes.
 struct Output<'a> {
