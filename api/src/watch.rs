@@ -60,22 +60,27 @@ impl Watch {
         })
     }
 
+    /// Each change of phase has another deadline than the one that is being waited for.
+    fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.hurry.notify_one();
+    }
+
     /// Bytes have come.
     fn received(&self) {
         if matches!(self.phase.get(), Phase::Idle(_)) {
-            self.phase.set(Phase::Head(Instant::now()));
-            self.hurry.notify_one();
+            self.enter(Phase::Head(Instant::now()));
         }
     }
 
     /// The head of a request is complete.
     pub fn asked(&self) {
-        self.phase.set(Phase::Busy);
+        self.enter(Phase::Busy);
     }
 
     /// The answer has been given.
     pub fn answered(&self) {
-        self.phase.set(Phase::Idle(Instant::now()));
+        self.enter(Phase::Idle(Instant::now()));
     }
 
     /// Returns when something should become of the connection.
@@ -90,13 +95,12 @@ impl Watch {
                 Phase::Idle(_) if !self.blocked.get() => return Verdict::Resting,
                 Phase::Head(since) if since + head > now => since + head,
                 Phase::Idle(_) | Phase::Head(_) => return Verdict::Overdue,
-                // Looked at again in time for whatever may begin meanwhile.
-                Phase::Busy => now + rest,
+                Phase::Busy => {
+                    self.hurry.notified().await;
+                    continue;
+                }
             };
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => {}
-                () = self.hurry.notified() => {}
-            }
+            let _ = tokio::time::timeout_at(next, self.hurry.notified()).await;
         }
     }
 }

@@ -159,6 +159,21 @@ fn a_connection_that_does_nothing_is_closed() {
 }
 
 #[test]
+fn what_came_of_a_request_before_a_rest_counts_after_it() {
+    let host = Host::with(Limits { idle: Duration::from_millis(100), ..Limits::default() });
+    let mut connection = host.connect(&host.admin);
+    let request = b"GET /v1/whoami HTTP/1.1\r\nhost: x\r\n\r\n";
+    let (half, rest) = request.split_at(20);
+    connection.send(&[request, half].concat()).unwrap();
+    assert_eq!(connection.response().unwrap().status, 200);
+    // Longer than the connection keeps its buffers; too short a sleep would test nothing, and fail
+    // nothing.
+    std::thread::sleep(Duration::from_millis(300));
+    connection.send(rest).unwrap();
+    assert_eq!(connection.response().unwrap().status, 200);
+}
+
+#[test]
 fn strangers_make_room_for_newcomers_and_clients_do_not() {
     let host = Host::with(Limits { connections: 3, ..Limits::default() });
     let mut known = host.connect(&host.admin);
