@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 1000;
 /// Followers of a container that writes without end.
 const FOLLOWERS: usize = 100;
 /// Measurements of each kind.
-const SAMPLES: usize = 5;
+const SAMPLES: usize = 3;
 
 const BUDGET_IDLE_KIB: u64 = 5 * 1024;
 
