@@ -185,7 +185,8 @@ impl ApiRequest {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToApi {
-    /// Everybody who may call, now: at each [`FromApi::Hello`] and each change. Whoever holds none of
+    /// Everybody who may call, now: at each [`FromApi::Hello`], each start of a supervisor and each
+    /// change. Whoever holds none of
     /// these keys is not listened to.
     Clients {
         /// All of them.

@@ -217,4 +217,19 @@ pub struct HostReport {
     pub supervisor_cpu_usec: u64,
     /// How many times each unit's state file has been written.
     pub persists: u64,
+    /// The kernel's version.
+    pub kernel: String,
+    /// What the boot took.
+    pub boot: crate::BootReport,
+    /// The machine's memory.
+    pub memory: Memory,
+}
+
+/// The machine's memory, bytes (proc_meminfo(5)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// All of it.
+    pub total: u64,
+    /// What programs could still get.
+    pub available: u64,
 }

@@ -238,7 +238,7 @@ pub enum FromNet {
         /// The step and the error, for people.
         reason: String,
     },
-    /// The state of the host's own network; sent at each change.
+    /// The state of the host's own network; sent at each change and after each [`ToNet::Ports`].
     State(NetState),
 }
 

@@ -125,6 +125,8 @@ fn the_units_are_seen(guest: &Guest) {
     assert_eq!(guest.keel(&["inspect", "none-such"]).code, 1);
     let host = json(&guest.keel_ok(&["--json", "info"]));
     assert_eq!(host["hostname"], "steered", "{host}");
+    assert!(host["memory"]["total"].as_u64().is_some_and(|bytes| bytes > 400 << 20), "{host}");
+    assert!(host["boot"]["phases"].as_array().is_some_and(|phases| phases.len() > 8), "{host}");
     assert!(guest.keel_ok(&["dmesg"]).contains("keel-supervisor"));
     let processes = guest.keel_ok(&["processes"]);
     assert!(processes.contains("keel-api") && processes.contains(" web "), "{processes}");
@@ -286,6 +288,14 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
     guest.signal_service(ipc::Service::Api, 9);
     guest.wait_for("another api", |guest| {
         guest.service_pid(ipc::Service::Api).filter(|other| *other != pid)
+    });
+    guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
+    assert_eq!(guest.field("web", "generation"), before);
+    // A new supervisor finds the api that its predecessor knew.
+    let old = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
+    guest.signal_service(ipc::Service::Supervisor, 9);
+    guest.wait_for("another supervisor", |guest| {
+        guest.service_pid(ipc::Service::Supervisor).filter(|other| *other != old)
     });
     guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
     assert_eq!(guest.field("web", "generation"), before);

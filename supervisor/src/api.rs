@@ -49,9 +49,19 @@ pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Refusal {
 pub(crate) type Done = Result<Option<(Value, Vec<OwnedFd>)>, Refusal>;
 
 impl Api {
-    /// Nobody has said hello yet.
-    pub fn new(link: Channel, clients: Vec<Client>) -> Api {
-        Api { link, outbox: Outbox::default(), clients, greeted: false, execs: Execs::default() }
+    /// At the boot nobody has said hello yet. After a restart of the supervisor there is an `api`
+    /// that has, to its predecessor: it is told at once what is true now.
+    pub fn new(link: Channel, clients: Vec<Client>, restart: bool) -> Api {
+        let mut api = Api {
+            link,
+            outbox: Outbox::default(),
+            greeted: restart && !clients.is_empty(),
+            clients,
+            execs: Execs::default(),
+        };
+        let clients = api.clients.clone();
+        api.tell(ToApi::Clients { clients }, Vec::new());
+        api
     }
 
     /// Sends, now or as soon as it is taken.
@@ -146,12 +156,12 @@ impl Shell {
     }
 
     fn api_says(&mut self, message: FromApi) {
+        self.api.greeted = true;
         match message {
             FromApi::Hello { host_key, listens } => {
                 // Whatever waits is for one that is gone, and so is whoever looked on.
                 self.api.outbox.clear();
                 self.api.execs.kill_all();
-                self.api.greeted = true;
                 let clients = self.api.clients.clone();
                 self.reporter.api(&listens, &host_key);
                 self.api.tell(ToApi::Clients { clients }, Vec::new());

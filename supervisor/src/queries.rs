@@ -5,7 +5,9 @@ use crate::config::port_text;
 use crate::core::{Command, Event};
 use crate::now_us;
 use crate::shell::{Shell, now};
-use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
+use ipc::control::{
+    HostReport, LogCounters, LogLine, Memory, Numbered, Request, Response, UnitReport,
+};
 use ipc::{Service, paths};
 use nix::sys::epoll::EpollFlags;
 use serde::Serialize;
@@ -144,8 +146,26 @@ impl Shell {
             data_disk: self.data_disk.clone(),
             supervisor_cpu_usec: own_cpu_usec(),
             persists: self.persists,
+            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            boot: serde_json::from_str(&text(paths::RUN_BOOT)).unwrap_or_default(),
+            memory: memory(&text("/proc/meminfo")),
         }
     }
+}
+
+/// A small file, or nothing.
+fn text(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The two lines of proc_meminfo(5) that people ask for.
+fn memory(meminfo: &str) -> Memory {
+    let bytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+        kib.unwrap_or(0).saturating_mul(1024)
+    };
+    Memory { total: bytes("MemTotal"), available: bytes("MemAvailable") }
 }
 
 fn json(value: &impl Serialize) -> Result<Value, String> {

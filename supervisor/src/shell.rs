@@ -115,7 +115,7 @@ impl Shell {
             Instant::from_millis(begin / 1000),
         );
         let control = Control::open(&mut poller);
-        let api = Api::new(api, api::clients(&config.host.host));
+        let api = Api::new(api, api::clients(&config.host.host), restart);
         let mut shell = Shell {
             core,
             config,
