@@ -91,6 +91,19 @@ impl Wire {
     }
 }
 
+/// Where the numbers of questions begin: an answer to a question of an earlier process, which may
+/// still lie in the link, must never be taken for one of ours.
+fn first_number() -> u64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    // Nanoseconds since boot: no process asks as many questions as that.
+    now.map_or(0, |now| {
+        let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(u64::try_from(now.tv_nsec()).unwrap_or(0))
+    })
+}
+
 /// What came in answer: a value, and descriptors beside it.
 #[derive(Debug)]
 pub struct Reply {
@@ -128,7 +141,7 @@ impl Link {
             waiting: Notify::new(),
             pending: RefCell::default(),
             programs: RefCell::default(),
-            last: Cell::new(0),
+            last: Cell::new(first_number()),
             heard: Cell::new(0),
         }
     }

@@ -327,7 +327,10 @@ fn the_key_of_a_host_with_a_data_disk_outlives_the_boot() {
             guest.wait_console("data             /dev/");
             guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
             let console = guest.console();
-            guest.keel_ok(&["poweroff", "--yes"]);
+            // An api that began before the disk was found begins again, with the same key.
+            guest.wait_for("the host to obey", |guest| {
+                (guest.keel(&["poweroff", "--yes"]).code == 0).then_some(())
+            });
             assert!(guest.wait_end().success());
             let line = console.lines().find_map(|line| line.split_once("host key "));
             line.expect("the key").1.trim().to_owned()
