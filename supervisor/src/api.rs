@@ -30,6 +30,10 @@ const MESSAGES_PER_TURN: usize = 32;
 /// Messages that wait for `api`; with more of them it hears of no events.
 const MAX_WAITING: usize = 1024;
 
+/// From the answer to a shutdown that was asked for through `api` to the shutdown: so that whoever
+/// asked hears that it was heard. With few units the host is down sooner than an answer travels.
+const LAST_WORD_MS: u64 = 500;
+
 /// The link to `api`.
 pub struct Api {
     pub(crate) link: Channel,
@@ -226,7 +230,7 @@ impl Shell {
                 let kind = *kind;
                 let text = format!("{kind:?} asked for by {}", client.name).to_lowercase();
                 self.record(None, "shutdown", text.clone());
-                self.request_shutdown(kind, text);
+                self.going_down = Some((now().as_millis() + LAST_WORD_MS, kind, text));
                 return Ok(Value::Null);
             }
             _ => (None, None),
@@ -240,6 +244,15 @@ impl Shell {
         }
         let code = if request.role() == Role::Operator { Code::Conflict } else { Code::Failed };
         self.carry_out(request).map_err(|message| refusal(code, message))
+    }
+
+    /// Begins the shutdown that was asked for, when it is time.
+    pub(crate) fn go_down_if_due(&mut self) {
+        if self.going_down.as_ref().is_some_and(|(due, _, _)| *due <= now().as_millis())
+            && let Some((_, kind, reason)) = self.going_down.take()
+        {
+            self.request_shutdown(kind, reason);
+        }
     }
 
     /// The state of a unit that exists.

@@ -59,6 +59,8 @@ pub struct Shell {
     pub(crate) control: Control,
     pub(crate) api: Api,
     pub(crate) events: Events,
+    /// A shutdown that was asked for: when (ms), how it ends, why.
+    pub(crate) going_down: Option<(u64, ShutdownKind, String)>,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
     /// Units whose state could not be written.
@@ -129,6 +131,7 @@ impl Shell {
             control,
             api,
             events: Events::default(),
+            going_down: None,
             layers: restore::mounted_layers(),
             unsaved: BTreeSet::new(),
             persists: 0,
@@ -193,6 +196,7 @@ impl Shell {
             self.check_draining();
             self.check_setups();
             self.check_probes();
+            self.go_down_if_due();
             if self.core.next_deadline().is_some_and(|due| due <= now()) {
                 self.feed(Event::Tick);
             }
@@ -206,7 +210,8 @@ impl Shell {
         let polls = (!self.draining.is_empty() || !self.in_setup.is_empty())
             .then(|| now.as_millis() + GROUP_POLL_MS);
         let settle = self.reporter.due_ms();
-        let due = core.into_iter().chain(probes).chain(polls).chain(settle).min()?;
+        let down = self.going_down.as_ref().map(|(due, _, _)| *due);
+        let due = core.into_iter().chain(probes).chain(polls).chain(settle).chain(down).min()?;
         Some(due.saturating_sub(now.as_millis()))
     }
 
