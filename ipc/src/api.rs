@@ -6,40 +6,16 @@
 //! and whether the role is enough.
 
 use crate::ExitStatus;
-use crate::control::{Request, Response};
+use crate::control::Request;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
+
+// What goes out as it is: the supervisor makes it, `api` passes it on, clients read it.
+pub use rest::{ConfigValue, Event as EventRecord, Process as ProcessReport, Role};
 
 /// Answers longer than this come as a file ([`ToApi::Answer`]); a packet holds this much and its
 /// envelope ([`crate::channel::MAX_PACKET`]).
 pub const MAX_INLINE: usize = 64 * 1024;
-
-/// What a client may do; each role may do all that the one before it may.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Sees.
-    #[default]
-    Reader,
-    /// Also starts, stops, restarts and signals units.
-    Operator,
-    /// Also changes configuration, reboots, powers off, and runs commands and copies files in
-    /// containers.
-    Admin,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Role::Reader => "reader",
-            Role::Operator => "operator",
-            Role::Admin => "admin",
-        })
-    }
-}
 
 /// Somebody who may call the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,8 +162,7 @@ impl ApiRequest {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToApi {
     /// Everybody who may call, now: at each [`FromApi::Hello`], each start of a supervisor and each
-    /// change. Whoever holds none of
-    /// these keys is not listened to.
+    /// change. Whoever holds none of these keys is not listened to.
     Clients {
         /// All of them.
         clients: Vec<Client>,
@@ -218,15 +193,6 @@ pub enum Answer {
     Ok(serde_json::Value),
     /// Why not.
     Refused(Refusal),
-}
-
-impl From<Response> for Answer {
-    fn from(response: Response) -> Answer {
-        match response {
-            Response::Ok(value) => Answer::Ok(value),
-            Response::Error(message) => Answer::Refused(Refusal { code: Code::Failed, message }),
-        }
-    }
 }
 
 /// Why a request was refused.
@@ -270,57 +236,6 @@ pub struct FileReport {
     pub size: u64,
     /// Permission bits.
     pub mode: u32,
-}
-
-/// Something that happened on the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventRecord {
-    /// Rises with each event, also over restarts of the supervisor, not always by one.
-    pub seq: u64,
-    /// Wall clock, microseconds since 1970.
-    pub time_us: i64,
-    /// The unit it is about, if it is about one.
-    pub unit: Option<String>,
-    /// One word for programs, such as `started`.
-    pub kind: String,
-    /// For people.
-    pub text: String,
-}
-
-/// A process of the host; see [`ApiRequest::Processes`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessReport {
-    /// Process id in the host's pid namespace.
-    pub pid: i32,
-    /// Its parent's.
-    pub parent: i32,
-    /// The unit in whose container it runs.
-    pub unit: Option<String>,
-    /// Its name, as the kernel shows it.
-    pub name: String,
-    /// Its command line (as far as 4 KiB), words separated by blanks.
-    pub command: String,
-    /// One letter (proc_pid_stat(5)).
-    pub state: String,
-    /// Resident memory, bytes.
-    pub rss: u64,
-    /// CPU time used, milliseconds.
-    pub cpu_ms: u64,
-    /// User id.
-    pub uid: u32,
-}
-
-/// One setting in force; see [`ApiRequest::Config`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConfigValue {
-    /// The unit, or none for the host itself.
-    pub unit: Option<String>,
-    /// The key with its tables, `container.image`.
-    pub key: String,
-    /// The value as TOML.
-    pub value: String,
-    /// Where it comes from: `units/web.toml:4`, `default`, or `image sha256:…`.
-    pub origin: String,
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use crate::{NetState, Service, ShutdownKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use rest::{LogLine, Memory};
+
 /// Longest request line, in bytes; a longer one is an error, and the connection is closed.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
@@ -183,21 +185,6 @@ pub struct LogCounters {
     pub lost: u64,
 }
 
-/// One line that a unit wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// Rises by one for each line of the unit.
-    pub seq: u64,
-    /// Wall clock, microseconds since 1970.
-    pub time_us: i64,
-    /// `stdout`, `stderr` or `system`.
-    pub stream: String,
-    /// The run that wrote it.
-    pub generation: u64,
-    /// The text; bytes that are not UTF-8 are replaced.
-    pub text: String,
-}
-
 /// The host as people see it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostReport {
@@ -223,13 +210,4 @@ pub struct HostReport {
     pub boot: crate::BootReport,
     /// The machine's memory.
     pub memory: Memory,
-}
-
-/// The machine's memory, bytes (proc_meminfo(5)).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memory {
-    /// All of it.
-    pub total: u64,
-    /// What programs could still get.
-    pub available: u64,
 }

@@ -7,7 +7,7 @@ pub mod disk;
 pub mod folder;
 pub mod guest;
 pub mod load;
-mod questions;
+pub mod questions;
 pub mod remote;
 
 pub use folder::Folder;

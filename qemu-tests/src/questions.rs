@@ -174,6 +174,12 @@ impl Guest {
     }
 }
 
+/// A number of a unit's status; fails the test if there is none of this name.
+pub fn number(report: &UnitReport, field: &str) -> u64 {
+    let value = report.status.get(field).and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("{field}: {report:?}"))
+}
+
 fn text_of(value: Option<&Value>) -> String {
     match value {
         Some(Value::String(text)) => text.clone(),

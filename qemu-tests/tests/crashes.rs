@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::control::{Request, UnitReport};
+use qemu_tests::questions::number;
 use qemu_tests::{Folder, Guest, Options, keel};
 use serde_json::Value;
 use std::process::Command;
@@ -24,14 +25,6 @@ fn boot(units: &[(&str, String)], options: &Options) -> (Folder, Guest) {
     let folder = Folder::host(HOST, &pairs);
     let guest = Guest::up(folder.path(), options);
     (folder, guest)
-}
-
-fn number(report: &UnitReport, field: &str) -> u64 {
-    report
-        .status
-        .get(field)
-        .and_then(Value::as_u64)
-        .unwrap_or_else(|| panic!("{field}: {report:?}"))
 }
 
 fn last(report: &UnitReport, field: &str) -> Value {

@@ -7,6 +7,7 @@
 
 use ipc::Service;
 use ipc::control::{Request, UnitReport};
+use qemu_tests::questions::number;
 use qemu_tests::{Folder, Guest, Options};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,14 +44,6 @@ for round in $(seq ROUNDS); do
 done
 echo end
 "#;
-
-fn number(report: &UnitReport, field: &str) -> u64 {
-    report
-        .status
-        .get(field)
-        .and_then(Value::as_u64)
-        .unwrap_or_else(|| panic!("{field}: {report:?}"))
-}
 
 fn last_cause(report: &UnitReport) -> String {
     let cause = report.status.get("last_exit").and_then(|last| last.get("cause"));

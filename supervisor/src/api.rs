@@ -7,7 +7,7 @@ use crate::core::{Report, State};
 use crate::execs::Execs;
 use crate::poller::Source;
 use crate::shell::{Shell, now};
-use crate::{processes, values};
+use crate::{kernel_words, processes, queries, values};
 use ipc::api::{
     Answer, ApiRequest, Client, Code, FileReport, FromApi, LogFiles, MAX_INLINE, Refusal, Role,
     ToApi,
@@ -18,10 +18,10 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Messages taken before the others get their turn.
@@ -136,9 +136,8 @@ pub fn clients(host: &units::model::Host) -> Vec<Client> {
             role: role(client.role),
         })
         .collect();
-    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    for word in line.split_ascii_whitespace().filter_map(|word| word.strip_prefix("keel.client=")) {
-        match Client::from_word(word) {
+    for word in kernel_words("keel.client") {
+        match Client::from_word(&word) {
             Some(client) => clients.push(client),
             None => log::warn!("keel.client={word}: not NAME:ROLE:SHA256:…"),
         }
@@ -258,24 +257,15 @@ impl Shell {
     /// The state of a unit that exists.
     pub(crate) fn known(&self, name: &str) -> Result<State, Refusal> {
         let status = self.core.status(name, now());
-        let status =
-            status.ok_or_else(|| refusal(Code::NotFound, format!("there is no unit {name}")))?;
+        let status = status.ok_or_else(|| refusal(Code::NotFound, queries::unknown(name)))?;
         Ok(status.state)
     }
 
     fn log_files(&self, name: &str) -> Result<(Value, Vec<OwnedFd>), Refusal> {
         self.known(name)?;
-        // The directory is the logger's: what lies there is not taken for a file before it is one.
-        let opened = File::options()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-            .open(logger::ring_path(name));
-        let ring = match opened {
-            Ok(file) if file.metadata().is_ok_and(|metadata| metadata.is_file()) => {
-                vec![file.into()]
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Ok(_) => return Err(refusal(Code::Failed, "the log is not a file")),
+        let ring = match logger::Reader::open(&logger::ring_path(name)) {
+            Ok(ring) => vec![ring.into()],
+            Err(error) if error.is_absent() => Vec::new(),
             Err(error) => return Err(refusal(Code::Failed, format!("the log: {error}"))),
         };
         Ok((json(&LogFiles { empty: ring.is_empty() })?, ring))
@@ -337,7 +327,7 @@ impl Shell {
 }
 
 fn json(value: &impl Serialize) -> Result<Value, Refusal> {
-    serde_json::to_value(value).map_err(|error| refusal(Code::Failed, error.to_string()))
+    queries::json(value).map_err(|message| refusal(Code::Failed, message))
 }
 
 /// An answer without descriptors.

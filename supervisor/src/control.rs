@@ -1,6 +1,7 @@
 //! Connections that bring control requests: a unix socket, and a virtio port where the kernel's
 //! command line names one (`keel.control=NAME`; whoever can add a port owns the machine anyway).
 
+use crate::kernel_words;
 use crate::poller::{Poller, Source};
 use ipc::control::MAX_REQUEST;
 use ipc::paths;
@@ -55,7 +56,7 @@ impl Control {
             log::error!("{}: epoll: {errno}", paths::RUN_CONTROL);
         }
         let mut control = Control { listener, connections: BTreeMap::new(), next: 0 };
-        if let Some(name) = port_on_command_line() {
+        if let Some(name) = kernel_words("keel.control").pop() {
             match open_port(&name) {
                 Some(file) => control.add(poller, file, true),
                 None => log::warn!("no virtio port {name} (keel.control)"),
@@ -178,13 +179,6 @@ fn listen() -> io::Result<UnixListener> {
     fs::set_permissions(paths::RUN_CONTROL, fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-fn port_on_command_line() -> Option<String> {
-    let line = fs::read_to_string("/proc/cmdline").ok()?;
-    line.split_ascii_whitespace()
-        .find_map(|word| word.strip_prefix("keel.control="))
-        .map(str::to_owned)
 }
 
 /// The port whose name sysfs gives (`/sys/class/virtio-ports/*/name`).

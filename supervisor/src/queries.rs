@@ -168,11 +168,11 @@ fn memory(meminfo: &str) -> Memory {
     Memory { total: bytes("MemTotal"), available: bytes("MemAvailable") }
 }
 
-fn json(value: &impl Serialize) -> Result<Value, String> {
+pub(crate) fn json(value: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
-fn unknown(name: &str) -> String {
+pub(crate) fn unknown(name: &str) -> String {
     format!("there is no unit {name}")
 }
 

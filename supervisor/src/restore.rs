@@ -133,11 +133,12 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
     let pid = state.pid().or_else(|| if state.launching() { main_process(&path) } else { None });
     // An exit that PID 1 still has comes right after this. One that it has forgotten (our file could
     // not be written when it came) never does: the empty group must tell.
-    let gone = pid.is_none_or(|pid| !is_in(&path, pid) && !group.populated().unwrap_or(true));
+    let alive = pid.filter(|pid| is_in(&path, *pid));
+    let gone = pid.is_none() || (alive.is_none() && !group.populated().unwrap_or(true));
     let run = Run {
         generation,
         pid: pid.unwrap_or(0),
-        pidfd: pid.filter(|pid| is_in(&path, *pid)).and_then(open_pidfd),
+        pidfd: alive.and_then(open_pidfd),
         // As the run began, not as it is now: the memory killer may have come while nobody watched.
         oom_before: group.note().unwrap_or(0),
         exec: !state.launching() && !state.in_setup(),

@@ -87,7 +87,7 @@ impl Host {
         });
         let clients = vec![
             admin.client("ada", ipc::api::Role::Admin),
-            reader.client("ray", Default::default()),
+            reader.client("ray", ipc::api::Role::Reader),
         ];
         let supervisor = Supervisor::start(supervisor, clients, directory.0.clone(), silent);
         let ready: ToInit = receive(&init);

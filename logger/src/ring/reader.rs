@@ -6,6 +6,7 @@ use super::writer::{MAGIC, SLOTS};
 use super::{Counters, HEADER, MAX_CAPACITY, MIN_CAPACITY, RingError};
 use crate::line::Line;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -58,6 +59,13 @@ pub(super) fn load(file: &File) -> Result<(u64, State), RingError> {
 #[derive(Debug)]
 pub struct Reader {
     file: File,
+}
+
+impl From<Reader> for OwnedFd {
+    /// The ring file, for a reader elsewhere.
+    fn from(reader: Reader) -> OwnedFd {
+        reader.file.into()
+    }
 }
 
 impl Reader {
