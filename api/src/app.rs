@@ -4,6 +4,7 @@ use crate::connections::Connections;
 use crate::error::Error;
 use crate::follow::Rings;
 use crate::link::{Link, Reply, Wire, away};
+use crate::past;
 use crate::server::Limits;
 use ipc::api::{ApiRequest, Client, EventRecord, ToApi};
 use ipc::control::Request;
@@ -13,7 +14,8 @@ use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use tokio::sync::broadcast;
+use std::sync::Arc;
+use tokio::sync::{Semaphore, broadcast};
 
 /// Events that a follower may be behind before it asks the supervisor for what it missed.
 const EVENTS: usize = 256;
@@ -29,6 +31,8 @@ pub struct App {
     pub limits: Limits,
     /// The rings that are being followed.
     pub rings: Rings,
+    /// Places of those who read log files.
+    pub pasts: Arc<Semaphore>,
     /// What happens.
     pub events: broadcast::Sender<Rc<EventRecord>>,
     /// Whoever may call; `None` until the supervisor has said it.
@@ -53,6 +57,7 @@ impl App {
             link: Rc::new(Link::new(supervisor, limits.questions, limits.answer)),
             connections: Rc::new(Connections::new(limits.connections)),
             rings: Rings::default(),
+            pasts: Arc::new(Semaphore::new(past::MAX_READERS)),
             events: broadcast::Sender::new(EVENTS),
             clients: RefCell::new(None),
             limits,

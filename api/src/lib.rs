@@ -14,7 +14,7 @@
 //! | [`router`], [`query`], [`error`], [`body`], [`sse`] | HTTP as the handlers see it |
 //! | [`handlers`] | what can be asked, a file for each part |
 //! | [`app`], [`link`] | what all connections share; questions to the supervisor and their answers |
-//! | [`lines`], [`follow`] | reading logs |
+//! | [`lines`], [`follow`], [`past`] | reading logs |
 //! | [`confine`] | giving up what is not needed |
 
 pub mod app;
@@ -28,13 +28,13 @@ pub mod key;
 pub mod lines;
 pub mod link;
 pub mod listen;
+pub mod past;
 pub mod pipe;
 pub mod query;
 pub mod router;
 pub mod server;
 pub mod sse;
 pub mod start;
-pub mod time;
 pub mod tls;
 pub mod watch;
 

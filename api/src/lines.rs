@@ -2,7 +2,7 @@
 
 use crate::follow::BATCH;
 use bytes::Bytes;
-use logger::{Line, Reader, RingError, Stream};
+use logger::{Counters, Line, Reader, RingError, Stream};
 use rest::LogLine;
 use std::collections::VecDeque;
 
@@ -30,10 +30,20 @@ pub struct Piece {
     pub json: Bytes,
 }
 
-/// As a client sees it.
-pub fn log_line(line: &Line) -> LogLine {
+/// Where what is wanted begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// The number of the line after which it begins in the ring.
+    pub after: u64,
+    /// So many more lines may be wanted that the ring no longer has; `usize::MAX`: all that there are.
+    pub lacking: usize,
+}
+
+/// As a client sees it; `boot` as in [`LogLine::boot`].
+pub fn log_line(line: &Line, boot: u64) -> LogLine {
     LogLine {
         seq: line.seq,
+        boot,
         time_us: line.unix_us,
         stream: line.stream.name().to_owned(),
         generation: line.generation,
@@ -41,14 +51,15 @@ pub fn log_line(line: &Line) -> LogLine {
     }
 }
 
-/// Makes lines ready.
+/// Makes a line ready; `boot` as in [`LogLine::boot`].
+pub fn piece(line: &Line, boot: u64) -> Piece {
+    let json = serde_json::to_vec(&log_line(line, boot)).unwrap_or_default().into();
+    Piece { seq: line.seq, stream: line.stream, json }
+}
+
+/// Makes lines of this boot ready.
 pub fn pieces(lines: Vec<Line>) -> Vec<Piece> {
-    let piece = |line: Line| Piece {
-        seq: line.seq,
-        stream: line.stream,
-        json: serde_json::to_vec(&log_line(&line)).unwrap_or_default().into(),
-    };
-    lines.into_iter().map(piece).collect()
+    lines.iter().map(|line| piece(line, 0)).collect()
 }
 
 impl Wanted {
@@ -57,20 +68,42 @@ impl Wanted {
         self.stream.is_none_or(|only| only == stream)
     }
 
-    /// The number of the line after which what is wanted begins.
+    /// What is lacking while a unit has no ring.
+    pub fn without_ring(&self) -> usize {
+        if self.since.is_some() { 0 } else { self.tail.unwrap_or(usize::MAX) }
+    }
+
+    /// The line of this boot after which it begins, if it is about this boot alone. A number from
+    /// before a reboot is none of this one's: lines are counted from 1 in each boot.
+    pub fn after(&self, counters: &Counters) -> Option<u64> {
+        self.since.map(|since| if since <= counters.lines { since } else { 0 })
+    }
+
+    /// Where what is wanted begins.
     ///
     /// # Errors
     /// The ring cannot be read.
-    pub fn start(&self, reader: &Reader) -> Result<u64, RingError> {
+    pub fn start(&self, reader: &Reader) -> Result<Start, RingError> {
         let counters = reader.counters()?;
         let oldest = counters.evicted;
-        // A number from before a reboot: lines are counted from 1 in each boot.
-        let since = self.since.filter(|since| *since <= counters.lines).unwrap_or(oldest);
+        let after = self.after(&counters);
+        let since = after.unwrap_or(oldest);
+        // What is wanted begins within the ring.
+        let within = after.is_some_and(|after| after >= oldest);
         if self.stream.is_none() && self.since_time.is_none() {
-            let tail = self.tail.map_or(u64::MAX, |tail| tail as u64);
-            return Ok(since.max(counters.lines.saturating_sub(tail)));
+            let there = counters.lines.saturating_sub(since.max(oldest));
+            let there = usize::try_from(there).unwrap_or(usize::MAX);
+            let (after, lacking) = match self.tail {
+                None => (since, usize::MAX),
+                Some(tail) => {
+                    let last = counters.lines.saturating_sub(tail.min(there) as u64);
+                    (last, tail.saturating_sub(there))
+                }
+            };
+            return Ok(Start { after, lacking: if within { 0 } else { lacking } });
         }
         let (mut position, mut found, mut begun) = (since, VecDeque::new(), false);
+        let mut older = false;
         loop {
             let batch = reader.since(position, BATCH)?;
             // What is written meanwhile is not searched: a busy unit would never let it end.
@@ -78,12 +111,16 @@ impl Wanted {
             position = last.seq;
             for line in batch {
                 begun |= self.since_time.is_none_or(|time| line.unix_us >= time);
+                older |= !begun;
                 if !begun || !self.takes(line.stream) {
                     continue;
                 }
                 match self.tail {
                     // The first one is all that matters.
-                    None => return Ok(line.seq.saturating_sub(1)),
+                    None => {
+                        let lacking = if within || older { 0 } else { usize::MAX };
+                        return Ok(Start { after: line.seq.saturating_sub(1), lacking });
+                    }
                     Some(0) => {}
                     Some(tail) => {
                         if found.len() >= tail {
@@ -94,6 +131,12 @@ impl Wanted {
                 }
             }
         }
-        Ok(found.front().map_or(position, |first: &u64| first.saturating_sub(1)))
+        let lacking = match self.tail {
+            _ if within || older => 0,
+            None => usize::MAX,
+            Some(tail) => tail.saturating_sub(found.len()),
+        };
+        let after = found.front().map_or(position, |first: &u64| first.saturating_sub(1));
+        Ok(Start { after, lacking })
     }
 }

@@ -82,6 +82,65 @@ fn logs_by_number_by_time_and_by_stream() {
 }
 
 #[test]
+fn what_the_ring_has_lost_comes_from_the_log_files() {
+    let host = Host::new();
+    let folder = host.supervisor.logs().join("web");
+    std::fs::create_dir_all(&folder).unwrap();
+    let written = |seq: u64, at: u64, text: &str| {
+        let (stream, flags, text) = (Stream::Stdout, Flags::NONE, text.as_bytes().to_vec());
+        let unix_us = at as i64 * 1_000_000;
+        let line = logger::Line { seq, unix_us, mono_ms: 0, generation: 1, stream, flags, text };
+        [line.format(), b"\n".to_vec()].concat()
+    };
+    // Twenty lines of the boot before, and all that this one has written but the last.
+    let earlier: Vec<u8> = (1..=20).flat_map(|seq| written(seq, 100 + seq, "old")).collect();
+    std::fs::write(folder.join("1.log"), earlier).unwrap();
+    let numbers = |query: &str| -> Vec<(u64, u64)> {
+        let response = host.get(&format!("/v1/units/web/logs{query}"));
+        let lines: Vec<LogLine> = serde_json::from_value(response.json()).unwrap();
+        lines.into_iter().map(|line| (line.boot, line.seq)).collect()
+    };
+    let range = |boot, from, to| (from..=to).map(move |seq| (boot, seq)).collect::<Vec<_>>();
+    // Nothing has been written in this boot.
+    std::fs::write(folder.join("current.log"), "").unwrap();
+    assert_eq!(numbers("?tail=3"), range(1, 18, 20));
+    assert_eq!(numbers("?since=3"), []);
+    let mut log = Log::new(&host);
+    let long = "x".repeat(MAX_TEXT);
+    for seq in 1..=50 {
+        log.line((200 + seq as i64) * 1_000_000, Stream::Stdout, &long);
+    }
+    let current: Vec<u8> = (1..=49).flat_map(|seq| written(seq, 200 + seq, &long)).collect();
+    std::fs::write(folder.join("current.log"), &current).unwrap();
+    let place = std::fs::metadata(folder.join("current.log")).unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&place);
+    log.writer.set_disk(logger::ring::DiskMark { inode, size: place.len(), seq: 49 }).unwrap();
+    let lost = log.writer.counters().evicted;
+    assert!(lost > 10, "{lost}");
+
+    let all = [range(1, 1, 20), range(0, 1, 50)].concat();
+    assert_eq!(numbers("?tail=all"), all);
+    assert_eq!(numbers("?tail=45"), range(0, 6, 50));
+    assert_eq!(numbers("?tail=60"), all[10..]);
+    assert_eq!(numbers("?tail=2"), range(0, 49, 50));
+    assert_eq!(numbers("?since=2"), range(0, 3, 50));
+    assert_eq!(numbers("?since=2&tail=45"), range(0, 6, 50));
+    assert_eq!(numbers("?since_time=1970-01-01T00:01:55Z"), all[14..]);
+    assert_eq!(numbers("?since_time=1970-01-01T00:04:05Z"), range(0, 45, 50));
+    assert_eq!(numbers("?since_time=-60"), []);
+    assert_eq!(numbers("?stream=stderr&tail=all"), []);
+    // A follower gets them too, and numbers to come back with for those of this boot alone.
+    let mut follower = follow(&host, "/v1/units/web/logs?follow=true&tail=51", &[]);
+    log.line(0, Stream::Stdout, "new");
+    let (id, _, data) = follower.event().unwrap();
+    let line: LogLine = serde_json::from_str(&data).unwrap();
+    assert_eq!((id.as_str(), line.boot, line.seq), ("", 1, 20));
+    for seq in 1..=51u64 {
+        assert_eq!(follower.event().unwrap().0, seq.to_string());
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_still_json() {
     let host = Host::new();
     let mut log = Log::new(&host);

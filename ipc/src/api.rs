@@ -84,8 +84,14 @@ pub enum ApiRequest {
     },
     /// Who am I: a [`Client`].
     Whoami,
-    /// The files of a unit's log: a [`LogFiles`], and beside it the ring, opened for reading.
+    /// What a unit has written lately: a [`LogRing`], and beside it the ring, opened for reading.
     Log {
+        /// The unit.
+        name: String,
+    },
+    /// The log files that a unit has on the data disk: `null`, and beside it the files, opened for
+    /// reading, the newest first. None without a data disk.
+    LogFiles {
         /// The unit.
         name: String,
     },
@@ -147,6 +153,7 @@ impl ApiRequest {
             ApiRequest::Plain { request } => request.role(),
             ApiRequest::Whoami
             | ApiRequest::Log { .. }
+            | ApiRequest::LogFiles { .. }
             | ApiRequest::Events { .. }
             | ApiRequest::Processes
             | ApiRequest::Config => Role::Reader,
@@ -222,9 +229,9 @@ pub enum Code {
     Failed,
 }
 
-/// The files of a log; see [`ApiRequest::Log`].
+/// The ring of a log; see [`ApiRequest::Log`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogFiles {
+pub struct LogRing {
     /// The unit has written nothing in this boot: no descriptor comes.
     pub empty: bool,
 }

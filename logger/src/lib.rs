@@ -17,6 +17,7 @@
 
 mod daemon;
 mod disk;
+pub mod history;
 mod line;
 mod policy;
 pub mod ring;
@@ -25,12 +26,13 @@ mod split;
 mod spool;
 #[cfg(test)]
 mod testdir;
+pub mod time;
 mod unit;
 
 pub use daemon::{Config, LoggerError, run};
-pub use disk::rfc3339;
 pub use line::{Flags, Line, MAX_TEXT, Stream};
 pub use ring::{Counters, DEFAULT_CAPACITY, Reader, RingError};
+pub use time::{parse_rfc3339, rfc3339};
 
 use ipc::{Channel, paths};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -98,6 +100,11 @@ fn start() -> Result<(), LoggerError> {
         sync: SYNC,
         stop_within: STOP_WITHIN,
     })
+}
+
+/// Where the log files of all units are on a data disk: a folder for each.
+pub fn files_path(data: &Path) -> PathBuf {
+    data.join("logs")
 }
 
 /// The ring file of a unit: `/run/keel/log/<unit>/ring`.

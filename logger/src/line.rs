@@ -35,6 +35,11 @@ impl Stream {
         }
     }
 
+    /// The stream of a name in a log file.
+    pub fn from_name(name: &str) -> Option<Stream> {
+        [Self::Stdout, Self::Stderr, Self::System].into_iter().find(|stream| stream.name() == name)
+    }
+
     /// `stdout`, `stderr` or `system`, as the log files have it.
     pub fn name(self) -> &'static str {
         match self {

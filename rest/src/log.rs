@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 pub struct LogLine {
     /// Rises by one with each line of the unit; the first of a boot is 1.
     pub seq: u64,
+    /// The boot it is of: 1 for the one before this one; left out, or 0, for this one.
+    #[serde(default, skip_serializing_if = "this_boot")]
+    pub boot: u64,
     /// Wall clock, microseconds since 1970.
     pub time_us: i64,
     /// `stdout`, `stderr` or `system` (the host's own remarks).
@@ -16,6 +19,12 @@ pub struct LogLine {
     pub generation: u64,
     /// The text; bytes that are not UTF-8 are replaced.
     pub text: String,
+}
+
+// serde's shape of it.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn this_boot(boot: &u64) -> bool {
+    *boot == 0
 }
 
 /// Something that happened on the host.

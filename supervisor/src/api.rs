@@ -9,7 +9,7 @@ use crate::poller::Source;
 use crate::shell::{Shell, now};
 use crate::{kernel_words, processes, queries, values};
 use ipc::api::{
-    Answer, ApiRequest, Client, Code, FileReport, FromApi, LogFiles, MAX_INLINE, Refusal, Role,
+    Answer, ApiRequest, Client, Code, FileReport, FromApi, LogRing, MAX_INLINE, Refusal, Role,
     ToApi,
 };
 use ipc::control::Request;
@@ -191,7 +191,8 @@ impl Shell {
         match request {
             ApiRequest::Plain { request } => self.plain(&client, request).map(whole),
             ApiRequest::Whoami => json(&client).map(whole),
-            ApiRequest::Log { name } => self.log_files(&name).map(Some),
+            ApiRequest::Log { name } => self.log_ring(&name).map(Some),
+            ApiRequest::LogFiles { name } => self.log_files(&name).map(Some),
             ApiRequest::Events { after } => json(&self.events.after(after)).map(whole),
             ApiRequest::Processes => json(&processes::list()).map(whole),
             ApiRequest::Config => json(&values::list(Path::new(paths::CONFIG))).map(whole),
@@ -263,12 +264,20 @@ impl Shell {
 
     fn log_files(&self, name: &str) -> Result<(Value, Vec<OwnedFd>), Refusal> {
         self.known(name)?;
+        let Some(disk) = &self.data_disk.path else { return Ok((Value::Null, Vec::new())) };
+        let files = logger::history::open(&logger::files_path(Path::new(disk)), name);
+        let files = files.map_err(|error| refusal(Code::Failed, format!("log files: {error}")))?;
+        Ok((Value::Null, files))
+    }
+
+    fn log_ring(&self, name: &str) -> Result<(Value, Vec<OwnedFd>), Refusal> {
+        self.known(name)?;
         let ring = match logger::Reader::open(&logger::ring_path(name)) {
             Ok(ring) => vec![ring.into()],
             Err(error) if error.is_absent() => Vec::new(),
             Err(error) => return Err(refusal(Code::Failed, format!("the log: {error}"))),
         };
-        Ok((json(&LogFiles { empty: ring.is_empty() })?, ring))
+        Ok((json(&LogRing { empty: ring.is_empty() })?, ring))
     }
 
     fn open_file(

@@ -126,6 +126,7 @@ impl Shell {
         let lines: Vec<LogLine> = lines
             .into_iter()
             .map(|line| LogLine {
+                boot: 0,
                 seq: line.seq,
                 time_us: line.unix_us,
                 stream: line.stream.name().to_owned(),

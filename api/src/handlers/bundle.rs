@@ -125,7 +125,7 @@ async fn log_text(app: &App, key: &str, unit: &str) -> String {
 
 fn append_log(text: &mut String, reader: &Reader) -> Result<(), logger::RingError> {
     let end = reader.counters()?.lines;
-    let mut position = Wanted::default().start(reader)?;
+    let mut position = Wanted::default().start(reader)?.after;
     while position < end {
         let batch = reader.since(position, BATCH)?;
         let Some(last) = batch.last() else { break };

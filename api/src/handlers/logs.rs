@@ -1,23 +1,24 @@
-//! What a unit wrote: up to now, or from now on. The supervisor hands out the ring, opened; from
-//! then on it has no part in it.
+//! What a unit wrote: up to now, or from now on. The supervisor hands out the ring, opened, and where
+//! that is not enough the log files; from then on it has no part in it.
 
 use crate::app::App;
 use crate::body::{Body, Sink};
 use crate::error::Error;
 use crate::follow::{BATCH, Ring};
-use crate::lines::{Wanted, pieces};
+use crate::lines::{Start, Wanted, piece, pieces};
+use crate::past::{self, Past};
 use crate::query::Query;
 use crate::router::{Answer, Call, with_type};
 use crate::sse;
-use crate::time::parse_rfc3339;
 use hyper::HeaderMap;
-use ipc::api::{ApiRequest, LogFiles};
-use logger::{Reader, RingError, Stream};
+use ipc::api::{ApiRequest, LogRing};
+use logger::{Line, Reader, Stream, parse_rfc3339};
 use rest::{ErrorBody, ErrorCode, LogLine};
+use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::{Instant, sleep, timeout};
 
 /// Lines given when nobody says how many.
@@ -31,7 +32,8 @@ const RETRY: Duration = Duration::from_millis(500);
     ("tail" = Option<String>, Query, description = "the last so many lines, or `all`; without it \
         100, or all after `since` or `since_time`"),
     ("since" = Option<u64>, Query, description = "those after this line"),
-    ("since_time" = Option<String>, Query, description = "from this moment (RFC 3339)"),
+    ("since_time" = Option<String>, Query, description = "from this moment (RFC 3339), \
+        or from so many seconds ago by the host's clock (`-600`)"),
     ("stream" = Option<String>, Query, description = "`stdout`, `stderr` or `system` alone"),
     ("follow" = Option<bool>, Query, description = "go on, as `text/event-stream`: `id` is the \
         line's number, `event` is `line` or, when lines were overwritten before they could be \
@@ -44,26 +46,31 @@ pub async fn logs(call: Call) -> Answer {
     let mut wanted = wanted(&call.query)?;
     let follow = call.query.read::<bool>("follow", "true or false")?.unwrap_or(false);
     let Call { app, key, unit, parts, .. } = call;
-    let file = open(&app, &key, &unit).await?;
-    if !follow {
-        return Ok(with_type(
-            "application/json",
-            match file {
-                None => Body::bytes("[]"),
-                Some(file) => {
-                    let reader = Reader::from_file(file);
-                    // Before anything is sent, so that a damaged ring is an error and not half an answer.
-                    let start = wanted.start(&reader).map_err(failed)?;
-                    let end = reader.counters().map_err(failed)?.lines;
-                    Body::stream(move |sink| all(sink, reader, wanted, start, end))
-                }
-            },
-        ));
-    }
-    if let Some(last) = last_event_id(&parts.headers)? {
+    if follow && let Some(last) = last_event_id(&parts.headers)? {
         wanted = Wanted { since: Some(last), since_time: None, tail: None, ..wanted };
     }
-    Ok(sse::stream(move |sink| follow_unit(sink, app, key, unit, file, wanted)))
+    // All of this before anything is sent, so that a damaged ring is an error and not half an answer.
+    let file = open(&app, &key, &unit).await?;
+    let reader = match &file {
+        Some(file) => Some(Reader::from_file(file.try_clone().map_err(failed)?)),
+        None => None,
+    };
+    let mut start = Start { after: 0, lacking: wanted.without_ring() };
+    let mut end = 0;
+    if let Some(reader) = &reader {
+        start = wanted.start(reader).map_err(failed)?;
+        end = reader.counters().map_err(failed)?.lines;
+    }
+    let mut past = None;
+    if start.lacking > 0 {
+        past = Some(past::find(&app, &key, &unit, reader.as_ref(), &wanted, start.lacking).await?);
+    }
+    if follow {
+        let from = From { past, after: start.after };
+        return Ok(sse::stream(move |sink| follow_unit(sink, app, key, unit, file, wanted, from)));
+    }
+    let body = Body::stream(move |sink| all(sink, past, reader, wanted, start.after, end));
+    Ok(with_type("application/json", body))
 }
 
 /// The number of the last event that a client has got, if it comes back.
@@ -81,8 +88,10 @@ fn wanted(query: &Query) -> Result<Wanted, Error> {
     let since = query.read("since", "the number of a line")?;
     let since_time = match query.get("since_time") {
         None => None,
-        Some(text) => Some(parse_rfc3339(text).ok_or_else(|| {
-            Error::invalid("`since_time` is a moment such as 2026-01-31T12:00:00Z")
+        Some(text) => Some(moment(text).ok_or_else(|| {
+            Error::invalid(
+                "`since_time` is a moment such as 2026-01-31T12:00:00Z, or seconds ago such as -600",
+            )
         })?),
     };
     let tail = match query.get("tail") {
@@ -101,13 +110,21 @@ fn wanted(query: &Query) -> Result<Wanted, Error> {
     Ok(Wanted { tail, since, since_time, stream })
 }
 
+/// A moment, or how many seconds ago it was by this host's clock; microseconds since 1970.
+fn moment(text: &str) -> Option<i64> {
+    let Some(seconds) = text.strip_prefix('-') else { return parse_rfc3339(text) };
+    let ago = seconds.parse::<i64>().ok().filter(|ago| *ago >= 0 && !seconds.starts_with('+'))?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    Some(i64::try_from(now).ok()?.saturating_sub(ago.checked_mul(1_000_000)?))
+}
+
 /// A unit's ring; `None` while it has written nothing.
 ///
 /// # Errors
 /// The supervisor refuses.
 pub async fn open(app: &App, key: &str, unit: &str) -> Result<Option<File>, Error> {
     let request = ApiRequest::Log { name: unit.to_owned() };
-    let (files, reply) = app.typed::<LogFiles>(key, request).await?;
+    let (files, reply) = app.typed::<LogRing>(key, request).await?;
     match reply.fds.into_iter().next() {
         _ if files.empty => Ok(None),
         Some(fd) => Ok(Some(File::from(fd))),
@@ -115,19 +132,42 @@ pub async fn open(app: &App, key: &str, unit: &str) -> Result<Option<File>, Erro
     }
 }
 
-fn failed(error: RingError) -> Error {
+fn failed(error: impl Display) -> Error {
     Error::failed(error.to_string())
 }
 
-/// A JSON array of the lines from `start` to `end`.
-async fn all(sink: Sink, reader: Reader, wanted: Wanted, start: u64, end: u64) -> io::Result<()> {
+/// A JSON array of lines: those of the files, and those of the ring from `start` to `end`.
+async fn all(
+    sink: Sink,
+    mut past: Option<Past>,
+    ring: Option<Reader>,
+    wanted: Wanted,
+    start: u64,
+    end: u64,
+) -> io::Result<()> {
     let (mut position, mut separator) = (start, b'[');
-    while position < end {
-        let batch = pieces(reader.since(position, BATCH).map_err(io::Error::other)?);
-        let Some(last) = batch.last() else { break };
-        position = last.seq;
+    loop {
+        let batch = match (&mut past, &ring) {
+            (Some(files), _) => {
+                let lines = files.next().await?;
+                position = last_of_this_boot(&lines).unwrap_or(position);
+                lines.iter().map(|(boot, line)| piece(line, *boot)).collect()
+            }
+            (None, Some(ring)) if position < end => {
+                let batch = pieces(ring.since(position, BATCH).map_err(io::Error::other)?);
+                batch.into_iter().filter(|piece| piece.seq <= end).collect()
+            }
+            (None, _) => Vec::new(),
+        };
+        match batch.last() {
+            // Whoever has no more to read there gives the place to another.
+            None if past.take().is_some() => continue,
+            None => break,
+            Some(last) if past.is_none() => position = last.seq,
+            Some(_) => {}
+        }
         let mut out = Vec::new();
-        for piece in batch.iter().filter(|piece| piece.seq <= end && wanted.takes(piece.stream)) {
+        for piece in batch.iter().filter(|piece| wanted.takes(piece.stream)) {
             out.push(std::mem::replace(&mut separator, b','));
             out.extend_from_slice(&piece.json);
         }
@@ -140,6 +180,19 @@ async fn all(sink: Sink, reader: Reader, wanted: Wanted, start: u64, end: u64) -
     sink.send(if separator == b'[' { "[]" } else { "]" }).await
 }
 
+/// After which line of this boot the ring goes on.
+fn last_of_this_boot(lines: &[(u64, Line)]) -> Option<u64> {
+    lines.iter().rev().find(|(boot, _)| *boot == 0).map(|(_, line)| line.seq)
+}
+
+/// Where following begins.
+struct From {
+    /// What comes before the ring.
+    past: Option<Past>,
+    /// The line of the ring after which it goes on.
+    after: u64,
+}
+
 async fn follow_unit(
     sink: Sink,
     app: Rc<App>,
@@ -147,14 +200,35 @@ async fn follow_unit(
     unit: String,
     file: Option<File>,
     wanted: Wanted,
+    from: From,
 ) -> io::Result<()> {
     let pause = app.limits.keep_alive;
+    let mut after = from.after;
+    if let Some(mut past) = from.past {
+        loop {
+            let batch = past.next().await?;
+            if batch.is_empty() {
+                break;
+            }
+            after = last_of_this_boot(&batch).unwrap_or(after);
+            let mut out = Vec::new();
+            for (boot, line) in batch.iter().filter(|(_, line)| wanted.takes(line.stream)) {
+                // Whoever comes back asks for what comes after a line of this boot.
+                let id = (*boot == 0).then_some(line.seq);
+                sse::push(&mut out, id, "line", &piece(line, *boot).json);
+            }
+            // An empty piece would be the end.
+            if !out.is_empty() {
+                sink.send(out).await?;
+            }
+        }
+    }
     let file = match file {
         Some(file) => file,
         None => first_line(&sink, &app, &key, &unit).await?,
     };
     let ring = app.rings.follow(&unit, file).map_err(io::Error::other)?;
-    follow_ring(&sink, &ring, &wanted, pause).await
+    follow_ring(&sink, &ring, &wanted, after, pause).await
 }
 
 /// Waits until a unit has written something.
@@ -180,9 +254,15 @@ async fn first_line(sink: &Sink, app: &App, key: &str, unit: &str) -> io::Result
     }
 }
 
-async fn follow_ring(sink: &Sink, ring: &Ring, wanted: &Wanted, pause: Duration) -> io::Result<()> {
+async fn follow_ring(
+    sink: &Sink,
+    ring: &Ring,
+    wanted: &Wanted,
+    after: u64,
+    pause: Duration,
+) -> io::Result<()> {
     let mut news = ring.news();
-    let mut position = wanted.start(ring.reader()).map_err(io::Error::other)?;
+    let mut position = after;
     loop {
         // Before the ring is read: what is written from here on counts as news.
         news.borrow_and_update();

@@ -2,7 +2,7 @@
 
 use super::until;
 use ipc::api::{
-    Answer, ApiRequest, Client, Code, EventRecord, FileReport, FromApi, LogFiles, Refusal, ToApi,
+    Answer, ApiRequest, Client, Code, EventRecord, FileReport, FromApi, LogRing, Refusal, ToApi,
 };
 use ipc::control::Request;
 use ipc::{Channel, ChannelError, ExitStatus};
@@ -89,6 +89,11 @@ impl Supervisor {
 
     pub fn ring(&self) -> PathBuf {
         self.directory.join("ring")
+    }
+
+    /// The logger's folder on the data disk.
+    pub fn logs(&self) -> PathBuf {
+        self.directory.join("logs")
     }
 
     pub fn send(&self, message: &ToApi, fds: Vec<OwnedFd>) {
@@ -187,7 +192,12 @@ impl Supervisor {
                 let file = File::open(self.ring()).ok();
                 let empty = file.is_none();
                 fds.extend(file.map(OwnedFd::from));
-                Ok(serde_json::to_value(LogFiles { empty }).unwrap())
+                Ok(serde_json::to_value(LogRing { empty }).unwrap())
+            }
+            ApiRequest::LogFiles { name } => {
+                known(&name)?;
+                fds.extend(logger::history::open(&self.logs(), &name).unwrap());
+                Ok(Value::Null)
             }
             ApiRequest::Events { after } => {
                 let events = self.heard().events.clone();

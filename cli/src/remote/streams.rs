@@ -11,8 +11,9 @@ use super::sse::SseEvent;
 use super::table::Tint;
 use rest::{Event, Gap, Host, LogLine};
 use serde_json::Value;
+use std::cell::Cell;
 use std::io::{IsTerminal, Write};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// How often a lost connection is made again before it is an error: every second, the time a host takes
 /// for a reboot.
@@ -26,6 +27,8 @@ struct Printer<'a> {
     label: String,
     timestamps: bool,
     terminal: bool,
+    /// The boot of the line before.
+    boot: Cell<u64>,
 }
 
 impl Printer<'_> {
@@ -38,7 +41,7 @@ impl Printer<'_> {
             String::new()
         };
         let terminal = std::io::stdout().is_terminal();
-        Printer { fleet, prefix, label, timestamps, terminal }
+        Printer { fleet, prefix, label, timestamps, terminal, boot: Cell::new(0) }
     }
 
     /// As NDJSON; with several hosts each object says of which it is.
@@ -60,6 +63,9 @@ impl Printer<'_> {
             return self.json(value);
         }
         let line: LogLine = typed(value)?;
+        if line.boot < self.boot.replace(line.boot) {
+            self.line(&format!("{}-- reboot --", self.prefix))?;
+        }
         let time = if self.timestamps { show::time(line.time_us) + " " } else { String::new() };
         let text = if self.terminal { show::clean_line(&line.text) } else { line.text };
         // What the host itself says among the program's lines is told apart.
@@ -197,11 +203,8 @@ fn each_to_its_end(
 fn moment(since: &Since) -> String {
     match since {
         Since::At(text) => text.replace(' ', "T"),
-        Since::Ago(seconds) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let then = now.saturating_sub(Duration::from_secs(*seconds));
-            show::time(i64::try_from(then.as_micros()).unwrap_or(i64::MAX))
-        }
+        // By the host's clock, which need not be this one's.
+        Since::Ago(seconds) => format!("-{seconds}"),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::unit::Pipes;
 use ipc::{ChannelError, FromInit, ToInit};
 use nix::errno::Errno;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Instant;
 
 /// Messages handled in one turn of the loop.
@@ -66,7 +66,7 @@ impl Daemon {
             }
             FromInit::DataDisk(disk) => {
                 let disk = match disk.path {
-                    Some(path) => Disk::At(PathBuf::from(path).join("logs")),
+                    Some(path) => Disk::At(crate::files_path(Path::new(&path))),
                     None => Disk::None { pending: disk.pending },
                 };
                 self.set_disk(disk, now);

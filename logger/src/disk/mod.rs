@@ -16,7 +16,8 @@ mod format;
 mod state;
 mod worker;
 
-pub use format::rfc3339;
-pub(crate) use format::{OVERHEAD, format_line};
+#[cfg(test)]
+pub(crate) use files::Files;
+pub(crate) use format::{OVERHEAD, format_line, parse_line};
 pub(crate) use state::DiskState;
 pub(crate) use worker::{Done, Job, Worker};

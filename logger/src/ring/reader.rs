@@ -100,6 +100,14 @@ impl Reader {
         Ok(load(&self.file)?.1.counters())
     }
 
+    /// The number of the newest line that is in a log file; 0 when none of this boot is.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn filed(&self) -> Result<u64, RingError> {
+        Ok(load(&self.file)?.1.disk.seq)
+    }
+
     /// The newest `n` lines (fewer if there are fewer), oldest first.
     ///
     /// # Errors

@@ -1,4 +1,45 @@
-//! Moments as people write them.
+//! Moments as people write them (RFC 3339).
+
+use std::io::Write;
+
+/// Last moment that RFC 3339 can write, 9999-12-31T23:59:59.999999Z.
+pub(crate) const LAST_US: i64 = 253_402_300_799_999_999;
+
+/// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar:
+/// whole cycles of 400 years (146,097 days) first, then years that begin in March, so that the
+/// leap day is a year's last day.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let since_march_0000 = days + 719_468;
+    let (cycle, day) = (since_march_0000.div_euclid(146_097), since_march_0000.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (cycle * 400 + year + later, month, day_of_month)
+}
+
+/// A wall clock time as RFC 3339 in UTC with microseconds. Times outside the years 1970 to 9999
+/// become the nearest that can be written.
+///
+/// `unix_us`: microseconds since 1970-01-01T00:00:00Z.
+pub fn rfc3339(unix_us: i64) -> String {
+    let mut out = Vec::with_capacity(27);
+    write_time(unix_us, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The same, appended.
+pub(crate) fn write_time(unix_us: i64, out: &mut Vec<u8>) {
+    let us = unix_us.clamp(0, LAST_US);
+    let (seconds, micros) = (us / 1_000_000, us % 1_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    // Writing to memory cannot fail.
+    let _ =
+        write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
+}
 
 /// Reads an RFC 3339 date and time as microseconds since 1970.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
@@ -77,10 +118,39 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn times_match_those_of_date_1() {
+        // date -u -d @N +%FT%TZ
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (1_709_251_199, "2024-02-29T23:59:59.000000Z"),
+            (4_107_542_399, "2100-02-28T23:59:59.000000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000Z"),
+            (i64::MAX / 1_000_000, "9999-12-31T23:59:59.999999Z"),
+            (-5, "1970-01-01T00:00:00.000000Z"),
+        ] {
+            assert_eq!(rfc3339(seconds * 1_000_000), text);
+        }
+    }
+
     proptest! {
         #[test]
+        fn a_day_has_the_date_after_the_day_before(days in 0i64..2_900_000) {
+            let ((y, m, d), (y2, m2, d2)) = (civil(days), civil(days + 1));
+            let leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
+            let length = match m { 2 => 28 + i64::from(leap), 4 | 6 | 9 | 11 => 30, _ => 31 };
+            let next = match (d < length, m < 12) {
+                (true, _) => (y, m, d + 1),
+                (false, true) => (y, m + 1, 1),
+                (false, false) => (y + 1, 1, 1),
+            };
+            prop_assert_eq!((y2, m2, d2), next);
+        }
+
+        #[test]
         fn what_the_logger_writes_is_read(us in 0i64..253_402_300_800_000_000) {
-            prop_assert_eq!(parse_rfc3339(&logger::rfc3339(us)), Some(us));
+            prop_assert_eq!(parse_rfc3339(&rfc3339(us)), Some(us));
         }
 
         #[test]
