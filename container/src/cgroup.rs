@@ -209,6 +209,21 @@ impl Cgroup {
         })
     }
 
+    /// How long its tasks have waited for `resource` (`cpu`, `memory` or `io`): the totals of
+    /// `some` and `full` in `RESOURCE.pressure`, microseconds (Documentation/accounting/psi.rst).
+    /// `None` where the kernel does not count it.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn pressure(&self, resource: &str) -> Result<Option<(u64, u64)>, CgroupError> {
+        let Some(text) = self.read(&format!("{resource}.pressure"))? else { return Ok(None) };
+        let total = |kind| {
+            let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+            line.rsplit_once("total=")?.1.trim().parse().ok()
+        };
+        Ok(Some((total("some ").unwrap_or(0), total("full ").unwrap_or(0))))
+    }
+
     /// Notes a number on it that outlives this process (an extended attribute of its directory).
     /// The caller keeps the `oom_kill` of a run's beginning there.
     ///

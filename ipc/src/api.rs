@@ -102,6 +102,8 @@ pub enum ApiRequest {
     },
     /// What runs on the host: a list of [`ProcessReport`].
     Processes,
+    /// What units wait for: a map from their names to [`rest::Pressure`].
+    Pressure,
     /// The host folder as it is in force: a list of [`ConfigValue`].
     Config,
     /// A new program in a running container. The answer is `null` with its descriptors beside it:
@@ -156,6 +158,7 @@ impl ApiRequest {
             | ApiRequest::LogFiles { .. }
             | ApiRequest::Events { .. }
             | ApiRequest::Processes
+            | ApiRequest::Pressure
             | ApiRequest::Config => Role::Reader,
             ApiRequest::Exec(_) | ApiRequest::OpenFile { .. } | ApiRequest::Resize { .. } => {
                 Role::Admin

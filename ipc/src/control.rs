@@ -146,6 +146,8 @@ pub struct UnitReport {
     pub cpu_usec: Option<u64>,
     /// Tasks.
     pub pids: Option<u64>,
+    /// How long the last answered health check took, microseconds.
+    pub health_latency_us: Option<u64>,
     /// What the logger has kept and lost.
     pub log: LogCounters,
     /// Where the unit is less confined than usual.
@@ -210,4 +212,10 @@ pub struct HostReport {
     pub boot: crate::BootReport,
     /// The machine's memory.
     pub memory: Memory,
+    /// The machine's clock.
+    pub clock: rest::Clock,
+    /// File systems that can fill up.
+    pub disks: Vec<rest::Disk>,
+    /// What has gone through each link.
+    pub links: Vec<rest::Link>,
 }

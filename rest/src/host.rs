@@ -69,6 +69,15 @@ pub struct Host {
     /// The machine's memory.
     #[serde(default)]
     pub memory: Option<Memory>,
+    /// The machine's clock.
+    #[serde(default)]
+    pub clock: Option<Clock>,
+    /// File systems that can fill up.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+    /// What has gone through each link.
+    #[serde(default)]
+    pub links: Vec<Link>,
     /// Processor time the supervisor itself has used, microseconds.
     #[serde(default)]
     pub supervisor_cpu_usec: u64,
@@ -140,6 +149,47 @@ pub struct Memory {
     pub total: u64,
     /// What programs could still get.
     pub available: u64,
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Clock {
+    /// What it shows, microseconds since 1970.
+    pub time_us: i64,
+    /// Something keeps it right, as the kernel knows (adjtimex(2), `STA_UNSYNC`).
+    pub synchronized: bool,
+}
+
+/// A file system, bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Disk {
+    /// Where it is mounted.
+    pub path: String,
+    /// Its size.
+    pub size: u64,
+    /// What can still be written.
+    pub free: u64,
+}
+
+/// What has gone through a link (proc_net_dev(5)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Bytes that came.
+    pub received_bytes: u64,
+    /// Packets that came and were in error or dropped.
+    pub received_bad: u64,
+    /// Bytes that went.
+    pub sent_bytes: u64,
+    /// Packets that should have gone and were in error or dropped.
+    pub sent_bad: u64,
 }
 
 /// A process of the host.

@@ -14,11 +14,14 @@ pub use error::{ErrorBody, ErrorCode, Problem};
 pub use exec::{
     Decoder, ExecRequest, FRAME_HEADER, Frame, FrameError, FrameKind, MAX_FRAME, Resize, Status,
 };
-pub use host::{Boot, ConfigValue, DataDisk, Host, Memory, Network, Phase, Process, Role, Whoami};
+pub use host::{
+    Boot, Clock, ConfigValue, DataDisk, Disk, Host, Link, Memory, Network, Phase, Process, Role,
+    Whoami,
+};
 pub use log::{Event, Gap, LogLine};
 pub use unit::{
-    By, Did, Explanation, Health, LastExit, LastExitDetail, LogCounters, SignalRequest, State,
-    Timeline, Unit,
+    By, Did, Explanation, Health, LastExit, LastExitDetail, LogCounters, Pressure, SignalRequest,
+    Stall, State, Timeline, Unit,
 };
 
 /// The port on which a host listens.

@@ -1,6 +1,7 @@
 //! A unit.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A unit. Moments are milliseconds of the host's `CLOCK_MONOTONIC`; see [`crate::Host::uptime_ms`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct Unit {
     /// Its health, while its program runs and if it has a health check.
     #[serde(default)]
     pub health: Option<Health>,
+    /// How long the last answered health check took, microseconds.
+    #[serde(default)]
+    pub health_latency_us: Option<u64>,
     /// How the last run or attempt ended.
     #[serde(default)]
     pub last_exit: Option<LastExit>,
@@ -46,6 +50,10 @@ pub struct Unit {
     /// Failed attempts.
     #[serde(default)]
     pub failures: u64,
+    /// How often runs and attempts have ended, by reason: a cause of [`LastExit`], or `success`
+    /// (code 0), or `asked`.
+    #[serde(default)]
+    pub exits: BTreeMap<String, u64>,
     /// Unstable ends in a row; 0 after a stable run.
     #[serde(default)]
     pub attempts: u32,
@@ -225,6 +233,31 @@ pub struct LogCounters {
     /// Lines that could not be written to the data disk.
     #[serde(default)]
     pub lost: u64,
+}
+
+/// How long tasks of a unit have waited for something that was short (pressure stall information,
+/// Documentation/accounting/psi.rst of Linux), in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Pressure {
+    /// For a processor.
+    pub cpu: Stall,
+    /// For memory.
+    pub memory: Stall,
+    /// For a disk.
+    pub io: Stall,
+}
+
+/// Times of waiting, microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct Stall {
+    /// Some task waited.
+    pub some_us: u64,
+    /// All tasks waited at once.
+    pub full_us: u64,
 }
 
 /// When the steps of a unit's latest start happened: microseconds of `CLOCK_MONOTONIC`, 0 for what

@@ -194,6 +194,7 @@ impl Shell {
             ApiRequest::Log { name } => self.log_ring(&name).map(Some),
             ApiRequest::LogFiles { name } => self.log_files(&name).map(Some),
             ApiRequest::Events { after } => json(&self.events.after(after)).map(whole),
+            ApiRequest::Pressure => json(&self.pressure()).map(whole),
             ApiRequest::Processes => json(&processes::list()).map(whole),
             ApiRequest::Config => json(&values::list(Path::new(paths::CONFIG))).map(whole),
             ApiRequest::Exec(exec) => {

@@ -2,6 +2,7 @@
 
 use crate::actions::send_signal;
 use crate::core::RunEvent;
+use crate::now_us;
 use crate::plan;
 use crate::poller::Source;
 use crate::probe::NetProbe;
@@ -40,7 +41,8 @@ impl Shell {
             model::Probe::Command(argv) => self.command_probe(&unit, argv)?,
         };
         let until_ms = now().as_millis().saturating_add(timeout);
-        self.runs.of(name).probe = Some(Probe { generation, until_ms, kind });
+        let began_us = now_us();
+        self.runs.of(name).probe = Some(Probe { generation, began_us, until_ms, kind });
         self.advance_probe(name);
         Ok(())
     }
@@ -117,8 +119,7 @@ impl Shell {
             ProbeKind::Net(probe) => {
                 if let Some(result) = probe.advance() {
                     let generation = *generation;
-                    self.end_probe(name);
-                    self.feed_run(name, generation, RunEvent::Health { result });
+                    self.probe_answered(name, generation, result);
                 }
             }
             ProbeKind::Command { output, said, .. } => {
@@ -153,6 +154,13 @@ impl Shell {
                 Err(describe(exit, &last_line(said)))
             }
         };
+        self.probe_answered(name, generation, result);
+    }
+
+    fn probe_answered(&mut self, name: &str, generation: u64, result: Result<(), String>) {
+        let runtime = self.runs.of(name);
+        let began_us = runtime.probe.as_ref().map(|probe| probe.began_us);
+        runtime.latency_us = began_us.map(|began_us| now_us().saturating_sub(began_us));
         self.end_probe(name);
         self.feed_run(name, generation, RunEvent::Health { result });
     }

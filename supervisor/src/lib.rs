@@ -16,6 +16,7 @@ pub mod core;
 pub mod events;
 mod evidence;
 pub mod execs;
+mod figures;
 pub mod files;
 pub mod health;
 pub mod layers;

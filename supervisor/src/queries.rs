@@ -3,11 +3,9 @@
 use crate::actions::send_signal;
 use crate::config::port_text;
 use crate::core::{Command, Event};
-use crate::now_us;
 use crate::shell::{Shell, now};
-use ipc::control::{
-    HostReport, LogCounters, LogLine, Memory, Numbered, Request, Response, UnitReport,
-};
+use crate::{figures, now_us};
+use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
 use ipc::{Service, paths};
 use nix::sys::epoll::EpollFlags;
 use serde::Serialize;
@@ -109,6 +107,7 @@ impl Shell {
             memory_peak: stats.memory_peak,
             cpu_usec: stats.cpu_usec,
             pids: stats.pids_current,
+            health_latency_us: runtime.and_then(|runtime| runtime.latency_us),
             log: log_counters(name),
             weakenings: unit.map(units::weakenings).unwrap_or_default(),
             timeline: runtime.map(|runtime| runtime.timeline).unwrap_or_default(),
@@ -145,11 +144,14 @@ impl Shell {
             net: self.net_state.clone(),
             problems: self.config.problems.clone(),
             data_disk: self.data_disk.clone(),
-            supervisor_cpu_usec: own_cpu_usec(),
+            supervisor_cpu_usec: figures::own_cpu_usec(),
             persists: self.persists,
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             boot: serde_json::from_str(&text(paths::RUN_BOOT)).unwrap_or_default(),
-            memory: memory(&text("/proc/meminfo")),
+            memory: figures::memory(&text("/proc/meminfo")),
+            clock: figures::clock(),
+            disks: figures::disks(self.data_disk.path.as_deref()),
+            links: figures::links(&text("/proc/net/dev")),
         }
     }
 }
@@ -157,16 +159,6 @@ impl Shell {
 /// A small file, or nothing.
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
-}
-
-/// The two lines of proc_meminfo(5) that people ask for.
-fn memory(meminfo: &str) -> Memory {
-    let bytes = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or(0).saturating_mul(1024)
-    };
-    Memory { total: bytes("MemTotal"), available: bytes("MemAvailable") }
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Result<Value, String> {
@@ -252,16 +244,6 @@ fn signal_service(service: Service, signal: i32) -> Result<Value, String> {
     let done = unsafe { libc::kill(pid, signal) };
     nix::errno::Errno::result(done).map_err(|errno| format!("kill {pid}: {errno}"))?;
     Ok(Value::from(pid))
-}
-
-fn own_cpu_usec() -> u64 {
-    use nix::sys::resource::{UsageWho, getrusage};
-    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return 0 };
-    let usec = |time: nix::sys::time::TimeVal| {
-        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000
-            + u64::try_from(time.tv_usec()).unwrap_or(0)
-    };
-    usec(usage.user_time()) + usec(usage.system_time())
 }
 
 #[cfg(test)]

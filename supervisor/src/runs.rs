@@ -45,6 +45,8 @@ pub struct Run {
 pub struct Probe {
     /// The run that is asked.
     pub generation: u64,
+    /// When it began; microseconds of `CLOCK_MONOTONIC`.
+    pub began_us: u64,
     /// When it has failed for lack of an answer; milliseconds of `CLOCK_MONOTONIC`.
     pub until_ms: u64,
     /// How.
@@ -86,6 +88,8 @@ pub struct UnitRuntime {
     pub run: Option<Run>,
     /// The probe.
     pub probe: Option<Probe>,
+    /// How long the last one took that was answered, microseconds.
+    pub latency_us: Option<u64>,
     /// When the steps of the latest start happened.
     pub timeline: Timeline,
 }

@@ -3,9 +3,11 @@
 use crate::body::Body;
 use crate::error::Error;
 use crate::router::{Answer, Call, with_type};
+use ipc::api::ApiRequest;
 use ipc::control::Request;
-use rest::{ErrorBody, Host, LastExit, LastExitDetail, State, Unit};
+use rest::{Disk, ErrorBody, Host, LastExit, LastExitDetail, Link, Pressure, Stall, State, Unit};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -18,16 +20,22 @@ pub async fn metrics(call: Call) -> Answer {
     call.query.only(&[])?;
     let units = call.app.plain(&call.key, Request::Units).await?;
     let host = call.app.plain(&call.key, Request::Host).await?;
+    let pressure = call.app.typed(&call.key, ApiRequest::Pressure).await?.0;
     let shape = |error| Error::failed(format!("an answer of another shape: {error}"));
     let units = Vec::<Unit>::deserialize(&units).map_err(shape)?;
     let host = Host::deserialize(&host).map_err(shape)?;
-    Ok(with_type(KIND, Body::bytes(text(&units, &host))))
+    Ok(with_type(KIND, Body::bytes(text(&units, &host, &pressure))))
 }
 
+/// What units wait for, by name.
+type Pressures = BTreeMap<String, Pressure>;
+
 /// The whole text.
-fn text(units: &[Unit], host: &Host) -> String {
+fn text(units: &[Unit], host: &Host, pressure: &Pressures) -> String {
     let mut out = String::new();
     of_units(&mut out, units);
+    exits(&mut out, units);
+    waits(&mut out, pressure);
     of_host(&mut out, host);
     out.push_str("# EOF\n");
     out
@@ -131,6 +139,12 @@ fn of_units(out: &mut String, units: &[Unit]) {
         unit.health.as_ref().map(|health| u8::from(health.state == "healthy"))
     });
     each.gauge(
+        "keel_unit_health_latency_seconds",
+        Some("seconds"),
+        "Time that the last answered health check took.",
+        |unit| unit.health_latency_us.map(|time| seconds(time, 1_000_000)),
+    );
+    each.gauge(
         "keel_unit_in_state_since_seconds",
         Some("seconds"),
         "Uptime of the host when the unit came into its state.",
@@ -169,6 +183,32 @@ fn of_units(out: &mut String, units: &[Unit]) {
     );
 }
 
+fn exits(out: &mut String, units: &[Unit]) {
+    let help = "Ends of runs and of attempts to start, by reason.";
+    family(out, "keel_unit_exits", "counter", None, help);
+    for unit in units {
+        for (reason, count) in &unit.exits {
+            let labels = [("unit", unit.name.as_str()), ("reason", reason)];
+            sample(out, "keel_unit_exits_total", &labels, count);
+        }
+    }
+}
+
+fn waits(out: &mut String, pressure: &Pressures) {
+    let name = "keel_unit_pressure_waiting_seconds";
+    let help = "Time in which some of the unit's tasks, or all at once, waited for a resource.";
+    family(out, name, "counter", Some("seconds"), help);
+    for (unit, pressure) in pressure {
+        let stalls = [("cpu", pressure.cpu), ("memory", pressure.memory), ("io", pressure.io)];
+        for (resource, Stall { some_us, full_us }) in stalls {
+            for (tasks, time) in [("some", some_us), ("all", full_us)] {
+                let labels = [("unit", unit.as_str()), ("resource", resource), ("tasks", tasks)];
+                sample(out, &format!("{name}_total"), &labels, seconds(time, 1_000_000));
+            }
+        }
+    }
+}
+
 fn detail(exit: &LastExit) -> String {
     match &exit.detail {
         // Errors are for people; as labels they would make a new series each.
@@ -202,6 +242,7 @@ fn of_host(out: &mut String, host: &Host) {
         family(out, "keel_host_memory_available_bytes", "gauge", Some("bytes"), help);
         sample(out, "keel_host_memory_available_bytes", &[], memory.available);
     }
+    of_machine(out, host);
     let help = "Processor time the supervisor itself has used.";
     family(out, "keel_supervisor_cpu_seconds", "counter", Some("seconds"), help);
     let used = seconds(host.supervisor_cpu_usec, 1_000_000);
@@ -222,6 +263,54 @@ fn of_host(out: &mut String, host: &Host) {
     }
 }
 
+fn of_machine(out: &mut String, host: &Host) {
+    if let Some(clock) = &host.clock {
+        family(out, "keel_host_time_seconds", "gauge", Some("seconds"), "The clock, since 1970.");
+        let time = u64::try_from(clock.time_us).unwrap_or(0);
+        sample(out, "keel_host_time_seconds", &[], seconds(time, 1_000_000));
+        let help = "Whether something keeps the clock right.";
+        family(out, "keel_host_clock_synchronized", "gauge", None, help);
+        sample(out, "keel_host_clock_synchronized", &[], u8::from(clock.synchronized));
+    }
+    let disks: [Family<Disk>; 2] = [
+        ("keel_host_disk_size_bytes", "gauge", "Size of a file system.", |disk| disk.size),
+        ("keel_host_disk_free_bytes", "gauge", "What can still be written.", |disk| disk.free),
+    ];
+    for family in disks {
+        of_things(out, family, &host.disks, |disk| [("path", disk.path.as_str())]);
+    }
+    let links: [Family<Link>; 4] = [
+        ("keel_host_link_received_bytes", "counter", "Bytes that came.", |link| {
+            link.received_bytes
+        }),
+        ("keel_host_link_sent_bytes", "counter", "Bytes that went.", |link| link.sent_bytes),
+        ("keel_host_link_received_bad", "counter", "Packets in error or dropped.", |link| {
+            link.received_bad
+        }),
+        ("keel_host_link_sent_bad", "counter", "Packets not sent.", |link| link.sent_bad),
+    ];
+    for family in links {
+        of_things(out, family, &host.links, |link| [("link", link.name.as_str())]);
+    }
+}
+
+/// Name, kind, help, and the figure.
+type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
+
+fn of_things<'a, T>(
+    out: &mut String,
+    (name, kind, help, value): Family<T>,
+    things: &'a [T],
+    label: fn(&'a T) -> [(&'static str, &'a str); 1],
+) {
+    let unit = name.ends_with("_bytes").then_some("bytes");
+    family(out, name, kind, unit, help);
+    let suffix = if kind == "counter" { "_total" } else { "" };
+    for thing in things {
+        sample(out, &format!("{name}{suffix}"), &label(thing), value(thing));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,16 +324,21 @@ mod tests {
         let units = [
             unit(
                 r#"{"name":"a","state":"running","cpu_usec":1500000,"memory":7,
-                "last_exit":{"cause":"code","detail":3},"health":{"state":"healthy"}}"#,
+                "last_exit":{"cause":"code","detail":3},"health":{"state":"healthy"},
+                "exits":{"code":2,"oom":1},"health_latency_us":1200}"#,
             ),
             unit(r#"{"name":"b","state":"backoff"}"#),
         ];
         let host: Host = serde_json::from_str(
             r#"{"hostname":"a\"b\\c","uptime_ms":1234,"net":{"addresses":[["eth0","10.0.0.1/24"]]},
+                "clock":{"time_us":1700000000000001,"synchronized":false},
+                "disks":[{"path":"/data","size":10,"free":4}],
+                "links":[{"name":"eth0","received_bytes":5,"sent_bad":2}],
                 "boot":{"phases":[{"name":"x","start_us":5,"end_us":1000006},{"name":"x"}]}}"#,
         )
         .unwrap();
-        let text = text(&units, &host);
+        let pressure = serde_json::from_str(r#"{"a":{"memory":{"some_us":5,"full_us":4}}}"#);
+        let text = text(&units, &host, &pressure.unwrap());
         for line in [
             "keel_unit_state{unit=\"a\",keel_unit_state=\"running\"} 1",
             "keel_unit_state{unit=\"b\",keel_unit_state=\"running\"} 0",
@@ -252,6 +346,13 @@ mod tests {
             "keel_unit_last_exit_info{unit=\"a\",cause=\"code\",detail=\"3\"} 1",
             "keel_unit_healthy{unit=\"a\"} 1",
             "keel_host_info{hostname=\"a\\\"b\\\\c\",version=\"\",kernel=\"\"} 1",
+            "keel_unit_exits_total{unit=\"a\",reason=\"oom\"} 1",
+            "keel_unit_health_latency_seconds{unit=\"a\"} 0.001200",
+            "keel_unit_pressure_waiting_seconds_total{unit=\"a\",resource=\"memory\",tasks=\"some\"} \
+             0.000005",
+            "keel_host_clock_synchronized 0",
+            "keel_host_disk_free_bytes{path=\"/data\"} 4",
+            "keel_host_link_received_bytes_total{link=\"eth0\"} 5",
             "keel_host_uptime_seconds 1.234",
             "keel_boot_phase_seconds{phase=\"x\"} 1.000001",
         ] {

@@ -37,8 +37,7 @@ struct Report {
     /// Of that: from the order to the program's process, and from there to its first instruction.
     restart_prepare_ms: f64,
     restart_kernel_ms: f64,
-    /// Crash to first instruction beside a container that writes, without and with everybody looking
-    /// on, ms.
+    /// Crash to first instruction: alone, and while a container writes and everybody looks on, ms.
     crash_alone_ms: f64,
     crash_loaded_ms: f64,
     connections: usize,
@@ -46,6 +45,9 @@ struct Report {
     /// Memory of the process's cgroup under that load, KiB: now and at its peak.
     loaded_kib: u64,
     peak_kib: u64,
+    /// What the container wrote meanwhile, and what the followers together have been sent, MB/s.
+    written_mb_s: f64,
+    sent_mb_s: f64,
 }
 
 fn main() -> ExitCode {
@@ -56,7 +58,7 @@ fn main() -> ExitCode {
     units.push((
         "chatty",
         "enabled = false\n[container]\nimage = \"./images/probe\"\nnetwork = \"none\"\n\
-         command = [\"flood\", \"1000000000000\"]\n[log]\nmax_files = 1\n",
+         command = [\"flood\", \"1000000000000\", \"10000000\"]\n[log]\nmax_files = 1\n",
     ));
     let folder = Folder::host("hostname = \"bench\"\n[storage]\ndata = \"memory\"\n", &units);
     let options = Options { api: true, memory: "1G".to_owned(), ..Options::default() };
@@ -79,21 +81,47 @@ fn main() -> ExitCode {
 
 fn measure(guest: &mut Guest) -> Report {
     let api = guest.service_pid(Service::Api).unwrap_or(0);
+    progress("the idle host");
     let idle_kib = guest.pss_kib(api);
     let ps_ms = median((0..SAMPLES).map(|_| ps(guest)).collect());
+    progress("restarts");
     let (restart_ms, restart_prepare_ms, restart_kernel_ms) = restarts(guest);
 
+    progress("crashes");
+    let crash_alone_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
+    progress(&format!("{CONNECTIONS} connections"));
+    let mut connections = clients(guest);
+    for number in 1..=CONNECTIONS {
+        if let Err(error) = connections.open("/v1/events") {
+            guest.fail(&format!("connection {number}: {error}"));
+        }
+        if number % 100 == 0 {
+            progress(&format!("{number} are open"));
+        }
+    }
+    progress(&format!("{FOLLOWERS} followers"));
+    let mut followers = clients(guest);
+    for number in 1..=FOLLOWERS {
+        if let Err(error) = followers.open("/v1/units/chatty/logs?follow=true&tail=0") {
+            guest.fail(&format!("follower {number}: {error}"));
+        }
+    }
     let _: Value = guest.ask(&Request::Start { name: "chatty".to_owned() });
     guest.wait_state("chatty", "running");
-    let crash_alone_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
-    let identity = guest.identity();
-    let connections = match Connections::open(&guest.api_address(), &identity, CONNECTIONS) {
-        Ok(connections) => connections,
-        Err(error) => guest.fail(&format!("connections: {error}")),
+    let followers = match followers.follow() {
+        Ok(followers) => followers,
+        Err(error) => guest.fail(&format!("followers: {error}")),
     };
-    let followers = Followers::start(guest, FOLLOWERS);
-    guest.wait_for("every follower to hear something", |_| followers.heard().then_some(()));
+    guest.wait_for("every follower to hear something", |_| {
+        followers.heard().iter().all(|bytes| *bytes > 10_000).then_some(())
+    });
+    progress("crashes with everybody looking on");
+    let (begin, lines) = (Instant::now(), guest.unit("chatty").log.lines);
+    let heard: u64 = followers.heard().iter().sum();
     let crash_loaded_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
+    let rate = |count: u64| count as f64 / begin.elapsed().as_secs_f64() / 1e6;
+    let written_mb_s = rate((guest.unit("chatty").log.lines.saturating_sub(lines)) * FLOOD_LINE);
+    let sent_mb_s = rate(followers.heard().iter().sum::<u64>().saturating_sub(heard));
     let group = format!("{}/{}", ipc::paths::CGROUP_SYSTEM, Service::Api.applet());
     let bytes = |file: &str| guest.read(&format!("{group}/{file}")).trim().parse().unwrap_or(0u64);
     let (loaded_kib, peak_kib) = (bytes("memory.current") / 1024, bytes("memory.peak") / 1024);
@@ -112,7 +140,24 @@ fn measure(guest: &mut Guest) -> Report {
         followers: FOLLOWERS,
         loaded_kib,
         peak_kib,
+        written_mb_s,
+        sent_mb_s,
     }
+}
+
+/// The flood's lines have this length, in bytes.
+const FLOOD_LINE: u64 = 80;
+
+fn clients(guest: &Guest) -> Connections {
+    match Connections::new(&guest.api_address(), &guest.identity()) {
+        Ok(connections) => connections,
+        Err(error) => guest.fail(&format!("identity: {error}")),
+    }
+}
+
+/// What is measured next: the whole takes minutes.
+fn progress(what: &str) {
+    eprintln!("measuring: {what}");
 }
 
 fn ms(since: Instant) -> f64 {
@@ -176,29 +221,6 @@ fn follow(guest: &Guest, unit: &str) -> (Child, Receiver<Instant>) {
     (child, receiver)
 }
 
-/// Many of them. They end with this.
-struct Followers(Vec<(Child, Receiver<Instant>)>);
-
-impl Followers {
-    fn start(guest: &Guest, count: usize) -> Followers {
-        Followers((0..count).map(|_| follow(guest, "chatty")).collect())
-    }
-
-    /// Whether each has heard something since the last time.
-    fn heard(&self) -> bool {
-        self.0.iter().all(|(_, lines)| lines.try_iter().count() > 0)
-    }
-}
-
-impl Drop for Followers {
-    fn drop(&mut self) {
-        for (child, _) in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 fn first_instruction_ns(guest: &Guest) -> Option<u64> {
     let request = Request::Logs { name: "one".to_owned(), tail: 5 };
     let lines: Vec<LogLine> = guest.try_ask(&request).ok()?;
@@ -246,7 +268,11 @@ fn show(report: &Report) {
         report.connections, report.followers, report.loaded_kib, report.peak_kib
     );
     println!(
-        "  crash to first instruction: {:.1} ms beside the flood, {:.1} ms with everybody looking on: {:.2}x",
+        "    the container writes {:.1} MB/s of 10 that it tries; {:.1} MB/s are sent",
+        report.written_mb_s, report.sent_mb_s
+    );
+    println!(
+        "  crash elsewhere to first instruction: {:.1} ms, with this load {:.1} ms: {:.2}x",
         report.crash_alone_ms,
         report.crash_loaded_ms,
         report.crash_loaded_ms / report.crash_alone_ms

@@ -4,6 +4,7 @@ use super::backoff::Backoff;
 use super::health::HealthTrack;
 use super::state::{DownBy, Phase, Record, Rest, Run, Stage, State, Wanted};
 use super::time::Instant;
+use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};
 use std::time::Duration;
@@ -38,6 +39,7 @@ impl Entry {
             failures: 0,
             backoff: Backoff::new(seed),
             last_exit: None,
+            exits: BTreeMap::new(),
             status_text: None,
         };
         Self::with_record(unit, record)

@@ -46,6 +46,22 @@ impl LastExit {
         }
     }
 
+    /// One word for it, as in JSON but with success told apart.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Code(0) => "success",
+            Self::Code(_) => "code",
+            Self::Signal(_) => "signal",
+            Self::Oom => "oom",
+            Self::Health(_) => "health",
+            Self::StartTimeout => "start_timeout",
+            Self::WaitTimeout(_) => "wait_timeout",
+            Self::SetupFailed(_) => "setup_failed",
+            Self::Lost => "lost",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
     /// Exit code 0 and nothing else.
     pub fn success(&self) -> bool {
         *self == Self::Code(0)

@@ -7,6 +7,7 @@ use super::exit::{Ended, Failure};
 use super::health::HealthTrack;
 use super::time::Instant;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// The state a person sees. The essay in the parent module says what each means.
@@ -257,6 +258,9 @@ pub(super) struct Record {
     pub(super) failures: u64,
     pub(super) backoff: Backoff,
     pub(super) last_exit: Option<Ended>,
+    /// How often runs and attempts have ended, by reason.
+    #[serde(default)]
+    pub(super) exits: BTreeMap<String, u64>,
     /// The last `STATUS=` text.
     pub(super) status_text: Option<String>,
 }

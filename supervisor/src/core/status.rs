@@ -10,6 +10,7 @@ use super::state::{Phase, Rest, Stage, State, Wanted};
 use super::time::Instant;
 use super::time::millis;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Everything about one unit at one moment. Moments are milliseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -41,6 +42,8 @@ pub struct UnitStatus {
     pub restarts: u64,
     /// Failed attempts, in its lifetime.
     pub failures: u64,
+    /// How often runs and attempts have ended, by [`super::LastExit::reason`], or `asked`.
+    pub exits: BTreeMap<String, u64>,
     /// Unstable ends in a row; 0 after a stable run.
     pub attempts: u32,
     /// When it will be tried again, in back-off.
@@ -113,6 +116,7 @@ impl Core {
             last_exit: record.last_exit.clone(),
             restarts: record.restarts,
             failures: record.failures,
+            exits: record.exits.clone(),
             attempts: if stable { 0 } else { record.backoff.attempts() },
             next_retry_ms: match record.phase {
                 Phase::Backoff { until } => Some(until.as_millis()),
@@ -156,6 +160,7 @@ fn broken(unit: &str, problem: &str) -> UnitStatus {
         last_exit: None,
         restarts: 0,
         failures: 0,
+        exits: BTreeMap::new(),
         attempts: 0,
         next_retry_ms: None,
         waiting_for: Vec::new(),

@@ -157,6 +157,9 @@ impl Core {
         let (restart, kind) = (&entry.unit.restart, entry.unit.kind);
         let record = &mut entry.record;
         record.last_exit = Some(Ended { what: what.clone(), at: now, asked, ran_ms });
+        let reason = if asked { "asked" } else { what.reason() };
+        let count = record.exits.entry(reason.to_owned()).or_default();
+        *count = count.saturating_add(1);
         if asked {
             return Verdict::Asked;
         }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ends::stay;
 use crate::{Arguments, Named, ProbeError};
@@ -49,14 +49,21 @@ fn flood_line(number: u64) -> String {
     format!("flood {number:010} {:.<width$}\n", "", width = FLOOD_LINE - 18)
 }
 
-/// Writes so many bytes (rounded down to whole lines) as fast as they are taken, then says how
-/// many lines there were, so that a reader can tell what it lost.
+/// Writes so many bytes (rounded down to whole lines) as fast as they are taken, or at most so many
+/// in a second, then says how many lines there were, so that a reader can tell what it lost.
 pub fn flood(arguments: &mut Arguments) -> Result<(), ProbeError> {
+    const PIECE: u64 = 1 << 16;
     let bytes: u64 = arguments.number("BYTES")?;
+    let pace = arguments.number_or("BYTES-PER-SECOND", u64::MAX)?.max(1);
     let lines = bytes / FLOOD_LINE as u64;
-    let mut out = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    let mut out = io::BufWriter::with_capacity(PIECE as usize, io::stdout().lock());
+    let begin = Instant::now();
     for number in 1..=lines {
         out.write_all(flood_line(number).as_bytes()).named("standard output")?;
+        if pace < u64::MAX && number % (PIECE / FLOOD_LINE as u64) == 0 {
+            let due = Duration::from_secs_f64(number as f64 * FLOOD_LINE as f64 / pace as f64);
+            std::thread::sleep(due.saturating_sub(begin.elapsed()));
+        }
     }
     writeln!(out, "flood end {lines}").named("standard output")?;
     out.flush().named("standard output")

@@ -113,7 +113,12 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
     ),
     ("forkbomb", "", "forks until that fails, says how often it worked, stays", abuse::forkbomb),
     ("memhog", "[MIB]", "touches memory until killed, or that much and stays", abuse::memhog),
-    ("flood", "BYTES", "numbered lines of 80 bytes, that much in all, then a count", abuse::flood),
+    (
+        "flood",
+        "BYTES [BYTES-PER-SECOND]",
+        "numbered lines of 80 bytes, that much in all, then a count",
+        abuse::flood,
+    ),
     ("lines", "N MS", "N numbered lines, one each MS milliseconds", abuse::lines),
     ("write", "PATH TEXT", "writes a line to a file", abuse::write),
     ("fill", "PATH", "writes to a file until there is no space, says how much", abuse::fill),
