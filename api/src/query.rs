@@ -4,6 +4,9 @@
 use crate::error::Error;
 use std::str::FromStr;
 
+/// The largest number that a parameter may be: `int64`, as the OpenAPI document says.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
+
 /// The parameters of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
@@ -61,6 +64,27 @@ impl Query {
         };
         self.get(name).map(read).transpose()
     }
+
+    /// A parameter that is a number, at most `max`.
+    ///
+    /// # Errors
+    /// As [`number`].
+    pub fn number(&self, name: &str, expected: &str, max: u64) -> Result<Option<u64>, Error> {
+        self.get(name).map(|value| number(name, value, expected, max)).transpose()
+    }
+}
+
+/// The number that the parameter `name` is.
+///
+/// # Errors
+/// It is none, or a larger one; `expected` says what it should be.
+pub fn number(name: &str, value: &str, expected: &str, max: u64) -> Result<u64, Error> {
+    // `+1` is a number for Rust only.
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    value.parse().ok().filter(|number| digits && *number <= max).ok_or_else(|| {
+        let value = shorten(value);
+        Error::invalid(format!("`{name}` is {expected}, at most {max}, not `{value}`"))
+    })
 }
 
 /// The beginning of what somebody sent, for repeating it to them.

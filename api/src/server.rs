@@ -8,10 +8,12 @@ use crate::router;
 use crate::tls::{self, TlsError};
 use crate::watch::{Patience, Verdict, Watch, Watched};
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use ipc::api::FromApi;
 use ipc::{Channel, DataDisk, FromInit, ToInit};
+use rest::ErrorCode;
 use rustls::ServerConfig;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -32,7 +34,10 @@ use tokio_rustls::server::TlsStream;
 /// Largest head of a request: hyper's buffer for it, which each connection has.
 const MAX_HEAD: usize = 16 * 1024;
 /// What is read of a request that is not looked at, so that its sender gets to read the answer.
-const MAX_UNREAD: usize = 64 * 1024;
+/// For a client: what may be on its way of a body that is refused before its sender hears of it.
+const MAX_UNREAD: usize = 4 * 1024 * 1024;
+/// The same for strangers, who are owed less.
+const MAX_UNREAD_OF_STRANGERS: usize = 64 * 1024;
 
 /// From an answer to the moment when hyper's buffers are given up: clients often ask several
 /// things in a row.
@@ -258,26 +263,39 @@ async fn refuse(mut stream: Box<TlsStream<TcpStream>>, error: Error) -> io::Resu
     if stream.read(&mut buffer).await? == 0 {
         return Ok(());
     }
-    let (status, text) = match error.code().status() {
-        403 => (403, "Forbidden"),
-        _ => (503, "Service Unavailable"),
-    };
+    say(&mut stream, error).await?;
+    part(&mut stream, MAX_UNREAD_OF_STRANGERS).await
+}
+
+/// Answers without hyper, for the last time.
+async fn say(stream: &mut TlsStream<TcpStream>, error: Error) -> io::Result<()> {
+    let status = StatusCode::from_u16(error.code().status()).unwrap_or_default();
     let body = error.json();
     let head = format!(
-        "HTTP/1.1 {status} {text}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
         body.len()
     );
     stream.write_all(&[head.into_bytes(), body].concat()).await?;
-    part(&mut stream).await
+    stream.flush().await
+}
+
+/// Why a head cannot be read.
+fn unreadable(error: &hyper::Error) -> Error {
+    if error.is_parse_too_large() {
+        let message = format!("the request's head has more than {} KiB", MAX_HEAD / 1024);
+        Error::new(ErrorCode::HeadTooLarge, message)
+    } else {
+        Error::invalid(format!("this is no HTTP/1.1: {error}"))
+    }
 }
 
 /// Ends a connection from our side, and lets the other side say what it is in the middle of saying:
 /// closing over unread bytes would be a reset, which takes the answer away from its reader.
-async fn part(stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
+async fn part(stream: &mut TlsStream<TcpStream>, max_unread: usize) -> io::Result<()> {
     stream.shutdown().await?;
     let (mut unread, mut buffer) = (0, [0; 1024]);
-    while unread < MAX_UNREAD {
+    while unread < max_unread {
         match stream.read(&mut buffer).await? {
             0 => break,
             some => unread += some,
@@ -307,7 +325,7 @@ async fn serve_http(app: Rc<App>, mut stream: Box<TlsStream<TcpStream>>, key: Rc
             Next::Gone => return,
         }
     }
-    let _ = timeout(PARTING.min(app.limits.head), Box::pin(part(&mut stream))).await;
+    let _ = timeout(PARTING.min(app.limits.head), Box::pin(part(&mut stream, MAX_UNREAD))).await;
 }
 
 /// What comes after some requests.
@@ -374,13 +392,21 @@ async fn converse(
         log::debug!("a connection ended: {error}");
     }
     let parts = connection.into_parts();
-    let (stream, begun) = parts.io.into_inner().into_inner();
+    let (mut stream, begun) = parts.io.into_inner().into_inner();
     // What hyper has taken in comes before what it has not.
     let unread = Bytes::from([parts.read_buf, begun].concat());
     let takeover = takeover.borrow_mut().take();
     if let Some(takeover) = takeover {
-        takeover(Watched::new(stream, unread, Watch::new())).await;
+        let watch = Watch::new();
+        watch.asked();
+        takeover(Watched::new(stream, unread, watch)).await;
         return Next::Gone;
+    }
+    if let Some(Err(error)) = &ended
+        && error.is_parse()
+        && watch.speechless()
+    {
+        let _ = timeout(head, say(&mut stream, unreadable(error))).await;
     }
     if ended.is_none() { Next::Rest(stream, unread) } else { Next::Close(stream) }
 }

@@ -11,6 +11,19 @@ use std::io;
 /// What is said when there is nothing to say, so that both sides notice when the other is gone.
 pub const KEEP_ALIVE: &str = ": keep-alive\n\n";
 
+/// One event of a stream, as clients see it. (OpenAPI 3.1 describes a stream by its events.)
+#[derive(Debug, utoipa::ToSchema)]
+pub struct StreamEvent {
+    /// Its number, for `Last-Event-ID`; a `gap` has none.
+    #[schema(nullable = false)]
+    pub id: Option<String>,
+    /// What it is: `line`, an event's kind, or `gap`.
+    pub event: String,
+    /// JSON: a `LogLine`, an `Event` or a `Gap`.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+}
+
 /// An answer that goes on and on.
 pub fn stream<F>(produce: impl FnOnce(Sink) -> F) -> Response<Body>
 where

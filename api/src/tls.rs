@@ -1,6 +1,7 @@
 //! TLS 1.3 with keys instead of authorities: a client proves that it holds the key of its
 //! certificate, and nothing else in the certificate is looked at. No date, name or issuer can let
-//! anybody in or lock anybody out.
+//! anybody in or lock anybody out. (It has to be an X.509 certificate of version 3, though: the TLS
+//! library reads no older ones.)
 
 use crate::key::{HostKey, KeyError, fingerprint};
 use rustls::client::danger::HandshakeSignatureValid;

@@ -27,6 +27,8 @@ pub struct Watch {
     phase: Cell<Phase>,
     /// The client does not take what is written.
     blocked: Cell<bool>,
+    /// An answer has been begun and not been written to its end.
+    owing: Cell<bool>,
     hurry: Notify,
 }
 
@@ -56,6 +58,7 @@ impl Watch {
         Rc::new(Watch {
             phase: Cell::new(Phase::Head(Instant::now())),
             blocked: Cell::new(false),
+            owing: Cell::new(false),
             hurry: Notify::new(),
         })
     }
@@ -75,12 +78,27 @@ impl Watch {
 
     /// The head of a request is complete.
     pub fn asked(&self) {
+        self.owing.set(true);
         self.enter(Phase::Busy);
     }
 
     /// The answer has been given.
     pub fn answered(&self) {
         self.enter(Phase::Idle(Instant::now()));
+    }
+
+    /// Everything has been written.
+    fn flushed(&self) {
+        if self.phase.get() != Phase::Busy {
+            self.owing.set(false);
+        }
+    }
+
+    /// Whether there is no answer to write: then what is written all the same is hyper's own word on
+    /// a head that it cannot read. It has no body, as all other errors here have; so it is dropped,
+    /// and whoever owns the connection says it better.
+    pub fn speechless(&self) -> bool {
+        !self.owing.get()
     }
 
     /// Returns when something should become of the connection.
@@ -152,6 +170,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.watch.speechless() {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.watch.blocked.set(result.is_pending());
         result
@@ -160,6 +181,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.inner).poll_flush(cx);
         self.watch.blocked.set(result.is_pending());
+        if result.is_ready() {
+            self.watch.flushed();
+        }
         result
     }
 
@@ -172,6 +196,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.watch.speechless() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.watch.blocked.set(result.is_pending());
         result

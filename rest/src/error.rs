@@ -46,6 +46,8 @@ pub enum ErrorCode {
     NotReady,
     /// The request is too large.
     TooLarge,
+    /// The request's head is too large.
+    HeadTooLarge,
     /// Too much at once.
     Busy,
     /// It was tried and did not work.
@@ -66,6 +68,7 @@ impl ErrorCode {
             ErrorCode::Conflict | ErrorCode::NotReady => 409,
             ErrorCode::TooLarge => 413,
             ErrorCode::Busy => 429,
+            ErrorCode::HeadTooLarge => 431,
             ErrorCode::Failed => 500,
             ErrorCode::Unavailable => 503,
         }

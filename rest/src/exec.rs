@@ -13,7 +13,7 @@ pub const FRAME_HEADER: usize = 5;
 /// Longest payload. More input or output is simply more frames.
 pub const MAX_FRAME: usize = 64 * 1024;
 
-/// What to run; goes into the header [`crate::EXEC_HEADER`].
+/// What to run; goes into the header `X-Keel-Exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -25,10 +25,11 @@ pub struct ExecRequest {
     pub env: BTreeMap<String, String>,
     /// Lines and characters of the terminal to give it, if it is to have one.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<[u16; 2]>))]
     pub tty: Option<(u16, u16)>,
 }
 
-/// The payload of [`FrameKind::Exit`]: how the command ended.
+/// The payload of the last frame: how the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]

@@ -92,6 +92,7 @@ pub struct Host {
 #[serde(default)]
 pub struct Network {
     /// Link and address, `["eth0", "10.0.2.15/24"]`.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<[String; 2]>))]
     pub addresses: Vec<(String, String)>,
     /// The default gateway, if there is a default route.
     pub gateway: Option<String>,

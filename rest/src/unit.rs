@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// A unit. Moments are milliseconds of the host's `CLOCK_MONOTONIC`; see [`crate::Host::uptime_ms`].
+/// A unit. Moments are milliseconds of the host's `CLOCK_MONOTONIC`; see `uptime_ms` of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Unit {
@@ -208,7 +208,7 @@ pub struct LastExit {
     pub ran_ms: u64,
 }
 
-/// See [`LastExit::detail`].
+/// An exit code, a signal's number, or an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(untagged)]
@@ -293,7 +293,13 @@ pub struct Explanation {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
-    /// `HUP`, `SIGHUP` or `1`.
+    /// `HUP`, `SIGHUP`, `1` or `RTMIN+3`; none that stops a process or lets it go on.
+    #[cfg_attr(
+        feature = "schema",
+        schema(
+            pattern = "^((SIG)?(HUP|INT|QUIT|ILL|TRAP|ABRT|IOT|BUS|FPE|KILL|USR1|SEGV|USR2|PIPE|ALRM|TERM|STKFLT|CHLD|URG|XCPU|XFSZ|VTALRM|PROF|WINCH|IO|POLL|PWR|SYS|RTMIN(\\+([12]?[0-9]|30))?|RTMAX(-([12]?[0-9]|30))?)|[1-9]|1[0-7]|2[3-9]|3[014-9]|[45][0-9]|6[0-4])$"
+        )
+    )]
     pub signal: String,
 }
 

@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::body::{Body, Sink};
 use crate::error::Error;
+use crate::handlers::files::Content;
 use crate::handlers::logs;
 use crate::lines::Wanted;
 use crate::router::{Answer, Call, with_type};
@@ -25,7 +26,7 @@ const BATCH: usize = 64;
 /// A gzipped tar with what the host knows: units, host, configuration, processes, events, the
 /// kernel's log and the units' logs.
 #[utoipa::path(get, path = "/v1/host/bundle", tag = "host", responses(
-    (status = 200, body = Vec<u8>, content_type = "application/gzip"),
+    (status = 200, body = Content, content_type = "application/gzip"),
     (status = "default", body = ErrorBody)))]
 pub async fn bundle(call: Call) -> Answer {
     call.query.only(&[])?;

@@ -4,8 +4,9 @@ use crate::app::App;
 use crate::body::Sink;
 use crate::error::Error;
 use crate::handlers::logs::last_event_id;
+use crate::query::MAX_NUMBER;
 use crate::router::{Answer, Call, json};
-use crate::sse;
+use crate::sse::{self, StreamEvent};
 use ipc::api::{ApiRequest, EventRecord};
 use rest::{ErrorBody, Event};
 use std::io;
@@ -16,16 +17,16 @@ use tokio::time::timeout;
 
 /// What happens on the host, from now on or after a known event.
 #[utoipa::path(get, path = "/v1/events", tag = "host", params(
-    ("after" = Option<u64>, Query, description = "those after this one; the header \
-        `Last-Event-ID` says the same"),
+    ("after" = Option<u64>, Query, description = "those after this one"),
+    ("Last-Event-ID" = Option<u64>, Header, nullable = false, description = "as `after`, and before it"),
     ("follow" = Option<bool>, Query, description = "`false`: only those that there are (all, \
         without `after`), as JSON")),
     responses((status = 200, content(
-            (String = "text/event-stream"), (Vec<Event> = "application/json"))),
+            (StreamEvent = "text/event-stream"), (Vec<Event> = "application/json"))),
         (status = "default", body = ErrorBody)))]
 pub async fn events(call: Call) -> Answer {
     call.query.only(&["after", "follow"])?;
-    let after = call.query.read::<u64>("after", "the number of an event")?;
+    let after = call.query.number("after", "the number of an event", MAX_NUMBER)?;
     let after = last_event_id(&call.parts.headers)?.or(after);
     let follow = call.query.read::<bool>("follow", "true or false")?.unwrap_or(true);
     let Call { app, key, .. } = call;

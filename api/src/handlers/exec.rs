@@ -6,6 +6,7 @@
 
 use crate::body::Body;
 use crate::error::Error;
+use crate::handlers::units::UnitName;
 use crate::link::Program;
 use crate::pipe::Pipe;
 use crate::router::{Answer, Call};
@@ -47,7 +48,9 @@ const END_OF_TRANSMISSION: &[u8] = b"\x04";
 /// big-endian). From the host: 1 standard output, 2 standard error, 4 the end, JSON
 /// (`{"code": 0}` or `{"signal": 9}`).
 #[utoipa::path(post, path = "/v1/units/{name}/exec", tag = "units", params(
-    ("name" = String, Path),
+    UnitName,
+    ("Connection" = String, Header, description = "`Upgrade`"),
+    ("Upgrade" = String, Header, pattern = "^keel-exec$"),
     ("X-Keel-Exec" = String, Header, description = "base64 of the JSON of an `ExecRequest`")),
     responses((status = 101, description = "frames from here on"),
         (status = "default", body = ErrorBody)))]

@@ -3,6 +3,7 @@
 
 use crate::body::{Body, Sink};
 use crate::error::Error;
+use crate::handlers::units::UnitName;
 use crate::router::{Answer, Call, json, with_type};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
@@ -19,11 +20,19 @@ const PIECE: usize = 32 * 1024;
 /// Permissions of a file that is made, unless said otherwise.
 const MODE: u32 = 0o644;
 
+/// Longest path, as Linux has it (`PATH_MAX` with the NUL at its end).
+const MAX_PATH: usize = 4095;
+
+/// Bytes as they are.
+#[derive(Debug, utoipa::ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct Content(pub Vec<u8>);
+
 /// The content of a regular file of a running container; its permission bits are in the header
 /// `X-Keel-Mode`.
 #[utoipa::path(get, path = "/v1/units/{name}/files", operation_id = "read_file", tag = "units", params(
-    ("name" = String, Path), ("path" = String, Query, description = "absolute, in the container")),
-    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+    UnitName, ("path" = String, Query, pattern = "^/[^\\x00]*$", max_length = 4095, description = "absolute, in the container")),
+    responses((status = 200, body = Content, content_type = "application/octet-stream"),
         (status = "default", body = ErrorBody)))]
 pub async fn get(call: Call) -> Answer {
     call.query.only(&["path"])?;
@@ -39,9 +48,9 @@ pub async fn get(call: Call) -> Answer {
 
 /// Writes a file of a running container: makes it, or empties it first.
 #[utoipa::path(put, path = "/v1/units/{name}/files", operation_id = "write_file", tag = "units", params(
-    ("name" = String, Path), ("path" = String, Query, description = "absolute, in the container"),
-    ("mode" = Option<String>, Query, description = "permissions of a file that is made, octal")),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    UnitName, ("path" = String, Query, pattern = "^/[^\\x00]*$", max_length = 4095, description = "absolute, in the container"),
+    ("mode" = Option<String>, Query, pattern = "^0*[0-7]{1,4}$", description = "permissions of a file that is made, octal")),
+    request_body(content = Content, content_type = "application/octet-stream"),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn put(mut call: Call) -> Answer {
     call.query.only(&["path", "mode"])?;
@@ -72,6 +81,9 @@ async fn open(call: &Call, write: bool, mode: u32) -> Result<(FileReport, File),
     let path = call.query.get("path").unwrap_or_default();
     if !path.starts_with('/') {
         return Err(Error::invalid("`path` is an absolute path in the container"));
+    }
+    if path.len() > MAX_PATH {
+        return Err(Error::invalid(format!("`path` has at most {MAX_PATH} bytes")));
     }
     let (name, path) = (call.unit.clone(), path.to_owned());
     let request = ApiRequest::OpenFile { name, path, write, mode };

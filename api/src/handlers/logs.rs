@@ -5,11 +5,12 @@ use crate::app::App;
 use crate::body::{Body, Sink};
 use crate::error::Error;
 use crate::follow::{BATCH, Ring};
+use crate::handlers::units::UnitName;
 use crate::lines::{Start, Wanted, piece, pieces};
 use crate::past::{self, Past};
-use crate::query::Query;
+use crate::query::{MAX_NUMBER, Query, number};
 use crate::router::{Answer, Call, with_type};
-use crate::sse;
+use crate::sse::{self, StreamEvent};
 use hyper::HeaderMap;
 use ipc::api::{ApiRequest, LogRing};
 use logger::{Line, Reader, Stream, parse_rfc3339};
@@ -28,21 +29,23 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// What a unit wrote.
 #[utoipa::path(get, path = "/v1/units/{name}/logs", tag = "units", params(
-    ("name" = String, Path),
-    ("tail" = Option<String>, Query, description = "the last so many lines, or `all`; without it \
+    UnitName,
+    ("tail" = Option<String>, Query, pattern = "^([0-9]{1,18}|all)$", description = "the last so many lines, or `all`; without it \
         100, or all after `since` or `since_time`"),
     ("since" = Option<u64>, Query, description = "those after this line"),
-    ("since_time" = Option<String>, Query, description = "from this moment (RFC 3339), \
-        or from so many seconds ago by the host's clock (`-600`)"),
-    ("stream" = Option<String>, Query, description = "`stdout`, `stderr` or `system` alone"),
+    ("since_time" = Option<String>, Query, format = DateTime, description = "from this moment (RFC 3339)"),
+    ("ago" = Option<u64>, Query, description = "from so many seconds ago, by the host's clock"),
+    ("stream" = Option<String>, Query, pattern = "^(stdout|stderr|system)$", description = "`stdout`, `stderr` or `system` alone"),
     ("follow" = Option<bool>, Query, description = "go on, as `text/event-stream`: `id` is the \
         line's number, `event` is `line` or, when lines were overwritten before they could be \
-        sent, `gap`")),
+        sent, `gap`"),
+    ("Last-Event-ID" = Option<u64>, Header, nullable = false, description = "when following: as `since`, and before \
+        it")),
     responses((status = 200, content(
-            (Vec<LogLine> = "application/json"), (String = "text/event-stream"))),
+            (Vec<LogLine> = "application/json"), (StreamEvent = "text/event-stream"))),
         (status = "default", body = ErrorBody)))]
 pub async fn logs(call: Call) -> Answer {
-    call.query.only(&["tail", "since", "since_time", "stream", "follow"])?;
+    call.query.only(&["tail", "since", "since_time", "ago", "stream", "follow"])?;
     let mut wanted = wanted(&call.query)?;
     let follow = call.query.read::<bool>("follow", "true or false")?.unwrap_or(false);
     let Call { app, key, unit, parts, .. } = call;
@@ -78,21 +81,29 @@ pub async fn logs(call: Call) -> Answer {
 /// # Errors
 /// It is no number.
 pub fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
-    let wrong = |_| Error::invalid("`Last-Event-ID` is a number");
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
-    let value = value.to_str().unwrap_or("?");
-    if value.is_empty() { Ok(None) } else { value.parse().map(Some).map_err(wrong) }
+    match value.to_str() {
+        // A client that has got nothing yet.
+        Ok("") => Ok(None),
+        Ok(text) => number("Last-Event-ID", text, "the number of an event", MAX_NUMBER).map(Some),
+        Err(_) => Err(Error::invalid("`Last-Event-ID` is the number of an event")),
+    }
 }
 
 fn wanted(query: &Query) -> Result<Wanted, Error> {
-    let since = query.read("since", "the number of a line")?;
+    let since = query.number("since", "the number of a line", MAX_NUMBER)?;
     let since_time = match query.get("since_time") {
         None => None,
-        Some(text) => Some(moment(text).ok_or_else(|| {
-            Error::invalid(
-                "`since_time` is a moment such as 2026-01-31T12:00:00Z, or seconds ago such as -600",
-            )
+        Some(text) => Some(parse_rfc3339(text).ok_or_else(|| {
+            Error::invalid("`since_time` is a moment such as 2026-01-31T12:00:00Z")
         })?),
+    };
+    let since_time = match (since_time, query.number("ago", "seconds", MAX_NUMBER)?) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid("`ago` and `since_time` are two ways to say one thing"));
+        }
+        (since_time, None) => since_time,
+        (None, Some(seconds)) => Some(ago(seconds)),
     };
     let tail = match query.get("tail") {
         None if since.is_some() || since_time.is_some() => None,
@@ -110,12 +121,11 @@ fn wanted(query: &Query) -> Result<Wanted, Error> {
     Ok(Wanted { tail, since, since_time, stream })
 }
 
-/// A moment, or how many seconds ago it was by this host's clock; microseconds since 1970.
-fn moment(text: &str) -> Option<i64> {
-    let Some(seconds) = text.strip_prefix('-') else { return parse_rfc3339(text) };
-    let ago = seconds.parse::<i64>().ok().filter(|ago| *ago >= 0 && !seconds.starts_with('+'))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-    Some(i64::try_from(now).ok()?.saturating_sub(ago.checked_mul(1_000_000)?))
+/// The moment so many seconds ago, by this host's clock; microseconds since 1970.
+fn ago(seconds: u64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let then = now.saturating_sub(Duration::from_secs(seconds));
+    i64::try_from(then.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A unit's ring; `None` while it has written nothing.

@@ -42,7 +42,7 @@ struct Description;
 
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "host", responses(
-    (status = 200, description = "OpenAPI 3.1", content_type = "application/json")))]
+    (status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
 pub async fn openapi(call: Call) -> Answer {
     call.query.only(&[])?;
     json(&document())

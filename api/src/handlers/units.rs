@@ -15,6 +15,15 @@ const MAX_WAIT: u64 = 3600;
 /// How often a unit is looked at that is waited for, besides at each event about it.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// The unit in a path.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(names("name"), parameter_in = Path)]
+pub struct UnitName(
+    /// Names are names of hosts: `localhost` is none.
+    #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    pub String,
+);
+
 /// All units.
 #[utoipa::path(get, path = "/v1/units", operation_id = "units", tag = "units", responses(
     (status = 200, body = Vec<Unit>), (status = "default", body = ErrorBody)))]
@@ -24,7 +33,7 @@ pub async fn list(call: Call) -> Answer {
 }
 
 /// One unit.
-#[utoipa::path(get, path = "/v1/units/{name}", operation_id = "unit", tag = "units", params(("name" = String, Path)),
+#[utoipa::path(get, path = "/v1/units/{name}", operation_id = "unit", tag = "units", params(UnitName),
     responses((status = 200, body = Unit), (status = "default", body = ErrorBody)))]
 pub async fn get(call: Call) -> Answer {
     call.query.only(&[])?;
@@ -33,7 +42,7 @@ pub async fn get(call: Call) -> Answer {
 
 /// Why a unit is as it is.
 #[utoipa::path(get, path = "/v1/units/{name}/explain", tag = "units",
-    params(("name" = String, Path)),
+    params(UnitName),
     responses((status = 200, body = Explanation), (status = "default", body = ErrorBody)))]
 pub async fn explain(call: Call) -> Answer {
     call.query.only(&[])?;
@@ -43,8 +52,9 @@ pub async fn explain(call: Call) -> Answer {
 
 /// Starts a unit now, from whatever state. With `wait`, answers when it is ready.
 #[utoipa::path(post, path = "/v1/units/{name}/start", tag = "units", params(
-    ("name" = String, Path),
-    ("wait" = Option<u64>, Query, description = "seconds for which to wait until it is so")),
+    UnitName,
+    ("wait" = Option<u64>, Query, maximum = 3600,
+        description = "seconds for which to wait until it is so")),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn start(call: Call) -> Answer {
     change(call, Goal::Start).await
@@ -52,8 +62,9 @@ pub async fn start(call: Call) -> Answer {
 
 /// Stops a unit and keeps it stopped. With `wait`, answers when nothing of it runs any more.
 #[utoipa::path(post, path = "/v1/units/{name}/stop", tag = "units", params(
-    ("name" = String, Path),
-    ("wait" = Option<u64>, Query, description = "seconds for which to wait until it is so")),
+    UnitName,
+    ("wait" = Option<u64>, Query, maximum = 3600,
+        description = "seconds for which to wait until it is so")),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn stop(call: Call) -> Answer {
     change(call, Goal::Stop).await
@@ -61,8 +72,9 @@ pub async fn stop(call: Call) -> Answer {
 
 /// Stops a unit if it runs, and starts it. With `wait`, answers when its new run is ready.
 #[utoipa::path(post, path = "/v1/units/{name}/restart", tag = "units", params(
-    ("name" = String, Path),
-    ("wait" = Option<u64>, Query, description = "seconds for which to wait until it is so")),
+    UnitName,
+    ("wait" = Option<u64>, Query, maximum = 3600,
+        description = "seconds for which to wait until it is so")),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn restart(call: Call) -> Answer {
     change(call, Goal::Restart).await
@@ -70,7 +82,7 @@ pub async fn restart(call: Call) -> Answer {
 
 /// Sends a signal to the main process of a unit.
 #[utoipa::path(post, path = "/v1/units/{name}/signal", tag = "units",
-    params(("name" = String, Path)), request_body = SignalRequest,
+    params(UnitName), request_body = SignalRequest,
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn signal(mut call: Call) -> Answer {
     call.query.only(&[])?;
@@ -121,7 +133,7 @@ impl Goal {
 
 async fn change(call: Call, goal: Goal) -> Answer {
     call.query.only(&["wait"])?;
-    let wait = call.query.read::<u64>("wait", "a number of seconds")?;
+    let wait = call.query.number("wait", "a number of seconds", MAX_WAIT)?;
     let Call { app, key, unit: name, .. } = call;
     // Before anything is done, so that nothing is missed.
     let mut events = app.events.subscribe();
@@ -149,7 +161,7 @@ async fn change(call: Call, goal: Goal) -> Answer {
             &value!({ "did": format!("{verb} of {name}: it is {state}"), "unit": report }),
         );
     };
-    let deadline = Instant::now() + Duration::from_secs(wait.min(MAX_WAIT));
+    let deadline = Instant::now() + Duration::from_secs(wait);
     loop {
         let unit = typed(&report)?;
         match goal.progress(&unit, before) {

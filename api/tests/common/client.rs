@@ -1,6 +1,8 @@
 //! A client with a real TLS library and an HTTP parser that is just enough.
 
 use super::PATIENCE;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use ipc::api::{Client, Role};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -36,6 +38,17 @@ impl Key {
 
     pub fn fingerprint(&self) -> String {
         api::key::fingerprint(&self.pair.subject_public_key_info())
+    }
+
+    /// For programs: the certificate and its key.
+    pub fn pem(&self) -> String {
+        let certificate = STANDARD.encode(&self.certificate);
+        let lines: Vec<_> =
+            certificate.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        let body = lines.join("\n");
+        let certificate =
+            format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+        certificate + &self.pair.serialize_pem()
     }
 
     pub fn client(&self, name: &str, role: Role) -> Client {

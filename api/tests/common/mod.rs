@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 pub mod client;
+pub mod log;
 pub mod supervisor;
 
 use api::{Config, HostKey, Limits};

@@ -31,6 +31,9 @@ pub struct Heard {
     pub unit: Value,
     /// What the unit becomes when it is asked to start, restart or stop.
     pub becomes: Value,
+    /// Does at once what it is asked, instead of what `becomes` says, and runs no program: for
+    /// clients who ask for anything.
+    pub obliging: bool,
     pub events: Vec<EventRecord>,
     /// The far end of the terminal of the last program with one.
     pub terminal: Option<UnixStream>,
@@ -48,7 +51,9 @@ pub struct Supervisor {
 pub fn unit(state: &str, ready: bool, generation: u64) -> Value {
     json!({
         "name": "web", "state": state, "ready": ready, "generation": generation, "desired": "up",
-        "by": "boot", "memory": 4096, "ports": [], "log": {"lines": 3, "bytes": 9},
+        "by": {"unit": "app"}, "memory": 4096, "ports": ["8080:80"], "address": "10.88.0.2",
+        "log": {"lines": 3, "bytes": 9}, "pid": null, "health": {"state": "healthy"},
+        "last_exit": {"cause": "code", "detail": 1, "at": 5, "asked": false, "ran_ms": 2},
         "colour": "blue",
     })
 }
@@ -69,6 +74,7 @@ impl Supervisor {
             by_file: false,
             unit: unit("running", true, 1),
             becomes: unit("running", true, 2),
+            obliging: false,
             events: Vec::new(),
             terminal: None,
         };
@@ -204,11 +210,23 @@ impl Supervisor {
                 let later = events.into_iter().filter(|event| event.seq > after);
                 Ok(serde_json::to_value(later.collect::<Vec<_>>()).unwrap())
             }
-            ApiRequest::Processes | ApiRequest::Config => Ok(json!([])),
             ApiRequest::Pressure => Ok(json!({ "web": { "cpu": { "some_us": 1_500_000 } } })),
+            ApiRequest::Processes => Ok(json!([
+                {"pid": 1, "parent": 0, "name": "keel-os", "command": "/init", "state": "S",
+                    "rss": 700_000, "cpu_ms": 120, "uid": 0},
+                {"pid": 70, "parent": 40, "unit": "web", "name": "httpd", "command": "httpd -f",
+                    "state": "S", "rss": 90_000, "cpu_ms": 3, "uid": 1000},
+            ])),
+            ApiRequest::Config => Ok(json!([
+                {"key": "hostname", "value": "\"box\"", "origin": "host.toml:1"},
+                {"unit": "web", "key": "container.image", "value": "\"./images/web\"",
+                    "origin": "units/web.toml:2"},
+            ])),
             ApiRequest::Exec(exec) => {
                 known(&exec.name)?;
-                if exec.tty.is_some() {
+                if self.heard().obliging {
+                    return Err((Code::Conflict, "no programs here".to_owned()));
+                } else if exec.tty.is_some() {
                     let (near, far) = UnixStream::pair().unwrap();
                     self.heard().terminal = Some(far);
                     fds.push(near.into());
@@ -217,13 +235,22 @@ impl Supervisor {
                 }
                 Ok(Value::Null)
             }
-            ApiRequest::OpenFile { path, write, mode, .. } => {
+            ApiRequest::OpenFile { name, path, write, mode } => {
+                known(&name)?;
+                // The directory is all there is: nothing is above it.
+                if path.split('/').any(|part| part == "..") {
+                    return Err((Code::NotFound, "no `..` here".to_owned()));
+                }
                 let path = self.directory.join(path.trim_start_matches('/'));
                 let mut options = OpenOptions::new();
                 options.read(!write).write(write).create(write).truncate(write).mode(mode);
                 let file =
                     options.open(path).map_err(|error| (Code::NotFound, error.to_string()))?;
-                let size = file.metadata().unwrap().len();
+                let metadata = file.metadata().unwrap();
+                if !metadata.is_file() {
+                    return Err((Code::NotFound, "no regular file".to_owned()));
+                }
+                let size = metadata.len();
                 fds.push(file.into());
                 Ok(serde_json::to_value(FileReport { size, mode: 0o100640 }).unwrap())
             }
@@ -243,14 +270,29 @@ impl Supervisor {
             Request::Explain { name } => {
                 known(&name).map(|()| json!(["web is as it is", "because"]))
             }
-            Request::Start { name } | Request::Restart { name } | Request::Stop { name } => {
-                known(&name)?;
+            Request::Start { ref name }
+            | Request::Restart { ref name }
+            | Request::Stop { ref name } => {
+                known(name)?;
                 let before = heard.unit.clone();
+                if heard.obliging {
+                    let run = before["generation"].as_u64().unwrap() + 1;
+                    let stop = matches!(request, Request::Stop { .. });
+                    heard.unit = unit(if stop { "stopped" } else { "running" }, !stop, run);
+                    return Ok(heard.unit.clone());
+                }
                 heard.unit = heard.becomes.clone();
                 Ok(before)
             }
             Request::SignalUnit { name, .. } => known(&name).map(|()| Value::Null),
-            Request::Host => Ok(json!({"hostname": "box", "net": {"gateway": "10.0.0.1"}})),
+            Request::Host => Ok(json!({
+                "version": "0.1.0", "hostname": "box", "uptime_ms": 5000, "kernel": "6.12.0",
+                "net": {"addresses": [["eth0", "10.0.0.7/24"]], "gateway": "10.0.0.1"},
+                "memory": {"total": 500_000_000, "available": 400_000_000},
+                "boot": {"start_us": 9, "phases": [
+                    {"name": "mounts", "note": "", "start_us": 9, "end_us": 70}]},
+                "data_disk": {"path": "/data", "reason": "/dev/vda", "pending": false},
+            })),
             Request::Dmesg => Ok(json!("the kernel says\n")),
             Request::Shutdown { .. } => Ok(Value::Null),
             other => Err((Code::Invalid, format!("{other:?}"))),

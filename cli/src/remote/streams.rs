@@ -105,7 +105,11 @@ pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
             (None, None) => "100".to_owned(),
         };
         query.push(("tail", tail));
-        query.extend(args.since.as_ref().map(|since| ("since_time", moment(since))));
+        query.extend(args.since.as_ref().map(|since| match since {
+            Since::At(text) => ("since_time", text.replace(' ', "T")),
+            // By the host's clock, which need not be this one's.
+            Since::Ago(seconds) => ("ago", seconds.to_string()),
+        }));
         query.extend(args.stream.map(|stream| ("stream", stream.name().to_owned())));
         let segments = ["v1", "units", &args.unit, "logs"];
         if !args.follow {
@@ -122,7 +126,7 @@ pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
                 query.push(("follow", "true".to_owned()));
                 if let Some(last) = last {
                     // After a lost connection: all that has come since.
-                    query.retain(|(name, _)| !matches!(*name, "tail" | "since_time"));
+                    query.retain(|(name, _)| !matches!(*name, "tail" | "since_time" | "ago"));
                     query.extend([("tail", "all".to_owned()), ("since", last.to_string())]);
                 }
                 url(&segments, &query)
@@ -197,15 +201,6 @@ fn each_to_its_end(
         Err(error) => error.exit_code(),
     };
     Ok(results.iter().map(code).max().unwrap_or(0))
-}
-
-/// The moment that is meant, by our clock.
-fn moment(since: &Since) -> String {
-    match since {
-        Since::At(text) => text.replace(' ', "T"),
-        // By the host's clock, which need not be this one's.
-        Since::Ago(seconds) => format!("-{seconds}"),
-    }
 }
 
 /// A stream that goes on over lost connections: a host restarts its API process without anybody's
