@@ -16,12 +16,12 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # What each step needs, as Debian packages.
 BUILD_PACKAGES := gcc binutils xz-utils
 RUN_PACKAGES   := qemu-system-x86 e2fsprogs
-TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2
+TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2 curl openssl python3-venv
 # The kernel is unpacked, never installed. The meta package names the newest 6.12.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
 .PHONY: help run stack test test-host test-qemu lint build bench images clean
-.PHONY: packages-build packages-run packages-test
+.PHONY: packages-build packages-run packages-test schemathesis
 
 help:
 	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
@@ -91,8 +91,20 @@ lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
+# A client that tries the API by its description, from PyPI. Debian's own Python, for which
+# python3-venv is.
+SCHEMATHESIS := target/schemathesis
+
+schemathesis: $(SCHEMATHESIS)/.installed
+
+$(SCHEMATHESIS)/.installed: api/tests/schemathesis/requirements.txt | packages-test
+	@echo "unpacking schemathesis"
+	@rm -rf $(SCHEMATHESIS) && /usr/bin/python3 -m venv $(SCHEMATHESIS)
+	@$(SCHEMATHESIS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
 # The tests of namespaces, cgroups and links need root; they say so if they do not have it.
-test-host: packages-build packages-test
+test-host: packages-build packages-test schemathesis
 	cargo test --locked --workspace --exclude qemu-tests
 
 # Two guests at a time.

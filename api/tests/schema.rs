@@ -1,0 +1,93 @@
+//! The API as its own description promises it, tried by schemathesis: a client that reads the
+//! OpenAPI document and asks for whatever that allows, and for what it does not allow.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::Host;
+use common::log::Log;
+use ipc::api::EventRecord;
+use logger::Stream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The pause between two lines and two events: streams of them are read until there have been some.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Events that are kept.
+const KEPT: usize = 20;
+
+/// Things go on on the host, so that whoever follows has something to read.
+fn goings_on(host: &Host, over: &AtomicBool) {
+    let mut log = Log::new(host);
+    let streams = [Stream::Stdout, Stream::Stderr, Stream::System];
+    for seq in 1.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        log.line(1_700_000_000_000_000, streams[seq as usize % 3], "a \"line\" \u{1b}[1m");
+        host.supervisor.happens(seq, Some("web"), "started");
+        let events: &mut Vec<EventRecord> = &mut host.supervisor.heard().events;
+        let extra = events.len().saturating_sub(KEPT);
+        events.drain(..extra);
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Below the repository's `target`, wherever cargo's own is.
+fn schemathesis() -> PathBuf {
+    let path = here().join("../target/schemathesis/bin/schemathesis");
+    assert!(path.exists(), "{} is missing; `make schemathesis` provides it", path.display());
+    path
+}
+
+#[test]
+fn the_document_keeps_its_promises() {
+    let program = schemathesis();
+    let host = Host::new();
+    host.supervisor.heard().obliging = true;
+    for name in ["etc", "there"] {
+        common::write(&host.directory.path(name), b"content");
+    }
+    let identity = host.directory.path("identity.pem");
+    common::write(&identity, host.admin.pem().as_bytes());
+    // By its address it would be read, but not asked for like everything else.
+    let served = host.get("/v1/openapi.json");
+    let document = host.directory.path("openapi.json");
+    common::write(&document, &served.body);
+    let over = AtomicBool::new(false);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| goings_on(&host, &over));
+        let output = Command::new(program)
+            .arg("--config-file")
+            .arg(here().join("tests/schemathesis/schemathesis.toml"))
+            .arg("run")
+            .arg(&document)
+            .arg("--url")
+            .arg(format!("https://{}", host.address))
+            .arg("--request-cert")
+            .arg(&identity)
+            .current_dir(&host.directory.0)
+            .output();
+        over.store(true, Ordering::Relaxed);
+        output.unwrap()
+    });
+    let text = String::from_utf8_lossy(&output.stdout);
+    println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "the API does something else than its description says");
+    // Nothing was left out unnoticed.
+    let operations = served.json()["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|path| path.as_object().unwrap().len())
+        .sum::<usize>();
+    assert!(text.contains(&format!("{operations} selected / {operations} total")), "{text}");
+}
