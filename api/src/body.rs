@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
 /// Makes a body: it is given somewhere to send pieces to, and is dropped in the middle when the
 /// client goes away.
@@ -19,6 +20,10 @@ pub struct Body {
     content: Content,
     /// Told when the body has been sent or given up.
     watch: Option<Rc<Watch>>,
+    /// Between two pieces it is everybody else's turn. Hyper asks for pieces as long as the client
+    /// takes them, which for a client that follows a flood is always: without this no clock, no new
+    /// connection and nobody else would get a turn.
+    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 enum Content {
@@ -43,7 +48,7 @@ impl Sink {
 impl Body {
     /// These bytes.
     pub fn bytes(bytes: impl Into<Bytes>) -> Body {
-        Body { content: Content::Bytes(bytes.into()), watch: None }
+        Body { content: Content::Bytes(bytes.into()), watch: None, turn: None }
     }
 
     /// What `produce` sends. One piece at a time is made ahead of what the client has taken.
@@ -53,7 +58,7 @@ impl Body {
     {
         let (sender, pieces) = mpsc::channel(1);
         let producer = Some(Box::pin(produce(Sink(sender))) as Producer);
-        Body { content: Content::Stream { pieces, producer }, watch: None }
+        Body { content: Content::Stream { pieces, producer }, watch: None, turn: None }
     }
 
     /// Lets the connection's clock know when the answer is over.
@@ -77,6 +82,34 @@ impl HttpBody for Body {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(cx));
+            self.turn = None;
+        }
+        let frame = self.next_frame(cx);
+        if frame.is_ready() {
+            self.turn = Some(Box::pin(yield_now()));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(&self.content, Content::Bytes(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream { .. } => SizeHint::default(),
+        }
+    }
+}
+
+impl Body {
+    fn next_frame(
+        &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         match &mut self.content {
@@ -103,15 +136,43 @@ impl HttpBody for Body {
             },
         }
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        matches!(&self.content, Content::Bytes(bytes) if bytes.is_empty())
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::future::poll_fn;
 
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream { .. } => SizeHint::default(),
-        }
+    #[test]
+    fn whoever_always_has_more_leaves_a_turn_to_the_others() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let turns = Rc::new(Cell::new(0));
+        let counted = turns.clone();
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            tokio::task::spawn_local(async move {
+                loop {
+                    yield_now().await;
+                    counted.set(counted.get() + 1);
+                }
+            });
+            let mut body = Body::stream(|sink| async move {
+                loop {
+                    sink.send("x").await?;
+                }
+            });
+            // As hyper does: all that there is, in one go.
+            let mut pieces = 0;
+            poll_fn(|cx| {
+                while pieces < 1000 {
+                    ready!(Pin::new(&mut body).poll_frame(cx)).unwrap().unwrap();
+                    pieces += 1;
+                }
+                Poll::Ready(())
+            })
+            .await;
+        });
+        assert!(turns.get() >= 990, "{} turns for 1000 pieces", turns.get());
     }
 }

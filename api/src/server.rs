@@ -132,6 +132,9 @@ pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
+        // Sockets and clocks are looked at after each round of the tasks, not after many: a round is
+        // long when many have much to send.
+        .event_interval(1)
         // For files of containers alone: a disk that does not answer must not stop everything.
         .max_blocking_threads(4)
         .thread_keep_alive(Duration::from_secs(5))

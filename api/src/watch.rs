@@ -138,6 +138,11 @@ impl<T> Watched<T> {
         Watched { inner, begun, watch }
     }
 
+    /// What is watched.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+
     /// What was watched, and what of `begun` nobody wanted.
     pub fn into_inner(self) -> (T, Bytes) {
         (self.inner, self.begun)

@@ -115,6 +115,20 @@ fn a_command_is_abandoned_with_its_client() {
 }
 
 #[test]
+fn a_client_that_goes_behind_input_that_nobody_reads_is_missed() {
+    let host = Host::new();
+    let mut run = exec(&host, &["sleep", "1000"], None);
+    // More than the pipe and the queue before it hold; it all fits into the sockets' buffers.
+    for _ in 0..12 {
+        say(&mut run, FrameKind::Stdin, &[b'x'; 16 * 1024]);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(host.supervisor.heard().abandoned.is_empty());
+    drop(run);
+    host.supervisor.wait_for(|heard| (heard.abandoned.len() == 1).then_some(()));
+}
+
+#[test]
 fn a_terminal_has_a_size_and_one_stream() {
     let host = Host::new();
     let mut run = exec(&host, &["sh"], Some((24, 80)));

@@ -10,7 +10,8 @@ use common::{Connection, Host};
 use logger::ring::StreamMark;
 use logger::{Flags, MAX_TEXT, Stream};
 use rest::{Event, Gap, LogLine};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 const NONE: [u64; 0] = [];
 
@@ -159,6 +160,48 @@ fn a_follower_that_comes_back_too_late_is_told_what_it_missed() {
     let gap: Gap = serde_json::from_str(&data).unwrap();
     assert_eq!((event.as_str(), gap.missed), ("gap", oldest - 5));
     assert_eq!(follower.event().unwrap().0, oldest.to_string());
+}
+
+#[test]
+fn followers_of_a_flood_leave_a_turn_to_those_who_wait() {
+    let host = Host::new();
+    let path = "/v1/units/web/logs?follow=true&tail=0";
+    // They look for a ring from time to time, not all at the same moment.
+    let followers: Vec<Connection> = (0..8)
+        .map(|_| {
+            std::thread::sleep(Duration::from_millis(40));
+            follow(&host, path, &[])
+        })
+        .collect();
+    let mut log = Log::new(&host);
+    let heard: Vec<AtomicU64> = followers.iter().map(|_| AtomicU64::new(0)).collect();
+    let late = Instant::now() + Duration::from_secs(60);
+    let enough = || {
+        let all = heard.iter().all(|count| count.load(Ordering::Relaxed) > 1000);
+        all || Instant::now() > late
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !enough() {
+                log.writer.begin(&mut log.batch, 0, 0);
+                while log.batch.push(1, Stream::Stdout, Flags::NONE, &[b'x'; 79]) {}
+                let room = log.writer.room(&log.batch);
+                let (stream, in_line) = (Stream::Stdout, false);
+                let mark = StreamMark { generation: 1, stream, in_line, offset: 0 };
+                log.writer.append(&log.batch, room, mark).unwrap();
+            }
+        });
+        for (mut follower, heard) in followers.into_iter().zip(&heard) {
+            scope.spawn(move || {
+                // Until the end: whoever has heard enough does not make room for the others.
+                while !enough() && follower.event().is_ok() {
+                    heard.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    let heard: Vec<u64> = heard.into_iter().map(AtomicU64::into_inner).collect();
+    assert!(heard.iter().all(|count| *count > 1000), "{heard:?}");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use ipc::api::{
 };
 use ipc::control::Request;
 use ipc::{Channel, ChannelError, Outbox, paths};
+use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::Serialize;
@@ -295,9 +296,13 @@ impl Shell {
         let file = File::from(opened.map_err(|error| {
             let code = match &error {
                 container::InsideError::Ended => Code::Conflict,
-                container::InsideError::Sys { errno: nix::errno::Errno::ENOENT, .. } => {
+                container::InsideError::Sys { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => {
                     Code::NotFound
                 }
+                container::InsideError::Sys {
+                    errno: Errno::ENAMETOOLONG | Errno::ELOOP | Errno::EACCES | Errno::EISDIR,
+                    ..
+                } => Code::Invalid,
                 container::InsideError::Path | container::InsideError::NotAFile => Code::Invalid,
                 _ => Code::Failed,
             };

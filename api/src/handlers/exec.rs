@@ -8,7 +8,7 @@ use crate::body::Body;
 use crate::error::Error;
 use crate::handlers::units::UnitName;
 use crate::link::Program;
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, hung_up};
 use crate::router::{Answer, Call};
 use crate::server::Stream;
 use base64::Engine;
@@ -23,10 +23,11 @@ use rest::{
 };
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// Bytes of output in a frame.
@@ -134,6 +135,7 @@ enum Input {
 }
 
 async fn run(stream: Stream, mut program: Program, pipes: Pipes) -> io::Result<()> {
+    let hung_up = hung_up(stream.get_ref().get_ref().0.as_fd().try_clone_to_owned()?);
     let (reading, mut writing) = tokio::io::split(stream);
     let (sender, receiver) = mpsc::channel(INPUT);
     let Pipes { input, output, error, tty } = pipes;
@@ -150,6 +152,8 @@ async fn run(stream: Stream, mut program: Program, pipes: Pipes) -> io::Result<(
         tokio::select! {
             status = &mut passing => status?,
             gone = hear(reading, sender, resizes) => return gone,
+            // Seen also behind input that the command does not take.
+            gone = hung_up => return gone,
             () = feeding => None,
         }
     };
@@ -293,5 +297,7 @@ async fn write_frame(writing: &mut Writing, kind: FrameKind, payload: &[u8]) -> 
     bytes.extend_from_slice(&header);
     bytes.extend_from_slice(payload);
     writing.write_all(&bytes).await?;
+    // A command that never stops writing leaves everybody else a turn.
+    yield_now().await;
     writing.flush().await
 }
