@@ -38,13 +38,6 @@ impl Area<'_> {
         self.file.write_all_at(first, at)?;
         self.file.write_all_at(rest, HEADER)
     }
-
-    /// Reads the fixed part of the record at `pos`.
-    pub fn head(&self, pos: u64) -> Result<Head, RingError> {
-        let mut bytes = [0; HEAD];
-        self.read(pos, &mut bytes).map_err(RingError::io("read"))?;
-        Head::decode(&bytes).ok_or(RingError::Damaged("a record is none"))
-    }
 }
 
 /// Goes over the records from `pos` to `end`, oldest first.

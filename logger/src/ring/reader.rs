@@ -1,6 +1,7 @@
 //! The reading side of a ring: any process, at any time, without a lock.
 
 use super::area::{Area, Walk};
+use super::record::{HEAD, Head};
 use super::state::{SLOT, State};
 use super::writer::{MAGIC, SLOTS};
 use super::{Counters, HEADER, MAX_CAPACITY, MIN_CAPACITY, RingError};
@@ -12,6 +13,8 @@ use std::path::Path;
 
 /// How often a reader starts again when the writer has overtaken it.
 const ATTEMPTS: usize = 16;
+/// Bytes read at a time on the way back.
+const READ_BEHIND: u64 = 32 * 1024;
 /// How often the header is read until it is whole.
 const HEADER_ATTEMPTS: usize = 1000;
 
@@ -128,9 +131,19 @@ impl Reader {
     /// At most `max` lines from the one that `first` chooses.
     fn collect(&self, max: usize, first: impl Fn(&State) -> u64) -> Result<Vec<Line>, RingError> {
         let mut result = Ok(Vec::new());
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
             let (capacity, state) = load(&self.file)?;
-            let wanted = first(&state).max(state.first_seq());
+            let mut wanted = first(&state);
+            let behind = wanted < state.first_seq();
+            if behind {
+                wanted = state.first_seq();
+                // What is oldest is overwritten next. Whoever has lost lines anyway and is overtaken
+                // at the oldest goes on at the newest quarter, and loses some more.
+                if attempt > 0 {
+                    let records = state.next_seq().saturating_sub(wanted);
+                    wanted = wanted.max(state.next_seq().saturating_sub(records / 4));
+                }
+            }
             if wanted >= state.next_seq() || max == 0 {
                 return Ok(Vec::new());
             }
@@ -141,9 +154,9 @@ impl Reader {
             let now = load(&self.file)?.1;
             lines.retain(|(pos, _)| *pos >= now.tail);
             let complete = lines.first().is_some_and(|(_, line)| line.seq == wanted);
-            let lines = lines.into_iter().map(|(_, line)| line).collect();
+            let lines: Vec<Line> = lines.into_iter().map(|(_, line)| line).collect();
             match read {
-                Ok(()) if complete => return Ok(lines),
+                Ok(()) if complete || (behind && !lines.is_empty()) => return Ok(lines),
                 Err(error) if now.tail == state.tail => return Err(error),
                 // Overtaken. What has been got is still right.
                 Ok(()) => result = Ok(lines),
@@ -188,13 +201,23 @@ fn find(area: Area<'_>, state: &State, wanted: u64) -> Result<(u64, u64), RingEr
     if wanted.saturating_sub(state.first_seq()) < seq.saturating_sub(wanted) {
         return Ok((state.tail, state.first_seq()));
     }
+    // Heads are read in one piece with those before them: one by one, a busy writer would overtake.
+    let (mut behind, mut behind_pos) = (Vec::new(), pos);
     while seq > wanted {
         pos = pos
             .checked_sub(step)
             .filter(|pos| *pos >= state.tail)
             .ok_or(RingError::Damaged("a record goes beyond the start"))?;
         seq = seq.saturating_sub(1);
-        let head = area.head(pos)?;
+        if pos < behind_pos {
+            behind_pos = pos.saturating_sub(READ_BEHIND).max(state.tail);
+            let len = pos.saturating_sub(behind_pos).saturating_add(HEAD as u64);
+            behind.resize(usize::try_from(len).map_err(|_| RingError::Damaged("its size"))?, 0);
+            area.read(behind_pos, &mut behind).map_err(RingError::io("read"))?;
+        }
+        let at = usize::try_from(pos.saturating_sub(behind_pos)).unwrap_or(usize::MAX);
+        let head = behind.get(at..).and_then(Head::decode);
+        let head = head.ok_or(RingError::Damaged("a record is none"))?;
         if head.seq != seq || head.encoded_len() != step {
             return Err(RingError::Damaged("a record has another number than its place"));
         }
