@@ -134,6 +134,20 @@ fn bombs_are_stopped() {
     assert!(error.contains("unpacked bytes") && error.contains("at most"), "{error}");
 }
 
+/// Three indexes that each name the next one three thousand times: 27,000,000,000 paths.
+#[test]
+fn an_index_is_followed_once_however_often_it_is_named() {
+    let mut layout = Layout::default();
+    let mut inner = layout.image(&[(base(), base(), LAYER)], &json!({}));
+    for _ in 0..3 {
+        let index = json!({"schemaVersion": 2, "manifests": vec![inner; 3000]});
+        inner = layout.document(INDEX, &index);
+    }
+    layout.index(json!([inner]));
+    let scratch = Scratch::new();
+    assert!(probe(&layout.archive(&scratch)).is_ok());
+}
+
 /// Any JSON value, with the keys that mean something.
 fn json_value() -> impl Strategy<Value = Value> {
     let word = prop::sample::select(vec![

@@ -5,7 +5,7 @@ use super::layer::{Blob, check_layer_type};
 use super::store::Store;
 use super::{Digest, ImageSource, Problem, assemble};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How deep an index may lie in an index. Builders nest once.
 const MAX_DEPTH: usize = 4;
@@ -69,17 +69,13 @@ pub(super) fn resolve(store: &Store) -> Result<ImageSource, Problem> {
         return Err(Problem::Document { document: "oci-layout".to_string(), reason });
     }
     let index = store.document("index.json")?;
-    let mut found = BTreeMap::new();
-    let mut others = Vec::new();
-    gather(store, "index.json", &index, None, 0, &mut found, &mut others)?;
+    let mut gathered = Gathered::default();
+    gather(store, "index.json", &index, None, 0, &mut gathered)?;
+    let Gathered { found, others, .. } = gathered;
     let mut found = found.into_iter();
     match (found.next(), found.next()) {
         (Some((digest, (manifest, _))), None) => image(store, &digest, &manifest),
-        (None, _) => {
-            others.sort();
-            others.dedup();
-            Err(Problem::Platform(others))
-        }
+        (None, _) => Err(Problem::Platform(others.into_iter().collect())),
         (Some(first), Some(second)) => {
             let all = [first, second].into_iter().chain(found);
             Err(Problem::Ambiguous(all.map(|(_, (_, name))| name).collect()))
@@ -87,7 +83,17 @@ pub(super) fn resolve(store: &Store) -> Result<ImageSource, Problem> {
     }
 }
 
-type Found = BTreeMap<Digest, (Descriptor, String)>;
+/// What an index leads to.
+#[derive(Default)]
+struct Gathered {
+    /// Manifests for linux/amd64 (or without a platform), with their names.
+    found: BTreeMap<Digest, (Descriptor, String)>,
+    /// What else there is, for people.
+    others: BTreeSet<String>,
+    /// Indexes that have been read, with the type that led to them. One that names another ten
+    /// thousand times, which names a third as often, must not be followed along every path.
+    seen: BTreeSet<(String, String)>,
+}
 
 /// Collects all manifests for linux/amd64 (or without a platform) that an index leads to.
 fn gather(
@@ -96,8 +102,7 @@ fn gather(
     bytes: &[u8],
     media_type: Option<&str>,
     depth: usize,
-    found: &mut Found,
-    others: &mut Vec<String>,
+    gathered: &mut Gathered,
 ) -> Result<(), Problem> {
     let wrong =
         |reason: &str| Problem::Document { document: name.to_string(), reason: reason.to_string() };
@@ -112,25 +117,27 @@ fn gather(
     }
     for descriptor in manifests {
         if INDEX_TYPES.contains(&descriptor.media_type.as_str()) {
-            let (name, bytes) = blob(store, &descriptor)?;
-            let media_type = Some(descriptor.media_type.as_str());
-            gather(store, &name, &bytes, media_type, depth + 1, found, others)?;
+            let Descriptor { digest, media_type, .. } = &descriptor;
+            if gathered.seen.insert((digest.clone(), media_type.clone())) {
+                let (name, bytes) = blob(store, &descriptor)?;
+                gather(store, &name, &bytes, Some(media_type), depth + 1, gathered)?;
+            }
             continue;
         }
         if !MANIFEST_TYPES.contains(&descriptor.media_type.as_str()) {
-            others.push(descriptor.media_type);
+            gathered.others.insert(descriptor.media_type);
             continue;
         }
         if let Some(platform) = &descriptor.platform
             && (platform.os != "linux" || platform.architecture != "amd64")
         {
-            others.push(format!("{}/{}", platform.os, platform.architecture));
+            gathered.others.insert(format!("{}/{}", platform.os, platform.architecture));
             continue;
         }
         let digest = digest(&descriptor)?;
         let name = descriptor.annotations.as_ref().and_then(|all| all.get(REF_NAME)).cloned();
         let name = name.unwrap_or_else(|| digest.to_string());
-        found.insert(digest, (descriptor, name));
+        gathered.found.insert(digest, (descriptor, name));
     }
     Ok(())
 }
