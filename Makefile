@@ -17,16 +17,18 @@ SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 BUILD_PACKAGES := gcc binutils xz-utils
 RUN_PACKAGES   := qemu-system-x86 e2fsprogs
 TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2 curl openssl python3-venv
+FUZZ_PACKAGES  := g++
 # The kernel is unpacked, never installed. The meta package names the newest 6.12.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
-.PHONY: help run stack test test-host test-qemu lint build bench images clean
-.PHONY: packages-build packages-run packages-test schemathesis
+.PHONY: help run stack test test-host test-fuzz test-qemu fuzz lint build bench images clean
+.PHONY: packages-build packages-run packages-test packages-fuzz schemathesis
 
 help:
 	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
 	@echo 'make stack    the same with examples/stack (nginx, redis, PostgreSQL, a small program)'
-	@echo 'make test     every test: host, lint, and QEMU'
+	@echo 'make test     every test: lint, host, the inputs of the fuzzers, and QEMU'
+	@echo 'make fuzz     fuzz everything that reads bytes from outside, SECONDS=30 each'
 	@echo 'make build    the keel command and what it needs: $(KEEL)'
 	@echo 'make bench    measure, print a table, write target/bench/*.json'
 
@@ -44,6 +46,7 @@ endef
 packages-build: ; $(call install,$(BUILD_PACKAGES))
 packages-run:   ; $(call install,$(RUN_PACKAGES))
 packages-test:  ; $(call install,$(TEST_PACKAGES))
+packages-fuzz:  ; $(call install,$(FUZZ_PACKAGES))
 
 # --- Building --------------------------------------------------------------------------------------
 
@@ -85,10 +88,11 @@ stack: build packages-run
 
 # --- Testing ---------------------------------------------------------------------------------------
 
-test: lint test-host test-qemu
+test: lint test-host test-fuzz test-qemu
 
 lint:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # A client that tries the API by its description, from PyPI. Debian's own Python, for which
@@ -106,6 +110,16 @@ $(SCHEMATHESIS)/.installed: api/tests/schemathesis/requirements.txt | packages-t
 # The tests of namespaces, cgroups and links need root; they say so if they do not have it.
 test-host: packages-build packages-test schemathesis
 	cargo test --locked --workspace --exclude qemu-tests
+
+# The fuzzers with their committed inputs alone: building them takes minutes as it is.
+test-fuzz: packages-build packages-fuzz
+	fuzz/run 0
+
+# make fuzz SECONDS=600 TARGETS='dhcp layer'
+SECONDS := 30
+TARGETS :=
+fuzz: packages-build packages-fuzz
+	fuzz/run $(SECONDS) $(TARGETS)
 
 # Two guests at a time.
 test-qemu: build packages-run images

@@ -99,6 +99,14 @@ async fn try_answer(
     handler(Call { app, key, unit, query, parts, body, takeover }).await
 }
 
+/// The unit that a path names; empty where the path is of no unit.
+///
+/// # Errors
+/// There is no such path, it does not have this method, or no unit can have this name.
+pub fn unit_in(method: &Method, path: &str) -> Result<String, Error> {
+    find(method, path).map(|(_, unit)| unit)
+}
+
 fn find(method: &Method, path: &str) -> Result<(Handler, String), Error> {
     let mut allowed = Vec::new();
     for (known, pattern, handler) in ROUTES {
@@ -257,7 +265,7 @@ mod tests {
 
     #[test]
     fn names_are_decoded_and_then_checked() {
-        let unit = |path: &str| find(&Method::GET, path).map(|(_, unit)| unit);
+        let unit = |path: &str| unit_in(&Method::GET, path);
         assert_eq!(unit("/v1/units/web").unwrap(), "web");
         assert_eq!(unit("/v1/units/%77eb/logs").unwrap(), "web");
         assert_eq!(unit("/v1/units").unwrap(), "");

@@ -27,6 +27,7 @@ use crate::sys;
 use beneath::Root;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+pub use program::explain_format;
 use std::convert::Infallible;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 

@@ -28,6 +28,7 @@ pub mod user;
 
 pub use caps::{CapSet, Capability};
 pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
+pub use child::explain_format;
 pub use exec::{ExecError, Executed, Execution, exec};
 pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal};
 pub use layers::{LayerError, mount_layer, unmount_layer};

@@ -254,7 +254,7 @@ fn built_in(dir: &Path) -> BTreeSet<String> {
 }
 
 /// The strings of the `.modinfo` section of a 64-bit little-endian ELF file (elf(5)).
-fn modinfo(elf: &[u8]) -> Result<Vec<&str>, &'static str> {
+pub fn modinfo(elf: &[u8]) -> Result<Vec<&str>, &'static str> {
     let number = |at: usize, size: usize| -> Result<u64, &'static str> {
         let bytes = elf.get(at..at.saturating_add(size)).ok_or("it is cut short")?;
         Ok(bytes.iter().rev().fold(0, |value, byte| (value << 8) | u64::from(*byte)))

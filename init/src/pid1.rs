@@ -406,7 +406,7 @@ fn start_one(service: Service, partners: &[BorrowedFd<'_>]) -> Result<(i32, Chan
 
 /// Who may say what. The processes without privileges read what others write; one of them that was
 /// taken over must not steer the machine.
-fn may_say(from: Service, message: &ToInit) -> bool {
+pub fn may_say(from: Service, message: &ToInit) -> bool {
     match message {
         ToInit::Ready => true,
         ToInit::Drop { .. } => matches!(from, Service::Supervisor | Service::Logger),

@@ -72,7 +72,8 @@ impl AsFd for Uevents {
     }
 }
 
-fn parse(packet: &[u8]) -> Uevent {
+/// Reads one datagram; what is no field in it is passed over.
+pub fn parse(packet: &[u8]) -> Uevent {
     let mut event = Uevent::default();
     for field in packet.split(|byte| *byte == 0).skip(1) {
         let Ok(field) = std::str::from_utf8(field) else { continue };

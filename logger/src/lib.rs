@@ -30,8 +30,10 @@ pub mod time;
 mod unit;
 
 pub use daemon::{Config, LoggerError, run};
+pub use disk::line_seq;
 pub use line::{Flags, Line, MAX_TEXT, Stream};
 pub use ring::{Counters, DEFAULT_CAPACITY, Reader, RingError};
+pub use split::{Piece, next_piece};
 pub use time::{parse_rfc3339, rfc3339};
 
 use ipc::{Channel, paths};

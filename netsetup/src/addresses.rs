@@ -90,7 +90,7 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Assigned>, NetlinkError> {
 }
 
 /// Reads the body of an `RTM_NEWADDR` (`struct ifaddrmsg` and its attributes).
-fn parse(body: &[u8]) -> Option<Assigned> {
+pub fn parse(body: &[u8]) -> Option<Assigned> {
     let &[_, prefix, _, scope, ..] = body else { return None };
     let index = u32_at(body, 4)?;
     let (mut local, mut address) = (None, None);

@@ -144,7 +144,7 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, NetlinkError> {
 }
 
 /// Reads the body of an `RTM_NEWROUTE` (`struct rtmsg` and its attributes).
-fn parse(body: &[u8]) -> Option<Route> {
+pub fn parse(body: &[u8]) -> Option<Route> {
     let &[_, prefix, _, _, table, protocol, _, kind, ..] = body else { return None };
     let owner = match protocol {
         RTPROT_STATIC => Owner::Static,

@@ -90,10 +90,6 @@ impl Api {
         !self.outbox.is_empty()
     }
 
-    fn client(&self, key: &str) -> Option<&Client> {
-        self.clients.iter().find(|client| client.key == key)
-    }
-
     /// Answers an ask; a long answer goes as a file.
     pub(crate) fn answer(&mut self, id: u64, answer: Answer, fds: Vec<OwnedFd>) {
         let text = serde_json::to_vec(&answer).unwrap_or_default();
@@ -109,6 +105,26 @@ impl Api {
             }
         }
     }
+}
+
+/// Whose key it is, if they may ask this.
+///
+/// # Errors
+/// Nobody's, or their role is not enough.
+pub fn permit<'a>(
+    clients: &'a [Client],
+    key: &str,
+    request: &ApiRequest,
+) -> Result<&'a Client, Refusal> {
+    let Some(client) = clients.iter().find(|client| client.key == key) else {
+        return Err(refusal(Code::UnknownKey, format!("the key {key} may not call this host")));
+    };
+    let needed = request.role();
+    if client.role < needed {
+        let text = format!("{} is a {}; this takes the role {needed}", client.name, client.role);
+        return Err(refusal(Code::Forbidden, text));
+    }
+    Ok(client)
 }
 
 /// A file in memory with this content, at its beginning.
@@ -180,15 +196,7 @@ impl Shell {
     }
 
     fn ask(&mut self, id: u64, key: &str, request: ApiRequest) -> Done {
-        let Some(client) = self.api.client(key).cloned() else {
-            return Err(refusal(Code::UnknownKey, format!("the key {key} may not call this host")));
-        };
-        let needed = request.role();
-        if client.role < needed {
-            let text =
-                format!("{} is a {}; this takes the role {needed}", client.name, client.role);
-            return Err(refusal(Code::Forbidden, text));
-        }
+        let client = permit(&self.api.clients, key, &request)?.clone();
         match request {
             ApiRequest::Plain { request } => self.plain(&client, request).map(whole),
             ApiRequest::Whoami => json(&client).map(whole),

@@ -165,7 +165,8 @@ impl Control {
     }
 }
 
-fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
+/// Takes the whole lines off what has come; the beginning of the next one stays.
+pub fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
     let Some(last) = incoming.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
     let whole: Vec<u8> = incoming.drain(..=last).collect();
     let text = String::from_utf8_lossy(&whole);

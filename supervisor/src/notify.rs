@@ -47,7 +47,7 @@ pub fn receive(fd: &OwnedFd) -> Option<Vec<Notice>> {
 }
 
 /// `KEY=VALUE` lines; those that mean nothing to us are passed over.
-fn parse(bytes: &[u8]) -> Vec<Notice> {
+pub fn parse(bytes: &[u8]) -> Vec<Notice> {
     let text = String::from_utf8_lossy(bytes);
     text.lines()
         .filter_map(|line| match line.split_once('=')? {

@@ -149,7 +149,7 @@ fn blocked(error: &std::io::Error) -> Option<Result<(), String>> {
 }
 
 /// `HTTP/1.x 200` to `399` is healthy, as in Kubernetes.
-fn judge(line: &[u8]) -> Result<(), String> {
+pub fn judge(line: &[u8]) -> Result<(), String> {
     let status = line
         .strip_prefix(b"HTTP/1.")
         .and_then(|rest| rest.get(2..5))

@@ -181,7 +181,7 @@ fn log_counters(name: &str) -> LogCounters {
 }
 
 /// A path that may be read: absolute, without `..`, below one of [`READABLE`].
-fn allowed(path: &str) -> Result<&Path, String> {
+pub fn allowed(path: &str) -> Result<&Path, String> {
     let path = Path::new(path);
     let plain =
         path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));

@@ -76,7 +76,11 @@ pub async fn exec(call: Call) -> Answer {
     Ok(response)
 }
 
-fn request(headers: &HeaderMap) -> Result<ExecRequest, Error> {
+/// What an exec's headers ask for.
+///
+/// # Errors
+/// They ask for no exec, or not for one that can be.
+pub fn request(headers: &HeaderMap) -> Result<ExecRequest, Error> {
     let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
     let connection = headers.get(CONNECTION).and_then(|value| value.to_str().ok());
     let asked = upgrade.is_some_and(|value| value.eq_ignore_ascii_case(EXEC_PROTOCOL))

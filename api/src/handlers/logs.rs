@@ -90,7 +90,11 @@ pub fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Error> {
     }
 }
 
-fn wanted(query: &Query) -> Result<Wanted, Error> {
+/// Which lines a request wants.
+///
+/// # Errors
+/// A parameter cannot be read.
+pub fn wanted(query: &Query) -> Result<Wanted, Error> {
     let since = query.number("since", "the number of a line", MAX_NUMBER)?;
     let since_time = match query.get("since_time") {
         None => None,

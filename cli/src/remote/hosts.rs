@@ -63,7 +63,11 @@ impl Hosts {
         }
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Hosts, Error> {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// It has a mistake, which is shown at its place.
+    pub fn parse(path: &Path, text: &str) -> Result<Hosts, Error> {
         let source = Source { path, text };
         let raw: RawFile = toml::from_str(text).map_err(|error| {
             let hint = "it holds `default = \"NAME\"` at its top, tables `[host.NAME]` with \

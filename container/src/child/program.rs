@@ -138,7 +138,8 @@ fn start_of(path: &Path) -> Option<Vec<u8>> {
     Some(start)
 }
 
-fn explain_format(start: &[u8], errno: Errno) -> String {
+/// Why the kernel does not execute a file that begins like this.
+pub fn explain_format(start: &[u8], errno: Errno) -> String {
     if let Some(line) = start.strip_prefix(b"#!") {
         let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line);

@@ -38,7 +38,7 @@ pub(crate) fn parse_line(line: &[u8]) -> Option<Line> {
 }
 
 /// The number of a file's line; `None` when it is not one of ours.
-pub(crate) fn line_seq(line: &[u8]) -> Option<u64> {
+pub fn line_seq(line: &[u8]) -> Option<u64> {
     parse_line(line).map(|line| line.seq)
 }
 

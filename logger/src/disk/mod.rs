@@ -19,5 +19,6 @@ mod worker;
 #[cfg(test)]
 pub(crate) use files::Files;
 pub(crate) use format::{OVERHEAD, format_line, parse_line};
+pub use format::line_seq;
 pub(crate) use state::DiskState;
 pub(crate) use worker::{Done, Job, Worker};

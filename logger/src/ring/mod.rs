@@ -32,7 +32,7 @@ mod writer;
 pub use reader::Reader;
 pub(crate) use record::Head;
 pub(crate) use state::MAX_RUNS;
-pub use state::{Counters, DiskMark, StreamMark};
+pub use state::{Counters, DiskMark, StreamMark, seal};
 pub use writer::{Batch, Room, Writer};
 
 use crate::line::MAX_TEXT;

@@ -142,9 +142,8 @@ impl State {
                 out.extend_from_slice(&value.to_le_bytes());
             }
         }
-        out.resize(SLOT - 8, 0);
-        let sum = checksum(&out);
-        out.extend_from_slice(&sum.to_le_bytes());
+        out.resize(SLOT, 0);
+        seal(&mut out);
         out
     }
 
@@ -219,9 +218,10 @@ fn checksum(bytes: &[u8]) -> u64 {
     })
 }
 
-/// Puts the right checksum on a slot.
-#[cfg(test)]
-pub(super) fn tests_seal(slot: &mut [u8]) {
-    let (body, sum) = slot.split_at_mut(SLOT - 8);
-    sum.copy_from_slice(&checksum(body).to_le_bytes());
+/// Puts the right checksum at the end of a slot.
+#[doc(hidden)]
+pub fn seal(slot: &mut [u8]) {
+    if let Some((body, sum)) = slot.split_last_chunk_mut::<8>() {
+        *sum = checksum(body).to_le_bytes();
+    }
 }

@@ -157,7 +157,7 @@ proptest! {
             let value = if near { old.wrapping_add(value % 4096).wrapping_sub(2048) } else { value };
             slot[range].copy_from_slice(&value.to_le_bytes());
         }
-        state::tests_seal(&mut slot);
+        state::seal(&mut slot);
         for at in SLOTS {
             file.write_all_at(&slot, at).unwrap();
         }

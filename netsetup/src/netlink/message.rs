@@ -41,7 +41,7 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 }
 
 /// The error number and the explanation in an `NLMSG_ERROR` (0: an acknowledgement).
-pub(super) fn outcome(message: &Message<'_>) -> Option<(i32, String)> {
+pub fn outcome(message: &Message<'_>) -> Option<(i32, String)> {
     // The libc crate does not name these.
     const NLM_F_CAPPED: u16 = 0x100;
     const NLM_F_ACK_TLVS: u16 = 0x200;

@@ -15,8 +15,7 @@ use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 pub use batch::Batch;
-use message::outcome;
-pub use message::{Message, messages};
+pub use message::{Message, messages, outcome};
 pub(crate) use message::{u16_at, u32_at};
 
 /// Longest wait for an answer. The kernel answers at once; this bounds a broken assumption.

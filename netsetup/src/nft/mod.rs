@@ -66,7 +66,7 @@ fn new_rule(chain: &Chain, rule: &Rule) -> AttrWriter {
 }
 
 /// The whole transaction that makes the table consist of these chains.
-fn transaction(chains: &[Chain]) -> Batch {
+pub fn transaction(chains: &[Chain]) -> Batch {
     let create = libc::NLM_F_CREATE;
     let mut batch = Batch::new();
     let edge = AttrWriter::after(&header(libc::AF_UNSPEC as u8, NFNL_SUBSYS_NFTABLES));

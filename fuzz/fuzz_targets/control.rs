@@ -1,0 +1,42 @@
+//! The control socket: lines in any pieces, a request in each, and the paths that may be read.
+#![no_main]
+
+use fuzz::{pieces, reads_back, steer};
+use ipc::control::{MAX_REQUEST, Numbered, Request, Response};
+use libfuzzer_sys::fuzz_target;
+use std::path::{Component, Path};
+use supervisor::control::take_lines;
+use supervisor::queries::allowed;
+
+fuzz_target!(|data: &[u8]| {
+    let (cut, bytes) = steer(data);
+    let whole = take_lines(&mut bytes.to_vec());
+    let (mut incoming, mut found) = (Vec::new(), Vec::new());
+    for piece in pieces(bytes, cut) {
+        incoming.extend_from_slice(piece);
+        found.extend(take_lines(&mut incoming));
+    }
+    assert_eq!(found, whole);
+    assert!(!incoming.contains(&b'\n'));
+    for line in whole {
+        assert!(line.len() <= 3 * MAX_REQUEST && !line.trim().is_empty());
+        if let Some(request) = reads_back::<Numbered<Request>>(line.as_bytes())
+            && let Request::Read { path } | Request::List { path } = &request.body
+        {
+            judge(path);
+        }
+        // What the other side reads: a float may change in its last digit on the way.
+        if let Ok(answer) = serde_json::from_str::<Numbered<Response>>(&line) {
+            let written = serde_json::to_string(&answer).expect("what was read can be written");
+            assert!(serde_json::from_str::<Numbered<Response>>(&written).is_ok(), "{written}");
+        }
+    }
+});
+
+fn judge(path: &str) {
+    let Ok(allowed) = allowed(path) else { return };
+    assert!(allowed.components().all(|part| part != Component::ParentDir), "{path}");
+    let below =
+        ["/proc", "/sys", "/run/keel", "/data"].iter().any(|root| allowed.starts_with(root));
+    assert!(below && allowed != Path::new("/proc/kmsg"), "{path}");
+}

@@ -1,0 +1,20 @@
+//! ELF files: a program that does not start, a kernel module, what a starting container reports.
+#![no_main]
+
+use container::status::MAX_DETAIL;
+use container::{decode_status, explain_format};
+use image::modules::modinfo;
+use libfuzzer_sys::fuzz_target;
+use nix::errno::Errno;
+
+fuzz_target!(|data: &[u8]| {
+    for errno in [Errno::ENOENT, Errno::ENOEXEC] {
+        assert!(!explain_format(data, errno).is_empty());
+    }
+    if let Ok(lines) = modinfo(data) {
+        assert!(lines.iter().map(|line| line.len()).sum::<usize>() <= data.len());
+    }
+    let error = decode_status(data);
+    // A byte that is no UTF-8 becomes a character of three.
+    assert!(error.detail.len() <= 3 * MAX_DETAIL && !error.to_string().is_empty());
+});

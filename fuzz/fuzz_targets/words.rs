@@ -1,0 +1,30 @@
+//! Short texts: what a program says of itself, a probe's answer, the kernel's command line.
+#![no_main]
+
+use init::cmdline::Cmdline;
+use ipc::api::Client;
+use libfuzzer_sys::fuzz_target;
+use supervisor::core::Notice;
+use supervisor::notify;
+use supervisor::probe::judge;
+
+fuzz_target!(|data: &[u8]| {
+    let notices = notify::parse(data);
+    assert!(notices.len() <= data.len());
+    for notice in notices {
+        if let Notice::Status(status) = notice {
+            assert!(status.chars().count() <= 200 && !status.contains(char::is_control));
+        }
+    }
+    if judge(data).is_ok() {
+        assert!(data.starts_with(b"HTTP/1."));
+    }
+    let text = String::from_utf8_lossy(data);
+    let line = Cmdline::parse(&text);
+    for word in line.clients.iter().map(String::as_str).chain([text.as_ref()]) {
+        if let Some(client) = Client::from_word(word) {
+            let role = client.role.to_string();
+            assert_eq!(word, format!("{}:{role}:{}", client.name, client.key));
+        }
+    }
+});
