@@ -97,6 +97,12 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether it can be asked on the host alone: it reaches what no role may, such as the host's
+    /// own key. The API does not offer it, and `api` itself may have been taken over.
+    pub fn host_only(&self) -> bool {
+        matches!(self, Request::Read { .. } | Request::List { .. } | Request::SignalService { .. })
+    }
+
     /// The least role that may ask this through the API.
     pub fn role(&self) -> Role {
         match self {

@@ -124,6 +124,11 @@ pub fn permit<'a>(
         let text = format!("{} is a {}; this takes the role {needed}", client.name, client.role);
         return Err(refusal(Code::Forbidden, text));
     }
+    if let ApiRequest::Plain { request } = request
+        && request.host_only()
+    {
+        return Err(refusal(Code::Forbidden, "this is not for anybody outside the host"));
+    }
     Ok(client)
 }
 

@@ -109,6 +109,8 @@ impl Control {
                 }
             }
             if connection.incoming.len() > 2 * MAX_REQUEST {
+                // The others get their turn; what is left is an event again.
+                let _ = poller.change(&Source::Connection(id), &connection.file, WATCH);
                 break;
             }
         }

@@ -18,7 +18,7 @@ mod worker;
 
 #[cfg(test)]
 pub(crate) use files::Files;
-pub(crate) use format::{OVERHEAD, format_line, parse_line};
 pub use format::line_seq;
+pub(crate) use format::{OVERHEAD, format_line, parse_line};
 pub(crate) use state::DiskState;
 pub(crate) use worker::{Done, Job, Worker};
