@@ -122,7 +122,7 @@ fuzz: packages-build packages-fuzz
 	fuzz/run $(SECONDS) $(TARGETS)
 
 # Two guests at a time.
-test-qemu: build packages-run images
+test-qemu: build packages-run packages-test images
 	cargo test --locked -p qemu-tests -- --test-threads=2
 
 bench: build packages-run

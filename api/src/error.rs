@@ -81,6 +81,8 @@ impl From<Refusal> for Error {
             Code::NotFound => ErrorCode::NotFound,
             Code::Conflict => ErrorCode::Conflict,
             Code::Invalid => ErrorCode::Invalid,
+            Code::NoProgram => ErrorCode::NoProgram,
+            Code::NotExecutable => ErrorCode::NotExecutable,
             Code::Failed => ErrorCode::Failed,
         };
         Error::new(code, refusal.message)

@@ -21,6 +21,15 @@ pub struct CgroupError {
     source: io::Error,
 }
 
+/// What our own processes get: a logger that is kept busy does not slow restarts down. Strangers talk
+/// to the API, and nothing waits for it: whatever they make it do harms nobody.
+const LIMITS: [(ipc::Service, &str, &str); 4] = [
+    (ipc::Service::Supervisor, "cpu.weight", "1000"),
+    (ipc::Service::Api, "cpu.weight", "20"),
+    (ipc::Service::Api, "memory.max", "96M"),
+    (ipc::Service::Api, "pids.max", "64"),
+];
+
 /// Makes the tree and turns the controllers on. A controller that this kernel lacks is passed over
 /// and returned, to be logged: a host without `io` is still a host.
 ///
@@ -36,11 +45,9 @@ pub fn set_up() -> Result<Vec<String>, CgroupError> {
     for service in ipc::Service::ALL {
         make(&service_dir(service))?;
     }
-    // Strangers talk to it, and nothing waits for it: whatever they make it do harms nobody.
-    let api = service_dir(ipc::Service::Api);
-    for (key, value) in [("memory.max", "96M"), ("pids.max", "64"), ("cpu.weight", "20")] {
-        if let Err(error) = fs::write(format!("{api}/{key}"), value) {
-            missing.push(format!("{key} of {}: {error}", ipc::Service::Api.applet()));
+    for (service, key, value) in LIMITS {
+        if let Err(error) = fs::write(format!("{}/{key}", service_dir(service)), value) {
+            missing.push(format!("{key} of {}: {error}", service.applet()));
         }
     }
     Ok(missing)

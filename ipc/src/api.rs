@@ -228,6 +228,10 @@ pub enum Code {
     Conflict,
     /// The request itself is wrong.
     Invalid,
+    /// There is no such program in the container.
+    NoProgram,
+    /// There is such a file in the container, but it cannot be executed.
+    NotExecutable,
     /// It was tried and did not work.
     Failed,
 }

@@ -107,6 +107,7 @@ fn a_host_is_seen_and_steered_from_outside() {
     logs_and_events_are_read(&guest);
     programs_run_and_files_are_copied(&guest);
     roles_are_kept(&guest, &viewer, &worker, &stranger, &stranger_key);
+    figures_are_given_to_any_client(&guest);
     a_dead_api_harms_nobody(&mut guest);
 
     guest.keel_ok(&["poweroff", "--yes"]);
@@ -224,7 +225,9 @@ fn programs_run_and_files_are_copied(guest: &Guest) {
     assert_eq!(guest.keel(&["exec", "web", "--", "sh", "-c", "exit 9"]).code, 9);
     assert_eq!(guest.keel(&["exec", "web", "--", "sh", "-c", "kill -9 $$"]).code, 128 + 9);
     let missing = guest.keel(&["exec", "web", "--", "none-such"]);
-    assert!(missing.code == 1 && missing.err.contains("none-such"), "{missing:?}");
+    assert!(missing.code == 127 && missing.err.contains("none-such"), "{missing:?}");
+    let no_program = guest.keel(&["exec", "web", "--", "/etc/passwd"]);
+    assert!(no_program.code == 126 && no_program.err.contains("/etc/passwd"), "{no_program:?}");
     let stopped = guest.keel(&["exec", "broken", "--", "true"]);
     assert!(stopped.code == 1 && stopped.err.contains("does not run"), "{stopped:?}");
     let mut cat = guest
@@ -282,6 +285,29 @@ fn roles_are_kept(guest: &Guest, viewer: &Path, worker: &Path, stranger: &Path, 
     assert!(unknown.err.contains(key), "it says which key to let in: {unknown:?}");
 }
 
+/// By a client that is not ours.
+fn figures_are_given_to_any_client(guest: &Guest) {
+    let url = format!("https://{}/metrics", guest.api_address());
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--insecure", "--fail", "--cert"]);
+    let said = Said::from(curl.arg(guest.identity()).arg(url).output().expect("curl"));
+    assert_eq!(said.code, 0, "{said:?}");
+    for sample in [
+        "keel_unit_state{unit=\"web\",keel_unit_state=\"running\"} 1",
+        "keel_unit_exits_total{unit=\"hog\",reason=\"oom\"} 1",
+        "keel_unit_pressure_waiting_seconds_total{unit=\"web\",resource=\"cpu\",tasks=\"some\"}",
+        "keel_unit_memory_peak_bytes{unit=\"web\"}",
+        "keel_unit_log_lost_lines_total{unit=\"web\"} 0",
+        "keel_host_clock_synchronized 0",
+        "keel_host_disk_free_bytes{path=\"/data\"}",
+        "keel_host_link_received_bytes_total{link=\"eth0\"}",
+        "keel_boot_phase_seconds{phase=",
+    ] {
+        assert!(said.out.lines().any(|line| line.starts_with(sample)), "{sample} in {}", said.out);
+    }
+    assert!(said.out.ends_with("# EOF\n"));
+}
+
 fn a_dead_api_harms_nobody(guest: &mut Guest) {
     let before = guest.field("web", "generation");
     let pid = guest.service_pid(ipc::Service::Api).expect("an api");
@@ -299,6 +325,11 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
     });
     guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
     assert_eq!(guest.field("web", "generation"), before);
+    // Whatever it is made to hold, it holds little, and nobody waits for it.
+    let group = format!("{}/keel-api", ipc::paths::CGROUP_SYSTEM);
+    for (file, value) in [("memory.max", "100663296"), ("pids.max", "64"), ("cpu.weight", "20")] {
+        assert_eq!(guest.read(&format!("{group}/{file}")).trim(), value, "{file}");
+    }
     // It has no powers: no capabilities, no way to more, a filter on its system calls.
     let pid = guest.service_pid(ipc::Service::Api).expect("an api");
     let status: String = guest.ask(&Request::Read { path: format!("/proc/{pid}/status") });
@@ -314,12 +345,13 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
 }
 
 #[test]
-fn the_key_of_a_host_with_a_data_disk_outlives_the_boot() {
-    let folder = Folder::host("hostname = \"keeps\"\n", &[]);
+fn the_key_and_the_logs_of_a_host_with_a_data_disk_outlive_the_boot() {
+    let unit = format!("type = \"oneshot\"\n{SHELL}command = [\"-c\", \"echo again\"]\n");
+    let folder = Folder::host("hostname = \"keeps\"\n", &[("says", &unit)]);
     let image = folder.path().join("data.img");
     disk::make(&image, 64);
     let keys: Vec<String> = (0..2)
-        .map(|_| {
+        .map(|boot| {
             let options = Options { api: true, data: Some(image.clone()), ..Options::default() };
             let mut guest = Guest::boot(folder.path(), &options);
             guest.wait_console("host key SHA256:");
@@ -327,6 +359,19 @@ fn the_key_of_a_host_with_a_data_disk_outlives_the_boot() {
             guest.wait_console("data             /dev/");
             guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
             let console = guest.console();
+            guest.wait_state("says", "done");
+            // The files are written a little later than the memory; of this boot both have the line.
+            guest.wait_for("the lines of all boots", |guest| {
+                let said = guest.keel(&["--json", "logs", "--tail", "all", "says"]);
+                let lines = (said.code == 0).then(|| said.out.lines().map(json))?;
+                let boots: Vec<u64> = lines.map(|l| l["boot"].as_u64().unwrap_or(0)).collect();
+                (boots == (0..=boot).rev().collect::<Vec<u64>>()).then_some(())
+            });
+            if boot == 1 {
+                // By now there is no other api to come.
+                let said = guest.keel_ok(&["logs", "says"]);
+                assert_eq!(said, "again\n-- reboot --\nagain\n");
+            }
             // An api that began before the disk was found begins again, with the same key.
             guest.wait_for("the host to obey", |guest| {
                 (guest.keel(&["poweroff", "--yes"]).code == 0).then_some(())

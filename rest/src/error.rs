@@ -50,6 +50,10 @@ pub enum ErrorCode {
     HeadTooLarge,
     /// Too much at once.
     Busy,
+    /// There is no such program in the container.
+    NoProgram,
+    /// There is such a file in the container, but it cannot be executed.
+    NotExecutable,
     /// It was tried and did not work.
     Failed,
     /// The supervisor is away; PID 1 starts it again.
@@ -60,9 +64,9 @@ impl ErrorCode {
     /// The HTTP status that goes with it.
     pub fn status(self) -> u16 {
         match self {
-            ErrorCode::Invalid => 400,
+            ErrorCode::Invalid | ErrorCode::NotExecutable => 400,
             ErrorCode::UnknownKey | ErrorCode::Forbidden => 403,
-            ErrorCode::NotFound => 404,
+            ErrorCode::NotFound | ErrorCode::NoProgram => 404,
             ErrorCode::MethodNotAllowed => 405,
             ErrorCode::Timeout => 408,
             ErrorCode::Conflict | ErrorCode::NotReady => 409,

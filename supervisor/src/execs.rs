@@ -6,9 +6,10 @@ use crate::plan;
 use crate::poller::Source;
 use crate::runs::Process;
 use crate::shell::Shell;
-use container::{Execution, Setup};
+use container::{Execution, Setup, Step};
 use ipc::ExitStatus;
 use ipc::api::{Answer, Code, Exec, Refusal, ToApi};
+use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -137,7 +138,14 @@ impl Shell {
             Ok(Setup::Pending) => return,
             // Also of one that was killed meanwhile: its end comes after this.
             Ok(Setup::Done) => Answer::Ok(Value::Null),
-            Ok(Setup::Failed(error)) => Answer::Refused(refusal(Code::Invalid, error.to_string())),
+            Ok(Setup::Failed(error)) => {
+                let code = match (error.step, error.errno) {
+                    (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => Code::NoProgram,
+                    (Step::Exec, _) => Code::NotExecutable,
+                    _ => Code::Invalid,
+                };
+                Answer::Refused(refusal(code, error.to_string()))
+            }
             Err(errno) => Answer::Refused(refusal(Code::Failed, errno.to_string())),
         };
         if let Some(status) = session.status.take() {

@@ -25,7 +25,8 @@ Exit codes of the commands for running hosts:
   3  the host cannot be reached
   4  the host refuses: it does not know our key, or its role is not enough
   5  the host's key is not known yet, or is not the pinned one
-  exec: the program's own code, or 128 and the number of the signal that ended it
+  exec: the program's own code, or 128 and the number of the signal that ended it;
+        126 if it cannot be executed, 127 if there is no such program
   several hosts: the largest
 
 docs/cli.md has more.";

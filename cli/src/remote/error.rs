@@ -56,6 +56,9 @@ impl Error {
     /// The process's exit code, as `keel --help` lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
+            // As a shell says it.
+            Error::Failed { code, .. } if code == "no_program" => 127,
+            Error::Failed { code, .. } if code == "not_executable" => 126,
             Error::Failed { .. } | Error::Local(_) => 1,
             Error::Usage(_) => 2,
             Error::Unreachable { .. } => 3,
