@@ -55,7 +55,7 @@ impl App {
     pub fn new(supervisor: Wire, limits: Limits) -> App {
         App {
             link: Rc::new(Link::new(supervisor, limits.questions, limits.answer)),
-            connections: Rc::new(Connections::new(limits.connections)),
+            connections: Rc::new(Connections::new(limits.connections, limits.strangers)),
             rings: Rings::default(),
             pasts: Arc::new(Semaphore::new(past::MAX_READERS)),
             events: broadcast::Sender::new(EVENTS),

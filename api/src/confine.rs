@@ -7,11 +7,11 @@ mod seccomp;
 
 use std::io;
 
-/// Gives it up, for good. A kernel that lacks one of the means does not stop the API: the others
-/// hold.
+/// Gives it up, for good. A kernel without landlock does not stop the API: the filter lets nothing be
+/// opened either.
 ///
 /// # Errors
-/// no_new_privs cannot be set.
+/// no_new_privs cannot be set, or the filter cannot be installed.
 pub fn confine() -> io::Result<()> {
     // SAFETY: both take plain numbers and change this process's flags alone.
     let done = unsafe {
@@ -25,8 +25,5 @@ pub fn confine() -> io::Result<()> {
     if let Err(error) = landlock::forbid_everything() {
         log::warn!("landlock: {error}");
     }
-    if let Err(error) = seccomp::install() {
-        log::warn!("seccomp: {error}");
-    }
-    Ok(())
+    seccomp::install()
 }

@@ -11,6 +11,8 @@ use tokio::task::AbortHandle;
 #[derive(Debug)]
 pub struct Connections {
     most: usize,
+    /// Of those that have not said who they are.
+    most_strangers: usize,
     last: Cell<u64>,
     /// By age.
     all: RefCell<BTreeMap<u64, Connection>>,
@@ -24,29 +26,22 @@ struct Connection {
 }
 
 impl Connections {
-    /// At most `most` at a time.
-    pub fn new(most: usize) -> Connections {
-        Connections { most, last: Cell::new(0), all: RefCell::default() }
+    /// At most `most` known ones at a time, and beside them `strangers`.
+    pub fn new(most: usize, strangers: usize) -> Connections {
+        let (most_strangers, last) = (strangers, Cell::new(0));
+        Connections { most, most_strangers, last, all: RefCell::default() }
     }
 
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.all.borrow().len()
-    }
-
-    /// Makes room for one more. Whoever is known stays; of those who have not said yet who they are,
-    /// the one that has had the most time for it goes.
-    pub fn make_room(&self) -> bool {
-        if self.count() < self.most {
-            return true;
-        }
+    /// Makes room for one more stranger: the one that has had the most time to say who it is goes.
+    pub fn make_room(&self) {
         let mut all = self.all.borrow_mut();
-        let stranger = all.iter().find(|(_, one)| one.key.is_none()).map(|(id, _)| *id);
-        let gone = stranger.and_then(|id| all.remove(&id));
-        if let Some(gone) = &gone {
+        let strangers = || all.iter().filter(|(_, one)| one.key.is_none());
+        if strangers().count() >= self.most_strangers
+            && let Some(oldest) = strangers().map(|(id, _)| *id).next()
+            && let Some(gone) = all.remove(&oldest)
+        {
             gone.task.abort();
         }
-        gone.is_some()
     }
 
     /// Runs a connection until it ends or is closed. It gets a number to say who it is by.
@@ -64,10 +59,24 @@ impl Connections {
         self.all.borrow_mut().insert(id, Connection { key: None, task: task.abort_handle() });
     }
 
-    /// This one belongs to somebody on the list.
+    /// This one belongs to somebody on the list. If there are too many now, the oldest goes of whoever
+    /// has the most: one key cannot lock the others out.
     pub fn identify(&self, id: u64, key: &str) {
-        if let Some(one) = self.all.borrow_mut().get_mut(&id) {
+        let mut all = self.all.borrow_mut();
+        if let Some(one) = all.get_mut(&id) {
             one.key = Some(key.to_owned());
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in all.values().filter_map(|one| one.key.as_deref()) {
+            *counts.entry(key).or_default() += 1;
+        }
+        if counts.values().sum::<usize>() <= self.most {
+            return;
+        }
+        let greedy = counts.into_iter().max_by_key(|(_, count)| *count).map(|(key, _)| key);
+        let oldest = all.iter().find(|(_, one)| one.key.as_deref() == greedy).map(|(id, _)| *id);
+        if let Some(gone) = oldest.and_then(|id| all.remove(&id)) {
+            gone.task.abort();
         }
     }
 

@@ -17,6 +17,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Lines read at a time: one may have 16 KiB.
 pub const BATCH: usize = 32;
 
+/// Of these, as many are sent at a time as make so many bytes of JSON, but at least one: a client that
+/// does not take them costs this, and there may be a thousand.
+pub const MAX_PIECE: usize = 32 * 1024;
+
 /// The rings that are being followed, by unit.
 #[derive(Debug, Default)]
 pub struct Rings(RefCell<HashMap<String, Weak<Ring>>>);
@@ -92,7 +96,7 @@ impl Ring {
         if begin == seq && !batch.is_empty() {
             return Ok(batch);
         }
-        let batch: Rc<[Piece]> = pieces(self.reader.since(seq, BATCH)?).into();
+        let batch: Rc<[Piece]> = pieces(&self.reader.since(seq, BATCH)?).into();
         *self.last.borrow_mut() = (seq, batch.clone());
         Ok(batch)
     }

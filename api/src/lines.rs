@@ -1,6 +1,6 @@
 //! Which lines of a ring are wanted, and how they look as JSON.
 
-use crate::follow::BATCH;
+use crate::follow::{BATCH, MAX_PIECE};
 use bytes::Bytes;
 use logger::{Counters, Line, Reader, RingError, Stream};
 use rest::LogLine;
@@ -57,9 +57,19 @@ pub fn piece(line: &Line, boot: u64) -> Piece {
     Piece { seq: line.seq, stream: line.stream, json }
 }
 
-/// Makes lines of this boot ready.
-pub fn pieces(lines: Vec<Line>) -> Vec<Piece> {
-    lines.iter().map(|line| piece(line, 0)).collect()
+/// Makes lines of this boot ready: the first ones, up to [`MAX_PIECE`] bytes, but at least one.
+pub fn pieces(lines: &[Line]) -> Vec<Piece> {
+    let mut ready: Vec<Piece> = Vec::new();
+    let mut size = 0;
+    for line in lines {
+        let piece = piece(line, 0);
+        size += piece.json.len();
+        if size > MAX_PIECE && !ready.is_empty() {
+            break;
+        }
+        ready.push(piece);
+    }
+    ready
 }
 
 impl Wanted {

@@ -15,8 +15,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// Searches and readings at a time: each may have [`logger::history::MAX_FILES`] files open.
-pub const MAX_READERS: usize = 8;
+/// Readers at a time: each may have [`logger::history::MAX_FILES`] files open.
+pub const MAX_READERS: usize = 256;
 
 /// A part of a unit's log files.
 #[derive(Debug)]

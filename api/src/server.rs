@@ -54,8 +54,11 @@ pub type Takeover = Box<dyn FnOnce(Stream) -> Pin<Box<dyn Future<Output = ()>>>>
 /// How long and how much.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections at a time.
+    /// Connections of known clients at a time.
     pub connections: usize,
+    /// Beside them, connections that have not said yet whose they are. A few: each may make us keep
+    /// 64 KiB of a handshake.
+    pub strangers: usize,
     /// A TLS handshake.
     pub handshake: Duration,
     /// The head of a request, from its first byte to its last.
@@ -76,6 +79,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 1100,
+            strangers: 128,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
@@ -194,12 +198,11 @@ async fn accept(
     let acceptor = TlsAcceptor::from(tls);
     loop {
         match listener.accept().await {
-            Ok((stream, from)) if app.connections.make_room() => {
+            Ok((stream, from)) => {
+                app.connections.make_room();
                 let (acceptor, owned) = (acceptor.clone(), app.clone());
                 app.connections.spawn(|id| connection(owned, id, acceptor, stream, from));
             }
-            // Closed: everybody who is connected is known and has more right to be.
-            Ok(_) => {}
             Err(error) => {
                 log::warn!("accept: {error}");
                 // Out of descriptors or memory: what is connected may give some back.

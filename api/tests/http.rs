@@ -232,7 +232,7 @@ fn what_came_of_a_request_before_a_rest_counts_after_it() {
 
 #[test]
 fn strangers_make_room_for_newcomers_and_clients_do_not() {
-    let host = Host::with(Limits { connections: 3, ..Limits::default() });
+    let host = Host::with(Limits { connections: 3, strangers: 2, ..Limits::default() });
     let mut known = host.connect(&host.admin);
     assert_eq!(known.ask("GET", "/v1/whoami", &[], b"").status, 200);
     let _strangers: Vec<_> =
@@ -240,6 +240,19 @@ fn strangers_make_room_for_newcomers_and_clients_do_not() {
     let mut second = host.connect(&host.admin);
     assert_eq!(second.ask("GET", "/v1/whoami", &[], b"").status, 200);
     assert_eq!(known.ask("GET", "/v1/whoami", &[], b"").status, 200);
+}
+
+#[test]
+fn one_key_with_many_connections_does_not_lock_the_others_out() {
+    let host = Host::with(Limits { connections: 5, ..Limits::default() });
+    let ask =
+        |connection: &mut common::Connection| connection.ask("GET", "/v1/whoami", &[], b"").status;
+    let mut admin = host.connect(&host.admin);
+    assert_eq!(ask(&mut admin), 200);
+    let mut greedy: Vec<_> = (0..20).map(|_| host.connect(&host.reader)).collect();
+    assert_eq!(greedy.last_mut().map(ask), Some(200));
+    let mut second = host.connect(&host.admin);
+    assert_eq!((ask(&mut admin), ask(&mut second)), (200, 200));
 }
 
 #[test]

@@ -92,7 +92,10 @@ fn look_up(root: &OwnedFd, path: &str) -> Result<OwnedFd, InsideError> {
 /// The same thing, opened for use.
 fn reopen(thing: &OwnedFd, flags: OFlag) -> Result<OwnedFd, InsideError> {
     let path = format!("/proc/self/fd/{}", thing.as_raw_fd());
-    open(path.as_str(), flags | OFlag::O_CLOEXEC, Mode::empty()).map_err(sys("open"))
+    // Without O_NONBLOCK a lease that a program of the container has on its file (fcntl(2)) is waited
+    // for. Regular files and terminals are read and written as ever.
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    open(path.as_str(), flags, Mode::empty()).map_err(sys("open"))
 }
 
 /// Opens a regular file of a running container. `pid` is its main process in the caller's pid

@@ -20,7 +20,7 @@ fuzz_target!(|data: &[u8]| {
     let (first, bytes) = steer(data);
     let (ours, theirs, null) = &*LINK;
     // Now and then with more descriptors than any message has.
-    let count = usize::from(first) % 12;
+    let count = usize::from(first) % 70;
     send(theirs, bytes, &vec![null.as_raw_fd(); count]);
     match ours.recv::<FromApi>() {
         Ok(Some(received)) => {
@@ -62,9 +62,9 @@ fn judge(message: &FromApi) {
 
 /// As a process would send that does not use our own code.
 fn send(link: &Channel, bytes: &[u8], fds: &[RawFd]) {
-    let mut control = vec![0u64; 16];
+    let mut control = vec![0u64; 40];
     // SAFETY: the message header points to buffers that outlive the call, and CMSG_* stay inside
-    // `control`, which has room for twelve descriptors.
+    // `control`, which has room for seventy descriptors.
     let sent = unsafe {
         let mut iov =
             libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };

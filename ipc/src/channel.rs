@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 pub const MAX_PACKET: usize = 128 * 1024;
 
 /// Most descriptors in one packet.
-pub const MAX_FDS: usize = 8;
+pub const MAX_FDS: usize = 64;
 
 /// What can go wrong on a link.
 #[derive(Debug, thiserror::Error)]
@@ -106,15 +106,17 @@ impl Channel {
         if bytes.len() > MAX_PACKET || fds.len() > MAX_FDS {
             return Err(ChannelError::TooLong(bytes.len()));
         }
+        if fds.is_empty() {
+            return self.send_alone(&bytes);
+        }
         let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
         let rights = [ControlMessage::ScmRights(&raw)];
-        let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         loop {
             return match sendmsg::<()>(
                 self.fd.as_raw_fd(),
                 &[IoSlice::new(&bytes)],
-                control,
+                &rights,
                 flags,
                 None,
             ) {
@@ -122,6 +124,20 @@ impl Channel {
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => Err(ChannelError::WouldBlock),
                 Err(errno) => Err(ChannelError::Sys { call: "sendmsg", errno }),
+            };
+        }
+    }
+
+    /// A packet without descriptors, by sendto(2): a process that never sends any can do without
+    /// sendmsg(2).
+    fn send_alone(&self, bytes: &[u8]) -> Result<(), ChannelError> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            return match nix::sys::socket::send(self.fd.as_raw_fd(), bytes, flags) {
+                Ok(_) => Ok(()),
+                Err(Errno::EINTR) => continue,
+                Err(Errno::EAGAIN) => Err(ChannelError::WouldBlock),
+                Err(errno) => Err(ChannelError::Sys { call: "send", errno }),
             };
         }
     }

@@ -16,6 +16,8 @@ use std::path::Path;
 /// Files of a unit that are read at most, the newest of them.
 pub const MAX_FILES: usize = 64;
 
+const _: () = assert!(MAX_FILES <= ipc::channel::MAX_FDS, "they are passed on in one message");
+
 /// Bytes read at a time: several of the longest lines.
 const CHUNK: usize = 64 * 1024;
 

@@ -77,9 +77,25 @@ impl Api {
         if matches!(message, ToApi::Event(_)) && self.outbox.len() >= MAX_WAITING {
             return;
         }
+        let asked = match &message {
+            ToApi::Answer { id, .. } => Some(*id),
+            _ => None,
+        };
         if let Err(error) = self.outbox.send(&self.link, message, fds) {
             log::error!("api: {error}");
+            // No question stays without an answer.
+            if let Some(id) = asked {
+                let why = refusal(Code::Failed, format!("the answer cannot be sent: {error}"));
+                let answer = Some(Answer::Refused(why));
+                self.outbox.push(ToApi::Answer { id, answer }, Vec::new());
+            }
         }
+    }
+
+    /// Whether it leaves unread what it asked for: one that keeps to its own limits never has so many
+    /// questions, and one that does not is not asked for more.
+    fn is_deaf(&self) -> bool {
+        self.outbox.len() >= MAX_WAITING
     }
 
     /// Sends what waits. `true`: something still does.
@@ -171,6 +187,9 @@ impl Shell {
     /// Takes in what `api` says.
     pub(crate) fn read_api(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
+            if self.api.is_deaf() {
+                return;
+            }
             match self.api.link.recv::<FromApi>() {
                 Ok(None) => return,
                 Ok(Some(received)) => self.api_says(received.message),
@@ -349,8 +368,9 @@ impl Shell {
     /// Watches the link as long as something waits to be sent.
     pub(crate) fn flush_api(&mut self) {
         let waits = self.api.flush();
-        let flags = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
-        let _ = self.poller.change(&Source::Api, &self.api.link, EpollFlags::EPOLLIN | flags);
+        let mut flags = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        flags.set(EpollFlags::EPOLLIN, !self.api.is_deaf());
+        let _ = self.poller.change(&Source::Api, &self.api.link, flags);
     }
 }
 

@@ -4,9 +4,9 @@ use crate::now_us;
 use ipc::api::EventRecord;
 use std::collections::VecDeque;
 
-/// Events that are kept: some 30 KiB. They are for an `api` that was restarted, which keeps more of
-/// them in its own memory.
-const KEPT: usize = 128;
+/// Events that are kept, some 100 KiB: for an `api` that was restarted, and for followers that are
+/// further behind than it keeps them itself.
+const KEPT: usize = 512;
 
 /// The last events. Numbers go on rising when the supervisor is restarted: they begin at the
 /// microseconds since boot, and no host has an event in each of them.

@@ -79,6 +79,9 @@ impl Shell {
         if asked.command.is_empty() {
             return Err(refusal(Code::Invalid, "no command"));
         }
+        if self.api.execs.sessions.contains_key(&id) {
+            return Err(refusal(Code::Invalid, "there is a program of this number"));
+        }
         if self.api.execs.sessions.len() >= MAX {
             return Err(refusal(Code::Conflict, format!("{MAX} programs are running already")));
         }

@@ -1,13 +1,14 @@
 //! What runs on the host, from /proc.
 
 use ipc::api::ProcessReport;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 
 /// Processes that are told at most.
 const MAX: usize = 4096;
 
 /// Bytes of a command line that are told.
-const COMMAND: usize = 4096;
+const COMMAND: u64 = 1024;
 
 /// All processes but the kernel's own threads, by number. One that ends meanwhile is left out.
 pub fn list() -> Vec<ProcessReport> {
@@ -20,7 +21,10 @@ pub fn list() -> Vec<ProcessReport> {
 
 fn report(pid: i32) -> Option<ProcessReport> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
-    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // Not all of it: a program may have megabytes of arguments.
+    let mut shown = Vec::new();
+    let command = File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    command.take(COMMAND).read_to_end(&mut shown).ok()?;
     let stat = read("stat")?;
     let status = read("status")?;
     let field = |name: &str| {
@@ -31,7 +35,6 @@ fn report(pid: i32) -> Option<ProcessReport> {
     let (state, parent, ticks) = parse_stat(&stat)?;
     // SAFETY: takes and returns numbers.
     let per_second = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
-    let shown = command.get(..command.len().min(COMMAND)).unwrap_or_default();
     let words: Vec<_> = shown
         .split(|byte| *byte == 0)
         .filter(|word| !word.is_empty())

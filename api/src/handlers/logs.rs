@@ -49,7 +49,8 @@ pub async fn logs(call: Call) -> Answer {
     let mut wanted = wanted(&call.query)?;
     let follow = call.query.read::<bool>("follow", "true or false")?.unwrap_or(false);
     let Call { app, key, unit, parts, .. } = call;
-    if follow && let Some(last) = last_event_id(&parts.headers)? {
+    let last = last_event_id(&parts.headers)?;
+    if follow && let Some(last) = last {
         wanted = Wanted { since: Some(last), since_time: None, tail: None, ..wanted };
     }
     // All of this before anything is sent, so that a damaged ring is an error and not half an answer.
@@ -102,13 +103,9 @@ pub fn wanted(query: &Query) -> Result<Wanted, Error> {
             Error::invalid("`since_time` is a moment such as 2026-01-31T12:00:00Z")
         })?),
     };
-    let since_time = match (since_time, query.number("ago", "seconds", MAX_NUMBER)?) {
-        (Some(_), Some(_)) => {
-            return Err(Error::invalid("`ago` and `since_time` are two ways to say one thing"));
-        }
-        (since_time, None) => since_time,
-        (None, Some(seconds)) => Some(ago(seconds)),
-    };
+    let ago = query.number("ago", "a number of seconds", MAX_NUMBER)?.map(ago);
+    // Both are meant.
+    let since_time = since_time.max(ago);
     let tail = match query.get("tail") {
         None if since.is_some() || since_time.is_some() => None,
         None => Some(TAIL),
@@ -168,7 +165,7 @@ async fn all(
                 lines.iter().map(|(boot, line)| piece(line, *boot)).collect()
             }
             (None, Some(ring)) if position < end => {
-                let batch = pieces(ring.since(position, BATCH).map_err(io::Error::other)?);
+                let batch = pieces(&ring.since(position, BATCH).map_err(io::Error::other)?);
                 batch.into_iter().filter(|piece| piece.seq <= end).collect()
             }
             (None, _) => Vec::new(),

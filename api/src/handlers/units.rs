@@ -196,7 +196,11 @@ async fn change(call: Call, goal: Goal) -> Answer {
         match look(&app, &key, &name).await {
             Ok((newer, _)) => report = newer,
             // The supervisor may be killed while it is waited for; the unit goes on.
-            Err(error) if error.code() == ErrorCode::Unavailable && Instant::now() < deadline => {}
+            Err(error)
+                if matches!(
+                    error.code(),
+                    ErrorCode::Unavailable | ErrorCode::Timeout | ErrorCode::Busy
+                ) && Instant::now() < deadline => {}
             Err(error) => return Err(error),
         }
     }
