@@ -19,7 +19,13 @@ const IDLE: usize = 100;
 /// What one of them may cost.
 const KIB_EACH: usize = 30;
 
+/// What a process that was taken over tries; each must fail.
+const TRIES: &str = "KEEL_API_TEST_TRIES";
+
 fn main() {
+    if std::env::var_os(TRIES).is_some() {
+        return tries();
+    }
     match std::env::var_os(WORD) {
         Some(directory) => {
             let place = Place { port: 0, data: "/nonexistent".into(), run: directory.into() };
@@ -28,11 +34,58 @@ fn main() {
         }
         None => {
             the_confined_process_serves_everything();
+            a_process_that_was_taken_over_can_reach_nothing();
             println!(
-                "\ntest result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"
+                "\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"
             );
         }
     }
+}
+
+fn a_process_that_was_taken_over_can_reach_nothing() {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    assert!(command.env(TRIES, "1").status().unwrap().success());
+}
+
+/// Runs confined, and says by its exit code whether anything went through.
+fn tries() {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    api::confine::confine().unwrap();
+    let refused = |what: &str, result: i64| {
+        let errno = std::io::Error::last_os_error().raw_os_error();
+        assert!(result < 0 && errno == Some(libc::EPERM), "{what}: {result}, {errno:?}");
+    };
+    // The receiver of the last copy of a socket that lingers sleeps when it closes it.
+    let handed = ours.send(&"take this", &[socket.as_fd()]).unwrap_err().to_string();
+    assert!(handed.contains("EPERM"), "{handed}");
+    let linger = libc::linger { l_onoff: 1, l_linger: 1_000_000 };
+    // SAFETY: each call is given a valid object of the size that it is told, or only numbers and
+    // texts that live through it; none of them should get as far as using them.
+    unsafe {
+        let (level, name) = (libc::SOL_SOCKET, libc::SO_LINGER);
+        let size = size_of_val(&linger) as u32;
+        let set =
+            libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const linger).cast(), size);
+        refused("setsockopt(SO_LINGER)", set.into());
+        refused("open", libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY).into());
+        refused("socket", libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0).into());
+        let to = std::mem::zeroed::<libc::sockaddr_in>();
+        let length = size_of_val(&to) as u32;
+        let connected = libc::connect(socket.as_raw_fd(), (&raw const to).cast(), length);
+        refused("connect", connected.into());
+        refused("kill", libc::kill(1, 0).into());
+        refused("fork", libc::syscall(libc::SYS_fork));
+        refused(
+            "execve",
+            libc::execve(c"/bin/true".as_ptr(), std::ptr::null(), std::ptr::null()).into(),
+        );
+        refused("ptrace", libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1, 0, 0));
+    }
+    // What serving needs still goes.
+    assert!(ours.send(&"hello", &[]).is_ok());
+    drop(theirs);
 }
 
 struct Process(Child);
