@@ -285,6 +285,16 @@ fn events_that_are_no_longer_kept_are_a_gap() {
 }
 
 #[test]
+fn a_number_from_before_a_reboot_hides_no_events() {
+    let host = Host::new();
+    host.supervisor.happens(100, None, "a");
+    let mut back = follow(&host, "/v1/events", &["last-event-id: 5000"]);
+    assert_eq!(event(&mut back).0, 100);
+    host.supervisor.happens(101, None, "b");
+    assert_eq!(event(&mut back).0, 101);
+}
+
+#[test]
 fn a_thousand_events_at_once_are_all_passed_on() {
     let host = Host::new();
     let mut follower = follow(&host, "/v1/events", &[]);

@@ -38,18 +38,23 @@ pub async fn events(call: Call) -> Answer {
     let news = app.events.subscribe();
     // Asked in any case: whether this client may is for the supervisor to say.
     let mut begin = Vec::new();
-    let last = catch_up(&app, &key, after.unwrap_or(u64::MAX), &mut begin).await?;
+    let last = catch_up(&app, &key, after.unwrap_or(FROM_NOW_ON), &mut begin).await?;
     let last = after.map(|_| last);
     Ok(sse::stream(move |sink| follow_events(sink, app, key, news, begin, last)))
 }
 
+/// A number that no event has.
+const FROM_NOW_ON: u64 = u64::MAX;
+
 /// Appends the kept events after number `after`, and before them whether some are missing. Gives
-/// the number of the last one.
+/// the number of the last one. A number beyond the newest is from before a reboot: then all are new.
 async fn catch_up(app: &App, key: &str, after: u64, out: &mut Vec<u8>) -> Result<u64, Error> {
-    // One earlier than wanted: if even that one is kept, none is missing. (The numbers themselves
-    // do not tell: they do not always rise by one.)
-    let request = ApiRequest::Events { after: after.saturating_sub(1) };
+    // All of them: those before tell whether any are missing (the numbers themselves do not: they do
+    // not always rise by one), and the newest tells whether `after` is of this boot.
+    let request = ApiRequest::Events { after: 0 };
     let (kept, _) = app.typed::<Vec<EventRecord>>(key, request).await?;
+    let newest = kept.last().map_or(0, |event| event.seq);
+    let after = if after > newest && after != FROM_NOW_ON { 0 } else { after };
     let mut last = after;
     if let Some(first) = kept.first().filter(|_| after > 0) {
         let missed = first.seq.saturating_sub(after.saturating_add(1));
