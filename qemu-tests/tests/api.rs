@@ -319,12 +319,23 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
     assert_eq!(guest.field("web", "generation"), before);
     // A new supervisor finds the api that its predecessor knew.
     let old = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
+    let asleep = |guest: &Guest| {
+        guest.keel(&["--json", "processes"]).out.contains("sleep 4242").then_some(())
+    };
+    let mut exec = guest.command(&["exec", "web", "--", "sleep", "4242"]).spawn().expect("keel");
+    guest.wait_for("the program", asleep);
     guest.signal_service(ipc::Service::Supervisor, 9);
     guest.wait_for("another supervisor", |guest| {
         guest.service_pid(ipc::Service::Supervisor).filter(|other| *other != old)
     });
     guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
     assert_eq!(guest.field("web", "generation"), before);
+    // Nobody would ever end what people ran by the old one.
+    guest.wait_for("the end of the program", |guest| {
+        let said = guest.keel(&["--json", "processes"]);
+        (said.code == 0 && !said.out.contains("sleep 4242")).then_some(())
+    });
+    assert_ne!(exec.wait().expect("keel exec").code(), Some(0));
     // Whatever it is made to hold, it holds little, and nobody waits for it.
     let group = format!("{}/keel-api", ipc::paths::CGROUP_SYSTEM);
     for (file, value) in [("memory.max", "100663296"), ("pids.max", "64"), ("cpu.weight", "20")] {

@@ -1,5 +1,6 @@
 //! Taking over: what an earlier supervisor of this boot has left.
 
+use crate::actions::send_signal;
 use crate::core::{RunEvent, SavedState};
 use crate::runs::{Process, Run, UnitNet};
 use crate::shell::{Shell, ShellError};
@@ -134,6 +135,9 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
     // An exit that PID 1 still has comes right after this. One that it has forgotten (our file could
     // not be written when it came) never does: the empty group must tell.
     let alive = pid.filter(|pid| is_in(&path, *pid));
+    if alive.is_some() {
+        end_strangers(&path, alive);
+    }
     let gone = pid.is_none() || (alive.is_none() && !group.populated().unwrap_or(true));
     let run = Run {
         generation,
@@ -172,6 +176,22 @@ fn main_process(cgroup: &Path) -> Option<i32> {
         let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
         ids.len() == 2 && ids.last() == Some(&"1")
     })
+}
+
+/// Kills the programs of people and the health probes that an earlier supervisor ran in a container:
+/// whoever looked on has been told nothing, and nobody would ever end them. They are PID 1's children
+/// as the main process is; everything else in a container descends from that.
+fn end_strangers(cgroup: &Path, main: Option<i32>) {
+    let list = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    for pid in list.lines().filter_map(|line| line.parse::<i32>().ok()) {
+        // First the descriptor, so that what is looked at is what is killed.
+        let Some(pidfd) = open_pidfd(pid).filter(|_| Some(pid) != main) else { continue };
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
+        if parent == Some("1") && is_in(cgroup, pid) {
+            send_signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
 }
 
 fn is_in(cgroup: &Path, pid: i32) -> bool {
