@@ -13,7 +13,7 @@ use rest::{Event, Gap, Host, LogLine};
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often a lost connection is made again before it is an error: every second, the time a host takes
 /// for a reboot.
@@ -209,8 +209,44 @@ fn each_to_its_end(
 struct Follow {
     /// Number of the last line or event, which the next connection goes on after.
     last: Option<u64>,
-    /// The host's uptime, to tell a reboot, after which numbers begin anew.
-    uptime_ms: u64,
+    /// When the host was asked last; after a reboot numbers begin anew.
+    asked: Option<Asked>,
+}
+
+/// How long a host had been up, and when by our own clock.
+///
+/// A host that is up for less than it was has rebooted, but so has one that is up for less than it was and
+/// the time since: a host that is followed from its third second on, reboots an hour later and is reached
+/// again in its fourth has never gone back.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    uptime: Duration,
+    at: Instant,
+}
+
+impl Asked {
+    /// What the answer may be late by; a boot that was this short is not noticed.
+    const SLACK: Duration = Duration::from_secs(5);
+
+    /// What two clocks may differ by: one part of this many. Quartz that nobody corrects is ten times better.
+    const DRIFT: u32 = 1000;
+
+    /// Asks now. Gives the answer and whether the host has rebooted since `before`.
+    fn ask(client: &mut Client, before: Option<Asked>) -> Result<(Asked, bool), Error> {
+        let begun = Instant::now();
+        let uptime = Duration::from_millis(client.read::<Host>("/v1/host")?.uptime_ms);
+        // From the end of one question to the beginning of the next: never more than has passed there, so
+        // that a slow answer is no reboot.
+        let rebooted = before.is_some_and(|before| before.rebooted(uptime, begun));
+        Ok((Asked { uptime, at: Instant::now() }, rebooted))
+    }
+
+    /// Whether a host that is up for `uptime` at `now` has rebooted since.
+    fn rebooted(self, uptime: Duration, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at);
+        let slack = Asked::SLACK + passed / Asked::DRIFT;
+        uptime < self.uptime || uptime < (self.uptime + passed).saturating_sub(slack)
+    }
 }
 
 impl Follow {
@@ -220,7 +256,7 @@ impl Follow {
         path: impl Fn(Option<u64>) -> String,
         mut show: impl FnMut(&SseEvent) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.uptime_ms = client.read::<Host>("/v1/host")?.uptime_ms;
+        self.asked = Some(Asked::ask(client, None)?.0);
         let mut lost = 0;
         loop {
             let end = self.follow(client, &path(self.last), &mut show, &mut lost);
@@ -256,8 +292,9 @@ impl Follow {
     ) -> Result<(), Error> {
         let again = *lost > 0;
         if again {
-            let uptime_ms = client.read::<Host>("/v1/host")?.uptime_ms;
-            if uptime_ms < std::mem::replace(&mut self.uptime_ms, uptime_ms) {
+            let (asked, rebooted) = Asked::ask(client, self.asked)?;
+            self.asked = Some(asked);
+            if rebooted {
                 self.last = Some(0);
                 // The path was made for the boot before.
                 return Err(unreachable_again(client));
@@ -278,4 +315,29 @@ impl Follow {
 fn unreachable_again(client: &Client) -> Error {
     let at = client.target().address.to_string();
     Error::Unreachable { at, why: "it has rebooted".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reboot_is_noticed_although_the_uptime_has_not_gone_back() {
+        let at = Instant::now();
+        let second = Duration::from_secs;
+        let rebooted = |then, passed, now| {
+            Asked { uptime: second(then), at }.rebooted(second(now), at + second(passed))
+        };
+        // Followed from 3 s on, rebooted an hour later, reached again at 4 s.
+        assert!(rebooted(3, 3600, 4));
+        assert!(rebooted(500, 1, 4));
+        assert!(rebooted(0, 60, 40));
+        // The same boot, its answer late, its clock slow or fast.
+        for now in [3598, 3603, 3700] {
+            assert!(!rebooted(3, 3600, now), "{now}");
+        }
+        let month = 30 * 86_400;
+        assert!(!rebooted(3, month, month - 120));
+        assert!(rebooted(3, month, month - 3600));
+    }
 }
