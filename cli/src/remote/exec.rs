@@ -7,6 +7,7 @@ use super::fleet::Fleet;
 use super::http::{Payload, Request, url};
 use super::terminal::{Raw, signals, size};
 use super::tls::{self, PATIENCE, Tls};
+use super::typed::{PIECE, Took, Typed};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::errno::Errno;
@@ -15,9 +16,8 @@ use rest::{Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, Frame, FrameKind, R
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-
-/// How much input is read at once.
-const PIECE: usize = 16 * 1024;
+use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 /// Runs the program; its exit code is ours.
 pub fn exec(fleet: &Fleet, args: &ExecArgs) -> Result<u8, Error> {
@@ -49,19 +49,21 @@ pub fn exec(fleet: &Fleet, args: &ExecArgs) -> Result<u8, Error> {
         return Err(Error::garbled(format!("status {} instead of an upgrade", head.status)));
     }
     let (tls, ahead) = client.into_stream()?;
+    // Before the terminal is raw: a signal in between would leave it so.
+    let watch = Watch::begin(args.tty).map_err(|error| local(&error))?;
     let raw = match args.tty {
-        true => Some(Raw::enter().map_err(|error| Error::Local(format!("terminal: {error}")))?),
+        true => Some(Raw::enter(b"").map_err(|error| Error::Local(format!("terminal: {error}")))?),
         false => None,
     };
     let mut session = Session {
         tls,
         decoder: Decoder::default(),
-        input: args.interactive || args.tty,
-        escape: args.tty.then(Escape::default),
+        typed: Typed::new(args.tty, args.interactive || args.tty),
+        resized: false,
         ended: false,
     };
     session.decoder.push(&ahead);
-    let result = session.run();
+    let result = session.run(watch);
     drop(raw);
     let status = result.map_err(|error| match error {
         Trouble::Connection(error) => tls::broken(&target.address, &error),
@@ -84,13 +86,37 @@ impl From<Error> for Trouble {
     }
 }
 
+fn local(error: &io::Error) -> Error {
+    Error::Local(format!("exec: {error}"))
+}
+
+/// Signals that matter while a program runs.
+struct Watch {
+    resized: UnixStream,
+    ending: UnixStream,
+}
+
+impl Watch {
+    fn begin(terminal: bool) -> io::Result<Watch> {
+        let ending: &[i32] = if terminal {
+            // Without these the terminal would stay raw.
+            &[libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT]
+        } else {
+            // Ctrl-C ends us at once: there is nothing to put in order.
+            &[libc::SIGTERM, libc::SIGHUP]
+        };
+        Ok(Watch { resized: signals(&[libc::SIGWINCH])?, ending: signals(ending)? })
+    }
+}
+
 /// A program that runs.
 struct Session {
     tls: Tls,
     decoder: Decoder,
-    /// Our standard input is passed on.
-    input: bool,
-    escape: Option<Escape>,
+    /// Our standard input, as far as it is passed on.
+    typed: Typed,
+    /// The terminal has another size than the host knows.
+    resized: bool,
     /// The host has closed its side.
     ended: bool,
 }
@@ -98,21 +124,9 @@ struct Session {
 impl Session {
     /// Carries bytes until the program has ended. One thread and one poll: a TLS connection cannot be
     /// read and written by two.
-    fn run(&mut self) -> Result<Status, Trouble> {
-        let local = |error: io::Error| Error::Local(format!("exec: {error}"));
+    fn run(&mut self, mut watch: Watch) -> Result<Status, Trouble> {
         self.tls.sock.set_nonblocking(true).map_err(Trouble::Connection)?;
-        let mut resized = signals(&[libc::SIGWINCH]).map_err(local)?;
-        // Without these the terminal would stay raw.
-        let ending = match self.escape {
-            Some(_) => signals(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT]),
-            // Ctrl-C ends us at once: there is nothing to put in order.
-            None => signals(&[libc::SIGTERM, libc::SIGHUP]),
-        };
-        let ending = ending.map_err(local)?;
         let stdin = io::stdin();
-        if !self.input {
-            self.send(FrameKind::Stdin, &[])?;
-        }
         loop {
             if let Some(status) = self.take_frames()? {
                 return Ok(status);
@@ -120,24 +134,31 @@ impl Session {
             if self.ended {
                 return Err(Trouble::Connection(io::ErrorKind::UnexpectedEof.into()));
             }
-            self.flush()?;
+            self.pass_on()?;
+            if self.ended {
+                continue;
+            }
             let mut events = PollFlags::POLLIN;
-            let full = self.tls.conn.wants_write();
-            if full {
+            if self.tls.conn.wants_write() {
                 events |= PollFlags::POLLOUT;
             }
             let mut fds = vec![
                 PollFd::new(self.tls.sock.as_fd(), events),
-                PollFd::new(resized.as_fd(), PollFlags::POLLIN),
-                PollFd::new(ending.as_fd(), PollFlags::POLLIN),
+                PollFd::new(watch.resized.as_fd(), PollFlags::POLLIN),
+                PollFd::new(watch.ending.as_fd(), PollFlags::POLLIN),
             ];
-            // No more input while the host has not taken what there is.
-            if self.input && !full {
+            let now = Instant::now();
+            let mut timeout = PollTimeout::NONE;
+            if self.typed.wanted(now) {
                 fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
+            } else if let Some(wait) = self.typed.wait(now) {
+                // Rounded up, not to look again and again in the last millisecond.
+                let wait = wait + std::time::Duration::from_millis(1);
+                timeout = PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX);
             }
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(local(error.into()).into()),
+                Err(error) => return Err(local(&error.into()).into()),
             }
             let ready: Vec<bool> = fds
                 .iter()
@@ -152,18 +173,16 @@ impl Session {
             }
             if is(1) {
                 // How many there were does not matter.
-                let _ = resized.read(&mut [0; 64]);
-                if let Some(size) = size().filter(|_| self.escape.is_some()) {
-                    self.send(FrameKind::Resize, &size.encode())?;
-                }
+                let _ = watch.resized.read(&mut [0; 64]);
+                self.resized = self.typed.terminal();
             }
             if is(3) {
-                self.pass_input()?;
+                self.read_input()?;
             }
         }
     }
 
-    fn pass_input(&mut self) -> Result<(), Trouble> {
+    fn read_input(&mut self) -> Result<(), Trouble> {
         let mut piece = [0; PIECE];
         let got = match nix::unistd::read(io::stdin(), &mut piece) {
             Ok(got) => got,
@@ -171,23 +190,40 @@ impl Session {
             // A terminal that is gone: the end of the input.
             Err(_) => 0,
         };
-        let data = piece.get(..got).unwrap_or_default();
-        let data = match &mut self.escape {
-            Some(escape) => match escape.filter(data) {
-                Some(data) => data,
-                None => {
-                    let message = "disconnected; what was started is killed";
-                    return Err(Error::Local(message.to_owned()).into());
-                }
-            },
-            None => data.to_vec(),
-        };
-        if got == 0 {
-            self.input = false;
-            return self.send(FrameKind::Stdin, &[]);
+        match self.typed.push(piece.get(..got).unwrap_or_default()) {
+            Took::Kept => Ok(()),
+            Took::Lost => {
+                // The terminal is raw.
+                eprint!(
+                    "\r\nkeel: the program does not read; what is typed from here on is lost until it does (Enter ~ . disconnects)\r\n"
+                );
+                Ok(())
+            }
+            Took::Disconnect => {
+                let message = "disconnected; what was started is killed";
+                Err(Error::Local(message.to_owned()).into())
+            }
         }
-        // All of it may wait for what comes after a `~`; an empty frame would be the end of the input.
-        if data.is_empty() { Ok(()) } else { self.send(FrameKind::Stdin, &data) }
+    }
+
+    /// Gives the connection what it takes now.
+    fn pass_on(&mut self) -> Result<(), Trouble> {
+        loop {
+            self.flush()?;
+            if self.ended || self.tls.conn.wants_write() {
+                return Ok(());
+            }
+            // Of several sizes the last is the one that counts.
+            if std::mem::take(&mut self.resized)
+                && let Some(size) = size()
+            {
+                self.send(FrameKind::Resize, &size.encode())?;
+            }
+            match self.typed.next_piece() {
+                Some(piece) => self.send(FrameKind::Stdin, &piece)?,
+                None => return self.flush(),
+            }
+        }
     }
 
     fn send(&mut self, kind: FrameKind, payload: &[u8]) -> Result<(), Trouble> {
@@ -204,7 +240,7 @@ impl Session {
     fn flush(&mut self) -> Result<(), Trouble> {
         while self.tls.conn.wants_write() {
             match self.tls.conn.write_tls(&mut self.tls.sock) {
-                Ok(_) => {}
+                Ok(_) => self.typed.moved(Instant::now()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // The host may have closed; what it said before is still to be read.
@@ -274,62 +310,4 @@ fn write_out(out: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
     out.write_all(bytes)?;
     out.flush()?;
     Ok(())
-}
-
-/// `Enter ~ .` disconnects, as with ssh; `Enter ~ ~` is one `~`.
-#[derive(Debug)]
-struct Escape {
-    /// At the beginning of a line.
-    start: bool,
-    /// After a `~` there.
-    tilde: bool,
-}
-
-impl Default for Escape {
-    fn default() -> Escape {
-        Escape { start: true, tilde: false }
-    }
-}
-
-impl Escape {
-    /// What of the input is for the program; `None`: disconnect.
-    fn filter(&mut self, input: &[u8]) -> Option<Vec<u8>> {
-        let mut out = Vec::with_capacity(input.len() + 1);
-        for &byte in input {
-            if std::mem::take(&mut self.tilde) {
-                match byte {
-                    b'.' => return None,
-                    b'~' => {}
-                    _ => out.push(b'~'),
-                }
-            } else if self.start && byte == b'~' {
-                self.tilde = true;
-                continue;
-            }
-            out.push(byte);
-            self.start = matches!(byte, b'\r' | b'\n');
-        }
-        Some(out)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_escape_is_only_one_at_the_beginning_of_a_line() {
-        let filter = |pieces: &[&str]| {
-            let mut escape = Escape::default();
-            let mut out = Vec::new();
-            for piece in pieces {
-                out.extend(escape.filter(piece.as_bytes())?);
-            }
-            Some(String::from_utf8(out).unwrap())
-        };
-        assert_eq!(filter(&["ls ~.\r"]).as_deref(), Some("ls ~.\r"));
-        assert_eq!(filter(&["~~.\r~x"]).as_deref(), Some("~.\r~x"));
-        assert_eq!(filter(&["\r", "~", "."]), None);
-        assert_eq!(filter(&["~."]), None);
-    }
 }

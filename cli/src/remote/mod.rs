@@ -32,6 +32,7 @@ mod terminal;
 mod tls;
 mod top;
 mod trust;
+mod typed;
 mod units;
 
 use args::{Global, Remote};

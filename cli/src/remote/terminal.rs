@@ -6,34 +6,89 @@ use signal_hook::low_level::pipe;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, Once};
 
-/// Input byte by byte, without echo and signals. The terminal is as it was when this is dropped.
+/// Input byte by byte, without echo and signals. The terminal is as it was when this is dropped, and
+/// after a panic, which drops nothing in a release.
 pub struct Raw {
-    fd: OwnedFd,
-    before: Termios,
+    before: Arc<Before>,
 }
 
+/// How a terminal was.
+struct Before {
+    /// Our own descriptor: it stays until the terminal is as it was.
+    fd: OwnedFd,
+    /// Behind a lock because it cannot be shared otherwise.
+    mode: Mutex<Termios>,
+    /// What to write to standard output before.
+    leave: &'static [u8],
+}
+
+/// The terminal that a panic has to put in order.
+static CURRENT: Mutex<Option<Arc<Before>>> = Mutex::new(None);
+
 impl Raw {
-    /// On standard input.
+    /// On standard input. `leave` is what brings the screen back, written to standard output at the end.
     ///
     /// # Errors
     /// It is no terminal.
-    pub fn enter() -> io::Result<Raw> {
-        // Our own descriptor: it stays until the terminal is as it was.
-        let fd = io::stdin().as_fd().try_clone_to_owned()?;
-        let before = tcgetattr(&fd)?;
-        let mut raw = before.clone();
+    pub fn enter(leave: &'static [u8]) -> io::Result<Raw> {
+        Raw::on(io::stdin().as_fd().try_clone_to_owned()?, leave)
+    }
+
+    fn on(fd: OwnedFd, leave: &'static [u8]) -> io::Result<Raw> {
+        let mode = tcgetattr(&fd)?;
+        let mut raw = mode.clone();
         cfmakeraw(&mut raw);
-        tcsetattr(&fd, SetArg::TCSANOW, &raw)?;
-        Ok(Raw { fd, before })
+        let before = Arc::new(Before { fd, mode: Mutex::new(mode), leave });
+        restore_on_panic();
+        if let Ok(mut current) = CURRENT.lock() {
+            *current = Some(Arc::clone(&before));
+        }
+        // If this fails, dropping it changes nothing.
+        let entered = Raw { before };
+        tcsetattr(&entered.before.fd, SetArg::TCSANOW, &raw)?;
+        Ok(entered)
+    }
+}
+
+impl Before {
+    fn restore(&self) {
+        // A terminal that is gone needs nothing. Not by way of `Stdout`: it may be locked, or be what
+        // panicked.
+        if !self.leave.is_empty() {
+            let _ = nix::unistd::write(io::stdout(), self.leave);
+        }
+        if let Ok(mode) = self.mode.try_lock() {
+            let _ = tcsetattr(&self.fd, SetArg::TCSANOW, &mode);
+        }
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        let _ = tcsetattr(&self.fd, SetArg::TCSANOW, &self.before);
+        if let Ok(mut current) = CURRENT.lock() {
+            current.take();
+        }
+        self.before.restore();
     }
+}
+
+/// Puts the terminal in order before a panic says anything.
+fn restore_on_panic() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // Whoever holds the lock is about to put it in order.
+            if let Ok(current) = CURRENT.try_lock()
+                && let Some(before) = &*current
+            {
+                before.restore();
+            }
+            earlier(info);
+        }));
+    });
 }
 
 /// Lines and columns of the terminal, if standard output or input is one.
@@ -60,4 +115,22 @@ pub fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
         pipe::register(*number, write.try_clone()?)?;
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_does_not_leave_the_terminal_raw() {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let before = tcgetattr(&pty.slave).unwrap();
+        let raw = Raw::on(pty.slave.try_clone().unwrap(), b"").unwrap();
+        assert_ne!(tcgetattr(&pty.slave).unwrap(), before);
+        assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
+        // In a release nothing would be dropped.
+        assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
+        drop(raw);
+        assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
+    }
 }

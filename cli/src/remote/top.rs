@@ -164,8 +164,9 @@ impl Screen {
     fn open() -> Result<Screen, Error> {
         let local = |error: io::Error| Error::Local(format!("terminal: {error}"));
         let changed = signals(&[libc::SIGWINCH]).map_err(local)?;
-        let ending = signals(&[libc::SIGTERM, libc::SIGHUP, libc::SIGINT]).map_err(local)?;
-        let raw = Raw::enter().map_err(local)?;
+        let ending = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
+        let ending = signals(&ending).map_err(local)?;
+        let raw = Raw::enter(b"\x1b[?7h\x1b[?25h\x1b[?1049l").map_err(local)?;
         let mut out = io::stdout().lock();
         out.write_all(b"\x1b[?1049h\x1b[?25l")?;
         Ok(Screen { _raw: raw, changed, ending })
@@ -214,13 +215,5 @@ impl Screen {
             return Ok(got == 0 || typed.iter().any(|byte| matches!(byte, b'q' | b'Q' | 3)));
         }
         Ok(ending)
-    }
-}
-
-impl Drop for Screen {
-    fn drop(&mut self) {
-        // A terminal that is gone needs nothing.
-        let _ = io::stdout().lock().write_all(b"\x1b[?25h\x1b[?1049l");
-        let _ = io::stdout().lock().flush();
     }
 }

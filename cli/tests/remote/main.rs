@@ -6,3 +6,4 @@
 mod commands;
 mod fake;
 mod streams;
+mod terminals;

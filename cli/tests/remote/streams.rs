@@ -168,20 +168,22 @@ fn a_bundle_is_saved_for_its_owner_alone() {
 }
 
 /// The host's side of an exec.
-struct Program<'a> {
+pub struct Program<'a> {
     wire: &'a mut Wire,
     decoder: Decoder,
 }
 
 impl Program<'_> {
-    fn begin(wire: &mut Wire) -> Program<'_> {
+    /// Agrees to the upgrade.
+    pub fn begin(wire: &mut Wire) -> Program<'_> {
         let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: keel-exec\r\n\r\n";
         wire.write_all(head).unwrap();
         wire.flush().unwrap();
         Program { wire, decoder: Decoder::default() }
     }
 
-    fn next(&mut self) -> Frame {
+    /// The next frame from the client.
+    pub fn next(&mut self) -> Frame {
         let mut piece = [0; 4096];
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
@@ -193,7 +195,8 @@ impl Program<'_> {
         }
     }
 
-    fn say(&mut self, kind: FrameKind, payload: &[u8]) {
+    /// Sends a frame.
+    pub fn say(&mut self, kind: FrameKind, payload: &[u8]) {
         let mut bytes = Vec::new();
         Frame { kind, payload: payload.to_vec() }.encode(&mut bytes).unwrap();
         self.wire.write_all(&bytes).unwrap();
