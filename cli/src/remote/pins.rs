@@ -27,6 +27,8 @@ pub fn known(address: &Address) -> Result<Option<Fingerprint>, Error> {
 pub fn pin(address: &Address, key: Fingerprint) -> Result<PathBuf, Error> {
     let path = paths::known_hosts()?;
     let wanted = address.to_string();
+    // Two that read and write at the same time would keep the pin of one.
+    let _lock = paths::lock(&path)?;
     let mut kept = lines(&path)?;
     kept.retain(|line| entry(line).is_none_or(|(at, _)| at != wanted));
     kept.push(format!("{wanted} {key}"));

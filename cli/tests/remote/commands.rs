@@ -133,6 +133,24 @@ fn trust_pins_once_and_a_changed_key_only_when_told() {
 }
 
 #[test]
+fn keys_that_are_pinned_at_the_same_time_are_all_kept() {
+    let hosts: Vec<FakeHost> = (0..12).map(|_| FakeHost::start(healthy)).collect();
+    let home = Home::empty();
+    let children: Vec<_> = hosts
+        .iter()
+        .map(|host| home.command(&["trust", &host.address.to_string(), "--yes"]))
+        .map(|mut command| command.stdout(std::process::Stdio::null()).spawn().unwrap())
+        .collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let known = std::fs::read_to_string(home.config("known_hosts")).unwrap();
+    for host in &hosts {
+        assert!(known.contains(&format!("{} {}\n", host.address, host.key)), "{known}");
+    }
+}
+
+#[test]
 fn a_host_of_keel_run_is_pinned_when_it_is_first_asked() {
     let host = FakeHost::start(healthy);
     let home = Home::empty();
