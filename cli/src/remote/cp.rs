@@ -4,15 +4,19 @@ use super::client::{Client, typed};
 use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
 use super::http::{Payload, Request, url};
+use super::paths;
 use super::progress::Progress;
 use super::show;
 use super::tls::PATIENCE;
 use rest::{Did, MODE_HEADER};
 use serde_json::json;
+use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// One side of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,32 +109,34 @@ fn download(fleet: &Fleet, unit: &str, path: &str, to: &Side) -> Result<u8, Erro
     fleet.show(&[], answers)
 }
 
-/// Beside the file, then in its place: whoever looks sees the old one or the new one.
+/// Beside the file, then in its place: whoever looks sees the old one or the new one. What is no regular
+/// file, a device or a pipe, stays what it is and is written to.
 fn receive_file(
     client: &mut Client,
     place: &Path,
     mode: u32,
     progress: &Progress,
 ) -> Result<u64, Error> {
-    let mut name = place.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.part", std::process::id()));
-    let part = place.with_file_name(name);
     let failed = |error: io::Error| Error::file(place, &error);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&part)
-        .map_err(failed)?;
-    let done = receive(client, &mut file, progress).map_err(|error| match error {
+    let told = |error| match error {
         Error::Local(why) => Error::Local(format!("{}: {why}", place.display())),
         other => other,
-    });
-    let done = done.and_then(|bytes| {
+    };
+    let Some(place) = replaceable(place).map_err(failed)? else {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(place)
+            .map_err(failed)?;
+        return receive(client, &mut file, progress).map_err(told);
+    };
+    let part = paths::beside(&place);
+    remove_on_signal(&part).map_err(failed)?;
+    let mut file = paths::create(&part).map_err(failed)?;
+    let done = receive(client, &mut file, progress).map_err(told).and_then(|bytes| {
         // Set-user-id and the like mean nothing on this machine, and could mean something bad.
         file.set_permissions(fs::Permissions::from_mode(mode & 0o777))
-            .and_then(|()| fs::rename(&part, place))
+            .and_then(|()| fs::rename(&part, &place))
             .map_err(failed)?;
         Ok(bytes)
     });
@@ -139,6 +145,53 @@ fn receive_file(
         let _ = fs::remove_file(&part);
     }
     done
+}
+
+/// The file whose place a new one can take, links followed; `None`: it is no regular file.
+fn replaceable(place: &Path) -> io::Result<Option<PathBuf>> {
+    match fs::metadata(place) {
+        Ok(meta) if meta.is_file() => fs::canonicalize(place).map(Some),
+        Ok(_) => Ok(None),
+        // As with cp: a link that leads nowhere is more likely a mistake than a wish.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_symlink() => {
+            Err(io::Error::new(error.kind(), "it is a link that leads nowhere"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(place.to_owned())),
+        Err(error) => Err(error),
+    }
+}
+
+/// Ctrl-C leaves no half a file behind.
+fn remove_on_signal(part: &Path) -> io::Result<()> {
+    let name = Arc::new(CString::new(part.as_os_str().as_bytes())?);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // Under `nohup`, or in the background of a script.
+        if is_ignored(signal)? {
+            continue;
+        }
+        let name = Arc::clone(&name);
+        // SAFETY: unlink(2) and what ends the process as the signal would are async-signal-safe; the name
+        // is only read and lives as long as the handler.
+        unsafe {
+            signal_hook::low_level::register(signal, move || {
+                libc::unlink(name.as_ptr());
+                // If it cannot, the next signal may.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            })
+        }?;
+    }
+    Ok(())
+}
+
+fn is_ignored(signal: i32) -> io::Result<bool> {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: without a new action sigaction only writes the present one, to memory of its size.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has written it.
+    Ok(unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
 fn receive(client: &mut Client, out: &mut dyn Write, progress: &Progress) -> Result<u64, Error> {

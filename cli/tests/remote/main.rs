@@ -5,5 +5,6 @@
 
 mod commands;
 mod fake;
+mod files;
 mod streams;
 mod terminals;
