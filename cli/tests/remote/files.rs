@@ -24,8 +24,9 @@ fn a_pipe_and_a_device_are_written_to_and_not_replaced() {
     let reader = std::thread::spawn(move || fs::read(path).unwrap());
     let copied = home.on(&host, &["cp", "web:/x", "pipe"]);
     assert_eq!(code(&copied), 0, "{}", err(&copied));
-    assert_eq!(reader.join().unwrap(), b"hello");
+    // First, for nobody would write to one that was replaced.
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+    assert_eq!(reader.join().unwrap(), b"hello");
     // By way of a link, so that this machine keeps its own if this goes wrong.
     let null = home.dir.join("null");
     symlink("/dev/null", &null).unwrap();
