@@ -7,10 +7,11 @@ use crate::going_down::GoingDown;
 use crate::shutdown::Stage;
 use crate::{VERSION, boot, fatal, services};
 use ipc::{
-    BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Outbox, Phase, Service,
-    ShutdownKind, ToInit, paths,
+    API_LINK, BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Outbox, Phase,
+    Service, ShutdownKind, ToInit, paths,
 };
 use kmsg::console::Console;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -23,6 +24,10 @@ const MESSAGES_PER_TURN: usize = 64;
 /// Phases of the boot that are kept; there are some fifteen.
 const MAX_PHASES: usize = 64;
 
+/// From the end of a process's link to its SIGKILL. A process that ends closes its link a moment
+/// before; that moment is its own, and how it ended is what it says itself.
+const LINKLESS_MS: u64 = 1_000;
+
 /// One of Keelhost's own processes, as PID 1 sees it.
 pub(crate) struct Slot {
     service: Service,
@@ -32,6 +37,23 @@ pub(crate) struct Slot {
     started_ms: u64,
     attempt: u32,
     pub(crate) restart_at: Option<u64>,
+    /// Its link has ended: if it still lives then, it is killed.
+    kill_at: Option<u64>,
+}
+
+impl Slot {
+    fn new(service: Service) -> Slot {
+        Slot {
+            service,
+            pid: None,
+            link: None,
+            outbox: Outbox::default(),
+            started_ms: 0,
+            attempt: 0,
+            restart_at: None,
+            kill_at: None,
+        }
+    }
 }
 
 pub(crate) struct Pid1 {
@@ -42,8 +64,6 @@ pub(crate) struct Pid1 {
     pub(crate) slots: Vec<Slot>,
     /// The link between supervisor and netsetup: kept over the deaths of both.
     net: (Channel, Channel),
-    /// The link between supervisor and api, as well.
-    api: (Channel, Channel),
     data_disk: Option<DataDisk>,
     pub(crate) down: Option<GoingDown>,
     report: BootReport,
@@ -109,15 +129,6 @@ impl Pid1 {
         console.line("");
         console.line(&format!("  Keelhost {VERSION}  {}  {}", booted.hostname, machine()));
         console.line("");
-        let slot = |service| Slot {
-            service,
-            pid: None,
-            link: None,
-            outbox: Outbox::default(),
-            started_ms: 0,
-            attempt: 0,
-            restart_at: None,
-        };
         let mut pid1 = Pid1 {
             signals,
             console,
@@ -126,10 +137,9 @@ impl Pid1 {
             slots: Service::ALL
                 .into_iter()
                 .filter(|service| *service != Service::Api || booted.api)
-                .map(slot)
+                .map(Slot::new)
                 .collect(),
             net: Channel::pair().map_err(|error| error.to_string())?,
-            api: Channel::pair().map_err(|error| error.to_string())?,
             data_disk: None,
             down: None,
             report: BootReport { start_us, phases: Vec::new() },
@@ -176,15 +186,16 @@ impl Pid1 {
         }
         self.read_signals();
         self.reap();
+        self.kill_linkless();
         self.restart_due();
         self.go_down();
     }
 
     /// Until the next thing that is due by time.
     fn timeout(&self) -> PollTimeout {
-        let restart = self.slots.iter().filter_map(|slot| slot.restart_at);
+        let slots = self.slots.iter().flat_map(|slot| [slot.restart_at, slot.kill_at]).flatten();
         let stage = self.down.iter().map(|down| down.stage.until());
-        match restart.chain(stage).min() {
+        match slots.chain(stage).min() {
             None => PollTimeout::NONE,
             Some(due) => {
                 let wait = due.saturating_sub(monotonic_ms()).min(60_000);
@@ -232,7 +243,12 @@ impl Pid1 {
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.pid = None;
         slot.link = None;
+        slot.kill_at = None;
         slot.outbox.clear();
+        if slot.service == Service::Api {
+            // A supervisor that starts now finds no link to a dead one.
+            self.store.remove(API_LINK, Service::Supervisor);
+        }
         if going_down {
             return;
         }
@@ -242,6 +258,30 @@ impl Pid1 {
         slot.restart_at = Some(now + delay);
         let applet = slot.service.applet();
         log::warn!("{applet} ended after {ran} ms ({}), again in {delay} ms", describe(status));
+    }
+
+    /// The link of a process has ended. It is watched no longer, because its end would be reported
+    /// for ever; and the process is of no use any more.
+    fn link_ended(&mut self, at: usize) {
+        let Some(slot) = self.slots.get_mut(at) else { return };
+        slot.link = None;
+        slot.outbox.clear();
+        slot.kill_at = Some(monotonic_ms() + LINKLESS_MS);
+        log::debug!("{}: its link has ended", slot.service.applet());
+    }
+
+    /// Kills whoever goes on without a link; the usual restart follows.
+    fn kill_linkless(&mut self) {
+        let now = monotonic_ms();
+        for slot in &mut self.slots {
+            if slot.kill_at.take_if(|due| *due <= now).is_none() {
+                continue;
+            }
+            let Some(pid) = slot.pid else { continue };
+            log::error!("{} lives on without its link: it is killed", slot.service.applet());
+            // SAFETY: the process is our child and not reaped yet, so the number is its.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
     }
 
     fn restart_due(&mut self) {
@@ -258,16 +298,18 @@ impl Pid1 {
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.restart_at = None;
         slot.started_ms = monotonic_ms();
-        let partners: &[BorrowedFd<'_>] = match slot.service {
-            Service::Supervisor => &[self.net.0.as_fd(), self.api.0.as_fd()],
-            Service::Netsetup => &[self.net.1.as_fd()],
-            Service::Api => &[self.api.1.as_fd()],
-            Service::Logger | Service::Devices => &[],
+        let service = slot.service;
+        let started = match service {
+            Service::Supervisor => start_one(service, &[self.net.0.as_fd()]),
+            Service::Netsetup => start_one(service, &[self.net.1.as_fd()]),
+            Service::Api => start_api(),
+            Service::Logger | Service::Devices => start_one(service, &[]),
         };
-        match start_one(slot.service, partners) {
-            Ok((pid, link)) => {
+        let partner = match started {
+            Ok(Started { pid, link, partner }) => {
                 slot.pid = Some(pid);
                 slot.link = Some(link);
+                partner
             }
             Err(why) => {
                 slot.attempt = slot.attempt.saturating_add(1);
@@ -276,8 +318,7 @@ impl Pid1 {
                 log::error!("{why}; again in {delay} ms");
                 return;
             }
-        }
-        let service = slot.service;
+        };
         slot.outbox.clear();
         for (key, fds) in self.store.of(service) {
             slot.outbox.push(FromInit::Stored { key: key.clone() }, Rc::clone(fds));
@@ -294,6 +335,28 @@ impl Pid1 {
             }
         }
         self.flush(at);
+        if let Some(partner) = partner {
+            self.link_to_api(partner);
+        }
+    }
+
+    /// Hands the supervisor its end of the link to a new api, and keeps a copy for each supervisor
+    /// that starts while this api lives.
+    fn link_to_api(&mut self, link: Channel) {
+        let fds =
+            match self.store.store(API_LINK.to_owned(), Service::Supervisor, vec![link.into()]) {
+                Ok(fds) => fds,
+                // The api finds its link closed, ends, and is started again later.
+                Err(error) => return log::error!("{error}"),
+            };
+        // An api that dies again and again must not fill the memory while the supervisor takes
+        // nothing in: only the newest link counts.
+        let is_link =
+            |message: &FromInit| matches!(message, FromInit::Stored { key } if key == API_LINK);
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.service == Service::Supervisor) {
+            slot.outbox.retain(|message| !is_link(message));
+        }
+        self.send(Service::Supervisor, FromInit::Stored { key: API_LINK.to_owned() }, fds);
     }
 
     /// Queues a message for a process; one that does not run now hears it at its next start, as
@@ -325,9 +388,13 @@ impl Pid1 {
             match link.recv::<ToInit>() {
                 Ok(None) => return,
                 Ok(Some(received)) => self.handle(service, received.message, received.fds),
+                // Said once of a process that left something unread when it ended (unix_release_sock in
+                // net/unix/af_unix.c), before what itself has sent.
+                Err(ChannelError::Sys { errno: Errno::ECONNRESET, .. }) => {}
                 // A packet of no bytes is how SOCK_SEQPACKET says that the other side has closed.
-                Err(ChannelError::Decode { size: 0, .. }) => return,
-                Err(ChannelError::Sys { .. }) => return,
+                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
+                    return self.link_ended(at);
+                }
                 Err(error) => log::warn!("{}: {error}", service.applet()),
             }
         }
@@ -397,11 +464,31 @@ impl Pid1 {
     }
 }
 
-fn start_one(service: Service, partners: &[BorrowedFd<'_>]) -> Result<(i32, Channel), String> {
-    let (ours, theirs) =
-        Channel::pair().map_err(|error| format!("{}: {error}", service.applet()))?;
+/// A process that has been started.
+struct Started {
+    pid: i32,
+    /// Our link to it.
+    link: Channel,
+    /// The other end of a link that was made for it, for its partner.
+    partner: Option<Channel>,
+}
+
+fn start_one(service: Service, partners: &[BorrowedFd<'_>]) -> Result<Started, String> {
+    let (link, theirs) = new_link(service)?;
     let pid = services::start(service, &theirs, partners).map_err(|error| error.to_string())?;
-    Ok((pid, ours))
+    Ok(Started { pid, link, partner: None })
+}
+
+/// Starts the api with a new link to the supervisor. Whatever strangers have made of an earlier api,
+/// they may have done to its link (shutdown(2) cannot be undone): no other api gets that one.
+fn start_api() -> Result<Started, String> {
+    let (supervisors, apis) = new_link(Service::Api)?;
+    let started = start_one(Service::Api, &[apis.as_fd()])?;
+    Ok(Started { partner: Some(supervisors), ..started })
+}
+
+fn new_link(service: Service) -> Result<(Channel, Channel), String> {
+    Channel::pair().map_err(|error| format!("{}: {error}", service.applet()))
 }
 
 /// Who may say what. The processes without privileges read what others write; one of them that was
@@ -443,4 +530,149 @@ fn machine() -> String {
         })
         .unwrap_or(0);
     format!("Linux {}  {cpus} CPU  {} MiB", kernel.trim(), memory / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{Shutdown, shutdown};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    /// A PID 1 that is no PID 1: one that takes no signals and starts nothing.
+    fn pid1(services: &[Service]) -> Pid1 {
+        Pid1 {
+            signals: SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_NONBLOCK).unwrap(),
+            console: Console::on(std::fs::File::options().write(true).open("/dev/null").unwrap()),
+            exits: Exits::default(),
+            store: FdStore::default(),
+            slots: services.iter().map(|service| Slot::new(*service)).collect(),
+            net: Channel::pair().unwrap(),
+            data_disk: None,
+            down: None,
+            report: BootReport::default(),
+            ready: Vec::new(),
+        }
+    }
+
+    /// Gives a process its link, as [`Pid1::start`] does; the process's end.
+    fn link(pid1: &mut Pid1, at: usize) -> Channel {
+        let (ours, theirs) = Channel::pair().unwrap();
+        pid1.slots[at].link = Some(ours);
+        theirs
+    }
+
+    fn readable(link: &Channel) -> bool {
+        let mut fds = [PollFd::new(link.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    }
+
+    /// All the links that a supervisor is handed, the newest last.
+    fn handed(supervisor: &Channel) -> Vec<Channel> {
+        let mut links = Vec::new();
+        while let Some(mut received) = supervisor.recv::<FromInit>().unwrap() {
+            assert_eq!(received.message, FromInit::Stored { key: API_LINK.to_owned() });
+            links.push(Channel::from(received.fds.pop().unwrap()));
+        }
+        links
+    }
+
+    #[test]
+    fn a_process_that_closes_its_link_and_lives_on_is_watched_no_longer_and_killed() {
+        // Not by closing it: other tests fork, and for a moment have copies.
+        for how in [Shutdown::Write, Shutdown::Both] {
+            let mut pid1 = pid1(&[Service::Api]);
+            let theirs = link(&mut pid1, 0);
+            let mut child = Command::new("sleep")
+                .arg("60")
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            pid1.slots[0].pid = Some(i32::try_from(child.id()).unwrap());
+            // What it has said before counts.
+            theirs.send(&ToInit::Ready, &[]).unwrap();
+            shutdown(theirs.as_fd().as_raw_fd(), how).unwrap();
+            pid1.read_messages(0, MESSAGES_PER_TURN);
+            assert_eq!(pid1.ready, [Service::Api]);
+            assert!(pid1.slots[0].link.is_none());
+            // A process that ends has a moment for it.
+            pid1.kill_linkless();
+            assert_eq!(child.try_wait().unwrap(), None);
+            assert_ne!(pid1.timeout(), PollTimeout::NONE);
+            pid1.slots[0].kill_at = Some(0);
+            pid1.kill_linkless();
+            assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+            // Until it is reaped, nothing is due: PID 1 sleeps.
+            assert_eq!(pid1.timeout(), PollTimeout::NONE);
+        }
+    }
+
+    #[test]
+    fn the_last_words_of_a_process_that_left_something_unread_are_heard() {
+        let mut pid1 = pid1(&[Service::Devices]);
+        let theirs = link(&mut pid1, 0);
+        pid1.send(Service::Devices, FromInit::StoredEnd, Rc::default());
+        theirs.send(&ToInit::Ready, &[]).unwrap();
+        drop(theirs);
+        pid1.slots[0].pid = Some(i32::MAX);
+        pid1.service_ended(0, ExitStatus::Code(0));
+        assert_eq!(pid1.ready, [Service::Devices]);
+        let slot = &pid1.slots[0];
+        assert!(slot.link.is_none() && slot.kill_at.is_none() && slot.restart_at.is_some());
+    }
+
+    #[test]
+    fn a_link_that_an_api_has_broken_is_not_the_link_of_the_next_one() {
+        let mut pid1 = pid1(&[Service::Supervisor, Service::Api]);
+        let supervisor = link(&mut pid1, 0);
+        let (ours, broken) = Channel::pair().unwrap();
+        pid1.link_to_api(ours);
+        shutdown(broken.as_fd().as_raw_fd(), Shutdown::Both).unwrap();
+        pid1.slots[1].pid = Some(i32::MAX);
+        pid1.service_ended(1, ExitStatus::Signal(9));
+        assert_eq!(pid1.store.of(Service::Supervisor).count(), 0);
+
+        let (ours, next) = Channel::pair().unwrap();
+        pid1.link_to_api(ours);
+        let links = handed(&supervisor);
+        assert_eq!(links.len(), 2);
+        assert!(readable(&links[0]) && !readable(&links[1]));
+        next.send(&ToInit::Ready, &[]).unwrap();
+        assert!(readable(&links[1]));
+
+        // The next supervisor finds it, though this one dies; and the api does not notice.
+        drop((links, supervisor));
+        let kept: Vec<_> = pid1.store.of(Service::Supervisor).collect();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].0, API_LINK);
+        assert!(!readable(&next));
+    }
+
+    #[test]
+    fn an_api_that_dies_again_and_again_fills_nothing_while_the_supervisor_hangs() {
+        let mut pid1 = pid1(&[Service::Supervisor]);
+        let supervisor = link(&mut pid1, 0);
+        // Whatever else waits stays in its place.
+        while pid1.slots[0].outbox.is_empty() {
+            pid1.send(Service::Supervisor, FromInit::StoredEnd, Rc::default());
+        }
+        let mut last = None;
+        for _ in 0..100 {
+            let (ours, theirs) = Channel::pair().unwrap();
+            pid1.link_to_api(ours);
+            last = Some(theirs);
+        }
+        assert_eq!(pid1.slots[0].outbox.len(), 2);
+        while let Some(received) = supervisor.recv::<FromInit>().unwrap() {
+            assert_eq!(received.message, FromInit::StoredEnd);
+        }
+        pid1.flush(0);
+        assert_eq!(supervisor.recv::<FromInit>().unwrap().unwrap().message, FromInit::StoredEnd);
+        let links = handed(&supervisor);
+        assert_eq!(links.len(), 1);
+        last.unwrap().send(&ToInit::Ready, &[]).unwrap();
+        assert!(readable(&links[0]));
+    }
 }

@@ -4,8 +4,9 @@
 //! readable in strace) and, for some, file descriptors. A process that dies takes its link to PID 1
 //! with it: PID 1 reads what it had sent, gives its successor a new link, and says again all that
 //! still holds (stored descriptors, exits not yet acknowledged, the data disk, a shutdown under
-//! way). The links between supervisor and netsetup and between supervisor and api
-//! are kept by PID 1 over the deaths of both ends.
+//! way). The link between supervisor and netsetup is kept by PID 1 over the deaths of both ends; that
+//! between supervisor and api over the death of the supervisor, and each api gets a new one: what
+//! strangers may have taken over must not break it for good.
 //!
 //! The links (the left side speaks first):
 //! - supervisor ↔ init: [`ToInit`] / [`FromInit`]
@@ -23,7 +24,7 @@ pub mod paths;
 
 pub use channel::{Channel, ChannelError, Received};
 pub use messages::{
-    BootReport, DataDisk, ExitStatus, FromInit, FromNet, NetRequest, NetState, Phase,
+    API_LINK, BootReport, DataDisk, ExitStatus, FromInit, FromNet, NetRequest, NetState, Phase,
     PublishedPort, Service, ShutdownKind, ToInit, ToNet,
 };
 pub use outbox::Outbox;

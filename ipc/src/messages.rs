@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
+/// The key under which PID 1 itself keeps the supervisor's end of its link with api
+/// ([`FromInit::Stored`]). The link is made anew for each api.
+pub const API_LINK: &str = "link/api";
+
 /// Anything PID 1 started, to PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -47,7 +51,8 @@ pub enum ToInit {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromInit {
     /// A stored descriptor set (attached): at the start of a process once for each key whose
-    /// holder it is, and later at each [`ToInit::Store`] by somebody else.
+    /// holder it is, and later at each [`ToInit::Store`] by somebody else. To the supervisor also at
+    /// each start of api ([`API_LINK`]).
     Stored {
         /// Its name.
         key: String,

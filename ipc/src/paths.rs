@@ -49,8 +49,7 @@ pub mod fds {
     pub const INIT: i32 = 3;
     /// The first link to a partner; more follow.
     pub const PARTNERS: i32 = 4;
-    /// The link between supervisor and netsetup (only in these two).
+    /// The link between supervisor and netsetup (only in these two). In api, the one at [`PARTNERS`]
+    /// is its link with the supervisor, whose end comes as [`crate::API_LINK`].
     pub const NET: i32 = PARTNERS;
-    /// The supervisor's end of its link with api. (Api's own is its only one, [`PARTNERS`].)
-    pub const API: i32 = PARTNERS + 1;
 }

@@ -5,7 +5,7 @@
 
 use crate::core::{Report, State};
 use crate::execs::Execs;
-use crate::poller::Source;
+use crate::poller::{Poller, Source};
 use crate::shell::{Shell, now};
 use crate::{kernel_words, processes, queries, values};
 use ipc::api::{
@@ -17,11 +17,12 @@ use ipc::{Channel, ChannelError, Outbox, paths};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::socket::{Shutdown, shutdown};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -37,7 +38,8 @@ const LAST_WORD_MS: u64 = 500;
 
 /// The link to `api`.
 pub struct Api {
-    pub(crate) link: Channel,
+    /// Each `api` has its own; `None` from its end to the start of the next.
+    link: Option<Channel>,
     outbox: Outbox<ToApi>,
     clients: Vec<Client>,
     /// There is an `api` that has said hello.
@@ -54,26 +56,62 @@ pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Refusal {
 pub(crate) type Done = Result<Option<(Value, Vec<OwnedFd>)>, Refusal>;
 
 impl Api {
-    /// At the boot nobody has said hello yet. After a restart of the supervisor there is an `api`
-    /// that has, to its predecessor: it is told at once what is true now.
-    pub fn new(link: Channel, clients: Vec<Client>, restart: bool) -> Api {
-        let mut api = Api {
-            link,
+    /// Has no link yet.
+    pub fn new(clients: Vec<Client>) -> Api {
+        Api {
+            link: None,
             outbox: Outbox::default(),
-            greeted: restart && !clients.is_empty(),
             clients,
+            greeted: false,
             execs: Execs::default(),
-        };
-        let clients = api.clients.clone();
-        api.tell(ToApi::Clients { clients }, Vec::new());
-        api
+        }
+    }
+
+    /// Takes the link to another `api`. One that was there before this supervisor has said hello to
+    /// its predecessor (`greeted`): it is told at once what is true now.
+    pub(crate) fn connect(&mut self, poller: &mut Poller, link: Channel, greeted: bool) {
+        self.disconnect(poller);
+        let watched = poller.add(Source::Api, &link, EpollFlags::EPOLLIN);
+        self.link = Some(link);
+        if let Err(errno) = watched {
+            log::error!("api: epoll: {errno}");
+            return self.disconnect(poller);
+        }
+        self.greeted = greeted;
+        let clients = self.clients.clone();
+        self.tell(ToApi::Clients { clients }, Vec::new());
+    }
+
+    /// Lets go of the link, which would report its end for ever, and of all that was for whoever had
+    /// the other end.
+    fn disconnect(&mut self, poller: &mut Poller) {
+        let Some(link) = self.link.take() else { return };
+        poller.remove(&Source::Api, &link);
+        // PID 1 has a copy: only this tells an `api` that lives on that it has no link any more.
+        let _ = shutdown(link.as_fd().as_raw_fd(), Shutdown::Both);
+        self.greeted = false;
+        self.outbox.clear();
+        self.execs.kill_all();
+    }
+
+    /// The next message, or `None` when there is none now.
+    fn next(&mut self, poller: &mut Poller) -> Result<Option<FromApi>, ChannelError> {
+        let Some(link) = &self.link else { return Ok(None) };
+        match link.recv::<FromApi>() {
+            Ok(received) => Ok(received.map(|received| received.message)),
+            // No message is empty: this is how a closed link reads.
+            Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
+                log::info!("api: its link has ended");
+                self.disconnect(poller);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends, now or as soon as it is taken.
     pub(crate) fn tell(&mut self, message: ToApi, fds: Vec<OwnedFd>) {
-        if !self.greeted {
-            return;
-        }
+        let Some(link) = self.link.as_ref().filter(|_| self.greeted) else { return };
         if matches!(message, ToApi::Event(_)) && self.outbox.len() >= MAX_WAITING {
             return;
         }
@@ -81,7 +119,7 @@ impl Api {
             ToApi::Answer { id, .. } => Some(*id),
             _ => None,
         };
-        if let Err(error) = self.outbox.send(&self.link, message, fds) {
+        if let Err(error) = self.outbox.send(link, message, fds) {
             log::error!("api: {error}");
             // No question stays without an answer.
             if let Some(id) = asked {
@@ -100,7 +138,9 @@ impl Api {
 
     /// Sends what waits. `true`: something still does.
     pub(crate) fn flush(&mut self) -> bool {
-        if let Err(error) = self.outbox.flush(&self.link) {
+        if let Some(link) = &self.link
+            && let Err(error) = self.outbox.flush(link)
+        {
             log::error!("api: {error}");
         }
         !self.outbox.is_empty()
@@ -190,10 +230,9 @@ impl Shell {
             if self.api.is_deaf() {
                 return;
             }
-            match self.api.link.recv::<FromApi>() {
+            match self.api.next(&mut self.poller) {
                 Ok(None) => return,
-                Ok(Some(received)) => self.api_says(received.message),
-                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => return,
+                Ok(Some(message)) => self.api_says(message),
                 Err(error) => log::warn!("api: {error}"),
             }
         }
@@ -370,7 +409,9 @@ impl Shell {
         let waits = self.api.flush();
         let mut flags = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         flags.set(EpollFlags::EPOLLIN, !self.api.is_deaf());
-        let _ = self.poller.change(&Source::Api, &self.api.link, flags);
+        if let Some(link) = &self.api.link {
+            let _ = self.poller.change(&Source::Api, link, flags);
+        }
     }
 }
 
@@ -381,4 +422,71 @@ fn json(value: &impl Serialize) -> Result<Value, Refusal> {
 /// An answer without descriptors.
 fn whole(value: Value) -> Option<(Value, Vec<OwnedFd>)> {
     Some((value, Vec::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> FromApi {
+        FromApi::Hello { host_key: String::new(), listens: String::new() }
+    }
+
+    fn told(link: &Channel) -> Option<ToApi> {
+        link.recv::<ToApi>().unwrap().map(|received| received.message)
+    }
+
+    #[test]
+    fn a_link_that_an_api_shuts_down_wakes_nobody_again_and_the_next_one_serves() {
+        for how in [Shutdown::Write, Shutdown::Both] {
+            let mut poller = Poller::new().unwrap();
+            let mut api = Api::new(Vec::new());
+            assert!(matches!(api.next(&mut poller), Ok(None)));
+            let (ours, theirs) = Channel::pair().unwrap();
+            // PID 1 has a copy, which keeps a closed descriptor in the set.
+            let kept = ours.as_fd().try_clone_to_owned().unwrap();
+            api.connect(&mut poller, ours, false);
+            theirs.send(&hello(), &[]).unwrap();
+            shutdown(theirs.as_fd().as_raw_fd(), how).unwrap();
+            assert_eq!(poller.wait(Some(0)).len(), 1);
+            // What was said before is heard.
+            assert_eq!(api.next(&mut poller).unwrap(), Some(hello()));
+            api.greeted = true;
+            assert_eq!(api.next(&mut poller).unwrap(), None);
+            assert_eq!(poller.wait(Some(0)), []);
+            api.answer(1, Answer::Ok(Value::Null), Vec::new());
+            assert!(!api.flush());
+
+            let (ours, theirs) = Channel::pair().unwrap();
+            api.connect(&mut poller, ours, false);
+            theirs.send(&hello(), &[]).unwrap();
+            assert_eq!(poller.wait(Some(0)), [(Source::Api, EpollFlags::EPOLLIN)]);
+            assert_eq!(api.next(&mut poller).unwrap(), Some(hello()));
+            api.greeted = true;
+            api.answer(2, Answer::Ok(Value::Null), Vec::new());
+            assert!(matches!(told(&theirs), Some(ToApi::Answer { id: 2, .. })));
+            drop(kept);
+        }
+    }
+
+    #[test]
+    fn what_waits_for_an_api_does_not_go_to_the_next_one() {
+        let mut poller = Poller::new().unwrap();
+        let mut api = Api::new(Vec::new());
+        let (ours, old) = Channel::pair().unwrap();
+        api.connect(&mut poller, ours, true);
+        while !api.flush() {
+            api.answer(1, Answer::Ok(Value::Null), Vec::new());
+        }
+        // The end of the old one may be noticed later than the start of the new one.
+        let (ours, new) = Channel::pair().unwrap();
+        api.connect(&mut poller, ours, false);
+        assert!(!api.flush());
+        assert_eq!(told(&new), None);
+        // One that was there before is told what is true now.
+        let (ours, known) = Channel::pair().unwrap();
+        api.connect(&mut poller, ours, true);
+        assert_eq!(told(&known), Some(ToApi::Clients { clients: Vec::new() }));
+        drop(old);
+    }
 }

@@ -5,7 +5,7 @@ use crate::core::{RunEvent, SavedState};
 use crate::runs::{Process, Run, UnitNet};
 use crate::shell::{Shell, ShellError};
 use container::Cgroup;
-use ipc::{BootReport, Channel, ChannelError, FromInit, Received, paths};
+use ipc::{API_LINK, BootReport, Channel, ChannelError, FromInit, Received, paths};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -106,6 +106,9 @@ fn take_descriptors(shell: &mut Shell, key: &str, fds: Vec<OwnedFd>) {
             shell.runs.of(unit).net = Some(UnitNet { ns, route_socket, attached: false });
             // It is attached already, and netsetup says so at once.
             shell.attach(unit);
+        }
+        (_, Some(link), None) if key == API_LINK => {
+            shell.api.connect(&mut shell.poller, link.into(), true)
         }
         (Some(("notify", unit)), Some(socket), None) => shell.adopt_notify(unit, socket),
         _ => log::warn!("PID 1 keeps something unknown: {key}"),

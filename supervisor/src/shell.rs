@@ -12,8 +12,8 @@ use crate::runs::{Process, Runs};
 use crate::{notify, now_us, restore};
 use container::Setup;
 use ipc::{
-    Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox, Phase,
-    Service, ShutdownKind, ToInit, ToNet, paths,
+    API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
+    Phase, Service, ShutdownKind, ToInit, ToNet, paths,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -94,15 +94,12 @@ impl Shell {
             .map_err(|error| ShellError::Link("PID 1", error))?;
         let net = Channel::inherited(paths::fds::NET)
             .map_err(|error| ShellError::Link("netsetup", error))?;
-        let api =
-            Channel::inherited(paths::fds::API).map_err(|error| ShellError::Link("api", error))?;
         let mut poller = Poller::new().map_err(ShellError::Epoll)?;
         let config = Config::load(dir);
         let loaded = now_us();
         let (stored, early) = restore::stored_descriptors(&init)?;
         poller.add(Source::Init, &init, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
         poller.add(Source::Net, &net, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
-        poller.add(Source::Api, &api, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
         let files = StateFiles::default();
         let (saved, unreadable) = files.load();
         for error in &unreadable {
@@ -117,7 +114,7 @@ impl Shell {
             Instant::from_millis(begin / 1000),
         );
         let control = Control::open(&mut poller);
-        let api = Api::new(api, api::clients(&config.host.host), restart);
+        let api = Api::new(api::clients(&config.host.host));
         let mut shell = Shell {
             core,
             config,
@@ -298,6 +295,11 @@ impl Shell {
                 self.feed(Event::ShutdownRequested);
             }
             FromInit::DataDisk(disk) => self.data_disk_is(disk),
+            FromInit::Stored { key } if key == API_LINK => {
+                if let Some(link) = fds.into_iter().next() {
+                    self.api.connect(&mut self.poller, link.into(), false);
+                }
+            }
             FromInit::Stored { .. } | FromInit::StoredEnd => drop(fds),
         }
     }
@@ -416,7 +418,11 @@ impl Shell {
             match self.net.recv::<FromNet>() {
                 Ok(None) => return,
                 Ok(Some(received)) => self.net_says(received.message),
-                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => return,
+                // PID 1 keeps both ends: this one has been shut down, and would say so for ever.
+                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
+                    log::error!("netsetup: the link is broken");
+                    return self.poller.remove(&Source::Net, &self.net);
+                }
                 Err(error) => log::warn!("netsetup: {error}"),
             }
         }
