@@ -7,7 +7,7 @@ use nix::unistd::{Pid, mkfifo};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileTypeExt, symlink};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::time::{Duration, Instant};
 
 fn host() -> FakeHost {
@@ -70,7 +70,16 @@ fn ctrl_c_leaves_no_half_a_file() {
         fs::create_dir(&into).unwrap();
         let files = || fs::read_dir(&into).unwrap().flatten().collect::<Vec<_>>();
         let address = host.address.to_string();
-        let mut child = home.command(&["-H", &address, "cp", "web:/x", "into"]).spawn().unwrap();
+        let mut command = home.command(&["-H", &address, "cp", "web:/x", "into"]);
+        // A shell starts what it puts in the background with SIGINT ignored, and that stays so.
+        // SAFETY: sigaction(2) is async-signal-safe, and nothing else is done between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                nix::sys::signal::signal(signal, nix::sys::signal::SigHandler::SigDfl)?;
+                Ok(())
+            });
+        }
+        let mut child = command.spawn().unwrap();
         let begun = Instant::now();
         while files().is_empty() {
             assert!(begun.elapsed() < Duration::from_secs(20), "no file is begun");
