@@ -369,7 +369,10 @@ fn a_unit_is_attached_and_published_by_messages_alone() {
             while tcp(&host, &web, 80, (Ipv4Addr::LOCALHOST, 8080)).is_none() {
                 assert!(Instant::now() < until, "not published");
             }
-            assert_eq!(host.sh("cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
+            // The firewall comes first, the forwarding behind it.
+            while host.sh("cat /proc/sys/net/ipv4/ip_forward").trim() != "1" {
+                assert!(Instant::now() < until, "no router");
+            }
             net.kill();
         }
     });
