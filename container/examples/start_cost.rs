@@ -48,7 +48,7 @@ fn measure(
     let cgroup = Cgroup::create(Path::new(root), "start-cost", &Limits::default())?;
     let staging = std::env::temp_dir().join("start-cost");
     std::fs::create_dir_all(&staging)?;
-    let net = create_netns()?;
+    let net = create_netns(None)?;
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
@@ -74,6 +74,7 @@ fn measure(
                 rlimits: vec![],
                 oom_score_adj: 0,
             },
+            userns: None,
             netns: Some(net.ns.as_fd()),
             cgroup: &cgroup,
             stdout: null.as_fd(),

@@ -162,14 +162,27 @@ pub(crate) fn apply(set: CapSet) -> Result<()> {
     Errno::result(done).map(drop)
 }
 
-/// The effective set of this process.
-pub(crate) fn effective() -> Result<CapSet> {
+/// The sets of this process.
+fn own() -> Result<[Data; 2]> {
     let header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
     // SAFETY: header and data have the layout of version 3 and live over the call.
     let done = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
-    Errno::result(done)?;
-    let [low, high] = data;
+    Errno::result(done).map(|_| data)
+}
+
+/// Makes everything effective that is permitted.
+pub(crate) fn raise() -> Result<()> {
+    let data = own()?.map(|word| Data { effective: word.permitted, ..word });
+    let header = Header { version: VERSION_3, pid: 0 };
+    // SAFETY: header and data have the layout of version 3 and live over the call.
+    let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    Errno::result(done).map(drop)
+}
+
+/// The effective set of this process.
+pub(crate) fn effective() -> Result<CapSet> {
+    let [low, high] = own()?;
     Ok(CapSet(u64::from(low.effective) | u64::from(high.effective) << 32))
 }
 

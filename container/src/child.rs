@@ -6,6 +6,8 @@
 //! - /proc, /sys and /dev are set up, masked and made read-only before the first volume appears. Up
 //!   to then nobody else can change what a path in the new root means; from then on another
 //!   container may share a volume, and every target is used through a descriptor.
+//! - Everything is made by the host's root; the user namespace is entered when only the process's own
+//!   credentials are left to be set (see [`crate::userns`] for why).
 //! - What needs privilege comes before [`Step::SetUser`], and all that can fail comes before
 //!   [`Step::Go`], so that the moment the network is attached only the exec is left.
 
@@ -24,12 +26,13 @@ mod rootfs;
 use crate::plan::{Plan, Process};
 use crate::status::{SetupError, Step};
 use crate::sys;
+use crate::userns::{IdRange, UserNs};
 use beneath::Root;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 pub use program::explain_format;
 use std::convert::Infallible;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Exit code of a child whose set-up failed.
 const SETUP_FAILED: i32 = 125;
@@ -84,12 +87,17 @@ impl<T, P: Into<Problem>> At<T> for Result<T, P> {
 /// Runs in the child of [`crate::spawn()`].
 pub(crate) fn start(plan: &Plan<'_>, status: &OwnedFd, go: Option<&OwnedFd>) -> ! {
     report(status, || {
-        let ([_, stdout, stderr], [go, netns]) = descriptors::keep_only(
+        let ([_, stdout, stderr], [go, netns, userns]) = descriptors::keep_only(
             [raw(status), plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()],
-            [go.map(raw), plan.netns.as_ref().map(AsRawFd::as_raw_fd)],
+            [
+                go.map(raw),
+                plan.netns.as_ref().map(AsRawFd::as_raw_fd),
+                plan.userns.map(|userns| userns.as_fd().as_raw_fd()),
+            ],
         )
         .at(Step::Descriptors)?;
-        set_up(plan, Stdio { stdin: None, stdout, stderr }, go, netns)
+        let ids = plan.userns.map(UserNs::range).zip(userns);
+        set_up(plan, Stdio { stdin: None, stdout, stderr }, Inherited { go, netns, ids })
     })
 }
 
@@ -105,37 +113,46 @@ pub(crate) struct Stdio {
     pub(crate) stderr: BorrowedFd<'static>,
 }
 
+/// The ids of a container's own, and the namespace that has them.
+type Ids = Option<(IdRange, BorrowedFd<'static>)>;
+
+/// What the child of [`crate::spawn()`] has besides its outputs.
+struct Inherited {
+    go: Option<BorrowedFd<'static>>,
+    netns: Option<BorrowedFd<'static>>,
+    ids: Ids,
+}
+
 /// The list.
 fn set_up(
     plan: &Plan<'_>,
     stdio: Stdio,
-    go: Option<BorrowedFd<'static>>,
-    netns: Option<BorrowedFd<'static>>,
+    Inherited { go, netns, ids }: Inherited,
 ) -> Result<Infallible, SetupError> {
-    process::session().at(Step::Session)?;
+    process::session(ids).at(Step::Session)?;
     if let Some(netns) = netns {
         setns(netns, CloneFlags::CLONE_NEWNET).at(Step::Network)?;
     }
     nix::unistd::sethostname(&plan.hostname).at(Step::Hostname)?;
 
     rootfs::make_private().at(Step::PrivateMounts)?;
-    let sources = mounts::open_sources(plan).at(Step::Sources)?;
+    let sources = mounts::open_sources(plan, ids).at(Step::Sources)?;
     let devices = dev::open_sources(plan).at(Step::Sources)?;
     rootfs::writable_layer(plan).at(Step::WritableLayer)?;
-    rootfs::overlay(plan).at(Step::OverlayRoot)?;
+    rootfs::overlay(plan, ids).at(Step::OverlayRoot)?;
     let root = rootfs::pivot().at(Step::PivotRoot)?;
 
     kernelfs::proc(&root).at(Step::Proc)?;
     kernelfs::sys(&root).at(Step::Sys)?;
     kernelfs::cgroup(&root).at(Step::CgroupFs)?;
-    dev::set_up(&root, &devices).at(Step::Dev)?;
+    dev::set_up(&root, &devices, ids).at(Step::Dev)?;
     process::oom_score_adj(&root, plan.process.oom_score_adj).at(Step::OomScore)?;
     masks::mask(&root).at(Step::Mask)?;
     masks::read_only().at(Step::ReadOnlyPaths)?;
 
     mounts::attach(&root, sources).at(Step::Mounts)?;
     files::write(&root, &plan.files).at(Step::Files)?;
-    let ready = credentials(&plan.process, &root, stdio, || match plan.read_only {
+    let ready = credentials(&plan.process, &root, stdio, ids, || match plan.read_only {
         true => rootfs::make_read_only(&root),
         false => Ok(()),
     })?;
@@ -151,14 +168,18 @@ fn credentials(
     process: &Process,
     root: &Root,
     stdio: Stdio,
+    ids: Ids,
     seal: impl FnOnce() -> Done,
 ) -> Result<program::Program, SetupError> {
-    let identity = process::identity(root, &process.user).at(Step::ResolveUser)?;
+    let identity = process::identity(root, &process.user, ids).at(Step::ResolveUser)?;
     process::working_dir(root, &process.cwd).at(Step::WorkingDir)?;
     seal().at(Step::ReadOnlyRoot)?;
-    process::stdio(root, stdio, &identity).at(Step::Stdio)?;
-    process::keyring().at(Step::Keyring)?;
+    process::stdio(root, stdio, &identity, ids).at(Step::Stdio)?;
     process::rlimits(&process.rlimits).at(Step::Rlimits)?;
+    if let Some((_, userns)) = ids {
+        process::user_namespace(userns, process.caps).at(Step::UserNamespace)?;
+    }
+    process::keyring().at(Step::Keyring)?;
     crate::caps::limit_bounding_set(process.caps).at(Step::BoundingSet)?;
     process::set_user(&identity).at(Step::SetUser)?;
     process::capabilities(&identity, process.caps).at(Step::Capabilities)?;
@@ -178,13 +199,16 @@ pub(crate) fn start_inside(
     container: BorrowedFd<'static>,
     status: &OwnedFd,
     stdio: Stdio,
+    range: Option<IdRange>,
 ) -> ! {
     report(status, || {
-        process::session().at(Step::Session)?;
+        // The container's main process is in its user namespace as in the others.
+        let ids = range.map(|range| (range, container));
+        process::session(ids).at(Step::Session)?;
         setns(container, CloneFlags::CLONE_NEWCGROUP).at(Step::Join)?;
         let root = Root::open().at(Step::Join)?;
         process::oom_score_adj(&root, process.oom_score_adj).at(Step::OomScore)?;
-        let ready = credentials(process, &root, stdio, || Ok(()))?;
+        let ready = credentials(process, &root, stdio, ids, || Ok(()))?;
         execute(&ready)
     })
 }

@@ -9,6 +9,7 @@ use crate::child::{self, Stdio};
 use crate::plan::{PlanError, Process};
 use crate::status::{SetupError, Step, decode_status};
 use crate::sys;
+use crate::userns::IdRange;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -36,6 +37,8 @@ pub struct Execution<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// The container's cgroup; the program counts against its limits.
     pub cgroup: &'a Cgroup,
+    /// The ids of the user namespace that the container was started in, if it was.
+    pub ids: Option<IdRange>,
     /// The program, and as whom. The same as the container's own but for `argv`, usually.
     pub process: Process,
     /// Its standard input; `None`: the null device.
@@ -218,6 +221,7 @@ fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Resul
             container,
             status,
             Stdio { stdin, stdout, stderr },
+            execution.ids,
         ),
         sys::Fork::Parent { pid, pidfd } => {
             let mut packet = vec![STARTED];

@@ -6,6 +6,7 @@
 //! acts.
 
 use crate::sys::openat2;
+use crate::userns;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -33,6 +34,8 @@ pub enum Access {
     Write {
         /// Permissions of a file that is made.
         mode: u32,
+        /// Whose it is then: what the container's root is on the host.
+        owner: u32,
     },
 }
 
@@ -111,11 +114,14 @@ pub fn open_file(
 ) -> Result<OwnedFd, InsideError> {
     let root = root(pid, pidfd)?;
     let thing = match (look_up(&root, path), access) {
-        (Err(InsideError::Sys { errno: Errno::ENOENT, .. }), Access::Write { mode }) => {
+        (Err(InsideError::Sys { errno: Errno::ENOENT, .. }), Access::Write { mode, owner }) => {
             let name = CString::new(path).map_err(|_| InsideError::Path)?;
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
             let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-            return openat2(&root, &name, flags, mode & 0o7777, resolve).map_err(sys("create"));
+            let make = || openat2(&root, &name, flags, mode & 0o7777, resolve);
+            return userns::with_files_as(owner, make)
+                .and_then(|made| made)
+                .map_err(sys("create"));
         }
         (thing, _) => thing?,
     };

@@ -25,6 +25,7 @@ pub mod spawn;
 pub mod status;
 mod sys;
 pub mod user;
+pub mod userns;
 
 pub use caps::{CapSet, Capability};
 pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
@@ -37,4 +38,5 @@ pub use plan::{
     CopyUp, Device, InlineFile, Mount, MountSource, Plan, PlanError, Process, Resource, Rlimit,
 };
 pub use spawn::{SpawnError, Spawned, spawn};
+pub use userns::{IdRange, UserNs, UserNsError, create_userns};
 pub use status::{Setup, SetupError, Step, decode_status, read_status};

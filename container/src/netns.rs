@@ -1,5 +1,6 @@
 //! A network namespace that belongs to a unit and outlives each run of its container.
 
+use crate::userns::{self, UserNs, UserNsError};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -25,7 +26,7 @@ pub struct NetNs {
 }
 
 /// Why no namespace was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetNsError {
     /// A step failed; the process is in its own namespace as before.
     #[error("{action}: {}", errno.desc())]
@@ -35,6 +36,9 @@ pub enum NetNsError {
         /// The system call's error.
         errno: Errno,
     },
+    /// The namespace could not be made inside the unit's user namespace.
+    #[error(transparent)]
+    UserNs(#[from] UserNsError),
     /// The process could not go back and is still inside the new namespace: it must end.
     #[error("cannot return to the host's network namespace: {}", errno.desc())]
     Lost {
@@ -43,17 +47,22 @@ pub enum NetNsError {
     },
 }
 
-/// Makes a network namespace with its loopback link up (and nothing else in it).
+/// Makes a network namespace with its loopback link up (and nothing else in it). It belongs to
+/// `userns`, whose root may then configure it if it has the capability to; without one, to the host.
 ///
 /// The calling process, which must be single-threaded, visits it for a moment: only there can the
 /// socket be made. /proc must be mounted.
 ///
 /// # Errors
 /// After [`NetNsError::Lost`] the caller must end at once: it sees the wrong network.
-pub fn create_netns() -> Result<NetNs, NetNsError> {
+pub fn create_netns(userns: Option<&UserNs>) -> Result<NetNs, NetNsError> {
     let fail = |action| move |errno| NetNsError::Failed { action, errno };
     let home = open_own().map_err(fail("open the host's network namespace"))?;
-    unshare(CloneFlags::CLONE_NEWNET).map_err(fail("create a network namespace"))?;
+    match userns {
+        None => unshare(CloneFlags::CLONE_NEWNET).map_err(fail("create a network namespace"))?,
+        Some(userns) => setns(userns::create_netns_in(userns)?, CloneFlags::CLONE_NEWNET)
+            .map_err(fail("enter the new network namespace"))?,
+    }
     let made = inside();
     setns(&home, CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError::Lost { errno })?;
     made

@@ -2,6 +2,7 @@
 
 use crate::caps::CapSet;
 use crate::cgroup::Cgroup;
+use crate::userns::UserNs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,10 @@ pub struct Plan<'a> {
     pub devices: Vec<Device>,
     /// What is run, and as whom.
     pub process: Process,
+    /// The unit's user namespace ([`crate::create_userns`]); `None`: root inside is the host's root.
+    /// Ids in this plan, in the image and in volumes are those inside; file systems of host paths
+    /// that cannot be mapped show their files as nobody's.
+    pub userns: Option<&'a UserNs>,
     /// The unit's network namespace ([`crate::create_netns`]); `None`: the caller's own.
     pub netns: Option<BorrowedFd<'a>>,
     /// Where the container's processes live; it must exist.

@@ -76,10 +76,12 @@ steps! {
     ReadOnlyRoot = "make the root read-only",
     /// `/dev/null`, and the two output descriptors.
     Stdio = "set up standard input and output",
-    /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`.
-    Keyring = "join a new session keyring",
     /// `prlimit(2)`.
     Rlimits = "set resource limits",
+    /// `setns(2)` to the unit's user namespace.
+    UserNamespace = "enter the user namespace",
+    /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`.
+    Keyring = "join a new session keyring",
     /// The bounding set.
     BoundingSet = "limit capabilities",
     /// Supplementary groups, group and user.

@@ -32,6 +32,7 @@ pub const MOUNT_ATTR_RDONLY: u64 = 0x1;
 pub const MOUNT_ATTR_NOSUID: u64 = 0x2;
 /// `MOUNT_ATTR_NODEV`.
 pub const MOUNT_ATTR_NODEV: u64 = 0x4;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Takes ownership of a descriptor that a system call has just returned.
 fn owned(fd: libc::c_long) -> Result<OwnedFd> {
@@ -136,14 +137,27 @@ pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> Result<()> {
 
 /// `mount_setattr(2)`: sets attributes of a mount, and of those below it if `recursive`.
 pub fn mount_setattr(mount: impl AsFd, set: u64, recursive: bool) -> Result<()> {
-    #[repr(C)]
-    struct MountAttr {
-        set: u64,
-        clear: u64,
-        propagation: u64,
-        userns_fd: u64,
-    }
-    let attr = MountAttr { set, clear: 0, propagation: 0, userns_fd: 0 };
+    set_attributes(mount, MountAttr { set, ..MountAttr::default() }, recursive)
+}
+
+/// Gives a detached mount (and those below it) the mapping of a user namespace: what belongs to 0 in
+/// the file system belongs to the namespace's root. `EINVAL`: the file system cannot do that.
+pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<()> {
+    let userns_fd = userns.as_fd().as_raw_fd() as u64;
+    let attr = MountAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+    set_attributes(mount, attr, recursive)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MountAttr {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+fn set_attributes(mount: impl AsFd, attr: MountAttr, recursive: bool) -> Result<()> {
     let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the structure lives over the call and has the layout of struct mount_attr.
     let done = unsafe {

@@ -2,12 +2,12 @@
 
 use super::beneath::{Root, c_path};
 use super::kernelfs::mount_kernel;
-use super::{About, Done, Problem};
+use super::{About, Done, Ids, Problem};
 use crate::caps::{self, Capability};
 use crate::plan::{Plan, parts};
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, makedev, mkdirat, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
@@ -32,7 +32,7 @@ const LINKS: [(&str, &str); 5] = [
 ];
 
 /// Group 5 is "tty" in every distribution; grantpt(3) wants terminals to belong to it.
-const DEVPTS_OPTIONS: &str = "newinstance,ptmxmode=0666,mode=0620,gid=5";
+const TTY_GROUP: u32 = 5;
 
 /// One node to be made inside.
 struct Node {
@@ -87,7 +87,10 @@ fn kind(stat: &FileStat) -> SFlag {
 }
 
 /// Mounts and fills `/dev`.
-pub(super) fn set_up(root: &Root, devices: &Devices) -> Done {
+pub(super) fn set_up(root: &Root, devices: &Devices, ids: Ids) -> Done {
+    let outside = |id| ids.map_or(Some(id), |(range, _)| range.host_id(id)).ok_or(Errno::EINVAL);
+    let tty = outside(TTY_GROUP)?;
+    let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={tty}");
     mount_kernel(root, "dev", "tmpfs", MsFlags::MS_NOSUID, Some("mode=0755,size=65536k"))?;
     let dev = root.kernel_dir("dev")?;
     if devices.usual.is_empty() {
@@ -97,7 +100,7 @@ pub(super) fn set_up(root: &Root, devices: &Devices) -> Done {
         }
     }
     for node in devices.usual.iter().chain(&devices.extra) {
-        make_node(&dev, node)?;
+        make_node(&dev, node, outside)?;
     }
     for (name, target) in LINKS {
         symlinkat(target, &dev, name).about(name)?;
@@ -109,7 +112,7 @@ pub(super) fn set_up(root: &Root, devices: &Devices) -> Done {
     let nosuid_noexec = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let all = nosuid_noexec | MsFlags::MS_NODEV;
     for (path, kind, flags, options) in [
-        ("/dev/pts", "devpts", nosuid_noexec, Some(DEVPTS_OPTIONS)),
+        ("/dev/pts", "devpts", nosuid_noexec, Some(terminals.as_str())),
         ("/dev/shm", "tmpfs", all, Some("mode=1777,size=65536k")),
         ("/dev/mqueue", "mqueue", all, None),
     ] {
@@ -119,11 +122,22 @@ pub(super) fn set_up(root: &Root, devices: &Devices) -> Done {
             done => done.about(path)?,
         }
     }
+    if let Some((range, _)) = ids {
+        // devpts gives these to the host's root, whoever mounts it.
+        let (uid, gid) = (Uid::from_raw(range.first), Gid::from_raw(range.first));
+        for path in ["pts", "pts/ptmx"] {
+            fchownat(&dev, path, Some(uid), Some(gid), AtFlags::empty()).about(path)?;
+        }
+    }
     Ok(())
 }
 
 /// Makes one node, with the owner and mode of the host's, in place of a usual one of that name.
-fn make_node(dev: &OwnedFd, node: &Node) -> Done {
+fn make_node(
+    dev: &OwnedFd,
+    node: &Node,
+    outside: impl Fn(u32) -> Result<u32, Errno>,
+) -> Done {
     let path = node.target.as_str();
     let mut dir = openat(dev, ".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -143,9 +157,10 @@ fn make_node(dev: &OwnedFd, node: &Node) -> Done {
     match &node.bind {
         None => {
             mknodat(&dir, name, kind(&node.stat), mode, node.stat.st_rdev).about(path)?;
-            let (uid, gid) = (Uid::from_raw(node.stat.st_uid), Gid::from_raw(node.stat.st_gid));
-            if !uid.is_root() || gid.as_raw() != 0 {
-                let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
+            if (node.stat.st_uid, node.stat.st_gid) != (0, 0) {
+                let uid = Uid::from_raw(outside(node.stat.st_uid)?);
+                let gid = Gid::from_raw(outside(node.stat.st_gid)?);
+                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
                 fchownat(&dir, name, Some(uid), Some(gid), flags).about(path)?;
             }
         }

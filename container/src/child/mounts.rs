@@ -2,7 +2,7 @@
 
 use super::beneath::Root;
 use super::copy_up::{self, Marker};
-use super::{About, Done, Problem};
+use super::{About, Done, Ids, Problem};
 use crate::plan::{Mount, MountSource, Plan, parts};
 use crate::sys;
 use nix::errno::Errno;
@@ -26,13 +26,13 @@ enum Source {
 }
 
 /// Opens every source on the host, in the order in which they are to be attached: parents first.
-pub(super) fn open_sources<'p>(plan: &'p Plan<'_>) -> Done<Vec<Ready<'p>>> {
+pub(super) fn open_sources<'p>(plan: &'p Plan<'_>, ids: Ids) -> Done<Vec<Ready<'p>>> {
     let mut mounts: Vec<&Mount> = plan.mounts.iter().collect();
     mounts.sort_by_key(|mount| parts(&mount.target).count());
-    mounts.into_iter().map(|plan| Ok(Ready { plan, source: open_source(plan)? })).collect()
+    mounts.into_iter().map(|plan| Ok(Ready { plan, source: open_source(plan, ids)? })).collect()
 }
 
-fn open_source(plan: &Mount) -> Done<Source> {
+fn open_source(plan: &Mount, ids: Ids) -> Done<Source> {
     match &plan.source {
         MountSource::Tmpfs { size, mode } => {
             let mut options = format!("mode={mode:o}");
@@ -45,6 +45,11 @@ fn open_source(plan: &Mount) -> Done<Source> {
             let about = || path.to_string_lossy();
             let (fd, kind) = open_path(path, OFlag::empty())?;
             let tree = sys::open_tree(&fd, c"", *recursive).about(about())?;
+            match map_ids(&tree, ids, *recursive) {
+                // What is not made for containers only (the host's own root) may not know how.
+                Err(Errno::EINVAL) if copy_up.is_none() => {}
+                done => done.about(about())?,
+            }
             let marker = copy_up.as_ref().map(Marker::open).transpose()?.flatten();
             // A read-only volume that is still to be filled becomes read-only afterwards.
             if marker.is_none() {
@@ -60,9 +65,20 @@ fn open_source(plan: &Mount) -> Done<Source> {
                 return Err(Problem::new(Errno::EINVAL, text));
             }
             let tree = sys::open_tree(&fd, c"", false).about(about())?;
+            match map_ids(&tree, ids, false) {
+                Err(Errno::EINVAL) => {}
+                done => done.about(about())?,
+            }
             sys::mount_setattr(&tree, attributes(plan), false).about(about())?;
             Ok(Source::Bind { tree, directory: false, marker: None })
         }
+    }
+}
+
+fn map_ids(tree: &OwnedFd, ids: Ids, recursive: bool) -> Result<(), Errno> {
+    match ids {
+        Some((_, userns)) => sys::map_ids(tree, userns, recursive),
+        None => Ok(()),
     }
 }
 

@@ -1,19 +1,21 @@
 //! Who the program is and what surrounds it: session, user, capabilities, limits, descriptors.
 
 use super::beneath::Root;
-use super::{About, Done, Problem, Stdio, dev};
-use crate::caps::{self, CapSet};
+use super::{About, Done, Ids, Problem, Stdio, dev};
+use crate::caps::{self, CapSet, Capability};
 use crate::plan::{Resource, Rlimit};
 use crate::sys;
 use crate::user::{self, Identity, UserError};
+use crate::userns;
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, fchdir, fchown};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `keyctl(2)`'s KEYCTL_JOIN_SESSION_KEYRING.
 const JOIN_SESSION_KEYRING: libc::c_long = 1;
@@ -23,8 +25,12 @@ const LAST_SIGNAL: libc::c_long = 64;
 
 /// A session without a controlling terminal (CVE-2017-5226), modes taken as written, and no debugger
 /// or /proc reader from inside a container until the exec (CVE-2016-9962).
-pub(super) fn session() -> Done {
+/// What is made in the container's file systems from here on belongs to its root.
+pub(super) fn session(ids: Ids) -> Done {
     nix::unistd::setsid()?;
+    if let Some((range, _)) = ids {
+        userns::make_files_as(range.first)?;
+    }
     umask(Mode::empty());
     // SAFETY: prctl with integers only.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
@@ -60,14 +66,29 @@ pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> Done {
 }
 
 /// Finds the user in the image's files.
-pub(super) fn identity(root: &Root, text: &str) -> Done<Identity> {
+pub(super) fn identity(root: &Root, text: &str, ids: Ids) -> Done<Identity> {
     let spec = user::parse(text).map_err(user_problem)?;
     let passwd = database(root, "/etc/passwd")?;
     let group = match user::needs_group_file(&spec) {
         true => database(root, "/etc/group")?,
         false => Vec::new(),
     };
-    user::resolve(&spec, &passwd, &group).map_err(user_problem)
+    let identity = user::resolve(&spec, &passwd, &group).map_err(user_problem)?;
+    let Some((range, _)) = ids else { return Ok(identity) };
+    let beyond = [identity.uid, identity.gid]
+        .into_iter()
+        .chain(identity.groups.iter().copied())
+        .find(|id| range.host_id(*id).is_none());
+    match beyond {
+        None => Ok(identity),
+        Some(id) => Err(Problem::new(
+            Errno::EINVAL,
+            format!(
+                "id {id} is beyond the {} ids of its user namespace; `userns = \"host\"` has them all",
+                range.count
+            ),
+        )),
+    }
 }
 
 fn user_problem(error: UserError) -> Problem {
@@ -115,20 +136,22 @@ pub(super) fn working_dir(root: &Root, path: &str) -> Done {
 /// The given descriptors, or the null device in. Pipes are given to the user: opening /dev/stdout is
 /// an open of the pipe's inode, which only its owner may. A terminal is as well, and controls the
 /// session that [`session`] has begun.
-pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity) -> Done {
+pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) -> Done {
+    let outside = |id| ids.map_or(Some(id), |(range, _)| range.host_id(id)).ok_or(Errno::EINVAL);
+    let (uid, gid) = (outside(identity.uid)?, outside(identity.gid)?);
     let null = dev::open_null(root)?;
     let stdin = stdio.stdin.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd());
     let terminal = nix::unistd::isatty(stdio.stdout).unwrap_or(false);
-    if identity.uid != 0 {
+    if uid != 0 {
         for fd in [Some(stdio.stdout), Some(stdio.stderr), stdio.stdin].into_iter().flatten() {
             let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
             if kind == SFlag::S_IFIFO {
-                fchown(fd, Some(Uid::from_raw(identity.uid)), Some(Gid::from_raw(identity.gid)))?;
+                fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             }
         }
         if terminal {
             // Its group stays the one that devpts gives (tty).
-            fchown(stdio.stdout, Some(Uid::from_raw(identity.uid)), None)?;
+            fchown(stdio.stdout, Some(Uid::from_raw(uid)), None)?;
         }
     }
     for (from, to) in [(stdin, 0), (stdio.stdout.as_raw_fd(), 1), (stdio.stderr.as_raw_fd(), 2)] {
@@ -144,6 +167,20 @@ pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity) -> Done {
         // SAFETY: takes a number. 0: only a session without a terminal gets it, and it is not taken
         // from another.
         Errno::result(unsafe { libc::ioctl(1, libc::TIOCSCTTY as _, 0) })?;
+    }
+    Ok(())
+}
+
+/// Enters the user namespace; this process has every capability there, and none outside any more.
+///
+/// The mounts belong to the host, and whoever has CAP_SYS_ADMIN inside could not add to them. A unit
+/// that asks for the capability asks for that: it gets a copy of the mounts of its own, which the
+/// kernel gives out locked together, so that masks and read-only paths stay (mount_namespaces(7)).
+pub(super) fn user_namespace(userns: BorrowedFd<'static>, set: CapSet) -> Done {
+    setns(userns, CloneFlags::CLONE_NEWUSER)?;
+    let admin = Capability::from_name("SYS_ADMIN").ok_or(Errno::EINVAL)?;
+    if set.contains(admin) {
+        unshare(CloneFlags::CLONE_NEWNS).about("mounts of its own")?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The container's root: layers and a writable tmpfs joined by overlayfs, entered by `pivot_root`.
 
 use super::beneath::{Root, c_path};
-use super::{About, Done, Problem};
+use super::{About, Done, Ids, Problem};
 use crate::plan::Plan;
 use crate::sys::{self, FsContext};
 use nix::errno::Errno;
@@ -9,8 +9,9 @@ use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, mkdir, pivot_root};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 const NONE: Option<&str> = None;
 
@@ -41,7 +42,15 @@ pub(super) fn writable_layer(plan: &Plan<'_>) -> Done {
 /// The layers are passed one by one (`lowerdir+`, Linux 6.5): the single option string of
 /// `mount(2)` has a page, which a hundred layers overflow. `volatile` leaves out the sync of the
 /// upper at unmount; what is written there ends with the container anyway.
-pub(super) fn overlay(plan: &Plan<'_>) -> Done {
+///
+/// With ids of its own, each layer is covered first by a copy of itself that has them: overlayfs
+/// takes what is mounted at a path, and a mount can be given a mapping only before it is attached.
+pub(super) fn overlay(plan: &Plan<'_>, ids: Ids) -> Done {
+    if let Some((_, userns)) = ids {
+        for layer in &plan.layers {
+            map_layer(layer, userns).about(layer.to_string_lossy())?;
+        }
+    }
     let overlay = FsContext::open(c"overlay")?;
     let explain = |errno: Errno, about: &str| {
         Problem::new(errno, overlay.complaint().unwrap_or_else(|| about.to_owned()))
@@ -63,6 +72,13 @@ pub(super) fn overlay(plan: &Plan<'_>) -> Done {
     let here = open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     sys::move_mount(&root, &here)?;
     Ok(fchdir(&root)?)
+}
+
+fn map_layer(layer: &Path, userns: BorrowedFd<'_>) -> Result<(), Errno> {
+    let at = open(layer, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    let tree = sys::open_tree(&at, c"", false)?;
+    sys::map_ids(&tree, userns, false)?;
+    sys::move_mount(&tree, &at)
 }
 
 /// Makes the working directory the root of this mount namespace and lets go of the host's files.

@@ -30,7 +30,7 @@ fn it_runs_and_its_exit_code_comes_back(host: &mut Host) {
 fn it_is_pid_1_of_its_own_namespaces(host: &mut Host) {
     let script = "echo $$; hostname; tail -n1 /proc/self/cgroup; ls /proc | grep -c '^[0-9]'; \
                   for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n; done";
-    host.netns = Some(create_netns().unwrap().ns);
+    host.netns = Some(create_netns(host.userns.as_ref()).unwrap().ns);
     let out = host.sh(script, |_| {}).ok();
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(&lines[..3], ["1", "box", "0::/"]);
@@ -106,7 +106,7 @@ fn a_waiting_container_does_not_hold_anothers_go_pipe(host: &mut Host) {
 
 fn a_network_namespace_outlives_two_runs(host: &mut Host) {
     let before = fs::read_link("/proc/self/ns/net").unwrap();
-    let made = create_netns().unwrap();
+    let made = create_netns(host.userns.as_ref()).unwrap();
     assert_eq!(fs::read_link("/proc/self/ns/net").unwrap(), before);
     host.netns = Some(made.ns);
     let script = "readlink /proc/self/ns/net; ip -o addr; ls /sys/class/net; \

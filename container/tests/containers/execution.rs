@@ -18,7 +18,7 @@ tests![
 ];
 
 fn sleeper(host: &mut Host) -> Running {
-    host.netns = Some(create_netns().unwrap().ns);
+    host.netns = Some(create_netns(host.userns.as_ref()).unwrap().ns);
     let mut running =
         host.start(&["sh", "-c", "echo hidden > /tmp/f; echo up; exec sleep 1000"], |_| {});
     assert_eq!(running.line(), "up");
@@ -36,6 +36,7 @@ fn inside(host: &mut Host, running: &Running, process: Process) -> Result<Finish
     let execution = Execution {
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
+        ids: host.ids(),
         process,
         stdin: None,
         stdout: stdout.as_fd(),
@@ -124,6 +125,7 @@ fn it_dies_with_the_container(host: &mut Host) {
     let execution = Execution {
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
+        ids: host.ids(),
         process: process(&["sleep", "1000"]),
         stdin: None,
         stdout: stdout.as_fd(),

@@ -57,6 +57,8 @@ pub struct Host {
     pub dir: PathBuf,
     pub layer: PathBuf,
     pub netns: Option<OwnedFd>,
+    /// The containers' own ids; the host's if there is none.
+    pub userns: Option<UserNs>,
     pub cgroups: PathBuf,
     exits: fs::File,
     seen: HashMap<i32, Exit>,
@@ -88,7 +90,7 @@ fn cgroup_root() -> Option<PathBuf> {
 }
 
 impl Host {
-    pub fn new(name: &str, exits: OwnedFd) -> Host {
+    pub fn new(name: &str, exits: OwnedFd, own_ids: bool) -> Host {
         let id = format!("keel-container-test-{}", std::process::id());
         let dir = std::env::temp_dir().join(&id);
         let layer = dir.join("layer");
@@ -113,7 +115,19 @@ impl Host {
         fs::create_dir(&cgroups).unwrap_or_else(|error| panic!("{name}: {cgroups:?}: {error}"));
         let seen = HashMap::new();
         let limits = Limits::default();
-        Host { dir, layer, netns: None, cgroups, exits: exits.into(), seen, runs: 0, limits }
+        let userns = own_ids.then(|| create_userns(IdRange::nth(7).unwrap()).unwrap());
+        let exits = exits.into();
+        Host { dir, layer, netns: None, userns, cgroups, exits, seen, runs: 0, limits }
+    }
+
+    /// The ids of the containers, as [`Execution`] wants them.
+    pub fn ids(&self) -> Option<IdRange> {
+        self.userns.as_ref().map(UserNs::range)
+    }
+
+    /// What an id of a container is on this machine.
+    pub fn outside(&self, id: u32) -> u32 {
+        self.ids().map_or(id, |range| range.host_id(id).unwrap())
     }
 
     /// How a process ended, when "PID 1" has reaped it.
@@ -190,6 +204,7 @@ impl Host {
             files: vec![],
             devices: vec![],
             process: process(argv),
+            userns: self.userns.as_ref(),
             netns: self.netns.as_ref().map(AsFd::as_fd),
             cgroup: &cgroup,
             stdout: stdout.as_fd(),

@@ -36,7 +36,7 @@ fn text(running: &Running, path: &str) -> String {
 fn a_file_is_read_and_written_from_outside(host: &mut Host) {
     let running = running(host, "echo hidden > /tmp/f");
     assert_eq!(text(&running, "/tmp/f"), "hidden\n");
-    let write = Access::Write { mode: 0o640 };
+    let write = Access::Write { mode: 0o640, owner: host.outside(0) };
     for words in ["longer than the next", "short"] {
         open(&running, "/tmp/new", write).unwrap().write_all(words.as_bytes()).unwrap();
         assert_eq!(text(&running, "/tmp/new"), words);
@@ -57,13 +57,13 @@ fn links_lead_nowhere_but_into_the_container(host: &mut Host) {
     // The kernel's own links lead by no path, so nowhere is the only place to keep them to.
     assert!(open(&running, "/tmp/c", Access::Read).is_err());
     // Made where nothing is, and a link is not nothing.
-    assert!(open(&running, "/tmp/d", Access::Write { mode: 0o600 }).is_err());
+    assert!(open(&running, "/tmp/d", Access::Write { mode: 0o600, owner: host.outside(0) }).is_err());
 }
 
 fn what_is_no_file_is_not_opened(host: &mut Host) {
     let running = running(host, "mkfifo /tmp/pipe");
     for path in ["/tmp/pipe", "/tmp", "/dev/null"] {
-        for access in [Access::Read, Access::Write { mode: 0o600 }] {
+        for access in [Access::Read, Access::Write { mode: 0o600, owner: host.outside(0) }] {
             assert_eq!(open(&running, path, access).unwrap_err(), InsideError::NotAFile, "{path}");
         }
     }
@@ -76,6 +76,7 @@ fn a_program_has_a_terminal_of_its_own(host: &mut Host) {
     let executed = exec(&Execution {
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
+        ids: host.ids(),
         process: process(&["sh", "-c", "tty; stty size; read word; echo got $word > /dev/tty"]),
         stdin: Some(theirs.as_fd()),
         stdout: theirs.as_fd(),
@@ -106,6 +107,7 @@ fn a_program_reads_its_standard_input(host: &mut Host) {
     let executed = exec(&Execution {
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
+        ids: host.ids(),
         process: process(&["cat"]),
         stdin: Some(stdin.as_fd()),
         stdout: stdout.as_fd(),

@@ -19,6 +19,7 @@ mod inside;
 mod programs;
 mod root_file_system;
 mod security;
+mod user_namespace;
 mod volumes;
 
 use host::Host;
@@ -39,6 +40,10 @@ macro_rules! tests {
 
 /// A test that takes longer hangs; seconds.
 const TIME_LIMIT: u32 = 120;
+
+/// First parts of the tests' names: whose ids the containers have.
+const OWN_IDS: &str = "own_ids";
+const HOST_IDS: &str = "host_ids";
 
 /// Exit code of a test that this machine cannot run.
 const NOT_RUN: i32 = 77;
@@ -74,12 +79,15 @@ fn main() {
     // SAFETY: prctl with integers only.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
     let (mut passed, mut failed, mut not_run) = (0, Vec::new(), Vec::new());
-    for (name, test) in all {
+    // Everything twice: as root of a user namespace, and as the host's root.
+    let own = all.iter().chain(user_namespace::TESTS).map(|test| (OWN_IDS, test));
+    for (ids, &(name, test)) in own.chain(all.iter().map(|test| (HOST_IDS, test))) {
         let name = name.split_once("::").map_or(name, |(_, name)| name);
+        let name = format!("{ids}::{name}");
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;
         }
-        let (word, list) = match run(name, test) {
+        let (word, list) = match run(&name, test, ids == OWN_IDS) {
             0 => {
                 passed += 1;
                 println!("test {name} ... ok");
@@ -102,7 +110,7 @@ fn main() {
 }
 
 /// Runs one test in a child and reaps everything that comes up meanwhile. Returns its exit code.
-fn run(name: &str, test: fn(&mut Host)) -> i32 {
+fn run(name: &str, test: fn(&mut Host), own_ids: bool) -> i32 {
     let mut ends = [0; 2];
     // SAFETY: the array has room for the two descriptors.
     assert_eq!(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) }, 0);
@@ -115,7 +123,7 @@ fn run(name: &str, test: fn(&mut Host)) -> i32 {
         // SAFETY: arms a timer whose signal ends this process.
         unsafe { libc::alarm(TIME_LIMIT) };
         let done = std::panic::catch_unwind(|| {
-            let mut host = Host::new(name, read);
+            let mut host = Host::new(name, read, own_ids);
             test(&mut host);
         });
         let code = match done {

@@ -138,13 +138,14 @@ fn the_kernels_file_systems_are_mounted_as_documented(host: &mut Host) {
         assert_eq!(fields[2], kind, "{path}");
         fields[3].split(',').map(str::to_owned).collect()
     };
+    let terminals = format!("rw nosuid noexec gid={} mode=620 ptmxmode=666", host.outside(5));
     for (path, kind, wanted) in [
         ("/", "overlay", "rw nodev"),
         ("/proc", "proc", "rw nosuid nodev noexec"),
         ("/sys", "sysfs", "ro nosuid nodev noexec"),
         ("/sys/fs/cgroup", "cgroup2", "ro nosuid nodev noexec"),
         ("/dev", "tmpfs", "rw nosuid mode=755"),
-        ("/dev/pts", "devpts", "rw nosuid noexec gid=5 mode=620 ptmxmode=666"),
+        ("/dev/pts", "devpts", terminals.as_str()),
         ("/dev/shm", "tmpfs", "rw nosuid nodev noexec size=65536k"),
         ("/dev/mqueue", "mqueue", "rw nosuid nodev noexec"),
     ] {

@@ -198,7 +198,7 @@ fn cve_2024_21626_no_descriptor_leaks(host: &mut Host) {
     }
     let vol = host.dir.join("vol");
     fs::create_dir(&vol).unwrap();
-    host.netns = Some(create_netns().unwrap().ns);
+    host.netns = Some(create_netns(host.userns.as_ref()).unwrap().ns);
     for go in [false, true] {
         let running = host.start(&["ls", "/proc/self/fd"], |plan| {
             plan.mounts = vec![bind(&vol, "/vol"), tmpfs("/t", None)];
