@@ -61,6 +61,7 @@ fn measure(
             writable_size: None,
             read_only: false,
             mounts: vec![],
+            sysctls: vec![],
             files: ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]
                 .map(|path| InlineFile { path: path.into(), content: b"x\n".into(), mode: 0o644 })
                 .into(),
@@ -71,6 +72,7 @@ fn measure(
                 cwd: String::new(),
                 user: "1000:1000".into(),
                 caps: CapSet::DEFAULT,
+                no_new_privs: true,
                 rlimits: vec![],
                 oom_score_adj: 0,
             },

@@ -39,8 +39,14 @@ pub struct Limits {
     /// Bytes (`memory.max`). Swap is then 0, and an OOM kill takes the whole group, so that half a
     /// container never goes on.
     pub memory: Option<u64>,
+    /// Bytes from which on its processes are slowed down and memory is taken back (`memory.high`).
+    pub memory_high: Option<u64>,
+    /// Bytes of swap (`memory.swap.max`); 0 with a limit of memory and without this.
+    pub swap: Option<u64>,
     /// Thousandths of a CPU (`cpu.max`), at least 10.
     pub cpu_millis: Option<u64>,
+    /// Share of the CPUs where they are scarce (`cpu.weight`), 1 to 10000.
+    pub cpu_weight: Option<u64>,
     /// Tasks (`pids.max`).
     pub pids: Option<u64>,
 }
@@ -110,13 +116,26 @@ impl Cgroup {
     fn limit(&self, limits: &Limits, reset: bool) -> Result<(), CgroupError> {
         if let Some(bytes) = limits.memory {
             self.write("memory.max", &bytes.to_string())?;
-            self.write("memory.oom.group", "1")?;
-            // The file is missing on a kernel without swap accounting.
-            self.write_if_there("memory.swap.max", "0")?;
         } else if reset {
             self.write_if_there("memory.max", "max")?;
-            self.write_if_there("memory.oom.group", "0")?;
-            self.write_if_there("memory.swap.max", "max")?;
+        }
+        // Also where all memory of the host is its limit: half a container never goes on.
+        self.write_if_there("memory.oom.group", "1")?;
+        match limits.swap.or(limits.memory.map(|_| 0)) {
+            // The file is missing on a kernel without swap accounting.
+            Some(bytes) => self.write_if_there("memory.swap.max", &bytes.to_string())?,
+            None if reset => self.write_if_there("memory.swap.max", "max")?,
+            None => {}
+        }
+        if let Some(bytes) = limits.memory_high {
+            self.write("memory.high", &bytes.to_string())?;
+        } else if reset {
+            self.write_if_there("memory.high", "max")?;
+        }
+        if let Some(weight) = limits.cpu_weight {
+            self.write("cpu.weight", &weight.to_string())?;
+        } else if reset {
+            self.write_if_there("cpu.weight", "100")?;
         }
         if let Some(millis) = limits.cpu_millis {
             let quota = millis.saturating_mul(CPU_PERIOD / 1000).max(CPU_MIN_QUOTA);
@@ -130,6 +149,23 @@ impl Cgroup {
             self.write_if_there("pids.max", "max")?;
         }
         Ok(())
+    }
+
+    /// Limits what its processes move to and from a disk, in bytes a second (`io.max`); `None` is no
+    /// limit. `disk` is the major and minor number of a whole disk, not of a partition.
+    ///
+    /// # Errors
+    /// `ENOENT`: the kernel has no `io` controller; `ENODEV`: there is no such disk.
+    pub fn limit_io(
+        &self,
+        disk: (u64, u64),
+        read: Option<u64>,
+        write: Option<u64>,
+    ) -> Result<(), CgroupError> {
+        let say = |limit: Option<u64>| limit.map_or("max".to_owned(), |bytes| bytes.to_string());
+        let (major, minor) = disk;
+        let text = format!("{major}:{minor} rbps={} wbps={}", say(read), say(write));
+        self.write("io.max", &text)
     }
 
     fn fail(&self, action: &'static str, file: &str) -> impl FnOnce(Errno) -> CgroupError {

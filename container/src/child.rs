@@ -146,6 +146,7 @@ fn set_up(
     kernelfs::sys(&root).at(Step::Sys)?;
     kernelfs::cgroup(&root).at(Step::CgroupFs)?;
     dev::set_up(&root, &devices, ids).at(Step::Dev)?;
+    kernelfs::sysctls(&root, &plan.sysctls).at(Step::Sysctls)?;
     process::oom_score_adj(&root, plan.process.oom_score_adj).at(Step::OomScore)?;
     masks::mask(&root).at(Step::Mask)?;
     masks::read_only().at(Step::ReadOnlyPaths)?;
@@ -183,7 +184,9 @@ fn credentials(
     crate::caps::limit_bounding_set(process.caps).at(Step::BoundingSet)?;
     process::set_user(&identity).at(Step::SetUser)?;
     process::capabilities(&identity, process.caps).at(Step::Capabilities)?;
-    process::no_new_privs().at(Step::NoNewPrivs)?;
+    if process.no_new_privs {
+        process::no_new_privs().at(Step::NoNewPrivs)?;
+    }
     program::Program::new(process, &identity).at(Step::Exec)
 }
 

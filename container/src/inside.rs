@@ -119,9 +119,7 @@ pub fn open_file(
             let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
             let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
             let make = || openat2(&root, &name, flags, mode & 0o7777, resolve);
-            return userns::with_files_as(owner, make)
-                .and_then(|made| made)
-                .map_err(sys("create"));
+            return userns::with_files_as(owner, make).and_then(|made| made).map_err(sys("create"));
         }
         (thing, _) => thing?,
     };

@@ -38,5 +38,5 @@ pub use plan::{
     CopyUp, Device, InlineFile, Mount, MountSource, Plan, PlanError, Process, Resource, Rlimit,
 };
 pub use spawn::{SpawnError, Spawned, spawn};
-pub use userns::{IdRange, UserNs, UserNsError, create_userns};
 pub use status::{Setup, SetupError, Step, decode_status, read_status};
+pub use userns::{IdRange, UserNs, UserNsError, create_userns};

@@ -5,6 +5,7 @@ use crate::cgroup::Cgroup;
 use crate::userns::UserNs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use units::sysctl::{check_sysctl, check_sysctl_value};
 
 /// What a program without `PATH` in its environment gets, as in other container runtimes.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,6 +28,8 @@ pub struct Plan<'a> {
     pub read_only: bool,
     /// Volumes, host paths and tmpfs, in any order (they are mounted parents first).
     pub mounts: Vec<Mount>,
+    /// Kernel settings of the container's own namespaces, by their names (sysctl(8)).
+    pub sysctls: Vec<(String, String)>,
     /// Small files such as `/etc/hosts`; each replaces what the image has at its path.
     pub files: Vec<InlineFile>,
     /// Device nodes besides the usual ones.
@@ -64,6 +67,8 @@ pub struct Process {
     pub user: String,
     /// The bounding set, and for root the effective and permitted set.
     pub caps: CapSet,
+    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities are inert.
+    pub no_new_privs: bool,
     /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller
     /// may) unless it is named here.
     pub rlimits: Vec<Rlimit>,
@@ -302,6 +307,11 @@ impl Plan<'_> {
                 MountSource::RegularFile { path } => host_path("mount source", path)?,
                 MountSource::Tmpfs { .. } => {}
             }
+        }
+        for (name, value) in &self.sysctls {
+            check_sysctl(name, self.netns.is_some())
+                .and_then(|()| check_sysctl_value(value))
+                .map_err(|_| bad("sysctl", name, "is not a setting of the container's own"))?;
         }
         for file in &self.files {
             inner_path("file", &file.path)?;

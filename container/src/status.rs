@@ -58,6 +58,8 @@ steps! {
     CgroupFs = "mount /sys/fs/cgroup",
     /// The device nodes and what belongs to them.
     Dev = "set up /dev",
+    /// Kernel settings of its own namespaces.
+    Sysctls = "change a kernel setting",
     /// `oom_score_adj`.
     OomScore = "set the OOM score adjustment",
     /// Paths that show too much of the host.

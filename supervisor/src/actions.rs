@@ -4,15 +4,15 @@ use crate::core::{Action, RunEvent};
 use crate::poller::Source;
 use crate::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
-use crate::{notify, now_us, plan};
-use container::{Cgroup, NetNsError, Plan, Spawned};
+use crate::{figures, notify, now_us, plan};
+use container::{Cgroup, NetNsError, Plan, Spawned, UserNs};
 use ipc::{Service, ToInit, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use units::model::{NetworkMode, Ready, Unit};
+use units::model::{NetworkMode, Ready, Unit, UserNamespace};
 
 impl Shell {
     /// Carries out one order.
@@ -98,7 +98,9 @@ impl Shell {
             // For a supervisor that takes this run over. Nothing noted means 0.
             cgroup.set_note(oom_before).map_err(|error| error.to_string())?;
         }
+        self.user_namespace(&unit)?;
         self.network_namespace(&unit)?;
+        self.limit_io(&unit, &cgroup)?;
         if unit.ready == Ready::Notify {
             self.notify_socket(name)?;
         }
@@ -108,6 +110,7 @@ impl Shell {
         let mounts = mounts.map_err(|error| error.to_string())?;
         let gateway = self.config.host.host.network.bridge.addr;
         self.runs.of(name).timeline.prepared_us = now_us();
+        let runtime = self.runs.get(name);
         let plan = Plan {
             hostname: plan::hostname(&unit),
             staging: PathBuf::from(paths::RUN_STAGING),
@@ -115,14 +118,12 @@ impl Shell {
             writable_size: None,
             read_only: unit.container.read_only,
             mounts,
+            sysctls: unit.container.sysctls.clone().into_iter().collect(),
             files: plan::files(&unit, &self.config.addresses, gateway),
             devices: plan::devices(&unit),
             process,
-            netns: self
-                .runs
-                .get(name)
-                .and_then(|runtime| runtime.net.as_ref())
-                .map(|net| net.ns.as_fd()),
+            userns: runtime.and_then(|runtime| runtime.userns.as_ref()),
+            netns: runtime.and_then(|runtime| runtime.net.as_ref()).map(|net| net.ns.as_fd()),
             cgroup: &cgroup,
             stdout: out_write.as_fd(),
             stderr: err_write.as_fd(),
@@ -175,6 +176,39 @@ impl Shell {
         self.runs.of(unit).cgroup = Some(group);
     }
 
+    /// Takes in a unit's user namespace that was made before.
+    pub(crate) fn adopt_userns(&mut self, unit: &str, ns: OwnedFd) {
+        match self.config.ids(unit) {
+            Some(range) => self.runs.of(unit).userns = Some(UserNs::kept(ns, range)),
+            None => log::warn!("PID 1 keeps the user namespace of {unit}, which has none"),
+        }
+    }
+
+    /// The unit's user namespace, made when it is first needed and then its own for good.
+    fn user_namespace(&mut self, unit: &Unit) -> Result<(), String> {
+        if unit.container.userns == UserNamespace::Host || self.runs.of(&unit.name).userns.is_some()
+        {
+            return Ok(());
+        }
+        let range = self.config.ids(&unit.name).ok_or("there are no ids left for it")?;
+        let userns = container::create_userns(range).map_err(|error| error.to_string())?;
+        let copy = userns.as_fd().try_clone_to_owned().map_err(|error| format!("dup: {error}"))?;
+        self.runs.of(&unit.name).userns = Some(userns);
+        self.keep(format!("userns/{}", unit.name), Service::Supervisor, vec![copy]);
+        Ok(())
+    }
+
+    /// Bounds what a unit moves to and from the data disk, which may have come since the last start.
+    fn limit_io(&self, unit: &Unit, cgroup: &Cgroup) -> Result<(), String> {
+        let (read, write) = (unit.limits.io_read, unit.limits.io_write);
+        let Some(data) = self.data_disk.path.as_deref() else { return Ok(()) };
+        if read.is_none() && write.is_none() {
+            return Ok(());
+        }
+        let disk = figures::whole_disk(data).ok_or("the disk of the data has no number")?;
+        cgroup.limit_io(disk, read, write).map_err(|error| error.to_string())
+    }
+
     /// The unit's network namespace, made when it is first needed and then its own for good.
     fn network_namespace(&mut self, unit: &Unit) -> Result<(), String> {
         if unit.container.network == NetworkMode::Host || self.runs.of(&unit.name).net.is_some() {
@@ -184,7 +218,7 @@ impl Shell {
         {
             return Err("the bridge's subnet has no address left for it".to_owned());
         }
-        let made = match container::create_netns() {
+        let made = match container::create_netns(self.runs.of(&unit.name).userns.as_ref()) {
             Ok(made) => made,
             Err(error) => {
                 if matches!(error, NetNsError::Lost { .. }) {

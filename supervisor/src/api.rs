@@ -360,9 +360,12 @@ impl Shell {
         write: bool,
         mode: u32,
     ) -> Result<(Value, Vec<OwnedFd>), Refusal> {
-        let access =
-            if write { container::Access::Write { mode } } else { container::Access::Read };
         let (pid, pidfd) = self.running(name)?;
+        let owner = self.runs.of(name).ids().map_or(0, |ids| ids.first);
+        let access = match write {
+            true => container::Access::Write { mode, owner },
+            false => container::Access::Read,
+        };
         let opened = container::open_file(pid, pidfd.as_fd(), path, access);
         let file = File::from(opened.map_err(|error| {
             let code = match &error {

@@ -1,13 +1,16 @@
 //! The host folder as it was baked in: what the supervisor works from.
 
 use crate::address;
+use container::IdRange;
 use ipc::images::Images;
 use ipc::{NetRequest, PublishedPort, paths};
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use units::model::{Condition, HostConfig, NetworkMode, Protocol, Unit, VolumeSource};
+use units::model::{
+    Condition, HostConfig, NetworkMode, Protocol, Unit, UserNamespace, VolumeSource,
+};
 use units::{Severity, SourceFile};
 
 /// Everything that is known before anything runs.
@@ -80,6 +83,16 @@ impl Config {
         let addresses =
             address::assign(config.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
         Config { host: config, broken, problems, images, addresses }
+    }
+
+    /// The ids of a unit's users on this host. They go by the units' order: nothing that lasts has them
+    /// (see [`container::userns`]).
+    pub fn ids(&self, unit: &str) -> Option<IdRange> {
+        let found = self.host.units.get(unit)?;
+        if found.container.userns == UserNamespace::Host {
+            return None;
+        }
+        IdRange::nth(self.host.units.keys().position(|name| name == unit)?)
     }
 
     /// What netsetup is told of a bridged unit.

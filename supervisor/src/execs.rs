@@ -107,11 +107,13 @@ impl Shell {
                 terminal(pid, &pidfd, rows, columns).map_err(|error| failed("terminal", &error))?
             }
         };
+        let ids = self.runs.of(&asked.name).ids();
         let cgroup = self.runs.of(&asked.name).cgroup.clone();
         let cgroup = cgroup.ok_or_else(|| refusal(Code::Conflict, "the container has ended"))?;
         let executed = container::exec(&Execution {
             pidfd: pidfd.as_fd(),
             cgroup: &cgroup,
+            ids,
             process,
             stdin: Some(ends.stdin.as_fd()),
             stdout: ends.stdout.as_fd(),

@@ -1,9 +1,13 @@
 //! What the kernel counts: memory, time, disks, links, and what tasks wait for.
 
 use crate::shell::Shell;
+use nix::sys::stat;
 use nix::sys::statvfs::statvfs;
 use rest::{Clock, Disk, Link, Memory, Pressure, Stall};
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 impl Shell {
@@ -58,6 +62,20 @@ pub(crate) fn disks(data: Option<&str>) -> Vec<Disk> {
         })
     };
     data.into_iter().chain([ipc::paths::RUN]).filter_map(of).collect()
+}
+
+/// The number of the disk that a path's file system is on. Where that is a partition, its disk: only
+/// whole disks have limits (block/blk-cgroup.c, `blkg_conf_open_bdev`).
+pub(crate) fn whole_disk(path: &str) -> Option<(u64, u64)> {
+    let device = fs::metadata(path).ok()?.dev();
+    let (major, minor) = (stat::major(device), stat::minor(device));
+    let dir = format!("/sys/dev/block/{major}:{minor}");
+    if !Path::new(&dir).join("partition").exists() {
+        return Path::new(&dir).exists().then_some((major, minor));
+    }
+    let text = fs::read_to_string(format!("{dir}/../dev")).ok()?;
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// The lines of proc_net_dev(5): eight figures for what comes, eight for what goes; of each the first

@@ -93,6 +93,7 @@ impl Shell {
         let execution = Execution {
             pidfd: pidfd.as_fd(),
             cgroup,
+            ids: runtime.ids(),
             process,
             stdin: None,
             stdout: write.as_fd(),

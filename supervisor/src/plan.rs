@@ -59,6 +59,7 @@ pub fn process(unit: &Unit, image: &Image) -> Result<Process, PlanError> {
         cwd: container.working_dir.clone().unwrap_or_else(|| config.working_dir.clone()),
         user: container.user.clone().unwrap_or_else(|| config.user.clone()),
         caps,
+        no_new_privs: container.no_new_privileges,
         rlimits: nofile.into_iter().collect(),
         oom_score_adj: 0,
     })
@@ -97,6 +98,9 @@ pub fn image_stop_signal(image: Option<&Image>) -> i32 {
 pub fn limits(unit: &Unit) -> Limits {
     Limits {
         memory: unit.limits.memory,
+        memory_high: unit.limits.memory_high,
+        swap: unit.limits.swap,
+        cpu_weight: unit.limits.cpu_weight,
         cpu_millis: unit.limits.cpu_millis,
         pids: unit.limits.pids,
     }

@@ -107,6 +107,7 @@ fn take_descriptors(shell: &mut Shell, key: &str, fds: Vec<OwnedFd>) {
             // It is attached already, and netsetup says so at once.
             shell.attach(unit);
         }
+        (Some(("userns", unit)), Some(ns), None) => shell.adopt_userns(unit, ns),
         (_, Some(link), None) if key == API_LINK => {
             shell.api.connect(&mut shell.poller, link.into(), true)
         }

@@ -1,7 +1,7 @@
 //! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
 
 use crate::probe::NetProbe;
-use container::{Cgroup, Spawned};
+use container::{Cgroup, IdRange, Spawned, UserNs};
 use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -80,6 +80,9 @@ pub struct UnitRuntime {
     pub cgroup: Option<Rc<Cgroup>>,
     /// Watches `cgroup.events` while the group is being emptied.
     pub group_events: Option<OwnedFd>,
+    /// Its user namespace (not with `userns = "host"`): its own as the network namespace is, which
+    /// belongs to it.
+    pub userns: Option<UserNs>,
     /// Its network namespace (not with `network = "host"`).
     pub net: Option<UnitNet>,
     /// Its sd_notify socket.
@@ -92,6 +95,13 @@ pub struct UnitRuntime {
     pub latency_us: Option<u64>,
     /// When the steps of the latest start happened.
     pub timeline: Timeline,
+}
+
+impl UnitRuntime {
+    /// The ids of its containers.
+    pub fn ids(&self) -> Option<IdRange> {
+        self.userns.as_ref().map(UserNs::range)
+    }
 }
 
 /// What a process that PID 1 reaps was.

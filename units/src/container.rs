@@ -2,12 +2,13 @@
 
 use crate::diagnostic::quoted;
 use crate::entry::{parse_device, parse_port, parse_tmpfs, parse_volume};
-use crate::model::{Container, NetworkMode, Port, VolumeSource};
+use crate::model::{Container, NetworkMode, Port, UserNamespace, VolumeSource};
 use crate::names::{check_hostname, check_variable_name};
 use crate::paths::{absolute_path, check_image};
 use crate::process::{check_user, parse_capability};
 use crate::reader::{Reader, Source};
 use crate::schema;
+use crate::sysctl::{check_sysctl, check_sysctl_value};
 use crate::value::{Text, Value};
 use std::ops::Range;
 
@@ -35,6 +36,9 @@ pub(crate) fn blank() -> Container {
         read_only: false,
         cap_add: Vec::new(),
         cap_drop: Vec::new(),
+        userns: UserNamespace::Auto,
+        no_new_privileges: true,
+        sysctls: std::collections::BTreeMap::new(),
         devices: Vec::new(),
     }
 }
@@ -75,6 +79,8 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
     read_mounts(&table, container);
     read_ports(&table, container, places);
     read_capabilities(&table, container);
+    read_privileges(&table, container);
+    read_sysctls(&table, container);
     for text in texts(&table, "devices") {
         let Some(device) = text.read(parse_device) else { continue };
         if container.devices.iter().any(|other| other.target == device.target) {
@@ -221,11 +227,65 @@ fn read_capabilities(table: &Reader<'_>, container: &mut Container) {
     }
 }
 
+fn read_privileges(table: &Reader<'_>, container: &mut Container) {
+    let namespaces = [("auto", UserNamespace::Auto), ("host", UserNamespace::Host)];
+    if let Some(userns) = table.get("userns").and_then(|value| value.word(&namespaces)) {
+        container.userns = userns;
+    }
+    if let Some(on) = table.get("no_new_privileges").and_then(|value| value.boolean()) {
+        container.no_new_privileges = on;
+    }
+    if container.userns == UserNamespace::Auto
+        && let Some(value) = table.get("user").filter(Value::is_string)
+        && let Some(text) = value.text("a string")
+        && let Some(id) = text.value.split(':').find(|id| beyond(id))
+    {
+        let message = format!("{} is beyond the 65536 ids of the container", quoted(id));
+        table.source.error(&text.span, message, "a smaller id, or `userns = \"host\"`");
+    }
+}
+
+/// Whether this is a number that a container with users of its own does not have.
+fn beyond(id: &str) -> bool {
+    id.parse::<u32>().is_ok_and(|id| id > 65_535)
+}
+
+fn read_sysctls(table: &Reader<'_>, container: &mut Container) {
+    let Some(value) = table.get("sysctls") else { return };
+    let hint = if value.is_array() { "write `sysctls = { \"NAME\" = \"value\" }`" } else { "" };
+    let Some(settings) = value.table("a table of strings", hint) else { return };
+    for entry in value.entries(settings) {
+        let own_network = container.network != NetworkMode::Host;
+        match check_sysctl(entry.key(), own_network) {
+            Err(mistake) => {
+                table.source.error(
+                    &entry.key_span,
+                    mistake.message,
+                    mistake.hint.as_deref().unwrap_or_default(),
+                );
+            }
+            Ok(()) => {
+                if let Some(text) = entry.text("a string such as \"1024\"")
+                    && let Some(setting) = text.checked(check_sysctl_value)
+                {
+                    container.sysctls.insert(entry.key().to_owned(), setting);
+                }
+            }
+        }
+    }
+}
+
 /// What weakens the walls between a unit and the host: short phrases for people, empty for a unit
 /// that has all of them.
 pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
     let container = &unit.container;
     let mut out = Vec::new();
+    if container.userns == UserNamespace::Host {
+        out.push("root inside is the host's root".to_owned());
+    }
+    if !container.no_new_privileges {
+        out.push("its programs may gain privileges".to_owned());
+    }
     if container.network == NetworkMode::Host {
         out.push("shares the host's network".to_owned());
     }

@@ -276,8 +276,31 @@ pub const FOREIGN: &[Foreign] = &[
     entry("secrets", COMPOSE, "", "there are no secrets yet; an image of the host holds none"),
     entry("configs", COMPOSE, "", "put files into the image, or use `environment`"),
     entry("labels", COMPOSE, "", "a unit has a `description` only"),
-    entry("sysctls", COMPOSE, "", "there are no per-unit sysctls"),
-    entry("security_opt", COMPOSE, "", "no_new_privs is always on"),
+    entry(
+        "security_opt",
+        COMPOSE,
+        "container.no_new_privileges",
+        "no_new_privileges is on unless `[container]` says `no_new_privileges = false`",
+    ),
+    entry("userns_mode", COMPOSE, "container.userns", "`userns = \"host\"` in `[container]`"),
+    entry(
+        "mem_reservation",
+        COMPOSE,
+        "limits.memory_high",
+        "`memory_high = \"200M\"` in `[limits]`",
+    ),
+    entry(
+        "memswap_limit",
+        COMPOSE,
+        "limits.swap",
+        "`swap = \"64M\"` in `[limits]`, without the memory",
+    ),
+    entry(
+        "cpu_shares",
+        COMPOSE,
+        "limits.cpu_weight",
+        "`cpu_weight = 100` in `[limits]`; 100 is 1024 shares",
+    ),
     entry("init", COMPOSE, "", "the host reaps what a container leaves behind"),
     entry(
         "test",

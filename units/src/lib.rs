@@ -34,6 +34,7 @@ pub mod schema;
 pub mod settings;
 mod suggest;
 mod syntax;
+pub mod sysctl;
 mod unit;
 mod value;
 

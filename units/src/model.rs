@@ -154,6 +154,12 @@ pub struct Container {
     pub cap_add: Vec<String>,
     /// Capabilities taken from the default set; `ALL` takes all.
     pub cap_drop: Vec<String>,
+    /// Whose users the container's users are.
+    pub userns: UserNamespace,
+    /// Nothing that is executed gains privilege: set-user-id bits and file capabilities are inert.
+    pub no_new_privileges: bool,
+    /// Settings of the kernel that belong to the container's own namespaces (sysctl(8) names).
+    pub sysctls: BTreeMap<String, String>,
     /// Host device nodes made visible inside.
     pub devices: Vec<Device>,
 }
@@ -265,13 +271,32 @@ pub enum Probe {
     Command(Vec<String>),
 }
 
+/// Whose users the container's users are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNamespace {
+    /// The unit's own: 65536 ids that nobody else has; root inside is nobody on the host.
+    Auto,
+    /// The host's: root inside is root.
+    Host,
+}
+
 /// The `[limits]` table; `None` means no limit beyond the host's own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Limits {
     /// Bytes of memory (`memory.max`).
     pub memory: Option<u64>,
+    /// Bytes of memory from which on it is slowed down and made to give some back (`memory.high`).
+    pub memory_high: Option<u64>,
+    /// Bytes of swap (`memory.swap.max`); with a limit of memory 0 unless the unit says otherwise.
+    pub swap: Option<u64>,
     /// CPUs, in thousandths (500 is half a CPU; `cpu.max`).
     pub cpu_millis: Option<u64>,
+    /// Share of the CPUs where they are scarce, 1 to 10000 (`cpu.weight`; the kernel's own is 100).
+    pub cpu_weight: Option<u64>,
+    /// Bytes read from the data disk in a second (`io.max`).
+    pub io_read: Option<u64>,
+    /// Bytes written to the data disk in a second.
+    pub io_write: Option<u64>,
     /// Number of tasks (`pids.max`); 2048 unless the unit says otherwise.
     pub pids: Option<u64>,
     /// Open files per process (`RLIMIT_NOFILE`, soft and hard).

@@ -32,6 +32,9 @@ const MOST_PIDS: u64 = 4_194_304;
 const MOST_FILES: u64 = 1_048_576;
 /// A container with less memory could not even be set up.
 const LEAST_MEMORY: u64 = 1 << 20;
+
+/// A page: less moves nothing at all.
+const LEAST_IO: u64 = 4 << 10;
 /// Below this a log would be all rotation.
 const LEAST_LOG: u64 = 64 << 10;
 /// `log.max_size`.
@@ -337,6 +340,19 @@ fn read_limits(top: &Reader<'_>, limits: &mut Limits) {
             top.source.error(&value.span, "`cpus` is out of range", hint);
         }
     }
+    let size = |key: &str, least| table.get(key).and_then(|value| value.size_from(least));
+    limits.memory_high = size("memory_high", LEAST_MEMORY);
+    if let (Some(high), Some(most)) = (limits.memory_high, limits.memory)
+        && high > most
+        && let Some(value) = table.get("memory_high")
+    {
+        let hint = "`memory` kills before `memory_high` slows down";
+        top.source.error(&value.span, "`memory_high` is above `memory`", hint);
+    }
+    limits.swap = size("swap", 0);
+    limits.cpu_weight = table.get("cpu_weight").and_then(|value| value.integer_in(1, 10_000));
+    limits.io_read = size("io_read", LEAST_IO);
+    limits.io_write = size("io_write", LEAST_IO);
     if let Some(pids) = table.get("pids").and_then(|value| value.integer_in(1, MOST_PIDS)) {
         limits.pids = Some(pids);
     }

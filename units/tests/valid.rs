@@ -63,10 +63,13 @@ fn defaults() {
             read_only: false,
             cap_add: vec![],
             cap_drop: vec![],
+            userns: UserNamespace::Auto,
+            no_new_privileges: true,
+            sysctls: BTreeMap::new(),
             devices: vec![],
         },
         healthcheck: None,
-        limits: Limits { memory: None, cpu_millis: None, pids: Some(2048), nofile: None },
+        limits: Limits { pids: Some(2048), ..Limits::default() },
         log: LogPolicy { max_size: 10 << 20, max_files: 3 },
     };
     assert_eq!(unit, expected);
@@ -111,6 +114,9 @@ fn every_key() {
         read_only = true
         cap_add = ["CAP_NET_ADMIN", "net_raw"]
         cap_drop = ["ALL"]
+        userns = "host"
+        no_new_privileges = false
+        sysctls = { "net.core.somaxconn" = "1024" }
         devices = ["/dev/ttyS0", "/dev/net/tun:/dev/tun"]
         [healthcheck]
         http = ":80/healthz"
@@ -122,6 +128,11 @@ fn every_key() {
         memory = "1.5G"
         cpus = 0.5
         pids = 128
+        memory_high = "1G"
+        swap = "64M"
+        cpu_weight = 50
+        io_read = "10M"
+        io_write = "5M"
         nofile = 65536
         [log]
         max_size = 1_000_000
@@ -198,13 +209,20 @@ fn every_key() {
             memory: Some(3 << 29),
             cpu_millis: Some(500),
             pids: Some(128),
-            nofile: Some(65_536)
+            nofile: Some(65_536),
+            memory_high: Some(1 << 30),
+            swap: Some(64 << 20),
+            cpu_weight: Some(50),
+            io_read: Some(10 << 20),
+            io_write: Some(5 << 20),
         }
     );
     assert_eq!(unit.log, LogPolicy { max_size: 1_000_000, max_files: 1 });
     assert_eq!(
         weakenings(&unit),
         [
+            "root inside is the host's root",
+            "its programs may gain privileges",
             "reads the host's /etc/ssl",
             "has added capabilities: NET_ADMIN, NET_RAW",
             "uses the host's device /dev/ttyS0",

@@ -133,11 +133,7 @@ pub(super) fn set_up(root: &Root, devices: &Devices, ids: Ids) -> Done {
 }
 
 /// Makes one node, with the owner and mode of the host's, in place of a usual one of that name.
-fn make_node(
-    dev: &OwnedFd,
-    node: &Node,
-    outside: impl Fn(u32) -> Result<u32, Errno>,
-) -> Done {
+fn make_node(dev: &OwnedFd, node: &Node, outside: impl Fn(u32) -> Result<u32, Errno>) -> Done {
     let path = node.target.as_str();
     let mut dir = openat(dev, ".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));

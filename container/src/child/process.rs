@@ -1,7 +1,7 @@
 //! Who the program is and what surrounds it: session, user, capabilities, limits, descriptors.
 
 use super::beneath::Root;
-use super::{About, Done, Ids, Problem, Stdio, dev};
+use super::{About, Done, Ids, Problem, Stdio, dev, kernelfs};
 use crate::caps::{self, CapSet, Capability};
 use crate::plan::{Resource, Rlimit};
 use crate::sys;
@@ -11,7 +11,6 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
-use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::{Gid, Uid, fchdir, fchown};
 use std::fs::File;
 use std::io::Read;
@@ -54,15 +53,9 @@ pub(super) fn session(ids: Ids) -> Done {
     Ok(())
 }
 
-/// Writes `oom_score_adj`, through a descriptor whose file system is checked to be procfs
-/// (CVE-2019-16884: an image that shows something else as /proc makes such writes do nothing).
+/// Writes `oom_score_adj`.
 pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> Done {
-    let path = "/proc/self/oom_score_adj";
-    let file = root.look_up(path, libc::O_WRONLY)?;
-    if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
-        return Err(Problem::new(Errno::EPERM, "/proc is not procfs"));
-    }
-    nix::unistd::write(&file, adjustment.to_string().as_bytes()).map(drop).about(path)
+    kernelfs::write(root, "/proc/self/oom_score_adj", &adjustment.to_string())
 }
 
 /// Finds the user in the image's files.

@@ -62,7 +62,12 @@ fn limits_are_enforced_and_counted(host: &mut Host) {
     cgroup::enable_controllers(&host.cgroups, &wanted).unwrap();
 
     let hog = "echo up; x=x; while true; do x=$x$x; done";
-    let limits = Limits { memory: Some(8 << 20), cpu_millis: Some(900), pids: Some(10) };
+    let limits = Limits {
+        memory: Some(8 << 20),
+        cpu_millis: Some(900),
+        pids: Some(10),
+        ..Limits::default()
+    };
     let running = host.start_limited(&["sh", "-c", hog], &limits);
     assert_eq!(host.exit_of(running.spawned.pid), Exit::Signal(9));
     let stats = running.cgroup.stats().unwrap();

@@ -201,6 +201,7 @@ impl Host {
             writable_size: None,
             read_only: false,
             mounts: vec![],
+            sysctls: vec![],
             files: vec![],
             devices: vec![],
             process: process(argv),
@@ -269,6 +270,7 @@ pub fn process(argv: &[&str]) -> Process {
         cwd: String::new(),
         user: String::new(),
         caps: CapSet::DEFAULT,
+        no_new_privs: true,
         rlimits: vec![],
         oom_score_adj: 0,
     }

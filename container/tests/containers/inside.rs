@@ -57,7 +57,9 @@ fn links_lead_nowhere_but_into_the_container(host: &mut Host) {
     // The kernel's own links lead by no path, so nowhere is the only place to keep them to.
     assert!(open(&running, "/tmp/c", Access::Read).is_err());
     // Made where nothing is, and a link is not nothing.
-    assert!(open(&running, "/tmp/d", Access::Write { mode: 0o600, owner: host.outside(0) }).is_err());
+    assert!(
+        open(&running, "/tmp/d", Access::Write { mode: 0o600, owner: host.outside(0) }).is_err()
+    );
 }
 
 fn what_is_no_file_is_not_opened(host: &mut Host) {

@@ -48,12 +48,16 @@ const HOST_IDS: &str = "host_ids";
 /// Exit code of a test that this machine cannot run.
 const NOT_RUN: i32 = 77;
 
-/// Argument with which this program, copied into a container, tells about itself.
+/// Arguments with which this program, copied into a container, tells about itself.
 const PRINT_SESSION_KEYRING: &str = "--print-session-keyring";
+const PRINT_USER: &str = "--print-user";
 
 fn main() {
     if std::env::args().any(|arg| arg == PRINT_SESSION_KEYRING) {
         return security::print_session_keyring();
+    }
+    if std::env::args().any(|arg| arg == PRINT_USER) {
+        return security::print_user();
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let all: Vec<Test> = [

@@ -11,6 +11,7 @@ tests![
     capabilities_are_exactly_the_plans,
     cve_2022_24769_the_inheritable_set_is_empty,
     no_new_privs_makes_set_uid_inert,
+    cve_2022_0811_settings_of_the_host_cannot_be_changed,
     kernel_files_are_masked,
     kernel_files_are_read_only,
     cve_2019_19921_a_symlinked_proc_is_refused,
@@ -65,13 +66,36 @@ fn cve_2022_24769_the_inheritable_set_is_empty(host: &mut Host) {
 fn no_new_privs_makes_set_uid_inert(host: &mut Host) {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(field(&status(host, |_| {}), "NoNewPrivs"), "1");
+    // Not busybox, which gives the rights away that it does not need.
     let suid = host.layer.join("bin/suid");
-    fs::copy(host.layer.join("bin/busybox"), &suid).unwrap();
+    fs::copy("/proc/self/exe", &suid).unwrap();
     fs::set_permissions(&suid, fs::Permissions::from_mode(0o4755)).unwrap();
-    let out = host.run(&["/bin/sh", "-c", "exec -a id /bin/suid || /bin/suid id -u"], |plan| {
-        plan.process.user = "web".into();
+    for (no_new_privs, effective) in [(true, "1000\n"), (false, "0\n")] {
+        let out = host.run(&["suid", crate::PRINT_USER], |plan| {
+            plan.process.user = "web".into();
+            plan.process.no_new_privs = no_new_privs;
+        });
+        assert_eq!(out.ok(), effective);
+    }
+}
+
+fn cve_2022_0811_settings_of_the_host_cannot_be_changed(host: &mut Host) {
+    host.netns = Some(create_netns(host.userns.as_ref()).unwrap().ns);
+    let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+    let script = "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax";
+    let before = fs::read_to_string("/proc/sys/kernel/msgmax").unwrap();
+    let out = host.sh(script, |plan| {
+        plan.sysctls = [set("net.core.somaxconn", "1234"), set("kernel.msgmax", "4321")].concat();
     });
-    assert!(out.out.contains("1000") && !out.out.contains("euid=0"), "{out:?}");
+    assert_eq!(out.ok(), "1234\n4321\n");
+    assert_eq!(fs::read_to_string("/proc/sys/kernel/msgmax").unwrap(), before);
+    for name in ["kernel.core_pattern", "kernel.shmmax/../core_pattern", "vm.swappiness"] {
+        let refused = host.try_start(&["true"], |plan| plan.sysctls = set(name, "x"));
+        assert!(matches!(refused, Err(SpawnError::Plan(_))), "{name}");
+    }
+    let missing = host.sh("true", |plan| plan.sysctls = set("net.no.such", "1")).error();
+    assert_eq!(missing.step, Step::Sysctls);
+    assert!(missing.to_string().contains("net/no/such"), "{missing}");
 }
 
 fn kernel_files_are_masked(host: &mut Host) {
@@ -289,6 +313,11 @@ fn cve_2016_9962_the_child_is_not_dumpable(host: &mut Host) {
 /// Prints the number of this process's session keyring; runs inside a container.
 pub fn print_session_keyring() {
     println!("{}", session_keyring());
+}
+
+/// Prints the effective user of this process; runs inside a container.
+pub fn print_user() {
+    println!("{}", nix::unistd::geteuid());
 }
 
 /// `keyctl(KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, create)`.

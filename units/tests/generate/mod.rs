@@ -1,6 +1,7 @@
 //! Units made up at random, and how they are written as TOML.
 
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -66,6 +67,8 @@ fn container() -> impl Strategy<Value = Container> {
     let caps = |from: &'static [&'static str]| prop::sample::subsequence(from, 0..=from.len());
     let rest = (
         any::<bool>(),
+        any::<bool>(),
+        prop::collection::btree_map("(net|fs\\.mqueue)\\.[a-z]{1,8}", "[0-9]{1,5}", 0..2),
         caps(&["NET_ADMIN", "SYS_TIME"]),
         caps(&["ALL", "CHOWN", "KILL"]),
         prop::collection::vec("(/[a-z]{1,6}){1,2}", 0..2),
@@ -78,7 +81,7 @@ fn container() -> impl Strategy<Value = Container> {
             process,
             (volumes, tmpfs),
             ports,
-            (read_only, cap_add, cap_drop, devices),
+            (read_only, own, sysctls, cap_add, cap_drop, devices),
             network,
         )| {
             let (entrypoint, command, environment, user, working_dir, hostname) = process;
@@ -104,6 +107,8 @@ fn container() -> impl Strategy<Value = Container> {
                 source: format!("/dev{path}"),
                 target: format!("/dev/d{n}"),
             });
+            let id = |id: &str| id.parse::<u32>().unwrap_or(0);
+            let far = user.iter().any(|user| user.split(':').any(|part| id(part) > 65_535));
             Container {
                 image,
                 entrypoint,
@@ -119,6 +124,9 @@ fn container() -> impl Strategy<Value = Container> {
                 read_only,
                 cap_add: strings(cap_add),
                 cap_drop: strings(cap_drop),
+                userns: if own && !far { UserNamespace::Auto } else { UserNamespace::Host },
+                no_new_privileges: own,
+                sysctls: if network == NetworkMode::Host { BTreeMap::new() } else { sysctls },
                 devices: devices.collect(),
             }
         },
@@ -159,8 +167,13 @@ pub fn any_unit() -> impl Strategy<Value = Unit> {
     ];
     let ready = prop::sample::select(vec![Ready::Started, Ready::Notify, Ready::Healthy]);
     let limits = (
-        prop::option::of(1u64 << 20..1 << 50),
-        prop::option::of(10u64..1_024_000),
+        (
+            prop::option::of(1u64 << 20..1 << 50),
+            prop::option::of(1u64 << 20..1 << 50),
+            prop::option::of(0u64..1 << 50),
+        ),
+        (prop::option::of(10u64..1_024_000), prop::option::of(1u64..=10_000)),
+        (prop::option::of(4096u64..1 << 50), prop::option::of(4096u64..1 << 50)),
         prop::option::of(1u64..=1 << 22),
         prop::option::of(1u64..=1 << 20),
     );
@@ -190,7 +203,7 @@ pub fn any_unit() -> impl Strategy<Value = Unit> {
             let service = kind == Kind::Service;
             let healthcheck = health.filter(|_| service);
             let unready = !service || (ready == Ready::Healthy && healthcheck.is_none());
-            let (memory, cpu_millis, pids, nofile) = limits;
+            let ((memory, memory_high, swap), (cpu_millis, cpu_weight), io, pids, nofile) = limits;
             Unit {
                 name,
                 description,
@@ -209,7 +222,17 @@ pub fn any_unit() -> impl Strategy<Value = Unit> {
                 enabled: end.1,
                 container,
                 healthcheck,
-                limits: Limits { memory, cpu_millis, pids: pids.or(Some(2048)), nofile },
+                limits: Limits {
+                    memory,
+                    memory_high: memory_high.filter(|high| memory.is_none_or(|most| *high <= most)),
+                    swap,
+                    cpu_millis,
+                    cpu_weight,
+                    io_read: io.0,
+                    io_write: io.1,
+                    pids: pids.or(Some(2048)),
+                    nofile,
+                },
                 log: LogPolicy { max_size, max_files },
             }
         })
@@ -303,6 +326,11 @@ pub fn write_unit(unit: &Unit) -> String {
     say("container.read_only", container.read_only.to_string());
     say("container.cap_add", list(&container.cap_add));
     say("container.cap_drop", list(&container.cap_drop));
+    say("container.userns", word(format!("{:?}", container.userns)));
+    say("container.no_new_privileges", container.no_new_privileges.to_string());
+    for (name, value) in &container.sysctls {
+        say(&format!("container.sysctls.{}", quote(name)), quote(value));
+    }
     let devices =
         container.devices.iter().map(|device| format!("{}:{}", device.source, device.target));
     say("container.devices", list(devices));
@@ -319,6 +347,11 @@ pub fn write_unit(unit: &Unit) -> String {
     }
     let limits = &unit.limits;
     limits.memory.iter().for_each(|size| say("limits.memory", quote(&format_size(*size))));
+    limits.memory_high.iter().for_each(|n| say("limits.memory_high", n.to_string()));
+    limits.swap.iter().for_each(|n| say("limits.swap", n.to_string()));
+    limits.cpu_weight.iter().for_each(|n| say("limits.cpu_weight", n.to_string()));
+    limits.io_read.iter().for_each(|n| say("limits.io_read", n.to_string()));
+    limits.io_write.iter().for_each(|n| say("limits.io_write", n.to_string()));
     limits.cpu_millis.iter().for_each(|n| say("limits.cpus", format!("{:.3}", *n as f64 / 1000.0)));
     limits.pids.iter().for_each(|n| say("limits.pids", n.to_string()));
     limits.nofile.iter().for_each(|n| say("limits.nofile", n.to_string()));
