@@ -21,6 +21,7 @@ pub mod inside;
 pub mod layers;
 pub mod netns;
 pub mod plan;
+pub mod seccomp;
 pub mod spawn;
 pub mod status;
 mod sys;
