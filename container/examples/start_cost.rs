@@ -77,6 +77,7 @@ fn measure(
                 oom_score_adj: 0,
             },
             userns: None,
+            seccomp: None,
             netns: Some(net.ns.as_fd()),
             cgroup: &cgroup,
             stdout: null.as_fd(),

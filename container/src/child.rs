@@ -24,6 +24,7 @@ mod program;
 mod rootfs;
 
 use crate::plan::{Plan, Process};
+use crate::seccomp::Filter;
 use crate::status::{SetupError, Step};
 use crate::sys;
 use crate::userns::{IdRange, UserNs};
@@ -153,10 +154,11 @@ fn set_up(
 
     mounts::attach(&root, sources).at(Step::Mounts)?;
     files::write(&root, &plan.files).at(Step::Files)?;
-    let ready = credentials(&plan.process, &root, stdio, ids, || match plan.read_only {
-        true => rootfs::make_read_only(&root),
-        false => Ok(()),
-    })?;
+    let ready =
+        credentials(&plan.process, plan.seccomp, &root, stdio, ids, || match plan.read_only {
+            true => rootfs::make_read_only(&root),
+            false => Ok(()),
+        })?;
     if let Some(go) = go {
         wait_for(go).at(Step::Go)?;
     }
@@ -165,13 +167,14 @@ fn set_up(
 
 /// The steps that a container's own program and a program run in it later have in common, up to
 /// the exec. `seal` runs when nothing has to be created in the root any more.
-fn credentials(
+fn credentials<'p>(
     process: &Process,
+    filter: Option<&'p Filter>,
     root: &Root,
     stdio: Stdio,
     ids: Ids,
     seal: impl FnOnce() -> Done,
-) -> Result<program::Program, SetupError> {
+) -> Result<Ready<'p>, SetupError> {
     let identity = process::identity(root, &process.user, ids).at(Step::ResolveUser)?;
     process::working_dir(root, &process.cwd).at(Step::WorkingDir)?;
     seal().at(Step::ReadOnlyRoot)?;
@@ -181,24 +184,36 @@ fn credentials(
         process::user_namespace(userns, process.caps).at(Step::UserNamespace)?;
     }
     process::keyring().at(Step::Keyring)?;
+    // Who may still gain privileges must have some to be given a filter (seccomp(2), EACCES).
+    let (early, late) = if process.no_new_privs { (None, filter) } else { (filter, None) };
+    early.map_or(Ok(()), Filter::load).at(Step::Seccomp)?;
     crate::caps::limit_bounding_set(process.caps).at(Step::BoundingSet)?;
     process::set_user(&identity).at(Step::SetUser)?;
     process::capabilities(&identity, process.caps).at(Step::Capabilities)?;
     if process.no_new_privs {
         process::no_new_privs().at(Step::NoNewPrivs)?;
     }
-    program::Program::new(process, &identity).at(Step::Exec)
+    let program = program::Program::new(process, &identity).at(Step::Exec)?;
+    Ok(Ready { program, filter: late })
 }
 
-fn execute(program: &program::Program) -> Result<Infallible, SetupError> {
+/// A process of which only the exec is left.
+struct Ready<'p> {
+    program: program::Program,
+    filter: Option<&'p Filter>,
+}
+
+fn execute(ready: &Ready<'_>) -> Result<Infallible, SetupError> {
     process::finish().at(Step::Final)?;
-    Err(program.execute()).at(Step::Exec)
+    ready.filter.map_or(Ok(()), Filter::load).at(Step::Seccomp)?;
+    Err(ready.program.execute()).at(Step::Exec)
 }
 
 /// Runs in the process that [`crate::exec()`] makes inside a running container; the caller has
 /// entered every namespace but the cgroup one.
 pub(crate) fn start_inside(
     process: &Process,
+    filter: Option<&Filter>,
     container: BorrowedFd<'static>,
     status: &OwnedFd,
     stdio: Stdio,
@@ -211,7 +226,7 @@ pub(crate) fn start_inside(
         setns(container, CloneFlags::CLONE_NEWCGROUP).at(Step::Join)?;
         let root = Root::open().at(Step::Join)?;
         process::oom_score_adj(&root, process.oom_score_adj).at(Step::OomScore)?;
-        let ready = credentials(process, &root, stdio, ids, || Ok(()))?;
+        let ready = credentials(process, filter, &root, stdio, ids, || Ok(()))?;
         execute(&ready)
     })
 }

@@ -7,6 +7,7 @@
 use crate::cgroup::Cgroup;
 use crate::child::{self, Stdio};
 use crate::plan::{PlanError, Process};
+use crate::seccomp::Filter;
 use crate::status::{SetupError, Step, decode_status};
 use crate::sys;
 use crate::userns::IdRange;
@@ -41,6 +42,8 @@ pub struct Execution<'a> {
     pub ids: Option<IdRange>,
     /// The program, and as whom. The same as the container's own but for `argv`, usually.
     pub process: Process,
+    /// Which system calls it may make, as in [`crate::Plan::seccomp`].
+    pub seccomp: Option<&'a Filter>,
     /// Its standard input; `None`: the null device.
     pub stdin: Option<BorrowedFd<'a>>,
     /// Its standard output. If it is a terminal, it becomes the program's controlling terminal.
@@ -218,6 +221,7 @@ fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Resul
     match sys::clone3(libc::CLONE_PARENT as u64, Some(cgroup)).map_err(failed(Step::Join))? {
         sys::Fork::Child => child::start_inside(
             &execution.process,
+            execution.seccomp,
             container,
             status,
             Stdio { stdin, stdout, stderr },

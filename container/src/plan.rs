@@ -2,6 +2,7 @@
 
 use crate::caps::CapSet;
 use crate::cgroup::Cgroup;
+use crate::seccomp::Filter;
 use crate::userns::UserNs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub struct Plan<'a> {
     /// Ids in this plan, in the image and in volumes are those inside; file systems of host paths
     /// that cannot be mapped show their files as nobody's.
     pub userns: Option<&'a UserNs>,
+    /// Which system calls the program may make; `None`: all.
+    pub seccomp: Option<&'a Filter>,
     /// The unit's network namespace ([`crate::create_netns`]); `None`: the caller's own.
     pub netns: Option<BorrowedFd<'a>>,
     /// Where the container's processes live; it must exist.

@@ -96,6 +96,8 @@ steps! {
     Go = "wait for the network",
     /// umask, signal mask, close-on-exec on everything that is left.
     Final = "prepare for exec",
+    /// `seccomp(2)`; what comes after it must be allowed to every program.
+    Seccomp = "load the system call filter",
     /// `execve(2)`.
     Exec = "exec",
     /// A panic in the child, or a message that is none.

@@ -31,11 +31,22 @@ Exit codes of the commands for running hosts:
 
 docs/cli.md has more.";
 
+/// How much a table shows.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Columns {
+    /// Everything.
+    Wide,
+}
+
 /// The commands for running hosts.
 #[derive(Subcommand, Debug)]
 pub enum Remote {
     /// List the units of a host
-    Ps,
+    Ps {
+        /// wide: also where a unit is less confined than usual
+        #[arg(short, long, value_enum, value_name = "wide")]
+        output: Option<Columns>,
+    },
     /// Show everything about a unit
     Inspect(OneUnit),
     /// Say why a unit is as it is

@@ -12,17 +12,27 @@ use rest::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const HEAD: [&str; 8] =
-    ["NAME", "STATE", "RESTARTS", "UPTIME", "CPU", "MEMORY", "ADDRESS", "PORTS"];
+const HEAD: [&str; 9] = [
+    "NAME",
+    "STATE",
+    "RESTARTS",
+    "UPTIME",
+    "CPU",
+    "MEMORY",
+    "ADDRESS",
+    "PORTS",
+    "LESS CONFINED",
+];
 
-/// `keel ps`.
-pub fn ps(fleet: &Fleet) -> Result<u8, Error> {
+/// `keel ps`; with `wide` also where units are less confined than usual.
+pub fn ps(fleet: &Fleet, wide: bool) -> Result<u8, Error> {
+    let columns = if wide { HEAD.len() } else { HEAD.len() - 1 };
     let answers = fleet.each(|client| {
         let json = client.get("/v1/units")?;
         let units: Vec<Unit> = typed(json.clone())?;
         let host: Host = client.read("/v1/host")?;
         let row = |unit: &Unit| {
-            Row::Cells(vec![
+            let mut cells = vec![
                 Cell::from(&unit.name),
                 state(unit, host.uptime_ms),
                 Cell::from(unit.restarts.to_string()),
@@ -31,12 +41,18 @@ pub fn ps(fleet: &Fleet) -> Result<u8, Error> {
                 Cell::from(unit.memory.map(show::bytes).unwrap_or_default()),
                 Cell::from(unit.address.as_deref().unwrap_or_default()),
                 Cell::from(unit.ports.join(", ")),
-            ])
+                match unit.weakenings.as_slice() {
+                    [] => Cell::tinted("no".to_owned(), Tint::Good),
+                    all => Cell::tinted(all.join("; "), Tint::Warn),
+                },
+            ];
+            cells.truncate(columns);
+            Row::Cells(cells)
         };
         let rows = units.iter().map(row).collect();
         Ok(Answer::new(json, Body::Rows(rows)))
     });
-    fleet.show(&HEAD, answers)
+    fleet.show(HEAD.get(..columns).unwrap_or(&HEAD), answers)
 }
 
 /// How long its program has run.

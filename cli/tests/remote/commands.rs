@@ -50,6 +50,9 @@ fn ps_is_a_table_and_json_is_what_the_host_said() {
          web    failed (exit code 3)   0          -        -       -        -           -\n"
     );
     assert_eq!(code(&table), 0, "{}", err(&table));
+    let wide = out(&home.on(&host, &["ps", "-o", "wide"]));
+    let cells = |line: usize| wide.lines().nth(line).unwrap().rsplit("   ").next().unwrap().trim();
+    assert_eq!([0, 1, 2].map(cells), ["LESS CONFINED", "root inside is the host's root", "no"]);
     let raw = home.on(&host, &["ps", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&out(&raw)).unwrap(), units());
 }

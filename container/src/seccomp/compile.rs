@@ -1,25 +1,27 @@
 //! From a profile to a program of classic BPF (kernel `Documentation/networking/filter.rst`).
 //!
 //! The program loads the call's number and finds its range by halving. A range is a run of calls with
-//! which the same happens; its leaf is a single `return`, or tests of arguments and several. Both
-//! halves of a search follow each other in memory, so a jump over the first may be longer than the
-//! 255 instructions that a conditional one reaches: it then goes by an unconditional one.
+//! which the same happens; its leaf is a single `return`, or tests of arguments and several.
+//!
+//! The program is written from its end (see [`program`]): jumps lead forward only, so that what one leads
+//! to is there already, and one `return` serves all that come to the same.
+
+mod program;
 
 use super::names;
 use super::profile::{Action, Compare, Condition, Profile, Rule, X32};
 use libc::sock_filter;
+use program::{AT_LEAST, EQUAL, GREATER, Label, Program};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
 /// The kernel's `BPF_MAXINSNS`.
 const MAX_INSTRUCTIONS: usize = 4096;
-/// Conditions of one rule. Its failing tests jump behind it: 32 times 6 is in reach.
-const MAX_CONDITIONS: usize = 32;
 /// The kernel's `MAX_ERRNO`: it cuts larger numbers down to this.
 const MAX_ERRNO: u16 = 4095;
 
 /// `AUDIT_ARCH_X86_64` (linux/audit.h).
-pub(super) const X86_64: u32 = 0xc000_003e;
+const X86_64: u32 = 0xc000_003e;
 
 /// What the set-up itself still does under the filter, and for what.
 const NEEDED: [(&str, &str); 3] = [
@@ -42,9 +44,6 @@ pub enum CompileError {
     /// It has too many conditions.
     #[error("it takes {0} instructions, and the kernel takes 4096: it has too many conditions")]
     TooLong(usize),
-    /// A rule has too many conditions.
-    #[error("a rule for {0} has more than 32 conditions")]
-    Conditions(String),
     /// There are six arguments.
     #[error("a rule for {call} has a condition on argument {argument}, and they are 0 to 5")]
     Argument {
@@ -91,14 +90,14 @@ type Ranges<'p> = Vec<(u32, Leaf<'p>)>;
 /// Compiles a profile.
 pub(super) fn assemble(profile: &Profile) -> Result<Vec<sock_filter>, CompileError> {
     let ranges = ranges(profile)?;
-    let mut steps = vec![
-        step(LOAD, offset_of!(libc::seccomp_data, arch) as u32),
-        jump(EQUAL, X86_64, 1, 0),
-        // The numbers of another architecture mean other calls.
-        step(RETURN, encode(Action::KillProcess)?),
-        step(LOAD, offset_of!(libc::seccomp_data, nr) as u32),
-    ];
-    steps.extend(search(&ranges)?);
+    let mut program = Program::default();
+    let ours = search(&mut program, &ranges)?;
+    let ours = program.load(offset_of!(libc::seccomp_data, nr) as u32, ours);
+    // The numbers of another architecture mean other calls.
+    let others = program.leave(encode(Action::KillProcess)?);
+    let begin = program.branch(EQUAL, X86_64, ours, others);
+    let begin = program.load(offset_of!(libc::seccomp_data, arch) as u32, begin);
+    let steps = program.finish(begin);
     match steps.len() {
         ..=MAX_INSTRUCTIONS => Ok(steps),
         length => Err(CompileError::TooLong(length)),
@@ -147,9 +146,6 @@ fn call_name(rule: &Rule) -> String {
 }
 
 fn check(rule: &Rule) -> Result<(), CompileError> {
-    if rule.conditions.len() > MAX_CONDITIONS {
-        return Err(CompileError::Conditions(call_name(rule)));
-    }
     match rule.conditions.iter().find(|condition| condition.argument > 5) {
         Some(Condition { argument, .. }) => {
             Err(CompileError::Argument { call: call_name(rule), argument: *argument })
@@ -171,23 +167,6 @@ fn leaf<'p>(rules: &[&'p Rule], unnamed: Action) -> Leaf<'p> {
     Leaf { tests, otherwise }
 }
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const ALWAYS: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-fn step(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
-}
-
-/// Skips `jt` instructions if the comparison holds, else `jf`.
-fn jump(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
 fn encode(action: Action) -> Result<u32, CompileError> {
     Ok(match action {
         Action::Allow => libc::SECCOMP_RET_ALLOW,
@@ -202,129 +181,83 @@ fn encode(action: Action) -> Result<u32, CompileError> {
 }
 
 /// Finds the range of the number that is loaded.
-fn search(ranges: &[(u32, Leaf<'_>)]) -> Result<Vec<sock_filter>, CompileError> {
-    let (low, high) = ranges.split_at(ranges.len() / 2);
-    let (false, Some((start, _))) = (low.is_empty(), high.first()) else {
-        return match high.first() {
-            Some((_, leaf)) => tests(leaf),
-            None => Ok(Vec::new()),
-        };
-    };
-    let (low, high) = (search(low)?, search(high)?);
-    let mut steps = Vec::with_capacity(low.len() + high.len() + 2);
-    match u8::try_from(low.len()) {
-        Ok(over) => steps.push(jump(AT_LEAST, *start, over, 0)),
-        Err(_) => {
-            steps.push(jump(AT_LEAST, *start, 0, 1));
-            steps.push(step(ALWAYS, low.len() as u32));
+fn search(program: &mut Program, ranges: &[(u32, Leaf<'_>)]) -> Result<Label, CompileError> {
+    match ranges {
+        [(_, leaf)] => tests(program, leaf),
+        // A single call among others with which something else happens.
+        [(_, around), (call, leaf), (behind, other)] if around == other && behind - call == 1 => {
+            let (around, leaf) = (tests(program, around)?, tests(program, leaf)?);
+            Ok(program.branch(EQUAL, *call, leaf, around))
         }
-    }
-    steps.extend(low);
-    steps.extend(high);
-    Ok(steps)
-}
-
-fn tests(leaf: &Leaf<'_>) -> Result<Vec<sock_filter>, CompileError> {
-    let mut steps = Vec::new();
-    for (conditions, action) in &leaf.tests {
-        let mut rule = Vec::new();
-        for condition in *conditions {
-            compare(condition, &mut rule);
-        }
-        let behind = rule.len() + 1;
-        for (at, test) in rule.into_iter().enumerate() {
-            steps.push(test.resolve(behind - at - 1));
-        }
-        steps.push(step(RETURN, encode(*action)?));
-    }
-    steps.push(step(RETURN, encode(leaf.otherwise)?));
-    Ok(steps)
-}
-
-/// Where a test goes on.
-#[derive(Clone, Copy)]
-enum To {
-    /// So many instructions further on, within the condition or just behind it.
-    Skip(u8),
-    /// Behind the rule.
-    Fail,
-}
-
-/// An instruction of a condition, with its jumps open.
-enum Test {
-    Step(sock_filter),
-    Jump(u16, u32, To, To),
-}
-
-impl Test {
-    /// `behind`: how many instructions are to be skipped to get behind the rule.
-    fn resolve(self, behind: usize) -> sock_filter {
-        let far = |to| match to {
-            To::Skip(count) => count,
-            // In reach, by MAX_CONDITIONS.
-            To::Fail => u8::try_from(behind).unwrap_or(u8::MAX),
-        };
-        match self {
-            Test::Step(step) => step,
-            Test::Jump(code, k, then, otherwise) => jump(code, k, far(then), far(otherwise)),
+        _ => {
+            let (low, high) = ranges.split_at(ranges.len() / 2);
+            let start = high.first().map_or(X32, |(start, _)| *start);
+            let (high, low) = (search(program, high)?, search(program, low)?);
+            Ok(program.branch(AT_LEAST, start, high, low))
         }
     }
 }
 
-/// Goes on behind itself if the condition holds. The machine has 32 bits: the upper half decides
-/// unless it is equal.
-fn compare(condition: &Condition, out: &mut Vec<Test>) {
-    use To::{Fail, Skip};
-    let at = offset_of!(libc::seccomp_data, args) as u32 + u32::from(condition.argument) * 8;
-    let lower = Test::Step(step(LOAD, at));
-    let upper = Test::Step(step(LOAD, at + 4));
+fn tests(program: &mut Program, leaf: &Leaf<'_>) -> Result<Label, CompileError> {
+    let mut next = program.leave(encode(leaf.otherwise)?);
+    for (conditions, action) in leaf.tests.iter().rev() {
+        let met = program.leave(encode(*action)?);
+        next = conditions
+            .iter()
+            .rev()
+            .fold(met, |met, condition| compare(program, condition, met, next));
+    }
+    Ok(next)
+}
+
+/// Goes on at `met` if the condition holds, else at `next`. The machine has 32 bits: the upper half
+/// decides unless it is equal.
+fn compare(program: &mut Program, condition: &Condition, met: Label, next: Label) -> Label {
+    let lower = offset_of!(libc::seccomp_data, args) as u32 + u32::from(condition.argument) * 8;
+    let upper = lower + 4;
     let (low, high) = (condition.value as u32, (condition.value >> 32) as u32);
-    match condition.compare {
-        Compare::Eq => out.extend([
-            upper,
-            Test::Jump(EQUAL, high, Skip(0), Fail),
-            lower,
-            Test::Jump(EQUAL, low, Skip(0), Fail),
-        ]),
-        Compare::Ne => out.extend([
-            upper,
-            Test::Jump(EQUAL, high, Skip(0), Skip(2)),
-            lower,
-            Test::Jump(EQUAL, low, Fail, Skip(0)),
-        ]),
-        Compare::Gt | Compare::Ge => out.extend([
-            upper,
-            Test::Jump(GREATER, high, Skip(3), Skip(0)),
-            Test::Jump(EQUAL, high, Skip(0), Fail),
-            lower,
-            Test::Jump(
-                if condition.compare == Compare::Gt { GREATER } else { AT_LEAST },
-                low,
-                Skip(0),
-                Fail,
-            ),
-        ]),
-        Compare::Lt | Compare::Le => out.extend([
-            upper,
-            Test::Jump(GREATER, high, Fail, Skip(0)),
-            Test::Jump(EQUAL, high, Skip(0), Skip(2)),
-            lower,
-            Test::Jump(
-                if condition.compare == Compare::Lt { AT_LEAST } else { GREATER },
-                low,
-                Fail,
-                Skip(0),
-            ),
-        ]),
+    // The test of the lower half, and where an upper half leads that is greater, or less.
+    let (code, if_so, if_not, greater, less) = match condition.compare {
+        Compare::Eq => (EQUAL, met, next, next, next),
+        Compare::Ne => (EQUAL, next, met, met, met),
+        Compare::Gt => (GREATER, met, next, met, next),
+        Compare::Ge => (AT_LEAST, met, next, met, next),
+        Compare::Lt => (AT_LEAST, next, met, next, met),
+        Compare::Le => (GREATER, next, met, next, met),
         Compare::MaskedEq(mask) => {
-            let halves = [(upper, (mask >> 32) as u32, high), (lower, mask as u32, low)];
-            for (load, mask, value) in halves.into_iter().filter(|(_, mask, _)| *mask != 0) {
-                out.push(load);
-                if mask != u32::MAX {
-                    out.push(Test::Step(step(AND, mask)));
-                }
-                out.push(Test::Jump(EQUAL, value & mask, Skip(0), Fail));
-            }
+            let met = masked(program, lower, mask as u32, low, met, next);
+            return masked(program, upper, (mask >> 32) as u32, high, met, next);
+        }
+    };
+    let equal = program.branch_on(lower, code, low, if_so, if_not);
+    let equal = program.load(lower, equal);
+    let unequal = match greater == less {
+        true => less,
+        false => program.branch(GREATER, high, greater, less),
+    };
+    let test = program.branch_on(upper, EQUAL, high, equal, unequal);
+    program.load(upper, test)
+}
+
+/// One half of a comparison under a mask.
+fn masked(
+    program: &mut Program,
+    word: u32,
+    mask: u32,
+    value: u32,
+    met: Label,
+    next: Label,
+) -> Label {
+    match mask {
+        0 => met,
+        u32::MAX => {
+            let test = program.branch_on(word, EQUAL, value, met, next);
+            program.load(word, test)
+        }
+        mask => {
+            let test = program.branch(EQUAL, value & mask, met, next);
+            let test = program.and(mask, test);
+            program.load(word, test)
         }
     }
 }

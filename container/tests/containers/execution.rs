@@ -1,6 +1,6 @@
 //! Programs run inside a running container.
 
-use crate::host::{Exit, Host, Running, field, pipe, process, read};
+use crate::host::{Exit, Host, Running, default_filter, field, pipe, process, read};
 use crate::tests;
 use container::*;
 use nix::errno::Errno;
@@ -38,6 +38,7 @@ fn inside(host: &mut Host, running: &Running, process: Process) -> Result<Finish
         cgroup: &running.cgroup,
         ids: host.ids(),
         process,
+        seccomp: Some(default_filter()),
         stdin: None,
         stdout: stdout.as_fd(),
         stderr: stdout.as_fd(),
@@ -127,6 +128,7 @@ fn it_dies_with_the_container(host: &mut Host) {
         cgroup: &running.cgroup,
         ids: host.ids(),
         process: process(&["sleep", "1000"]),
+        seccomp: None,
         stdin: None,
         stdout: stdout.as_fd(),
         stderr: stdout.as_fd(),

@@ -7,6 +7,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -206,6 +207,7 @@ impl Host {
             devices: vec![],
             process: process(argv),
             userns: self.userns.as_ref(),
+            seccomp: Some(default_filter()),
             netns: self.netns.as_ref().map(AsFd::as_fd),
             cgroup: &cgroup,
             stdout: stdout.as_fd(),
@@ -261,6 +263,12 @@ impl Running {
         }
         String::from_utf8(line).unwrap()
     }
+}
+
+/// The filter that every container has which asks for no other one.
+pub fn default_filter() -> &'static seccomp::Filter {
+    static FILTER: OnceLock<seccomp::Filter> = OnceLock::new();
+    FILTER.get_or_init(|| seccomp::Filter::default_for(CapSet::DEFAULT).unwrap())
 }
 
 pub fn process(argv: &[&str]) -> Process {

@@ -1,6 +1,6 @@
 //! Files and terminals of a running container, as they are opened from outside.
 
-use crate::host::{Exit, Host, Running, process};
+use crate::host::{Exit, Host, Running, default_filter, process};
 use crate::tests;
 use container::*;
 use nix::errno::Errno;
@@ -80,6 +80,7 @@ fn a_program_has_a_terminal_of_its_own(host: &mut Host) {
         cgroup: &running.cgroup,
         ids: host.ids(),
         process: process(&["sh", "-c", "tty; stty size; read word; echo got $word > /dev/tty"]),
+        seccomp: Some(default_filter()),
         stdin: Some(theirs.as_fd()),
         stdout: theirs.as_fd(),
         stderr: theirs.as_fd(),
@@ -111,6 +112,7 @@ fn a_program_reads_its_standard_input(host: &mut Host) {
         cgroup: &running.cgroup,
         ids: host.ids(),
         process: process(&["cat"]),
+        seccomp: Some(default_filter()),
         stdin: Some(stdin.as_fd()),
         stdout: stdout.as_fd(),
         stderr: stdout.as_fd(),

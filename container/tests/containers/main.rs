@@ -18,6 +18,7 @@ mod host;
 mod inside;
 mod programs;
 mod root_file_system;
+mod seccomp;
 mod security;
 mod user_namespace;
 mod volumes;
@@ -51,13 +52,18 @@ const NOT_RUN: i32 = 77;
 /// Arguments with which this program, copied into a container, tells about itself.
 const PRINT_SESSION_KEYRING: &str = "--print-session-keyring";
 const PRINT_USER: &str = "--print-user";
+const PRINT_CALLS: &str = "--print-calls";
+const PRINT_THREADS: &str = "--print-threads";
+const CALL_OF_32_BITS: &str = "--call-of-32-bits";
 
 fn main() {
-    if std::env::args().any(|arg| arg == PRINT_SESSION_KEYRING) {
-        return security::print_session_keyring();
-    }
-    if std::env::args().any(|arg| arg == PRINT_USER) {
-        return security::print_user();
+    match std::env::args().nth(1).as_deref() {
+        Some(PRINT_SESSION_KEYRING) => return security::print_session_keyring(),
+        Some(PRINT_USER) => return security::print_user(),
+        Some(PRINT_CALLS) => return seccomp::print_calls(),
+        Some(PRINT_THREADS) => return seccomp::print_threads(),
+        Some(CALL_OF_32_BITS) => return seccomp::call_of_32_bits(),
+        _ => {}
     }
     let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
     let all: Vec<Test> = [
@@ -68,6 +74,7 @@ fn main() {
         inside::TESTS,
         programs::TESTS,
         root_file_system::TESTS,
+        seccomp::TESTS,
         security::TESTS,
         volumes::TESTS,
     ]

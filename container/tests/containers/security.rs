@@ -335,7 +335,9 @@ fn it_has_a_keyring_of_its_own(host: &mut Host) {
     fs::copy("/proc/self/exe", host.layer.join("bin/probe")).unwrap();
     let mut seen = vec![own];
     for _ in 0..2 {
-        let out = host.run(&["probe", crate::PRINT_SESSION_KEYRING], |_| {}).ok();
+        // Under the usual filter it could not ask.
+        let probe = ["probe", crate::PRINT_SESSION_KEYRING];
+        let out = host.run(&probe, |plan| plan.seccomp = None).ok();
         let inside: i64 = out.trim().parse().unwrap();
         assert!(inside > 0 && !seen.contains(&inside), "{inside} {seen:?}");
         seen.push(inside);

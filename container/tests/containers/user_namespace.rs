@@ -112,6 +112,7 @@ fn sys_admin_mounts_for_itself_and_uncovers_nothing(host: &mut Host) {
         mount -o remount,rw,bind /sys; wc -c < /proc/interrupts; echo 1 > /proc/sys/vm/swappiness";
     let done = host.sh(script, |plan| {
         plan.process.caps = CapSet::from_names(&["SYS_ADMIN"], &[]).unwrap();
+        plan.seccomp = None;
     });
     assert_eq!(done.out, "mounted\n0\n", "{done:?}");
     let refused = done.err.matches("Invalid argument").count()
@@ -131,6 +132,7 @@ fn a_program_run_later_is_in_the_same_namespace(host: &mut Host) {
         pidfd: running.spawned.pidfd.as_fd(),
         cgroup: &running.cgroup,
         ids: host.ids(),
+        seccomp: None,
         process: process(&["sh", "-c", "readlink /proc/self/ns/user; id -u; echo x > /dev/stdout"]),
         stdin: None,
         stdout: stdout.as_fd(),
