@@ -3,7 +3,7 @@
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    send, sendmsg, socketpair,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use std::io::{IoSlice, IoSliceMut};
@@ -14,6 +14,9 @@ pub const MAX_PACKET: usize = 128 * 1024;
 
 /// Most descriptors in one packet.
 pub const MAX_FDS: usize = 64;
+
+/// How messages are sent: without waiting, and without a signal when the other side is gone.
+const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 /// What can go wrong on a link.
 #[derive(Debug, thiserror::Error)]
@@ -106,38 +109,20 @@ impl Channel {
         if bytes.len() > MAX_PACKET || fds.len() > MAX_FDS {
             return Err(ChannelError::TooLong(bytes.len()));
         }
-        if fds.is_empty() {
-            return self.send_alone(&bytes);
-        }
         let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&raw)];
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         loop {
-            return match sendmsg::<()>(
-                self.fd.as_raw_fd(),
-                &[IoSlice::new(&bytes)],
-                &rights,
-                flags,
-                None,
-            ) {
-                Ok(_) => Ok(()),
-                Err(Errno::EINTR) => continue,
-                Err(Errno::EAGAIN) => Err(ChannelError::WouldBlock),
-                Err(errno) => Err(ChannelError::Sys { call: "sendmsg", errno }),
+            // A process that never sends descriptors can do without sendmsg(2).
+            let (call, sent) = if raw.is_empty() {
+                ("send", send(self.fd.as_raw_fd(), &bytes, SEND))
+            } else {
+                let (slice, rights) = ([IoSlice::new(&bytes)], [ControlMessage::ScmRights(&raw)]);
+                ("sendmsg", sendmsg::<()>(self.fd.as_raw_fd(), &slice, &rights, SEND, None))
             };
-        }
-    }
-
-    /// A packet without descriptors, by sendto(2): a process that never sends any can do without
-    /// sendmsg(2).
-    fn send_alone(&self, bytes: &[u8]) -> Result<(), ChannelError> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-        loop {
-            return match nix::sys::socket::send(self.fd.as_raw_fd(), bytes, flags) {
+            return match sent {
                 Ok(_) => Ok(()),
                 Err(Errno::EINTR) => continue,
                 Err(Errno::EAGAIN) => Err(ChannelError::WouldBlock),
-                Err(errno) => Err(ChannelError::Sys { call: "send", errno }),
+                Err(errno) => Err(ChannelError::Sys { call, errno }),
             };
         }
     }
