@@ -36,15 +36,17 @@ pub async fn events(call: Call) -> Answer {
     }
     // Before the old ones are asked for, so that none falls between.
     let news = app.events.subscribe();
-    // Asked in any case: whether this client may is for the supervisor to say.
-    let mut begin = Vec::new();
-    let last = catch_up(&app, &key, after.unwrap_or(FROM_NOW_ON), &mut begin).await?;
-    let last = after.map(|_| last);
+    let (mut begin, mut last) = (Vec::new(), None);
+    match after {
+        Some(after) => last = Some(catch_up(&app, &key, after, &mut begin).await?),
+        // There are none after this number. Asked for all the same: whether this client may is for
+        // the supervisor to say.
+        None => {
+            app.link.ask(&key, ApiRequest::Events { after: u64::MAX }).await?;
+        }
+    }
     Ok(sse::stream(move |sink| follow_events(sink, app, key, news, begin, last)))
 }
-
-/// A number that no event has.
-const FROM_NOW_ON: u64 = u64::MAX;
 
 /// Appends the kept events after number `after`, and before them whether some are missing. Gives
 /// the number of the last one. A number beyond the newest is from before a reboot: then all are new.
@@ -54,7 +56,7 @@ async fn catch_up(app: &App, key: &str, after: u64, out: &mut Vec<u8>) -> Result
     let request = ApiRequest::Events { after: 0 };
     let (kept, _) = app.typed::<Vec<EventRecord>>(key, request).await?;
     let newest = kept.last().map_or(0, |event| event.seq);
-    let after = if after > newest && after != FROM_NOW_ON { 0 } else { after };
+    let after = if after > newest { 0 } else { after };
     let mut last = after;
     if let Some(first) = kept.first().filter(|_| after > 0) {
         let missed = first.seq.saturating_sub(after.saturating_add(1));
