@@ -66,12 +66,13 @@ impl Connections {
         if let Some(one) = all.get_mut(&id) {
             one.key = Some(key.to_owned());
         }
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for key in all.values().filter_map(|one| one.key.as_deref()) {
-            *counts.entry(key).or_default() += 1;
-        }
-        if counts.values().sum::<usize>() <= self.most {
+        let known = || all.values().filter_map(|one| one.key.as_deref());
+        if known().count() <= self.most {
             return;
+        }
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for key in known() {
+            *counts.entry(key).or_default() += 1;
         }
         let greedy = counts.into_iter().max_by_key(|(_, count)| *count).map(|(key, _)| key);
         let oldest = all.iter().find(|(_, one)| one.key.as_deref() == greedy).map(|(id, _)| *id);

@@ -80,7 +80,13 @@ impl Wanted {
 
     /// What is lacking while a unit has no ring.
     pub fn without_ring(&self) -> usize {
-        if self.since.is_some() { 0 } else { self.tail.unwrap_or(usize::MAX) }
+        self.lacking(0, self.since.is_some())
+    }
+
+    /// [`Start::lacking`] once so many were found; nothing is if what is wanted begins `within` what
+    /// was searched.
+    fn lacking(&self, found: usize, within: bool) -> usize {
+        if within { 0 } else { self.tail.map_or(usize::MAX, |tail| tail.saturating_sub(found)) }
     }
 
     /// The line of this boot after which it begins, if it is about this boot alone. A number from
@@ -103,14 +109,9 @@ impl Wanted {
         if self.stream.is_none() && self.since_time.is_none() {
             let there = counters.lines.saturating_sub(since.max(oldest));
             let there = usize::try_from(there).unwrap_or(usize::MAX);
-            let (after, lacking) = match self.tail {
-                None => (since, usize::MAX),
-                Some(tail) => {
-                    let last = counters.lines.saturating_sub(tail.min(there) as u64);
-                    (last, tail.saturating_sub(there))
-                }
-            };
-            return Ok(Start { after, lacking: if within { 0 } else { lacking } });
+            let last = |tail: usize| counters.lines.saturating_sub(tail.min(there) as u64);
+            let after = self.tail.map_or(since, last);
+            return Ok(Start { after, lacking: self.lacking(there, within) });
         }
         let (mut position, mut found, mut begun) = (since, VecDeque::new(), false);
         let mut older = false;
@@ -128,7 +129,7 @@ impl Wanted {
                 match self.tail {
                     // The first one is all that matters.
                     None => {
-                        let lacking = if within || older { 0 } else { usize::MAX };
+                        let lacking = self.lacking(0, within || older);
                         return Ok(Start { after: line.seq.saturating_sub(1), lacking });
                     }
                     Some(0) => {}
@@ -141,11 +142,7 @@ impl Wanted {
                 }
             }
         }
-        let lacking = match self.tail {
-            _ if within || older => 0,
-            None => usize::MAX,
-            Some(tail) => tail.saturating_sub(found.len()),
-        };
+        let lacking = self.lacking(found.len(), within || older);
         let after = found.front().map_or(position, |first: &u64| first.saturating_sub(1));
         Ok(Start { after, lacking })
     }

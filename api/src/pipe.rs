@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -70,14 +70,14 @@ impl Pipe {
 }
 
 /// Waits until the other side of a connection has closed it, also while what it sent before that is
-/// not read: `EPOLLRDHUP` of epoll_ctl(2).
+/// not read: `EPOLLRDHUP` of epoll_ctl(2). `connection` is a copy of its descriptor, which is
+/// watched already under its own number.
 ///
 /// # Errors
-/// dup(2)'s and epoll_ctl(2)'s.
-pub async fn hung_up(connection: impl AsFd) -> io::Result<()> {
-    let own = connection.as_fd().try_clone_to_owned()?;
+/// epoll_ctl(2)'s.
+pub async fn hung_up(connection: OwnedFd) -> io::Result<()> {
     // SAFETY: the descriptor is owned by the `AsyncFd` and closed with it alone.
-    let own = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) }?;
+    let own = unsafe { AsyncFd::register_with_interest(connection, Interest::READABLE) }?;
     loop {
         let mut guard = own.readable().await?;
         if guard.ready().is_read_closed() {

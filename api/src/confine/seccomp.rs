@@ -73,26 +73,10 @@ fn if_argument(call: i64, number: usize, code: u16, k: u32) -> [sock_filter; 5] 
     ]
 }
 
-/// `call` is allowed if its argument has none of these bits.
-fn if_none_of(call: i64, number: usize, bits: u32) -> [sock_filter; 5] {
-    [
-        unless(EQUAL, call as u32, 4),
-        step(LOAD, argument(number)),
-        unless(ANY_OF, bits, 1),
-        step(RETURN, DENY),
-        step(RETURN, ALLOW),
-    ]
-}
-
-/// `call` is allowed if its argument is not this.
-fn if_not(call: i64, number: usize, value: u32) -> [sock_filter; 5] {
-    [
-        unless(EQUAL, call as u32, 4),
-        step(LOAD, argument(number)),
-        unless(EQUAL, value, 1),
-        step(RETURN, DENY),
-        step(RETURN, ALLOW),
-    ]
+/// `call` is allowed unless its argument passes the test `code`, `k`.
+fn unless_argument(call: i64, number: usize, code: u16, k: u32) -> [sock_filter; 5] {
+    let [call, load, test, allow, deny] = if_argument(call, number, code, k);
+    [call, load, test, deny, allow]
 }
 
 fn program() -> Vec<sock_filter> {
@@ -107,9 +91,9 @@ fn program() -> Vec<sock_filter> {
         steps.push(unless(EQUAL, *call as u32, 1));
         steps.push(step(RETURN, ALLOW));
     }
-    steps.extend(if_none_of(libc::SYS_mmap, 2, libc::PROT_EXEC as u32));
-    steps.extend(if_none_of(libc::SYS_mprotect, 2, libc::PROT_EXEC as u32));
-    steps.extend(if_not(libc::SYS_setsockopt, 2, libc::SO_LINGER as u32));
+    steps.extend(unless_argument(libc::SYS_mmap, 2, ANY_OF, libc::PROT_EXEC as u32));
+    steps.extend(unless_argument(libc::SYS_mprotect, 2, ANY_OF, libc::PROT_EXEC as u32));
+    steps.extend(unless_argument(libc::SYS_setsockopt, 2, EQUAL, libc::SO_LINGER as u32));
     // Threads, no processes.
     steps.extend(if_argument(libc::SYS_clone, 0, ANY_OF, libc::CLONE_THREAD as u32));
     steps.extend(if_argument(libc::SYS_prctl, 0, EQUAL, libc::PR_SET_NAME as u32));

@@ -6,7 +6,6 @@ use crate::body::{Body, Sink};
 use crate::error::Error;
 use crate::handlers::files::Content;
 use crate::handlers::logs;
-use crate::lines::Wanted;
 use crate::router::{Answer, Call, with_type};
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -125,9 +124,9 @@ async fn log_text(app: &App, key: &str, unit: &str) -> String {
 }
 
 fn append_log(text: &mut String, reader: &Reader) -> Result<(), logger::RingError> {
-    let end = reader.counters()?.lines;
-    let mut position = Wanted::default().start(reader)?.after;
-    while position < end {
+    let counters = reader.counters()?;
+    let mut position = counters.evicted;
+    while position < counters.lines {
         let batch = reader.since(position, BATCH)?;
         let Some(last) = batch.last() else { break };
         position = last.seq;
