@@ -34,7 +34,7 @@ pub use disk::line_seq;
 pub use line::{Flags, Line, MAX_TEXT, Stream};
 pub use ring::{Counters, DEFAULT_CAPACITY, Reader, RingError};
 pub use split::{Piece, next_piece};
-pub use time::{parse_rfc3339, rfc3339};
+pub use time::{parse_rfc3339, rfc3339, unix_us};
 
 use ipc::{Channel, paths};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -4,12 +4,12 @@ use crate::line::{Flags, MAX_TEXT, Stream};
 use crate::ring::{Batch, RingError, StreamMark, Writer};
 use crate::split::next_piece;
 use crate::spool::{Spool, Taken};
+use crate::time::unix_us;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Most bytes taken from a stream in one turn of the loop: what the others have to wait for.
 pub(crate) const CHUNK: usize = 64 * 1024;
@@ -161,8 +161,7 @@ impl Source {
         self.spool
             .read(self.offset, &mut kit.window)
             .map_err(RingError::io("read the spool of"))?;
-        let (unix_us, mono_ms) = now();
-        ring.begin(&mut kit.batch, unix_us, mono_ms);
+        ring.begin(&mut kit.batch, unix_us(), mono_ms());
         kit.batch.dropped = self.dropped;
         if self.untold > 0 && self.dropped == 0 {
             let text = format!("{} lines dropped: no memory left below /run", self.untold);
@@ -224,14 +223,11 @@ impl Source {
     }
 }
 
-/// Wall clock in microseconds since 1970 and `CLOCK_MONOTONIC` in milliseconds.
-fn now() -> (i64, u64) {
-    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let wall = i64::try_from(wall.as_micros()).unwrap_or(i64::MAX);
+/// `CLOCK_MONOTONIC` in milliseconds.
+fn mono_ms() -> u64 {
     let mono = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    let mono = mono.map_or(0, |time| {
+    mono.map_or(0, |time| {
         let ms = time.tv_sec().saturating_mul(1000).saturating_add(time.tv_nsec() / 1_000_000);
         u64::try_from(ms).unwrap_or(0)
-    });
-    (wall, mono)
+    })
 }

@@ -1,9 +1,16 @@
 //! Moments as people write them (RFC 3339).
 
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Last moment that RFC 3339 can write, 9999-12-31T23:59:59.999999Z.
 pub(crate) const LAST_US: i64 = 253_402_300_799_999_999;
+
+/// The wall clock in microseconds since 1970-01-01T00:00:00Z; 0 while it stands before that.
+pub fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
 
 /// Year, month and day of a number of days since 1970-01-01 in the proleptic Gregorian calendar:
 /// whole cycles of 400 years (146,097 days) first, then years that begin in March, so that the

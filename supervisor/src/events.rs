@@ -28,7 +28,7 @@ impl Events {
         self.last += 1;
         let record = EventRecord {
             seq: self.last,
-            time_us: unix_us(),
+            time_us: logger::unix_us(),
             unit: unit.map(str::to_owned),
             kind: kind.to_owned(),
             text,
@@ -44,11 +44,6 @@ impl Events {
     pub fn after(&self, seq: u64) -> Vec<&EventRecord> {
         self.kept.iter().filter(|record| record.seq > seq).collect()
     }
-}
-
-fn unix_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

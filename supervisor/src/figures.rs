@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 impl Shell {
     /// What the units that have a cgroup wait for.
@@ -40,13 +39,14 @@ pub(crate) fn memory(meminfo: &str) -> Memory {
 
 /// The clock. Asking the kernel what it knows of it needs no rights (adjtimex(2), `modes` 0).
 pub(crate) fn clock() -> Clock {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let time_us = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
     // SAFETY: all of a `timex` may be zero.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: adjtimex(2) fills in the structure that it is given; with `modes` 0 it changes nothing.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
-    Clock { time_us, synchronized: state >= 0 && timex.status & libc::STA_UNSYNC == 0 }
+    Clock {
+        time_us: logger::unix_us(),
+        synchronized: state >= 0 && timex.status & libc::STA_UNSYNC == 0,
+    }
 }
 
 /// The data disk, if there is one, and the memory where runs and logs are kept. statvfs(3) asks the

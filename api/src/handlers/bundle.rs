@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
 use ipc::api::ApiRequest;
 use ipc::control::Request;
-use logger::{Reader, rfc3339};
+use logger::{Reader, rfc3339, unix_us};
 use rest::ErrorBody;
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -53,10 +53,9 @@ struct Archive {
 
 impl Archive {
     fn new() -> Archive {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         Archive {
             tar: tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast())),
-            now: now.map_or(0, |time| time.as_secs()),
+            now: unix_us().unsigned_abs() / 1_000_000,
         }
     }
 

@@ -13,13 +13,13 @@ use crate::router::{Answer, Call, with_type};
 use crate::sse::{self, StreamEvent};
 use hyper::HeaderMap;
 use ipc::api::{ApiRequest, LogRing};
-use logger::{Line, Reader, Stream, parse_rfc3339};
+use logger::{Line, Reader, Stream, parse_rfc3339, unix_us};
 use rest::{ErrorBody, ErrorCode, LogLine};
 use std::fmt::Display;
 use std::fs::File;
 use std::io;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Lines given when nobody says how many.
@@ -124,9 +124,8 @@ pub fn wanted(query: &Query) -> Result<Wanted, Error> {
 
 /// The moment so many seconds ago, by this host's clock; microseconds since 1970.
 fn ago(seconds: u64) -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let then = now.saturating_sub(Duration::from_secs(seconds));
-    i64::try_from(then.as_micros()).unwrap_or(i64::MAX)
+    let us = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    unix_us().saturating_sub(us).max(0)
 }
 
 /// A unit's ring; `None` while it has written nothing.
