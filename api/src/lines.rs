@@ -3,7 +3,6 @@
 use crate::follow::{BATCH, MAX_PIECE};
 use bytes::Bytes;
 use logger::{Counters, Line, Reader, RingError, Stream};
-use rest::LogLine;
 use std::collections::VecDeque;
 
 /// Which lines.
@@ -26,7 +25,7 @@ pub struct Piece {
     pub seq: u64,
     /// Its stream.
     pub stream: Stream,
-    /// A [`LogLine`].
+    /// A [`rest::LogLine`].
     pub json: Bytes,
 }
 
@@ -39,21 +38,9 @@ pub struct Start {
     pub lacking: usize,
 }
 
-/// As a client sees it; `boot` as in [`LogLine::boot`].
-pub fn log_line(line: &Line, boot: u64) -> LogLine {
-    LogLine {
-        seq: line.seq,
-        boot,
-        time_us: line.unix_us,
-        stream: line.stream.name().to_owned(),
-        generation: line.generation,
-        text: String::from_utf8_lossy(&line.text).into_owned(),
-    }
-}
-
-/// Makes a line ready; `boot` as in [`LogLine::boot`].
+/// Makes a line ready; `boot` as in [`rest::LogLine::boot`].
 pub fn piece(line: &Line, boot: u64) -> Piece {
-    let json = serde_json::to_vec(&log_line(line, boot)).unwrap_or_default().into();
+    let json = serde_json::to_vec(&line.to_log_line(boot)).unwrap_or_default().into();
     Piece { seq: line.seq, stream: line.stream, json }
 }
 

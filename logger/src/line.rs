@@ -1,5 +1,7 @@
 //! One kept line: what a reader of the ring gets.
 
+use ipc::control::LogLine;
+
 /// Longest text of one record in bytes. A longer line is split into several records
 /// ([`Flags::CONTINUES`], [`Flags::CONTINUED`]).
 pub const MAX_TEXT: usize = 16 * 1024;
@@ -100,4 +102,18 @@ pub struct Line {
     pub flags: Flags,
     /// The bytes between the newlines, as they were written; not necessarily UTF-8.
     pub text: Vec<u8>,
+}
+
+impl Line {
+    /// As people and clients get it; `boot` as in [`LogLine::boot`].
+    pub fn to_log_line(&self, boot: u64) -> LogLine {
+        LogLine {
+            seq: self.seq,
+            boot,
+            time_us: self.unix_us,
+            stream: self.stream.name().to_owned(),
+            generation: self.generation,
+            text: String::from_utf8_lossy(&self.text).into_owned(),
+        }
+    }
 }

@@ -2,7 +2,8 @@
 
 use ipc::api::ProcessReport;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
+use std::path::Path;
 
 /// Processes that are told at most.
 const MAX: usize = 4096;
@@ -27,9 +28,7 @@ fn report(pid: i32) -> Option<ProcessReport> {
     command.take(COMMAND).read_to_end(&mut shown).ok()?;
     let stat = read("stat")?;
     let status = read("status")?;
-    let field = |name: &str| {
-        status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-    };
+    let field = |name: &str| status_field(&status, name);
     // A thread of the kernel has no memory of its own.
     let rss = field("VmRSS")?.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
     let (state, parent, ticks) = parse_stat(&stat)?;
@@ -51,6 +50,20 @@ fn report(pid: i32) -> Option<ProcessReport> {
         cpu_ms: ticks.saturating_mul(1000) / per_second.max(1),
         uid: field("Uid")?.split_whitespace().next()?.parse().ok()?,
     })
+}
+
+/// The processes of a cgroup, without those of the cgroups below it (cgroups(7)).
+///
+/// # Errors
+/// There is no such cgroup.
+pub fn procs(cgroup: &Path) -> io::Result<Vec<i32>> {
+    let list = fs::read_to_string(cgroup.join("cgroup.procs"))?;
+    Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
+}
+
+/// One field of what /proc/PID/status says (proc_pid_status(5)).
+pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
 /// State, parent and CPU time (in clock ticks) out of /proc/PID/stat (proc_pid_stat(5)). The name
@@ -96,6 +109,7 @@ mod tests {
         #[test]
         fn any_text_is_read(text in "\\PC*") {
             parse_stat(&text);
+            status_field(&text, "Name");
             unit_of(&text);
         }
     }

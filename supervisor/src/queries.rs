@@ -3,6 +3,7 @@
 use crate::actions::send_signal;
 use crate::config::port_text;
 use crate::core::{Command, Event};
+use crate::processes::procs;
 use crate::shell::{Shell, now};
 use crate::{figures, now_us};
 use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
@@ -122,17 +123,7 @@ impl Shell {
             Err(error) if error.is_absent() => Vec::new(),
             Err(error) => return Err(error.to_string()),
         };
-        let lines: Vec<LogLine> = lines
-            .into_iter()
-            .map(|line| LogLine {
-                boot: 0,
-                seq: line.seq,
-                time_us: line.unix_us,
-                stream: line.stream.name().to_owned(),
-                generation: line.generation,
-                text: String::from_utf8_lossy(&line.text).into_owned(),
-            })
-            .collect();
+        let lines: Vec<LogLine> = lines.iter().map(|line| line.to_log_line(0)).collect();
         json(&lines)
     }
 
@@ -236,10 +227,9 @@ fn signal_service(service: Service, signal: i32) -> Result<Value, String> {
     if !(1..=64).contains(&signal) {
         return Err(format!("{signal} is not a signal"));
     }
-    let path = format!("{}/{}/cgroup.procs", paths::CGROUP_SYSTEM, service.applet());
-    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let pid: i32 =
-        text.lines().next().and_then(|line| line.parse().ok()).ok_or("it does not run now")?;
+    let cgroup = Path::new(paths::CGROUP_SYSTEM).join(service.applet());
+    let pids = procs(&cgroup).map_err(|error| format!("{}: {error}", cgroup.display()))?;
+    let pid = *pids.first().ok_or("it does not run now")?;
     // SAFETY: plain numbers; the process is one of ours, as its cgroup says.
     let done = unsafe { libc::kill(pid, signal) };
     nix::errno::Errno::result(done).map_err(|errno| format!("kill {pid}: {errno}"))?;

@@ -2,6 +2,7 @@
 
 use crate::actions::send_signal;
 use crate::core::{RunEvent, SavedState};
+use crate::processes::{procs, status_field};
 use crate::runs::{Process, Run, UnitNet};
 use crate::shell::{Shell, ShellError};
 use container::Cgroup;
@@ -173,10 +174,9 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
 /// The process of a cgroup that is PID 1 of its own namespace: the last number of `NSpid` is 1
 /// (proc_pid_status(5)).
 fn main_process(cgroup: &Path) -> Option<i32> {
-    let list = fs::read_to_string(cgroup.join("cgroup.procs")).ok()?;
-    list.lines().filter_map(|line| line.parse::<i32>().ok()).find(|pid| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    procs(cgroup).ok()?.into_iter().find(|pid| {
+        let status = status(*pid);
+        let ids = status_field(&status, "NSpid").unwrap_or_default();
         let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
         ids.len() == 2 && ids.last() == Some(&"1")
     })
@@ -186,21 +186,22 @@ fn main_process(cgroup: &Path) -> Option<i32> {
 /// whoever looked on has been told nothing, and nobody would ever end them. They are PID 1's children
 /// as the main process is; everything else in a container descends from that.
 fn end_strangers(cgroup: &Path, main: Option<i32>) {
-    let list = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    for pid in list.lines().filter_map(|line| line.parse::<i32>().ok()) {
+    for pid in procs(cgroup).unwrap_or_default() {
         // First the descriptor, so that what is looked at is what is killed.
         let Some(pidfd) = open_pidfd(pid).filter(|_| Some(pid) != main) else { continue };
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).map(str::trim);
-        if parent == Some("1") && is_in(cgroup, pid) {
+        if status_field(&status(pid), "PPid") == Some("1") && is_in(cgroup, pid) {
             send_signal(pidfd.as_fd(), libc::SIGKILL);
         }
     }
 }
 
 fn is_in(cgroup: &Path, pid: i32) -> bool {
-    let list = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    list.lines().any(|line| line == pid.to_string())
+    procs(cgroup).is_ok_and(|pids| pids.contains(&pid))
+}
+
+/// What the kernel says of a process; nothing when it is gone.
+fn status(pid: i32) -> String {
+    fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
 }
 
 fn open_pidfd(pid: i32) -> Option<OwnedFd> {
