@@ -23,6 +23,15 @@ const MODE: u32 = 0o644;
 /// Longest path, as Linux has it (`PATH_MAX` with the NUL at its end).
 const MAX_PATH: usize = 4095;
 
+/// Which file is meant; [`MAX_PATH`] bytes at most.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct FilePath {
+    /// absolute, in the container
+    #[param(pattern = "^/[^\\x00]*$", max_length = 4095)]
+    pub path: String,
+}
+
 /// Bytes as they are.
 #[derive(Debug, utoipa::ToSchema)]
 #[schema(value_type = String, format = Binary)]
@@ -31,7 +40,7 @@ pub struct Content(pub Vec<u8>);
 /// The content of a regular file of a running container; its permission bits are in the header
 /// `X-Keel-Mode`.
 #[utoipa::path(get, path = "/v1/units/{name}/files", operation_id = "read_file", tag = "units", params(
-    UnitName, ("path" = String, Query, pattern = "^/[^\\x00]*$", max_length = 4095, description = "absolute, in the container")),
+    UnitName, FilePath),
     responses((status = 200, body = Content, content_type = "application/octet-stream"),
         (status = "default", body = ErrorBody)))]
 pub async fn get(call: Call) -> Answer {
@@ -48,7 +57,7 @@ pub async fn get(call: Call) -> Answer {
 
 /// Writes a file of a running container: makes it, or empties it first.
 #[utoipa::path(put, path = "/v1/units/{name}/files", operation_id = "write_file", tag = "units", params(
-    UnitName, ("path" = String, Query, pattern = "^/[^\\x00]*$", max_length = 4095, description = "absolute, in the container"),
+    UnitName, FilePath,
     ("mode" = Option<String>, Query, pattern = "^0*[0-7]{1,4}$", description = "permissions of a file that is made, octal")),
     request_body(content = Content, content_type = "application/octet-stream"),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]

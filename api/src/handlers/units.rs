@@ -24,6 +24,15 @@ pub struct UnitName(
     pub String,
 );
 
+/// How long a change is waited for; [`MAX_WAIT`] at most.
+#[derive(Debug, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Wait {
+    /// seconds for which to wait until it is so
+    #[param(maximum = 3600)]
+    pub wait: Option<u64>,
+}
+
 /// All units.
 #[utoipa::path(get, path = "/v1/units", operation_id = "units", tag = "units", responses(
     (status = 200, body = Vec<Unit>), (status = "default", body = ErrorBody)))]
@@ -51,30 +60,21 @@ pub async fn explain(call: Call) -> Answer {
 }
 
 /// Starts a unit now, from whatever state. With `wait`, answers when it is ready.
-#[utoipa::path(post, path = "/v1/units/{name}/start", tag = "units", params(
-    UnitName,
-    ("wait" = Option<u64>, Query, maximum = 3600,
-        description = "seconds for which to wait until it is so")),
+#[utoipa::path(post, path = "/v1/units/{name}/start", tag = "units", params(UnitName, Wait),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn start(call: Call) -> Answer {
     change(call, Goal::Start).await
 }
 
 /// Stops a unit and keeps it stopped. With `wait`, answers when nothing of it runs any more.
-#[utoipa::path(post, path = "/v1/units/{name}/stop", tag = "units", params(
-    UnitName,
-    ("wait" = Option<u64>, Query, maximum = 3600,
-        description = "seconds for which to wait until it is so")),
+#[utoipa::path(post, path = "/v1/units/{name}/stop", tag = "units", params(UnitName, Wait),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn stop(call: Call) -> Answer {
     change(call, Goal::Stop).await
 }
 
 /// Stops a unit if it runs, and starts it. With `wait`, answers when its new run is ready.
-#[utoipa::path(post, path = "/v1/units/{name}/restart", tag = "units", params(
-    UnitName,
-    ("wait" = Option<u64>, Query, maximum = 3600,
-        description = "seconds for which to wait until it is so")),
+#[utoipa::path(post, path = "/v1/units/{name}/restart", tag = "units", params(UnitName, Wait),
     responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
 pub async fn restart(call: Call) -> Answer {
     change(call, Goal::Restart).await
