@@ -52,6 +52,12 @@ pub(crate) fn refusal(code: Code, message: impl Into<String>) -> Refusal {
     Refusal { code, message: message.into() }
 }
 
+/// What is said instead of an answer that cannot be sent.
+fn unsendable(id: u64, error: &dyn std::error::Error) -> ToApi {
+    let why = refusal(Code::Failed, format!("the answer cannot be sent: {error}"));
+    ToApi::Answer { id, answer: Some(Answer::Refused(why)) }
+}
+
 /// An answer with the descriptors that go with it, or why there is none. `Ok(None)`: it comes later.
 pub(crate) type Done = Result<Option<(Value, Vec<OwnedFd>)>, Refusal>;
 
@@ -123,9 +129,7 @@ impl Api {
             log::error!("api: {error}");
             // No question stays without an answer.
             if let Some(id) = asked {
-                let why = refusal(Code::Failed, format!("the answer cannot be sent: {error}"));
-                let answer = Some(Answer::Refused(why));
-                self.outbox.push(ToApi::Answer { id, answer }, Vec::new());
+                self.outbox.push(unsendable(id, &error), Vec::new());
             }
         }
     }
@@ -155,10 +159,7 @@ impl Api {
         }
         match in_memory(&text) {
             Ok(file) => self.tell(ToApi::Answer { id, answer: None }, vec![file]),
-            Err(error) => {
-                let why = refusal(Code::Failed, format!("the answer cannot be sent: {error}"));
-                self.tell(ToApi::Answer { id, answer: Some(Answer::Refused(why)) }, Vec::new());
-            }
+            Err(error) => self.tell(unsendable(id, &error), Vec::new()),
         }
     }
 }
