@@ -96,6 +96,34 @@ pub fn start(
     Ok(pid)
 }
 
+/// A process that has been started.
+pub(crate) struct Started {
+    pub(crate) pid: i32,
+    /// Our link to it.
+    pub(crate) link: Channel,
+    /// The other end of a link that was made for it, for its partner.
+    pub(crate) partner: Option<Channel>,
+}
+
+/// Starts a process with a new link to PID 1; `partners` as for [`start`].
+pub(crate) fn start_one(service: Service, partners: &[BorrowedFd<'_>]) -> Result<Started, String> {
+    let (link, theirs) = new_link(service)?;
+    let pid = start(service, &theirs, partners).map_err(|error| error.to_string())?;
+    Ok(Started { pid, link, partner: None })
+}
+
+/// Starts the api with a new link to the supervisor. Whatever strangers have made of an earlier api,
+/// they may have done to its link (shutdown(2) cannot be undone): no other api gets that one.
+pub(crate) fn start_api() -> Result<Started, String> {
+    let (supervisors, apis) = new_link(Service::Api)?;
+    let started = start_one(Service::Api, &[apis.as_fd()])?;
+    Ok(Started { partner: Some(supervisors), ..started })
+}
+
+fn new_link(service: Service) -> Result<(Channel, Channel), String> {
+    Channel::pair().map_err(|error| format!("{}: {error}", service.applet()))
+}
+
 /// include/uapi/linux/sched.h; libc's constant of this name overflows its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
