@@ -16,6 +16,7 @@ mod devices;
 mod execution;
 mod host;
 mod inside;
+mod leaks;
 mod programs;
 mod root_file_system;
 mod seccomp;
@@ -72,6 +73,7 @@ fn main() {
         devices::TESTS,
         execution::TESTS,
         inside::TESTS,
+        leaks::TESTS,
         programs::TESTS,
         root_file_system::TESTS,
         seccomp::TESTS,
