@@ -271,20 +271,69 @@ fn restart_from_every_state(guest: &mut Guest) {
     guest.wait_state("stubborn", "stopped");
 }
 
+/// Everything of the host that starts could leave something in: how much is there.
+fn traces(guest: &Guest) -> Vec<(String, usize)> {
+    let list = |path: String| {
+        let names: Vec<String> = guest.ask(&Request::List { path: path.clone() });
+        (path, names.len())
+    };
+    let pids = ipc::Service::ALL.into_iter().filter_map(|service| guest.service_pid(service));
+    let descriptors = pids.chain([1]).map(|pid| list(format!("/proc/{pid}/fd")));
+    let directories = ["", "/units", "/layers", "/volumes", "/staging", "/logs"];
+    let mounts = ("mounts".to_owned(), guest.read("/proc/1/mounts").lines().count());
+    descriptors
+        .chain(directories.map(|name| list(format!("/run/keel{name}"))))
+        .chain(["/sys/fs/cgroup/units", "/sys/class/net"].map(|path| list(path.to_owned())))
+        .chain([mounts])
+        .collect()
+}
+
 #[test]
-fn a_thousand_exits_are_a_thousand_restarts() {
+fn a_thousand_exits_are_a_thousand_restarts_and_failed_starts_leave_nothing_behind() {
     let loops = "restart = { delay = \"10ms\", max_delay = \"10ms\" }\n[container]\n\
                  image = \"./images/first\"\ncommand = [\"exit\", \"0\"]\nnetwork = \"none\"\n";
-    let units = [("loops", loops.to_owned()), ("bystander", probe("", "[\"wait\"]"))];
+    let mut units = vec![("loops", loops.to_owned()), ("bystander", probe("", "[\"wait\"]"))];
+    // Each fails at another step of its set-up.
+    let top = "restart = { delay = \"100ms\", max_delay = \"100ms\" }";
+    let failing = [
+        ("no-program", "entrypoint = [\"/no/such\"]", "exec"),
+        ("no-user", "user = \"stranger\"", "look up the user"),
+        ("no-source", "volumes = [\"/no/such:/v\"]", "open a mount source"),
+        ("no-setting", "sysctls = { \"net.no.such\" = \"1\" }", "change a kernel setting"),
+        ("no-place", "volumes = [\"/run:/etc/passwd/v\"]", "mount a volume"),
+        ("no-directory", "working_dir = \"/etc/passwd\"", "enter the working directory"),
+        ("no-network", "network = \"bridge\"\nuser = \"stranger\"", "look up the user"),
+    ];
+    for (name, key, _) in failing {
+        let text = format!("{top}\n[container]\nimage = \"./images/probe\"\n{key}\n");
+        let alone = if key.contains("network") { "" } else { "network = \"none\"\n" };
+        units.push((name, text + alone));
+    }
     let (_folder, mut guest) = boot(&units, &Options { cpus: 1, ..Options::default() });
     let supervisor = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
     let runs = |guest: &Guest| number(&guest.unit("loops"), "generation");
     // By then everything that is made once has been made, and the list of events is full.
     guest.wait_for("250 runs", |guest| (runs(guest) >= 250).then_some(()));
     let memory = guest.pss_kib(supervisor);
+    let before = traces(&guest);
     guest.wait_for("1,000 runs", |guest| (runs(guest) >= 1000).then_some(()));
+    let failed = |guest: &Guest| -> u64 {
+        failing.iter().map(|(name, ..)| number(&guest.unit(name), "failures")).sum()
+    };
+    guest.wait_for("500 failed starts", |guest| (failed(guest) >= 500).then_some(()));
+    for (name, _, step) in failing {
+        let reason = guest.field(name, "reason") + &explain(&guest, name);
+        assert!(reason.contains(step), "{name}: {reason}");
+        stop(&guest, name);
+        guest.wait_state(name, "stopped");
+    }
     stop(&guest, "loops");
     guest.wait_state("loops", "stopped");
+    // Before, some were on their way; a leak of one each would be hundreds.
+    guest.wait_for("nothing to be left behind", |guest| {
+        let now = traces(guest);
+        now.iter().zip(&before).all(|(now, before)| now.1 <= before.1).then_some(())
+    });
 
     let report = guest.unit("loops");
     let generation = number(&report, "generation");
