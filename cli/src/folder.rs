@@ -1,6 +1,6 @@
 //! A host folder, read and judged.
 
-use crate::Failure;
+use crate::{Failure, profiles};
 use image::{build::unit_files, oci};
 use std::collections::BTreeMap;
 use std::fs;
@@ -54,6 +54,7 @@ impl Folder {
         let loaded = units::load(host, units);
         let mut diagnostics = loaded.diagnostics.clone();
         diagnostics.extend(image_mistakes(dir, &loaded));
+        diagnostics.extend(profiles::mistakes(dir, &loaded));
         Ok(Folder { loaded, texts, diagnostics })
     }
 

@@ -7,6 +7,7 @@ mod data_disk;
 mod folder;
 mod kvm;
 mod places;
+mod profiles;
 mod qemu;
 mod qmp;
 mod remote;

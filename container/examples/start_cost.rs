@@ -48,6 +48,7 @@ fn measure(
     let cgroup = Cgroup::create(Path::new(root), "start-cost", &Limits::default())?;
     let staging = std::env::temp_dir().join("start-cost");
     std::fs::create_dir_all(&staging)?;
+    let filter = seccomp::Filter::default_for(CapSet::DEFAULT)?;
     let net = create_netns(None)?;
     let null = std::fs::File::options().write(true).open("/dev/null")?;
     let mut times = Vec::with_capacity(count);
@@ -77,7 +78,7 @@ fn measure(
                 oom_score_adj: 0,
             },
             userns: None,
-            seccomp: None,
+            seccomp: Some(&filter),
             netns: Some(net.ns.as_fd()),
             cgroup: &cgroup,
             stdout: null.as_fd(),

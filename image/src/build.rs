@@ -13,6 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use units::Loaded;
+use units::model::Seccomp;
 
 /// The moment before which no image can have been made, in seconds since 1970: the floor for the
 /// clock of a machine whose own clock is wrong. It is the day of the release, so that the same
@@ -82,8 +83,9 @@ pub fn build(
     fs::create_dir_all(cache).map_err(io_error(cache))?;
     fs::create_dir_all(out).map_err(io_error(out))?;
     let images = pack_images(dir, loaded, cache, skip_bad_images)?;
+    let profiles = profiles(dir, loaded, skip_bad_images)?;
     let initrd = out.join("initrd.new");
-    let sizes = write_initrd(dir, &images, kit, cache, &initrd)?;
+    let sizes = write_initrd(dir, &images, &profiles, kit, cache, &initrd)?;
     let kernel = out.join("vmlinuz.new");
     let kernel_size = fs::copy(kit.kernel(), &kernel).map_err(io_error(&kernel))?;
     for (from, to) in [(&initrd, "initrd"), (&kernel, "vmlinuz")] {
@@ -120,6 +122,7 @@ fn pack_images(
 fn write_initrd(
     dir: &Path,
     images: &Images,
+    profiles: &BTreeMap<String, String>,
     kit: &Kit,
     cache: &Path,
     path: &Path,
@@ -142,6 +145,12 @@ fn write_initrd(
     {
         cpio.file(name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
     }
+    if !profiles.is_empty() {
+        let text = serde_json::to_vec(profiles)
+            .map_err(|error| io_error(path)(io::Error::other(error)))?;
+        cpio.file("keel/seccomp.json", 0o644, text.len() as u64, &mut text.as_slice())
+            .map_err(io_error(path))?;
+    }
     let layers: BTreeSet<&String> =
         images.images.values().flat_map(|image| &image.layers).collect();
     let mut sizes = Sizes { layer_count: layers.len(), ..Sizes::default() };
@@ -157,6 +166,26 @@ fn write_initrd(
     let file = out.into_inner().map_err(|error| io_error(path)(error.into_error()))?;
     sizes.initrd = file.metadata().map_err(io_error(path))?.len();
     Ok(sizes)
+}
+
+/// The profiles of system calls that units name, as they are. One that cannot be read is left out with
+/// `skip_bad`; its units then say so at boot.
+fn profiles(
+    dir: &Path,
+    loaded: &Loaded,
+    skip_bad: bool,
+) -> Result<BTreeMap<String, String>, BuildError> {
+    let mut found = BTreeMap::new();
+    for unit in loaded.config.units.values() {
+        let Seccomp::Profile(name) = &unit.container.seccomp else { continue };
+        let path = dir.join(name.trim_start_matches("./"));
+        match fs::read_to_string(&path) {
+            Ok(text) => drop(found.insert(name.clone(), text)),
+            Err(_) if skip_bad => {}
+            Err(error) => return Err(io_error(&path)(error)),
+        }
+    }
+    Ok(found)
 }
 
 /// `host.toml` and `units/*.toml` as they are: the host reads the same text as `keel check`.

@@ -6,6 +6,9 @@ pub const BINARY: &str = "/init";
 pub const CONFIG: &str = "/keel";
 /// What the image builder resolved: see [`crate::images::Images`].
 pub const IMAGES: &str = "/keel/images.json";
+/// Profiles of system calls, by the text of the units' `seccomp` key: a JSON object of texts. Absent
+/// where no unit has one.
+pub const SECCOMP: &str = "/keel/seccomp.json";
 /// One EROFS image per layer, `<hex digest>.erofs`.
 pub const LAYERS: &str = "/keel/layers";
 /// Modules to load at boot and for hardware: see `image::modules`.

@@ -117,7 +117,8 @@ fn containers_are_what_their_image_and_unit_say() {
             "overwriter",
             format!(
                 "enabled = false\n{}[healthcheck]\ncommand = [\"/proc/self/exe\"]\ninterval = \"100ms\"\nretries = 1000\n",
-                script(OVERWRITER, "cap_add = [\"SYS_PTRACE\"]\nuserns = \"host\"").replace("oneshot", "service")
+                script(OVERWRITER, "cap_add = [\"SYS_PTRACE\"]\nuserns = \"host\"")
+                    .replace("oneshot", "service")
             ),
         ),
     ];

@@ -91,6 +91,7 @@ impl Shell {
         let image = self.config.images.images.get(reference);
         let image = image.ok_or_else(|| format!("image {reference} is not in this host"))?.clone();
         let process = plan::process(&unit, &image).map_err(|error| error.to_string())?;
+        let filter = self.config.filters.of(name)?;
         let layers = self.mount_layers(&image)?;
         let cgroup = self.cgroup(&unit)?;
         let oom_before = cgroup.stats().ok().and_then(|stats| stats.oom_kill).unwrap_or(0);
@@ -124,6 +125,7 @@ impl Shell {
             process,
             userns: runtime.and_then(|runtime| runtime.userns.as_ref()),
             netns: runtime.and_then(|runtime| runtime.net.as_ref()).map(|net| net.ns.as_fd()),
+            seccomp: filter.as_deref(),
             cgroup: &cgroup,
             stdout: out_write.as_fd(),
             stderr: err_write.as_fd(),

@@ -1,6 +1,7 @@
 //! The host folder as it was baked in: what the supervisor works from.
 
 use crate::address;
+use crate::seccomp::Filters;
 use container::IdRange;
 use ipc::images::Images;
 use ipc::{NetRequest, PublishedPort, paths};
@@ -23,6 +24,8 @@ pub struct Config {
     pub problems: Vec<String>,
     /// The images.
     pub images: Images,
+    /// Which system calls the units may make.
+    pub filters: Filters,
     /// Addresses of the bridged units.
     pub addresses: BTreeMap<String, Ipv4Addr>,
 }
@@ -82,7 +85,9 @@ impl Config {
             config.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
         let addresses =
             address::assign(config.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
-        Config { host: config, broken, problems, images, addresses }
+        let (filters, wrong) = Filters::load(&dir.join("seccomp.json"), config.units.values());
+        problems.extend(wrong);
+        Config { host: config, broken, problems, images, filters, addresses }
     }
 
     /// The ids of a unit's users on this host. They go by the units' order: nothing that lasts has them

@@ -110,11 +110,14 @@ impl Shell {
         let ids = self.runs.of(&asked.name).ids();
         let cgroup = self.runs.of(&asked.name).cgroup.clone();
         let cgroup = cgroup.ok_or_else(|| refusal(Code::Conflict, "the container has ended"))?;
+        let filter = self.config.filters.of(&asked.name);
+        let filter = filter.map_err(|error| failed("its system calls", &error))?;
         let executed = container::exec(&Execution {
             pidfd: pidfd.as_fd(),
             cgroup: &cgroup,
             ids,
             process,
+            seccomp: filter.as_deref(),
             stdin: Some(ends.stdin.as_fd()),
             stdout: ends.stdout.as_fd(),
             stderr: ends.stderr.as_fd(),

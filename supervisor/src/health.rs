@@ -90,11 +90,13 @@ impl Shell {
         // Only our end: the command writes as to any other pipe, however much it has to say.
         nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|errno| format!("fcntl: {errno}"))?;
+        let filter = self.config.filters.of(&unit.name)?;
         let execution = Execution {
             pidfd: pidfd.as_fd(),
             cgroup,
             ids: runtime.ids(),
             process,
+            seccomp: filter.as_deref(),
             stdin: None,
             stdout: write.as_fd(),
             stderr: write.as_fd(),

@@ -30,6 +30,7 @@ pub mod queries;
 pub mod report;
 pub mod restore;
 pub mod runs;
+pub mod seccomp;
 pub mod shell;
 pub mod values;
 

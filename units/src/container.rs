@@ -2,9 +2,9 @@
 
 use crate::diagnostic::quoted;
 use crate::entry::{parse_device, parse_port, parse_tmpfs, parse_volume};
-use crate::model::{Container, NetworkMode, Port, UserNamespace, VolumeSource};
+use crate::model::{Container, NetworkMode, Port, Seccomp, UserNamespace, VolumeSource};
 use crate::names::{check_hostname, check_variable_name};
-use crate::paths::{absolute_path, check_image};
+use crate::paths::{absolute_path, check_image, parse_seccomp};
 use crate::process::{check_user, parse_capability};
 use crate::reader::{Reader, Source};
 use crate::schema;
@@ -17,6 +17,7 @@ use std::ops::Range;
 pub(crate) struct Places {
     pub(crate) image: Option<Range<usize>>,
     pub(crate) ports: Vec<(Port, Range<usize>)>,
+    pub(crate) seccomp: Option<Range<usize>>,
 }
 
 /// A container of which nothing has been said.
@@ -40,6 +41,7 @@ pub(crate) fn blank() -> Container {
         no_new_privileges: true,
         sysctls: std::collections::BTreeMap::new(),
         devices: Vec::new(),
+        seccomp: Seccomp::Default,
     }
 }
 
@@ -81,6 +83,7 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
     read_capabilities(&table, container);
     read_privileges(&table, container);
     read_sysctls(&table, container);
+    read_seccomp(&table, container, places);
     for text in texts(&table, "devices") {
         let Some(device) = text.read(parse_device) else { continue };
         if container.devices.iter().any(|other| other.target == device.target) {
@@ -275,6 +278,15 @@ fn read_sysctls(table: &Reader<'_>, container: &mut Container) {
     }
 }
 
+fn read_seccomp(table: &Reader<'_>, container: &mut Container, places: &mut Places) {
+    let Some(text) = table.get("seccomp").and_then(|value| value.text("a string")) else { return };
+    let Some(seccomp) = text.read(parse_seccomp) else { return };
+    if matches!(seccomp, Seccomp::Profile(_)) {
+        places.seccomp = Some(text.span);
+    }
+    container.seccomp = seccomp;
+}
+
 /// What weakens the walls between a unit and the host: short phrases for people, empty for a unit
 /// that has all of them.
 pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
@@ -300,6 +312,11 @@ pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
     }
     for device in &container.devices {
         out.push(format!("uses the host's device {}", device.source));
+    }
+    match &container.seccomp {
+        Seccomp::Default => {}
+        Seccomp::Unconfined => out.push("has no seccomp filter".to_owned()),
+        Seccomp::Profile(path) => out.push(format!("uses its own seccomp profile {path}")),
     }
     out
 }

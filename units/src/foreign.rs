@@ -202,6 +202,12 @@ pub const FOREIGN: &[Foreign] = &[
         "`cap_add = [\"NET_BIND_SERVICE\"]` in `[container]`",
     ),
     entry(
+        "SystemCallFilter",
+        SYSTEMD,
+        "container.seccomp",
+        "`seccomp = \"./profiles/web.json\"` in `[container]`",
+    ),
+    entry(
         "CapabilityBoundingSet",
         SYSTEMD,
         "container.cap_drop",
@@ -279,8 +285,8 @@ pub const FOREIGN: &[Foreign] = &[
     entry(
         "security_opt",
         COMPOSE,
-        "container.no_new_privileges",
-        "no_new_privileges is on unless `[container]` says `no_new_privileges = false`",
+        "container.seccomp",
+        "`seccomp = \"./profiles/web.json\"` or `no_new_privileges = false` in `[container]`",
     ),
     entry("userns_mode", COMPOSE, "container.userns", "`userns = \"host\"` in `[container]`"),
     entry(
@@ -390,6 +396,12 @@ pub const FOREIGN: &[Foreign] = &[
     ),
     entry("hostNetwork", KUBERNETES, "container.network", "`network = \"host\"` in `[container]`"),
     entry(
+        "seccompProfile",
+        KUBERNETES,
+        "container.seccomp",
+        "`seccomp = \"./profiles/web.json\"` in `[container]`",
+    ),
+    entry(
         "securityContext",
         KUBERNETES,
         "container.user",
@@ -414,6 +426,12 @@ pub const FOREIGN: &[Foreign] = &[
         QUADLET,
         "container.cap_drop",
         "`cap_drop = [\"ALL\"]` in `[container]`",
+    ),
+    entry(
+        "SeccompProfile",
+        QUADLET,
+        "container.seccomp",
+        "`seccomp = \"./profiles/web.json\"` in `[container]`",
     ),
     entry(
         "AddDevice",

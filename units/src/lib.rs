@@ -41,4 +41,6 @@ mod value;
 pub use container::weakenings;
 pub use diagnostic::{Diagnostic, Mistake, Related, Severity};
 pub use graph::StartOrder;
-pub use load::{ImageReference, Loaded, SourceFile, image_references, load, named_volumes};
+pub use load::{
+    ImageReference, Loaded, ProfileReference, SourceFile, image_references, load, named_volumes,
+};

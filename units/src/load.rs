@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Mistake, Severity};
 use crate::graph::{self, All, StartOrder};
-use crate::model::{Host, HostConfig, VolumeSource};
+use crate::model::{Host, HostConfig, Seccomp, VolumeSource};
 use crate::names::check_unit_name;
 use crate::reader::Source;
 use crate::{host, unit};
@@ -31,6 +31,8 @@ pub struct Loaded {
     pub left_out: BTreeSet<String>,
     /// Where the units name their images, those of left-out units too.
     pub images: Vec<ImageReference>,
+    /// Where the units name profiles of system calls, those of left-out units too.
+    pub profiles: Vec<ProfileReference>,
 }
 
 impl Loaded {
@@ -70,6 +72,23 @@ impl ImageReference {
             hint: None,
             related: Vec::new(),
         }
+    }
+}
+
+/// One `seccomp` key that names a file, for whoever can read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProfileReference {
+    /// The unit.
+    pub unit: String,
+    /// The value: a path below the host folder, beginning with `./`, without `..`.
+    pub profile: String,
+    place: Diagnostic,
+}
+
+impl ProfileReference {
+    /// A diagnostic about this profile, at the place where the unit names it.
+    pub fn diagnostic(&self, severity: Severity, message: impl Into<String>) -> Diagnostic {
+        Diagnostic { severity, message: message.into(), ..self.place.clone() }
     }
 }
 
@@ -152,7 +171,7 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
     graph::note_blocked(&all, &left_out);
 
     let mut good = BTreeMap::new();
-    let mut images = Vec::new();
+    let (mut images, mut profiles) = (Vec::new(), Vec::new());
     for (name, parsed) in all {
         if let Some(span) = parsed.places.image.clone() {
             let (line, column) = crate::render::position(parsed.source.text, span.start);
@@ -165,13 +184,21 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
                 column,
             });
         }
+        if let (Some(span), Seccomp::Profile(profile)) =
+            (parsed.places.seccomp.clone(), &parsed.unit.container.seccomp)
+        {
+            let Source { file, text, .. } = parsed.source;
+            let place = Diagnostic::new(Severity::Error, file, text, span, "");
+            profiles.push(ProfileReference { unit: name.clone(), profile: profile.clone(), place });
+        }
         if !left_out.contains(&name) {
             good.insert(name, parsed.unit);
         }
         diagnostics.extend(in_order(parsed.source));
     }
     let order = StartOrder::of(&good);
-    Loaded { config: HostConfig { host, units: good }, diagnostics, order, left_out, images }
+    let config = HostConfig { host, units: good };
+    Loaded { config, diagnostics, order, left_out, images, profiles }
 }
 
 fn in_order(source: Source<'_>) -> Vec<Diagnostic> {

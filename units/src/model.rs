@@ -162,6 +162,19 @@ pub struct Container {
     pub sysctls: BTreeMap<String, String>,
     /// Host device nodes made visible inside.
     pub devices: Vec<Device>,
+    /// Which system calls it may make.
+    pub seccomp: Seccomp,
+}
+
+/// The filter of system calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seccomp {
+    /// The host's own, which fits the capabilities.
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile of the user's: a path below the host folder that begins with `./`, as written.
+    Profile(String),
 }
 
 /// What a container sees of the network.

@@ -1,6 +1,7 @@
 //! Paths: inside a container, on the host, below the host folder.
 
 use crate::diagnostic::{Mistake, quoted};
+use crate::model::Seccomp;
 
 /// Reads an absolute path without `..`; doubled and trailing slashes and `.` are dropped.
 ///
@@ -86,6 +87,44 @@ pub fn check_image(text: &str) -> Result<(), Mistake> {
     let message = format!("{} is a registry reference, which comes later", quoted(text));
     Err(Mistake::whole(text, message).hint(WHERE))
 }
+
+/// Reads which system calls a container may make: a word, or where a profile lies below the host
+/// folder.
+///
+/// # Errors
+/// Other words, and paths that are not below the host folder.
+pub fn parse_seccomp(text: &str) -> Result<Seccomp, Mistake> {
+    match text {
+        "default" => return Ok(Seccomp::Default),
+        "unconfined" => return Ok(Seccomp::Unconfined),
+        _ => {}
+    }
+    let mistake = |message: String| Mistake::whole(text, message).hint(PROFILE);
+    let Some(path) = text.strip_prefix("./") else {
+        return Err(match text {
+            "" => mistake("an empty profile".to_owned()),
+            _ if text.starts_with('/') || text == ".." || text.starts_with("../") => {
+                mistake(format!("{} is not below the host folder", quoted(text)))
+            }
+            _ if text.contains('/') || text.ends_with(".json") => {
+                Mistake::whole(text, "the path of a profile begins with `./`")
+                    .hint(format!("write `./{text}`"))
+            }
+            _ => mistake(format!("{} is neither a word nor a path", quoted(text))),
+        });
+    };
+    let mut parts = path.split('/').filter(|part| !matches!(*part, "" | ".")).peekable();
+    if parts.peek().is_none() {
+        return Err(mistake("the host folder itself is no profile".to_owned()));
+    }
+    if parts.any(|part| part == "..") {
+        return Err(mistake(format!("{} is not below the host folder", quoted(text))));
+    }
+    Ok(Seccomp::Profile(text.to_owned()))
+}
+
+const PROFILE: &str = "`default`, `unconfined`, or a profile as docker and podman have it, below the \
+                       host folder: `./profiles/web.json`";
 
 const WHERE: &str = "put an OCI layout or an OCI or docker archive below the host folder and \
                      name it: `./images/web` or `./images/web.tar`";

@@ -260,6 +260,12 @@ pub const CONTAINER: Table = Table {
             "`[]`",
             "Device nodes of the host to read and write.",
         ),
+        key(
+            "seccomp",
+            "`default`, `unconfined` or a path beginning with `./`",
+            "`\"default\"`",
+            "Which system calls it may make: the host's own list, which fits its capabilities; all of them; or a profile below the host folder, in the JSON of docker and podman.",
+        ),
     ],
 };
 

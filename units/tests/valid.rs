@@ -67,6 +67,7 @@ fn defaults() {
             no_new_privileges: true,
             sysctls: BTreeMap::new(),
             devices: vec![],
+            seccomp: Seccomp::Default,
         },
         healthcheck: None,
         limits: Limits { pids: Some(2048), ..Limits::default() },
@@ -118,6 +119,7 @@ fn every_key() {
         no_new_privileges = false
         sysctls = { "net.core.somaxconn" = "1024" }
         devices = ["/dev/ttyS0", "/dev/net/tun:/dev/tun"]
+        seccomp = "./profiles/web.json"
         [healthcheck]
         http = ":80/healthz"
         interval = "5s"
@@ -227,6 +229,7 @@ fn every_key() {
             "has added capabilities: NET_ADMIN, NET_RAW",
             "uses the host's device /dev/ttyS0",
             "uses the host's device /dev/net/tun",
+            "uses its own seccomp profile ./profiles/web.json",
         ]
     );
 }
@@ -338,6 +341,10 @@ fn a_broken_unit_leaves_the_others_running() {
     assert_eq!(note.message, "`needs-bad` cannot start: it requires `bad`, which has mistakes");
     let images: Vec<_> = units::image_references(&loaded).map(|image| &image.unit).collect();
     assert_eq!(images, ["bad", "good", "needs-bad"]);
+    let with_profile = "container = { image = './w', seccomp = './p.json' }\nafter = ['ghost']";
+    let loaded = load_units(&[("bad", with_profile)]);
+    let found = loaded.profiles[0].diagnostic(Severity::Error, "it is not there");
+    assert_eq!(found.to_string(), "units/bad.toml:1:40: error: it is not there");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
     let targets = target::select(global.host.as_deref())?;
     let fleet = &Fleet { targets, json: global.json, color: show::color() };
     match command {
-        Remote::Ps { output } => units::ps(fleet, output == Some(Columns::Wide)),
+        Remote::Ps { output } => units::ps(fleet, *output == Some(Columns::Wide)),
         Remote::Inspect(args) => units::inspect(fleet, &args.unit),
         Remote::Explain(args) => units::explain(fleet, &args.unit),
         Remote::Start(args) => units::lifecycle(fleet, "start", args),

@@ -12,17 +12,8 @@ use rest::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-const HEAD: [&str; 9] = [
-    "NAME",
-    "STATE",
-    "RESTARTS",
-    "UPTIME",
-    "CPU",
-    "MEMORY",
-    "ADDRESS",
-    "PORTS",
-    "LESS CONFINED",
-];
+const HEAD: [&str; 9] =
+    ["NAME", "STATE", "RESTARTS", "UPTIME", "CPU", "MEMORY", "ADDRESS", "PORTS", "LESS CONFINED"];
 
 /// `keel ps`; with `wide` also where units are less confined than usual.
 pub fn ps(fleet: &Fleet, wide: bool) -> Result<u8, Error> {

@@ -72,6 +72,11 @@ fn container() -> impl Strategy<Value = Container> {
         caps(&["NET_ADMIN", "SYS_TIME"]),
         caps(&["ALL", "CHOWN", "KILL"]),
         prop::collection::vec("(/[a-z]{1,6}){1,2}", 0..2),
+        prop_oneof![
+            Just(Seccomp::Default),
+            Just(Seccomp::Unconfined),
+            "\\./[a-z]{1,8}(/[a-z]{1,4}\\.json)?".prop_map(Seccomp::Profile),
+        ],
     );
     let network =
         prop::sample::select(vec![NetworkMode::Bridge, NetworkMode::Host, NetworkMode::None]);
@@ -81,7 +86,7 @@ fn container() -> impl Strategy<Value = Container> {
             process,
             (volumes, tmpfs),
             ports,
-            (read_only, own, sysctls, cap_add, cap_drop, devices),
+            (read_only, own, sysctls, cap_add, cap_drop, devices, seccomp),
             network,
         )| {
             let (entrypoint, command, environment, user, working_dir, hostname) = process;
@@ -128,6 +133,7 @@ fn container() -> impl Strategy<Value = Container> {
                 no_new_privileges: own,
                 sysctls: if network == NetworkMode::Host { BTreeMap::new() } else { sysctls },
                 devices: devices.collect(),
+                seccomp,
             }
         },
     )
@@ -334,6 +340,12 @@ pub fn write_unit(unit: &Unit) -> String {
     let devices =
         container.devices.iter().map(|device| format!("{}:{}", device.source, device.target));
     say("container.devices", list(devices));
+    let seccomp = match &container.seccomp {
+        Seccomp::Default => "default",
+        Seccomp::Unconfined => "unconfined",
+        Seccomp::Profile(path) => path,
+    };
+    say("container.seccomp", quote(seccomp));
     if let Some(health) = &unit.healthcheck {
         match &health.probe {
             Probe::Http { port, path } => say("healthcheck.http", quote(&format!(":{port}{path}"))),

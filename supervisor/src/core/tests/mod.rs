@@ -60,6 +60,7 @@ pub(super) fn unit(name: &str) -> Unit {
             no_new_privileges: true,
             sysctls: BTreeMap::new(),
             devices: vec![],
+            seccomp: units::model::Seccomp::Default,
         },
         healthcheck: None,
         limits: Limits::default(),
