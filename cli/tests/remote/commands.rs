@@ -8,7 +8,8 @@ fn units() -> Value {
     json!([
         {"name": "db", "state": "running", "since_ms": 1_000, "desired": "up", "by": "boot",
          "restarts": 2, "cpu_usec": 310_000, "memory": 5 << 20, "address": "10.88.0.3",
-         "ports": ["5432:5432"], "health": {"state": "healthy"}, "new_field": true},
+         "ports": ["5432:5432"], "health": {"state": "healthy"}, "new_field": true,
+         "weakenings": ["root inside is the host's root"]},
         {"name": "web", "state": "failed", "since_ms": 9_000, "restarts": 0,
          "last_exit": {"cause": "code", "detail": 3}},
     ])
