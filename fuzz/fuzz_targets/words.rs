@@ -1,7 +1,7 @@
 //! Short texts: what a program says of itself, a probe's answer, the kernel's command line.
 #![no_main]
 
-use init::cmdline::Cmdline;
+use ipc::Cmdline;
 use ipc::api::Client;
 use libfuzzer_sys::fuzz_target;
 use supervisor::core::Notice;

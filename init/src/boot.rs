@@ -5,9 +5,8 @@
 //! after the last phase, in parallel; they report their phases too.
 
 use crate::clock::{self, Clock, monotonic_ns};
-use crate::cmdline::Cmdline;
 use crate::{cgroups, mounts, services};
-use ipc::{Phase, paths};
+use ipc::{Cmdline, Phase, paths};
 use nix::errno::Errno;
 use std::fs;
 use std::os::fd::AsRawFd;

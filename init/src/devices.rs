@@ -4,12 +4,12 @@
 //! walks sysfs once for every `modalias` ("coldplug"), and looks for the data disk; later it does the
 //! same for what the kernel announces. It keeps nothing that a restart would lose.
 
+use crate::clock;
 use crate::data_disk::{self, Found};
 use crate::modules::{Index, Loader};
 use crate::power_button::PowerButtons;
 use crate::uevents::Uevents;
-use crate::{clock, cmdline};
-use ipc::{Channel, DataDisk, FromInit, Phase, ShutdownKind, ToInit, paths};
+use ipc::{Channel, Cmdline, DataDisk, FromInit, Phase, ShutdownKind, ToInit, paths};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs;
@@ -42,7 +42,7 @@ pub fn main() -> u8 {
 
 /// What host.toml (or the command line, which wins) says about the data disk.
 fn data_policy() -> Policy {
-    match cmdline::Cmdline::read().data.as_deref() {
+    match Cmdline::read().data.as_deref() {
         Some("memory") => Policy::Memory,
         Some("required") => Policy::Required,
         Some("auto") => Policy::Auto,

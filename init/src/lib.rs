@@ -11,7 +11,6 @@
 pub mod boot;
 pub mod cgroups;
 pub mod clock;
-pub mod cmdline;
 pub mod data_disk;
 pub mod devices;
 pub mod exits;

@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod channel;
+pub mod cmdline;
 pub mod control;
 pub mod images;
 pub mod messages;
@@ -23,6 +24,7 @@ pub mod outbox;
 pub mod paths;
 
 pub use channel::{Channel, ChannelError, Received};
+pub use cmdline::Cmdline;
 pub use messages::{
     API_LINK, BootReport, DataDisk, ExitStatus, FromInit, FromNet, NetRequest, NetState, Phase,
     PublishedPort, Service, ShutdownKind, ToInit, ToNet,

@@ -7,13 +7,13 @@ use crate::core::{Report, State};
 use crate::execs::Execs;
 use crate::poller::{Poller, Source};
 use crate::shell::{Shell, now};
-use crate::{kernel_words, processes, queries, values};
+use crate::{processes, queries, values};
 use ipc::api::{
     Answer, ApiRequest, Client, Code, FileReport, FromApi, LogRing, MAX_INLINE, Refusal, Role,
     ToApi,
 };
 use ipc::control::Request;
-use ipc::{Channel, ChannelError, Outbox, paths};
+use ipc::{Channel, ChannelError, Cmdline, Outbox, paths};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -215,7 +215,7 @@ pub fn clients(host: &units::model::Host) -> Vec<Client> {
             role: role(client.role),
         })
         .collect();
-    for word in kernel_words("keel.client") {
+    for word in Cmdline::read().clients {
         match Client::from_word(&word) {
             Some(client) => clients.push(client),
             None => log::warn!("keel.client={word}: not NAME:ROLE:SHA256:…"),

@@ -1,10 +1,9 @@
 //! Connections that bring control requests: a unix socket, and a virtio port where the kernel's
 //! command line names one (`keel.control=NAME`; whoever can add a port owns the machine anyway).
 
-use crate::kernel_words;
 use crate::poller::{Poller, Source};
 use ipc::control::MAX_REQUEST;
-use ipc::paths;
+use ipc::{Cmdline, paths};
 use nix::sys::epoll::EpollFlags;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -56,7 +55,7 @@ impl Control {
             log::error!("{}: epoll: {errno}", paths::RUN_CONTROL);
         }
         let mut control = Control { listener, connections: BTreeMap::new(), next: 0 };
-        if let Some(name) = kernel_words("keel.control").pop() {
+        if let Some(name) = Cmdline::read().control {
             match open_port(&name) {
                 Some(file) => control.add(poller, file, true),
                 None => log::warn!("no virtio port {name} (keel.control)"),

@@ -55,12 +55,3 @@ pub(crate) fn now_us() -> u64 {
             + u64::try_from(now.tv_nsec()).unwrap_or(0) / 1000
     })
 }
-
-/// The values of the words `key=value` on the kernel's command line, in their order; none if it
-/// cannot be read.
-pub(crate) fn kernel_words(key: &str) -> Vec<String> {
-    let line = std::fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let values =
-        line.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-    values.map(str::to_owned).collect()
-}

@@ -11,7 +11,7 @@ pub struct Cmdline {
     /// add such a port owns the machine anyway; without the word the host does not look for one.
     pub control: Option<String>,
     /// `keel.client=NAME:ROLE:KEY`, once or more: clients of the API for this boot, beside those of
-    /// host.toml, as [`ipc::api::Client::from_word`] reads them.
+    /// host.toml, as [`crate::api::Client::from_word`] reads them.
     pub clients: Vec<String>,
     /// `keel.fault=WHAT`: make something fail on purpose, for tests of the failure paths:
     /// `panic`, or the name of a boot phase.
