@@ -152,7 +152,7 @@ fn set_up(
     masks::mask(&root).at(Step::Mask)?;
     masks::read_only().at(Step::ReadOnlyPaths)?;
 
-    mounts::attach(&root, sources).at(Step::Mounts)?;
+    mounts::attach(&root, sources, ids).at(Step::Mounts)?;
     files::write(&root, &plan.files).at(Step::Files)?;
     let ready =
         credentials(&plan.process, plan.seccomp, &root, stdio, ids, || match plan.read_only {

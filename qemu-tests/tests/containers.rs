@@ -80,7 +80,7 @@ fn containers_are_what_their_image_and_unit_say() {
         (
             "limited",
             "[container]\nimage = \"./images/probe\"\ncommand = [\"wait\"]\n\
-             [limits]\nmemory = \"48M\"\ncpus = 0.25\npids = 17\nnofile = 321\n"
+             [limits]\nmemory = \"48M\"\nmemory_high = \"40M\"\nswap = \"1M\"\ncpu_weight = 50\ncpus = 0.25\npids = 17\nnofile = 321\n"
                 .to_owned(),
         ),
         ("own-space", probe("command = [\"list\", \"/proc/self/ns\"]")),
@@ -224,7 +224,10 @@ fn limits(guest: &mut Guest) {
     guest.wait_state("limited", "running");
     let file = |name: &str| guest.read(&format!("/sys/fs/cgroup/units/limited/{name}"));
     assert_eq!(file("memory.max").trim(), (48u64 << 20).to_string());
-    assert_eq!(file("memory.swap.max").trim(), "0");
+    assert_eq!(file("memory.high").trim(), (40u64 << 20).to_string());
+    // A unit that says nothing of swap has none.
+    assert_eq!(file("memory.swap.max").trim(), (1u64 << 20).to_string());
+    assert_eq!(file("cpu.weight").trim(), "50");
     assert_eq!(file("memory.oom.group").trim(), "1");
     assert_eq!(file("cpu.max").trim(), "25000 100000");
     assert_eq!(file("pids.max").trim(), "17");

@@ -46,6 +46,11 @@ fn volumes_on_the_disk_survive_reboots_and_power_cuts() {
         "hostname = \"keeper\"\n",
         &[("counter", COUNTER), ("tree", tree), ("edit", edit)],
     );
+    folder.write(
+        "units/bounded.toml",
+        &format!("{COUNTER}[limits]\nio_read = \"1M\"\nio_write = \"2M\"\n")
+            .replace("kept:", "bounded:"),
+    );
     let image = folder.path().join("data.img");
     let options = Options { data: Some(image.clone()), ..Options::default() };
     let listing = |guest: &Guest| -> Vec<String> {
@@ -58,6 +63,9 @@ fn volumes_on_the_disk_survive_reboots_and_power_cuts() {
     let before = listing(&guest);
     // The image's files came along, with owners and modes.
     assert!(before.contains(&"entry 100640 1000:1000 1 4 /tree/owned".to_owned()), "{before:#?}");
+    guest.wait_log("bounded", "start 1");
+    let bound = guest.read("/sys/fs/cgroup/units/bounded/io.max");
+    assert!(bound.contains("rbps=1048576 wbps=2097152"), "{bound}");
     assert!(before.contains(&"entry 104755 0:0 1 114 /tree/setuid".to_owned()), "{before:#?}");
     let _: Value = guest.ask(&Request::Start { name: "edit".to_owned() });
     guest.wait_log("edit", "edited");

@@ -8,7 +8,7 @@
 //!   there may be thrown away. An unmarked volume with content and without that sign holds
 //!   somebody's data and is taken as it is.
 
-use super::{About, Done, Problem};
+use super::{About, Done, Ids, Problem};
 use crate::plan::CopyUp;
 use nix::dir::Dir;
 use nix::errno::Errno;
@@ -22,6 +22,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Deepest directory that is copied; each level holds two descriptors.
 const MAX_DEPTH: usize = 200;
+
+/// As whose the kernel shows what belongs to nobody known (`fs.overflowuid`).
+const NOBODY: u32 = 65_534;
 
 /// The marker of a volume that is still to be filled, held by its directory on the host.
 pub(super) struct Marker {
@@ -75,7 +78,7 @@ impl Marker {
 }
 
 /// Fills the volume `tree` from the image's directory `at`, unless somebody else has by now.
-pub(super) fn fill(marker: &Marker, tree: &OwnedFd, at: &OwnedFd) -> Done {
+pub(super) fn fill(marker: &Marker, tree: &OwnedFd, at: &OwnedFd, ids: Ids) -> Done {
     let (partial, partial_name) = marker.lock()?;
     if marker.present()? {
         return Ok(());
@@ -90,7 +93,7 @@ pub(super) fn fill(marker: &Marker, tree: &OwnedFd, at: &OwnedFd) -> Done {
         // The directory, too: the file's name must be on the disk before the first copied one.
         fsync(&partial).and_then(|()| fsync(&marker.dir)).about(&partial_name)?;
     }
-    copy_dir(&open_dir(at, c".")?, &volume, 0)?;
+    copy_dir(&open_dir(at, c".")?, &volume, 0, ids)?;
     syncfs(&volume)?;
     marker.set()?;
     Ok(unlinkat(&marker.dir, partial_name.as_str(), UnlinkatFlags::NoRemoveDir)?)
@@ -124,7 +127,7 @@ fn too_deep(name: &CStr) -> Problem {
 
 /// Copies everything in `from`, then its own owner, mode and times. Directories, files, links and
 /// FIFOs; sockets and devices mean nothing in a volume.
-fn copy_dir(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Done {
+fn copy_dir(from: &OwnedFd, to: &OwnedFd, depth: usize, ids: Ids) -> Done {
     for name in names(from)? {
         let name = name.as_c_str();
         let about = || name.to_string_lossy();
@@ -133,28 +136,42 @@ fn copy_dir(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Done {
             SFlag::S_IFDIR if depth == MAX_DEPTH => return Err(too_deep(name)),
             SFlag::S_IFDIR => {
                 mkdirat(to, name, Mode::S_IRWXU).about(about())?;
-                copy_dir(&open_dir(from, name)?, &open_dir(to, name)?, depth + 1)?;
+                copy_dir(&open_dir(from, name)?, &open_dir(to, name)?, depth + 1, ids)?;
             }
-            SFlag::S_IFREG => copy_file(from, to, name, &stat).about(about())?,
+            SFlag::S_IFREG => match copy_file(from, to, name, &stat, ids) {
+                // The layer does not know whose it is, so that no right of root's counts.
+                Err(Errno::EACCES) if ids.is_some() => {
+                    let text = "belongs to an id that the container does not have, and is not for \
+                        everybody to read; `userns = \"host\"` has them all";
+                    return Err(Problem::new(Errno::EACCES, format!("{} {text}", about())));
+                }
+                done => done.about(about())?,
+            },
             SFlag::S_IFLNK => {
                 let target = readlinkat(from, name).about(about())?;
                 symlinkat(target.as_os_str(), to, name).about(about())?;
-                let (uid, gid) = owner(&stat);
+                let (uid, gid) = owner(&stat, ids);
                 fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).about(about())?;
             }
             SFlag::S_IFIFO => {
                 let mode = Mode::from_bits_truncate(stat.st_mode);
                 mknodat(to, name, SFlag::S_IFIFO, mode, 0).about(about())?;
-                let (uid, gid) = owner(&stat);
+                let (uid, gid) = owner(&stat, ids);
                 fchownat(to, name, uid, gid, AtFlags::AT_SYMLINK_NOFOLLOW).about(about())?;
             }
             _ => {}
         }
     }
-    Ok(copy_attributes(to, &fstat(from)?)?)
+    Ok(copy_attributes(to, &fstat(from)?, ids)?)
 }
 
-fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Result<(), Errno> {
+fn copy_file(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    name: &CStr,
+    stat: &FileStat,
+    ids: Ids,
+) -> Result<(), Errno> {
     let read = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let write = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     let mut source = File::from(openat(from, name, read, Mode::empty())?);
@@ -162,16 +179,23 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &CStr, stat: &FileStat) -> Resu
     // The standard library lets the kernel copy where it can (copy_file_range, sendfile).
     std::io::copy(&mut source, &mut copy)
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    copy_attributes(&copy, stat)
+    copy_attributes(&copy, stat, ids)
 }
 
-fn owner(stat: &FileStat) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))
+/// Who owns a copy. What belongs to somebody whom the container does not have, belongs to its nobody.
+fn owner(stat: &FileStat, ids: Ids) -> (Option<Uid>, Option<Gid>) {
+    let known = |id: u32| match ids {
+        Some((range, _)) if id.checked_sub(range.first).is_none_or(|id| id >= range.count) => {
+            range.host_id(NOBODY).unwrap_or(range.first)
+        }
+        _ => id,
+    };
+    (Some(Uid::from_raw(known(stat.st_uid))), Some(Gid::from_raw(known(stat.st_gid))))
 }
 
 /// Owner before mode, because a change of owner clears the set-user-id bits.
-fn copy_attributes(to: &impl AsFd, stat: &FileStat) -> Result<(), Errno> {
-    let (uid, gid) = owner(stat);
+fn copy_attributes(to: &impl AsFd, stat: &FileStat, ids: Ids) -> Result<(), Errno> {
+    let (uid, gid) = owner(stat, ids);
     fchown(to, uid, gid)?;
     fchmod(to, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
     futimens(

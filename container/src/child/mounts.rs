@@ -96,7 +96,7 @@ fn attributes(plan: &Mount) -> u64 {
 }
 
 /// Attaches them inside the root, filling new volumes first.
-pub(super) fn attach(root: &Root, mounts: Vec<Ready<'_>>) -> Done {
+pub(super) fn attach(root: &Root, mounts: Vec<Ready<'_>>, ids: Ids) -> Done {
     for Ready { plan, source } in mounts {
         let target = plan.target.as_str();
         match source {
@@ -113,7 +113,7 @@ pub(super) fn attach(root: &Root, mounts: Vec<Ready<'_>>) -> Done {
                 let at = if directory { root.directory(target)? } else { root.file(target)? };
                 refuse_kernel_files(&at, target)?;
                 if let Some(marker) = marker {
-                    copy_up::fill(&marker, &tree, &at)?;
+                    copy_up::fill(&marker, &tree, &at, ids)?;
                     sys::mount_setattr(&tree, attributes(plan), true).about(target)?;
                 }
                 sys::move_mount(&tree, &at).about(target)?;

@@ -11,6 +11,7 @@ tests![
     root_inside_is_another_user_outside,
     an_images_files_belong_to_whom_the_image_says,
     what_is_written_to_a_volume_has_the_containers_numbers_on_the_disk,
+    a_volume_is_filled_with_the_images_owners,
     a_private_host_file_is_read_by_root_inside,
     ids_beyond_the_namespace_are_refused_by_name,
     an_added_capability_holds_for_the_units_own_network_only,
@@ -67,6 +68,35 @@ fn what_is_written_to_a_volume_has_the_containers_numbers_on_the_disk(host: &mut
         plan.mounts = vec![bind(&vol, "/v")];
     });
     assert_eq!(out.ok(), "0\n1000\n");
+}
+
+fn a_volume_is_filled_with_the_images_owners(host: &mut Host) {
+    for (name, owner) in [("own", 1000), ("roots", 0), ("far", 3_000_000)] {
+        host.image_file(&format!("/srv/{name}"), "", if owner > 65_535 { 0o644 } else { 0o600 });
+        chown(host.layer.join("srv").join(name), Some(owner), Some(owner)).unwrap();
+    }
+    let vol = host.dir.join("vol");
+    fs::create_dir(&vol).unwrap();
+    let marker = host.dir.join("marker");
+    let copy_up = Some(CopyUp { marker });
+    let source = MountSource::Bind { path: vol.clone(), recursive: false, copy_up };
+    let again = source.clone();
+    let out = host.sh("cd /srv; stat -c %u own roots far", |plan| {
+        plan.mounts = vec![Mount { target: "/srv".into(), read_only: false, source }];
+    });
+    assert_eq!(out.ok(), "1000\n0\n65534\n");
+    let owner = |name: &str| fs::metadata(vol.join(name)).unwrap().uid();
+    assert_eq!(["own", "roots", "far"].map(owner), [1000, 0, 65_534]);
+    // What cannot be read is not left out without a word.
+    let far = host.layer.join("srv/far");
+    fs::set_permissions(&far, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(host.dir.join("marker")).unwrap();
+    fs::remove_dir_all(&vol).and_then(|()| fs::create_dir(&vol)).unwrap();
+    let refused = host.sh("true", |plan| {
+        plan.mounts = vec![Mount { target: "/srv".into(), read_only: false, source: again }];
+    });
+    let text = refused.error().to_string();
+    assert!(text.starts_with("mount a volume: far belongs to an id that"), "{text}");
 }
 
 fn a_private_host_file_is_read_by_root_inside(host: &mut Host) {
