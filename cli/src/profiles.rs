@@ -89,7 +89,7 @@ mod tests {
         let reason = "it forbids execve, which starts the program";
         assert_eq!(check("deny", Some(deny)), error(reason));
         let large = vec![b' '; MAX_SIZE + 7];
-        let reason = format!("{} bytes: a profile has at most {MAX_SIZE}", MAX_SIZE + 1);
+        let reason = format!("a profile has at most {MAX_SIZE} bytes, and this one has more");
         assert_eq!(check("large", Some(&large)), error(&reason));
     }
 

@@ -16,6 +16,7 @@
 pub mod caps;
 pub mod cgroup;
 mod child;
+pub mod device_filter;
 pub mod exec;
 pub mod inside;
 pub mod layers;
@@ -31,6 +32,7 @@ pub mod userns;
 pub use caps::{CapSet, Capability};
 pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
 pub use child::explain_format;
+pub use device_filter::{DeviceAccess, DeviceFilter, DeviceFilterError, DeviceKind, DeviceRule};
 pub use exec::{ExecError, Executed, Execution, exec};
 pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal};
 pub use layers::{LayerError, mount_layer, unmount_layer};

@@ -94,6 +94,7 @@ impl Shell {
         let filter = self.config.filters.of(name)?;
         let layers = self.mount_layers(&image)?;
         let cgroup = self.cgroup(&unit)?;
+        self.confine_devices(&unit, &cgroup)?;
         let oom_before = cgroup.stats().ok().and_then(|stats| stats.oom_kill).unwrap_or(0);
         if oom_before > 0 {
             // For a supervisor that takes this run over. Nothing noted means 0.

@@ -13,6 +13,7 @@ pub mod api;
 pub mod config;
 pub mod control;
 pub mod core;
+pub mod devices;
 pub mod events;
 mod evidence;
 pub mod execs;

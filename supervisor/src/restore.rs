@@ -136,6 +136,12 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
         }
     };
     shell.adopt_cgroup(name, Rc::clone(&group));
+    // An earlier supervisor has done it, but perhaps one that knew other devices.
+    if let Some(unit) = shell.config.host.units.get(name).cloned()
+        && let Err(error) = shell.confine_devices(&unit, &group)
+    {
+        log::warn!("{name}: {error}");
+    }
     let pid = state.pid().or_else(|| if state.launching() { main_process(&path) } else { None });
     // An exit that PID 1 still has comes right after this. One that it has forgotten (our file could
     // not be written when it came) never does: the empty group must tell.

@@ -1,7 +1,7 @@
 //! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
 
 use crate::probe::NetProbe;
-use container::{Cgroup, IdRange, Spawned, UserNs};
+use container::{Cgroup, DeviceRule, IdRange, Spawned, UserNs};
 use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
@@ -78,6 +78,8 @@ pub enum ProbeKind {
 pub struct UnitRuntime {
     /// Its cgroup, made at the first start and used again at each.
     pub cgroup: Option<Rc<Cgroup>>,
+    /// What its processes may open, as the cgroup's filter has it.
+    pub devices: Option<Vec<DeviceRule>>,
     /// Watches `cgroup.events` while the group is being emptied.
     pub group_events: Option<OwnedFd>,
     /// Its user namespace (not with `userns = "host"`): its own as the network namespace is, which

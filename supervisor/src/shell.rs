@@ -4,6 +4,7 @@ use crate::api::{self, Api};
 use crate::config::Config;
 use crate::control::Control;
 use crate::core::{Action, Core, Event, Instant, RunEvent};
+use crate::devices::Devices;
 use crate::events::Events;
 use crate::files::StateFiles;
 use crate::poller::{Poller, Source};
@@ -61,6 +62,8 @@ pub struct Shell {
     pub(crate) events: Events,
     /// A shutdown that was asked for: when (ms), how it ends, why.
     pub(crate) going_down: Option<(u64, ShutdownKind, String)>,
+    /// What the units' cgroups are given.
+    pub(crate) devices: Devices,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
     /// Units whose state could not be written.
@@ -129,6 +132,7 @@ impl Shell {
             api,
             events: Events::default(),
             going_down: None,
+            devices: Devices::default(),
             layers: restore::mounted_layers(),
             unsaved: BTreeSet::new(),
             persists: 0,

@@ -76,7 +76,7 @@ fn the_examples_of_the_page_are_right() {
         let file = SourceFile { path: path.to_owned(), text };
         if path == "host.toml" { host = Some(file) } else { units.push(file) }
     }
-    assert_eq!((host.is_some(), units.len()), (true, 3));
+    assert_eq!((host.is_some(), units.len()), (true, 4));
     assert_eq!(load(host, units).diagnostics, []);
 }
 

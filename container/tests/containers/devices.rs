@@ -1,14 +1,18 @@
 //! /dev.
 
-use crate::host::Host;
+use crate::host::{Host, not_run};
 use crate::tests;
 use container::*;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 tests![
     the_usual_nodes_and_links,
     extra_devices,
     without_cap_mknod_the_hosts_nodes_are_mounted,
     terminals_are_the_containers_own,
+    a_node_that_a_container_makes_opens_nothing,
+    a_device_of_the_plan_opens_as_far_as_allowed,
+    a_filter_takes_the_place_of_the_one_before,
 ];
 
 const LIST: &str = "cd /dev; stat -c '%n %F %t:%T %a' null zero full random urandom tty; \
@@ -72,4 +76,64 @@ fn without_cap_mknod_the_hosts_nodes_are_mounted(host: &mut Host) {
 
 fn terminals_are_the_containers_own(host: &mut Host) {
     assert_eq!(host.sh("ls /dev/pts; cat < /dev/ptmx &", |_| {}).ok(), "ptmx\n");
+}
+
+/// A device that is not among the usual ones and that anybody may open to read and write who has a
+/// node: fuse, tun, loop-control.
+fn some_device(host: &Host) -> (u64, std::path::PathBuf) {
+    let node = host.dir.join("device");
+    for minor in [229, 200, 237] {
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        mknod(&node, SFlag::S_IFCHR, mode, makedev(10, minor)).unwrap();
+        if std::fs::File::options().read(true).write(true).open(&node).is_ok() {
+            return (minor, node);
+        }
+        std::fs::remove_file(&node).unwrap();
+    }
+    not_run("this machine has neither fuse nor tun nor loop-control")
+}
+
+fn a_node_that_a_container_makes_opens_nothing(host: &mut Host) {
+    let (minor, _) = some_device(host);
+    let script = format!(
+        "cd /dev; mknod misc c 10 {minor}; mknod kmsg c 1 11; mknod disk b 254 0; mknod nil c 1 3
+        for n in misc kmsg disk nil; do (: < $n) && echo $n; (: >> $n) && echo $n; done; ls"
+    );
+    let edit = |plan: &mut Plan<'_>| {
+        plan.process.caps = CapSet::from_names(&["MKNOD"], &[]).unwrap();
+    };
+    let outcome = host.sh(&script, edit);
+    assert!(outcome.out.starts_with("nil\nnil\n"), "{outcome:?}");
+    assert!(outcome.out.contains("\ndisk\n"), "the node itself is there: {outcome:?}");
+    assert_eq!(outcome.err.matches("Operation not permitted").count(), 6, "{outcome:?}");
+    // It is the filter that refuses: without it, it opens.
+    host.devices = None;
+    let outcome = host.sh(&script, edit);
+    assert!(outcome.out.starts_with("misc\nmisc\n"), "{outcome:?}");
+}
+
+fn a_device_of_the_plan_opens_as_far_as_allowed(host: &mut Host) {
+    let (_, node) = some_device(host);
+    let reading = DeviceAccess { read: true, write: false };
+    let mut rules = DeviceRule::USUAL.to_vec();
+    rules.push(DeviceRule::of_node(&node, reading).unwrap());
+    host.devices = Some(DeviceFilter::load(&rules).unwrap());
+    let devices = vec![extra(node.to_str().unwrap(), "/dev/own")];
+    let outcome = host.sh("(: < /dev/own) && echo read; : >> /dev/own", |plan| {
+        plan.devices = devices;
+    });
+    assert_eq!(outcome.out, "read\n", "{outcome:?}");
+    assert!(outcome.err.contains("can't create /dev/own: Operation not permitted"), "{outcome:?}");
+}
+
+fn a_filter_takes_the_place_of_the_one_before(host: &mut Host) {
+    let group = Cgroup::create(&host.cgroups, "again", &Limits::default()).unwrap();
+    let usual = DeviceFilter::load(&DeviceRule::USUAL).unwrap();
+    let none = DeviceFilter::load(&[]).unwrap();
+    for filter in [&none, &usual, &usual, &none, &usual] {
+        filter.attach(&group).unwrap();
+    }
+    // One program serves many groups.
+    let other = Cgroup::create(&host.cgroups, "other", &Limits::default()).unwrap();
+    usual.attach(&other).unwrap();
 }

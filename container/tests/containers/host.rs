@@ -65,6 +65,8 @@ pub struct Host {
     seen: HashMap<i32, Exit>,
     runs: u32,
     limits: Limits,
+    /// Given to the cgroup of every container.
+    pub devices: Option<DeviceFilter>,
 }
 
 /// Finds out whether the tests can run at all.
@@ -118,7 +120,8 @@ impl Host {
         let limits = Limits::default();
         let userns = own_ids.then(|| create_userns(IdRange::nth(7).unwrap()).unwrap());
         let exits = exits.into();
-        Host { dir, layer, netns: None, userns, cgroups, exits, seen, runs: 0, limits }
+        let devices = Some(DeviceFilter::load(&DeviceRule::USUAL).unwrap());
+        Host { dir, layer, netns: None, userns, cgroups, exits, seen, runs: 0, limits, devices }
     }
 
     /// The ids of the containers, as [`Execution`] wants them.
@@ -193,6 +196,9 @@ impl Host {
         self.runs += 1;
         let name = format!("run{}", self.runs);
         let cgroup = Cgroup::create(&self.cgroups, &name, &self.limits).unwrap();
+        if let Some(filter) = &self.devices {
+            filter.attach(&cgroup).unwrap();
+        }
         let (out, stdout) = pipe();
         let (err, stderr) = pipe();
         let mut plan = Plan {

@@ -10,8 +10,8 @@ const MAX_QUOTE: usize = 60;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// More than [`MAX_SIZE`] bytes.
-    #[error("{0} bytes: a profile has at most {MAX_SIZE}")]
-    TooLarge(usize),
+    #[error("a profile has at most {MAX_SIZE} bytes, and this one has more")]
+    TooLarge,
     /// No JSON.
     #[error("not JSON: {0}")]
     Json(String),
@@ -28,7 +28,7 @@ pub enum ProfileError {
     Unknown {
         /// Where.
         place: String,
-        /// The key.
+        /// The key, escaped and cut.
         key: String,
     },
     /// A value that cannot be used.
@@ -81,7 +81,7 @@ impl<'v> Table<'v> {
         match self.map.keys().find(|key| !known.contains(&key.as_str())) {
             None => Ok(()),
             Some(key) => {
-                let key = key.chars().take(MAX_QUOTE).collect();
+                let key = key.escape_debug().take(MAX_QUOTE).collect();
                 Err(ProfileError::Unknown { place: self.name(), key })
             }
         }
