@@ -1,0 +1,153 @@
+//! OCI bundles for crun and runc: their own `spec`, with what our engine does too.
+//!
+//! The root file system is made as ours is, inside the measured time: a tmpfs with the writable
+//! layer, joined with the image's layer by overlayfs. One detached unmount takes both away.
+
+use crate::command::{Run, run};
+use crate::controllers::limits;
+use crate::seccomp;
+use engine_bench::{Failure, Naming, places};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+/// The default set of our engine (and podman's), so that all have as many to set.
+const CAPABILITIES: [&str; 11] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// A bundle on disk.
+pub struct Bundle {
+    program: &'static str,
+    dir: PathBuf,
+    staging: PathBuf,
+    options: String,
+    /// Global options.
+    globals: &'static [&'static str],
+}
+
+/// What crun is told where it may not raise `RLIMIT_MEMLOCK`: its device filter fails there, and
+/// only a container without a control group has none. That is less work than the others have.
+const NO_CGROUP: &[&str] = &["--cgroup-manager=disabled"];
+
+impl Bundle {
+    /// Has the runtime write its own specification and completes it.
+    pub fn make(program: &'static str, argv: &[&str]) -> Result<Bundle, Failure> {
+        let dir = Path::new(places::RUN).join(format!("bundle-{program}"));
+        let staging = dir.join("staging");
+        fs::create_dir_all(&staging).naming(staging.display())?;
+        let config = dir.join("config.json");
+        if config.exists() {
+            fs::remove_file(&config).naming(config.display())?;
+        }
+        let written =
+            Command::new(program).arg("spec").current_dir(&dir).status().naming(program)?;
+        if !written.success() {
+            return Err(Failure(format!("{program} spec: {written}")));
+        }
+        let text = fs::read(&config).naming(config.display())?;
+        let mut spec: Value = serde_json::from_slice(&text).naming(config.display())?;
+        complete(&mut spec, program, &staging.join("root"), argv)?;
+        let text = serde_json::to_vec(&spec).naming(config.display())?;
+        fs::write(&config, text).naming(config.display())?;
+        let at = staging.display();
+        let options = format!(
+            "lowerdir={},upperdir={at}/upper,workdir={at}/work,volatile",
+            places::LAYER
+        );
+        let globals = if program == "crun" && !may_raise_limits() { NO_CGROUP } else { &[] };
+        Ok(Bundle { program, dir, staging, options, globals })
+    }
+
+    /// What it does not do here, and why.
+    pub fn handicap(&self) -> Option<String> {
+        let program = self.program;
+        (!self.globals.is_empty()).then(|| {
+            format!("{program} runs without a control group: no CAP_SYS_RESOURCE on this machine")
+        })
+    }
+
+    /// One start, from the writable layer to the unmounted root.
+    pub fn start(&self) -> Result<Run, Failure> {
+        let began = Instant::now();
+        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
+        mount(Some("tmpfs"), &self.staging, Some("tmpfs"), flags, Some("mode=0755"))
+            .naming("the writable layer")?;
+        for name in ["upper", "work", "root"] {
+            nix::unistd::mkdir(&self.staging.join(name), Mode::from_bits_truncate(0o755))
+                .naming(name)?;
+        }
+        mount(
+            Some("overlay"),
+            &self.staging.join("root"),
+            Some("overlay"),
+            MsFlags::MS_NODEV,
+            Some(self.options.as_str()),
+        )
+        .naming("the overlay root")?;
+        let mut command = Command::new(self.program);
+        command.args(self.globals).arg("run").arg("--bundle").arg(&self.dir).arg(format!("bench-{}", self.program));
+        let ended = run(&mut command);
+        umount2(&self.staging, MntFlags::MNT_DETACH).naming("unmount")?;
+        let mut ended = ended?;
+        ended.ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(ended)
+    }
+}
+
+/// Whether this process has CAP_SYS_RESOURCE (setrlimit(2)).
+fn may_raise_limits() -> bool {
+    let none = libc::RLIM_INFINITY;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK, none, none).is_ok()
+}
+
+fn complete(
+    spec: &mut Value,
+    program: &str,
+    root: &Path,
+    argv: &[&str],
+) -> Result<(), Failure> {
+    let mut set = |pointer: &str, value: Value| {
+        let (parent, key) = pointer.rsplit_once('/').unwrap_or(("", pointer));
+        let parent = spec.pointer_mut(parent).and_then(Value::as_object_mut);
+        let parent = parent.ok_or_else(|| Failure(format!("{program} spec: no {pointer}")))?;
+        parent.insert(key.to_owned(), value);
+        Ok::<(), Failure>(())
+    };
+    set("/process/terminal", json!(false))?;
+    set("/process/args", json!(argv))?;
+    set(
+        "/process/capabilities",
+        json!({"bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES}),
+    )?;
+    set("/root", json!({"path": root, "readonly": false}))?;
+    let group = places::CGROUP.trim_start_matches("/sys/fs/cgroup");
+    set("/linux/cgroupsPath", json!(format!("{group}/{program}")))?;
+    set("/linux/seccomp", seccomp::for_capabilities(&CAPABILITIES)?)?;
+    let limits = limits();
+    if let Some(bytes) = limits.memory {
+        // The same bound with swap: no swap, as our engine has it.
+        set("/linux/resources/memory", json!({"limit": bytes, "swap": bytes}))?;
+    }
+    if let Some(millis) = limits.cpu_millis {
+        set("/linux/resources/cpu", json!({"quota": millis * 100, "period": 100_000}))?;
+    }
+    if let Some(tasks) = limits.pids {
+        set("/linux/resources/pids", json!({"limit": tasks}))?;
+    }
+    Ok(())
+}

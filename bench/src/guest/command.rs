@@ -1,0 +1,56 @@
+//! A command that is run, timed and waited for with its use of memory.
+
+use engine_bench::{Failure, Naming};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+/// A start that has ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// How long it took.
+    pub ns: u64,
+    /// The largest resident set of the command or a child that it waited for, KiB.
+    pub max_rss_kib: u64,
+}
+
+/// Runs a command to its end. Its output goes nowhere, its errors to ours.
+///
+/// # Errors
+/// It cannot be started, or fails.
+#[expect(clippy::zombie_processes, reason = "wait4 below waits, and also tells the memory")]
+pub fn run(command: &mut Command) -> Result<Run, Failure> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let began = Instant::now();
+    let child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().naming(name.as_str())?;
+    let pid = i32::try_from(child.id()).naming("process id")?;
+    let mut status = 0;
+    // SAFETY: rusage is plain data for which all zeroes are a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: both places live over the call.
+    while unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } != pid {
+        let error = std::io::Error::last_os_error();
+        if error.kind() != std::io::ErrorKind::Interrupted {
+            return Err(error).naming("wait4");
+        }
+    }
+    let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    if status != 0 {
+        return Err(Failure(format!("{name} failed (wait status {status:#x})")));
+    }
+    Ok(Run { ns, max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0) })
+}
+
+/// What a command prints, without blanks at the ends.
+///
+/// # Errors
+/// It cannot be started, or fails; then with what it wrote.
+pub fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+    let done =
+        Command::new(program).args(arguments).stdin(Stdio::null()).output().naming(program)?;
+    if !done.status.success() {
+        let errors = String::from_utf8_lossy(&done.stderr);
+        return Err(Failure(format!("{program} {}: {}", arguments.join(" "), errors.trim())));
+    }
+    Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+}

@@ -1,0 +1,114 @@
+//! Who is measured, and how one start of each is made.
+
+use crate::bundle::Bundle;
+use crate::command::{Run, run};
+use crate::engines::Engine;
+use engine_bench::turn::{Reply, START};
+use engine_bench::{Failure, Naming, places};
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+
+/// One of those who are measured.
+pub struct Competitor {
+    /// Its name in the report.
+    pub who: &'static str,
+    how: How,
+}
+
+enum How {
+    Starter(Starter),
+    Bundle(Bundle),
+    Engine(Engine),
+}
+
+/// A process that makes starts, below a reaper.
+struct Starter {
+    reaper: Child,
+}
+
+impl Competitor {
+    /// Our engine, in a process of its own; `words` say which variant.
+    pub fn ours(who: &'static str, words: &[&str]) -> Result<Competitor, Failure> {
+        let program = format!("{}/bench_guest", places::PROGRAMS);
+        let words = [&[program.as_str(), "engine"], words].concat();
+        Ok(Competitor { who, how: How::Starter(Starter::begin(&words)?) })
+    }
+
+    /// The floor program.
+    pub fn floor() -> Result<Competitor, Failure> {
+        let program = format!("{}/bench_floor", places::PROGRAMS);
+        Ok(Competitor { who: "floor", how: How::Starter(Starter::begin(&[program.as_str()])?) })
+    }
+
+    /// A runtime that takes a bundle.
+    pub fn runtime(program: &'static str) -> Result<Competitor, Failure> {
+        let bundle = Bundle::make(program, &[places::PAYLOAD])?;
+        Ok(Competitor { who: program, how: How::Bundle(bundle) })
+    }
+
+    /// A container engine that takes images.
+    pub fn engine(engine: Engine) -> Competitor {
+        Competitor { who: engine.program(), how: How::Engine(engine) }
+    }
+
+    /// What it does not do on this machine, to its favour.
+    pub fn handicap(&self) -> Option<String> {
+        match &self.how {
+            How::Bundle(bundle) => bundle.handicap(),
+            _ => None,
+        }
+    }
+
+    /// Whether a start of it is so slow that fewer are made.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.how, How::Engine(_))
+    }
+
+    /// Creates a container, waits for its end, cleans up.
+    pub fn start(&mut self) -> Result<Run, Failure> {
+        match &mut self.how {
+            How::Starter(starter) => starter.start(),
+            How::Bundle(bundle) => bundle.start(),
+            How::Engine(engine) => {
+                let done = run(&mut engine.command(&[]))?;
+                // Outside the measured time, to the engine's favour: what it does behind its
+                // command's back.
+                engine.settle()?;
+                Ok(done)
+            }
+        }
+        .naming(self.who)
+    }
+}
+
+impl Starter {
+    fn begin(words: &[&str]) -> Result<Starter, Failure> {
+        let program = format!("{}/bench_guest", places::PROGRAMS);
+        let reaper = Command::new(&program)
+            .arg("reaper")
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .naming(program)?;
+        Ok(Starter { reaper })
+    }
+
+    fn start(&mut self) -> Result<Run, Failure> {
+        let (Some(to), Some(from)) = (&mut self.reaper.stdin, &mut self.reaper.stdout) else {
+            return Err(Failure("the starter has no pipes".to_owned()));
+        };
+        let mut bytes = [0; 16];
+        to.write_all(&[START]).and_then(|()| from.read_exact(&mut bytes)).naming("the starter")?;
+        let Reply { ns, max_rss_kib } = Reply::decode(bytes);
+        Ok(Run { ns, max_rss_kib })
+    }
+}
+
+impl Drop for Starter {
+    /// The end of its input ends the starter, and its end the reaper.
+    fn drop(&mut self) {
+        drop(self.reaper.stdin.take());
+        let _ = self.reaper.wait();
+    }
+}

@@ -1,0 +1,157 @@
+//! podman and docker: set up as their packages are, given the image, and told to run it.
+
+use crate::command::output;
+use crate::processes;
+use engine_bench::{Failure, Naming, limits, places};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Long enough for a daemon to start under translation.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The image's name.
+const IMAGE: &str = "bench";
+
+/// docker's daemon. No network is set up: the containers have none, and it would only need iptables.
+const DOCKERD: &[&str] = &[
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-forward=false",
+    "--bridge=none",
+    "--storage-driver=overlay2",
+    "--exec-opt=native.cgroupdriver=cgroupfs",
+    "--log-level=error",
+];
+
+/// Which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Podman,
+    Docker,
+}
+
+/// One of them, ready to run containers.
+pub struct Engine {
+    which: Which,
+    daemon: Option<Child>,
+}
+
+impl Engine {
+    /// podman with the image; its storage is where its package has it.
+    pub fn podman() -> Result<Engine, Failure> {
+        let engine = Engine { which: Which::Podman, daemon: None };
+        engine.import()?;
+        Ok(engine)
+    }
+
+    /// docker's daemon, which starts containerd itself, with the image.
+    pub fn docker() -> Result<Engine, Failure> {
+        let log = Path::new(places::RUN).join("dockerd.log");
+        let errors = File::create(&log).naming(log.display())?;
+        let daemon = Command::new("dockerd")
+            .args(DOCKERD)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors)
+            .spawn()
+            .naming("dockerd")?;
+        let engine = Engine { which: Which::Docker, daemon: Some(daemon) };
+        let began = Instant::now();
+        while let Err(error) = output("docker", &["version"]) {
+            if began.elapsed() > PATIENCE {
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                return Err(Failure(format!("dockerd does not answer: {error}\n{log}")));
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        engine.import()?;
+        Ok(engine)
+    }
+
+    /// The command's name.
+    pub fn program(&self) -> &'static str {
+        match self.which {
+            Which::Podman => "podman",
+            Which::Docker => "docker",
+        }
+    }
+
+    /// The daemon's process id.
+    pub fn daemon(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
+    fn import(&self) -> Result<(), Failure> {
+        let archive = format!("{}/layer.tar", places::PROGRAMS);
+        let change = format!("ENTRYPOINT [\"{}\"]", places::PAYLOAD);
+        output(self.program(), &["import", "--change", &change, &archive, IMAGE]).map(drop)
+    }
+
+    /// `run --rm` with everything at its default but the network and the limits; `words` go to the
+    /// payload.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = self.run_command(&["--rm"]);
+        command.args(words);
+        command
+    }
+
+    fn run_command(&self, options: &[&str]) -> Command {
+        let mut command = Command::new(self.program());
+        command
+            .arg("run")
+            .args(options)
+            .args(["--network", "none"])
+            .args(["--memory", &limits::MEMORY.to_string()])
+            .args(["--cpus", &format!("{:.3}", limits::CPU_MILLIS as f64 / 1000.0)])
+            .args(["--pids-limit", &limits::PIDS.to_string()])
+            .arg(IMAGE);
+        command
+    }
+
+    /// Starts a container that stays, and gives a handle on it.
+    pub fn start_resting(&self) -> Result<(), Failure> {
+        let mut command = self.run_command(&["-d", "--name", "resting"]);
+        let done = command.arg("pause").output().naming(self.program())?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(Failure(format!("{}: {}", self.program(), String::from_utf8_lossy(&done.stderr))))
+    }
+
+    /// Removes it.
+    pub fn stop_resting(&self) -> Result<(), Failure> {
+        output(self.program(), &["rm", "-f", "resting"]).map(drop)?;
+        self.settle()
+    }
+
+    /// Waits until nothing of the last container is left running.
+    pub fn settle(&self) -> Result<(), Failure> {
+        let helpers: &[&str] = match self.which {
+            Which::Podman => &["podman", "conmon", "crun", "runc"],
+            // The kernel keeps 15 bytes of a name.
+            Which::Docker => &["containerd-shim", "runc", "docker"],
+        };
+        let began = Instant::now();
+        loop {
+            let left = processes::named(helpers);
+            if left.is_empty() {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Failure(format!("{}: still there: {left:?}", self.program())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The rounds: all competitors in turn, so that what disturbs the machine disturbs all alike.
+//!
+//! In each round a competitor makes a few starts in a row; the one before them is not counted,
+//! because it finds the caches as somebody else has left them.
+
+use crate::competitors::Competitor;
+use crate::report::Report;
+use engine_bench::Failure;
+use engine_bench::line::{Line, Mode};
+use std::time::Duration;
+
+/// Rounds of each mode.
+const ROUNDS: usize = 10;
+/// Counted starts of one competitor in one round.
+const STARTS: usize = 10;
+/// The same for those whose start takes seconds under translation: 50 in all.
+const SLOW_STARTS: usize = 5;
+/// The pause before a start with gaps.
+const GAP: Duration = Duration::from_millis(100);
+
+/// Makes all starts of a mode and reports them.
+///
+/// # Errors
+/// The first start that fails.
+pub fn run(
+    mode: Mode,
+    competitors: &mut [Competitor],
+    report: &mut Report,
+) -> Result<(), Failure> {
+    for round in 0..ROUNDS {
+        report.say(&Line::Progress(format!("{mode:?}: round {} of {ROUNDS}", round + 1)))?;
+        for competitor in competitors.iter_mut() {
+            let starts = if competitor.is_slow() { SLOW_STARTS } else { STARTS };
+            competitor.start()?;
+            let mut ns = Vec::with_capacity(starts);
+            for _ in 0..starts {
+                if mode == Mode::Gaps {
+                    std::thread::sleep(GAP);
+                }
+                ns.push(competitor.start()?.ns);
+            }
+            report.say(&Line::Times { who: competitor.who.to_owned(), mode, ns })?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,2 @@
+//! `bench_engine`
+fn main() {}

@@ -1,0 +1,46 @@
+//! `make bench-engine`: what it costs to create, start, end and clean up a container whose program
+//! does nothing, against a floor program that makes the same system calls with nothing around them,
+//! and against crun, runc, podman and docker as Debian ships them.
+//!
+//! - `bench_engine`, on this machine, boots a VM (or, natively, enters the tree of Debian packages),
+//!   collects what the guest reports and prints the tables.
+//! - `bench_guest` is PID 1 of the VM, and then the measuring process ([`line`] is what it says).
+//! - Our engine and the floor each run in a small process of their own, a child of a reaper as the
+//!   supervisor is PID 1's, and are told by one byte to make one start ([`turn`]).
+//! - `bench_payload` is the program inside every container.
+
+pub mod failure;
+pub mod line;
+pub mod turn;
+
+pub use failure::{Failure, Naming};
+
+/// Where things are in the VM's file system, which the native variant enters too.
+pub mod places {
+    /// Our own programs and the payload's layer.
+    pub const PROGRAMS: &str = "/bench";
+    /// The image layer with the payload, an EROFS file.
+    pub const LAYER_FILE: &str = "/bench/layer.erofs";
+    /// The same as a directory, for kernels without EROFS.
+    pub const LAYER_DIR: &str = "/bench/layer";
+    /// The payload in the layer.
+    pub const PAYLOAD: &str = "/payload";
+    /// The parent of the control groups that we make; also as `cgroupsPath` of the others.
+    pub const CGROUP: &str = "/sys/fs/cgroup/keel-bench";
+    /// Everything that a run leaves for a moment.
+    pub const RUN: &str = "/run/bench";
+    /// Where the layer is mounted.
+    pub const LAYER: &str = "/run/bench/layer";
+    /// The engine's staging directory.
+    pub const STAGING: &str = "/run/bench/staging";
+}
+
+/// The limits of every container, whoever starts it.
+pub mod limits {
+    /// Bytes. Room for the start-up of runc's own process, which counts as the container's.
+    pub const MEMORY: u64 = 128 << 20;
+    /// Thousandths of a CPU; one whole one, so that nobody is throttled.
+    pub const CPU_MILLIS: u64 = 1000;
+    /// Tasks. runc's start-up has several threads.
+    pub const PIDS: u64 = 64;
+}
