@@ -308,6 +308,7 @@ fn files(root: i32) {
 fn user_and_directory(root: i32) {
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
     let _ = open(root, c"/etc/passwd", flags, 0, IN_ROOT);
+    let _ = open(root, c"/etc/group", flags, 0, IN_ROOT);
     let dir = opened(root, c"/", libc::O_PATH | libc::O_DIRECTORY, 0, IN_ROOT);
     call!(SYS_fchdir, dir);
     let mut path = [0u8; 512];

@@ -4,18 +4,24 @@ use crate::command::output;
 use crate::processes;
 use engine_bench::{Failure, Naming, limits, places};
 use std::fs::{self, File};
-use std::path::Path;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Long enough for a daemon to start under translation.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The image's name.
 const IMAGE: &str = "bench";
 
+/// containerd as its package's service starts it.
+const CONTAINERD: &[&str] = &["--log-level=error"];
+const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
+
 /// docker's daemon. No network is set up: the containers have none, and it would only need iptables.
 const DOCKERD: &[&str] = &[
+    "--containerd=/run/containerd/containerd.sock",
     "--iptables=false",
     "--ip6tables=false",
     "--ip-forward=false",
@@ -35,37 +41,54 @@ enum Which {
 /// One of them, ready to run containers.
 pub struct Engine {
     which: Which,
-    daemon: Option<Child>,
+    daemons: Vec<Child>,
+}
+
+/// Starts a daemon, its errors in a file of their own; with that file's path.
+fn begin(program: &str, arguments: &[&str]) -> Result<(Child, PathBuf), Failure> {
+    let log = Path::new(places::RUN).join(format!("{program}.log"));
+    let errors = File::create(&log).naming(log.display())?;
+    let daemon = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors)
+        .spawn()
+        .naming(program)?;
+    Ok((daemon, log))
+}
+
+/// Asks again and again until there is an answer.
+fn wait_for(log: &Path, mut ask: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    let began = Instant::now();
+    while let Err(error) = ask() {
+        if began.elapsed() > PATIENCE {
+            let log = fs::read_to_string(log).unwrap_or_default();
+            return Err(Failure(format!("{error}\n{log}")));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    Ok(())
 }
 
 impl Engine {
     /// podman with the image; its storage is where its package has it.
     pub fn podman() -> Result<Engine, Failure> {
-        let engine = Engine { which: Which::Podman, daemon: None };
+        let engine = Engine { which: Which::Podman, daemons: Vec::new() };
         engine.import()?;
         Ok(engine)
     }
 
-    /// docker's daemon, which starts containerd itself, with the image.
+    /// containerd and docker's daemon, with the image.
     pub fn docker() -> Result<Engine, Failure> {
-        let log = Path::new(places::RUN).join("dockerd.log");
-        let errors = File::create(&log).naming(log.display())?;
-        let daemon = Command::new("dockerd")
-            .args(DOCKERD)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(errors)
-            .spawn()
-            .naming("dockerd")?;
-        let engine = Engine { which: Which::Docker, daemon: Some(daemon) };
-        let began = Instant::now();
-        while let Err(error) = output("docker", &["version"]) {
-            if began.elapsed() > PATIENCE {
-                let log = fs::read_to_string(&log).unwrap_or_default();
-                return Err(Failure(format!("dockerd does not answer: {error}\n{log}")));
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        let (containerd, log) = begin("containerd", CONTAINERD)?;
+        let mut engine = Engine { which: Which::Docker, daemons: vec![containerd] };
+        wait_for(&log, || {
+            UnixStream::connect(CONTAINERD_SOCKET).map(drop).naming(CONTAINERD_SOCKET)
+        })?;
+        let (dockerd, log) = begin("dockerd", DOCKERD)?;
+        engine.daemons.push(dockerd);
+        wait_for(&log, || output("docker", &["version"]).map(drop))?;
         engine.import()?;
         Ok(engine)
     }
@@ -78,9 +101,9 @@ impl Engine {
         }
     }
 
-    /// The daemon's process id.
-    pub fn daemon(&self) -> Option<u32> {
-        self.daemon.as_ref().map(Child::id)
+    /// The daemons' process ids.
+    pub fn daemons(&self) -> Vec<u32> {
+        self.daemons.iter().map(Child::id).collect()
     }
 
     fn import(&self) -> Result<(), Failure> {
@@ -149,7 +172,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
+        for daemon in self.daemons.iter_mut().rev() {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }

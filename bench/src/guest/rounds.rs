@@ -18,6 +18,12 @@ const SLOW_STARTS: usize = 5;
 /// The pause before a start with gaps.
 const GAP: Duration = Duration::from_millis(100);
 
+/// [`ROUNDS`], or `BENCH_ROUNDS` of the environment, for somebody who tries things out. (The kernel
+/// gives PID 1 the words of its command line that it does not know.)
+fn rounds() -> usize {
+    std::env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
+}
+
 /// Makes all starts of a mode and reports them.
 ///
 /// # Errors
@@ -27,8 +33,9 @@ pub fn run(
     competitors: &mut [Competitor],
     report: &mut Report,
 ) -> Result<(), Failure> {
-    for round in 0..ROUNDS {
-        report.say(&Line::Progress(format!("{mode:?}: round {} of {ROUNDS}", round + 1)))?;
+    let rounds = rounds();
+    for round in 0..rounds {
+        report.say(&Line::Progress(format!("{mode:?}: round {} of {rounds}", round + 1)))?;
         for competitor in competitors.iter_mut() {
             let starts = if competitor.is_slow() { SLOW_STARTS } else { STARTS };
             competitor.start()?;

@@ -1,0 +1,113 @@
+//! The figures as tables.
+
+use crate::figures::{ENGINE, Figures};
+use engine_bench::line::{Line, Mode};
+
+/// Who is shown, in this order, and under which name.
+const ROWS: [(&str, &str); 8] = [
+    ("floor", "floor program"),
+    (ENGINE, "our engine"),
+    ("engine-userns", "our engine, user namespace"),
+    ("engine-restart", "our engine, a restart"),
+    ("crun", "crun run"),
+    ("runc", "runc run"),
+    ("podman", "podman run --rm"),
+    ("docker", "docker run --rm"),
+];
+
+/// Prints all of it.
+pub fn print(figures: &Figures, place: &str) {
+    println!("\ncreate, start, exit and clean up one container of a program that does nothing");
+    println!("{place}; milliseconds");
+    times(figures);
+    println!("\nratios (each the worse one of hot and with gaps)");
+    for ratio in figures.ratios() {
+        let value = ratio.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+        let bound = if ratio.at_least { "at least" } else { "at most" };
+        println!(
+            "  {:<8} {value:>8}   aim: {bound} {:<5} {}",
+            ratio.name,
+            ratio.aim,
+            ratio.verdict()
+        );
+    }
+    others(figures);
+    for note in &figures.notes {
+        println!("\nnote: {note}");
+    }
+}
+
+fn times(figures: &Figures) {
+    println!(
+        "\n  {:<28} {:>9} {:>9} {:>6}   {:>9} {:>9} {:>6}",
+        "", "hot", "p95", "runs", "gaps", "p95", "runs"
+    );
+    for (who, name) in ROWS {
+        let cell = |mode| match figures.spread(mode, who) {
+            Some(spread) => {
+                format!("{:>9.2} {:>9.2} {:>6}", spread.median, spread.p95, spread.count)
+            }
+            None => format!("{:>9} {:>9} {:>6}", "-", "-", "-"),
+        };
+        println!("  {name:<28} {}   {}", cell(Mode::Hot), cell(Mode::Gaps));
+    }
+}
+
+fn name(who: &str) -> &str {
+    ROWS.iter().find(|(row, _)| *row == who).map_or(who, |(_, name)| name)
+}
+
+fn others(figures: &Figures) {
+    let mut last = "";
+    let mut head = |kind: &'static str, text: &str| {
+        if last != kind {
+            println!("\n{text}");
+            last = kind;
+        }
+    };
+    for line in &figures.others {
+        match line {
+            Line::Version { text, .. } => {
+                head("version", "from Debian's packages");
+                println!("  {text}");
+            }
+            Line::Memory { who, largest_kib, group_kib } => {
+                head("memory", "memory of one start, KiB: the largest process; all together at the peak");
+                let group = group_kib.map_or("-".to_owned(), |kib| kib.to_string());
+                println!("  {:<28} {largest_kib:>9} {group:>9}", name(who));
+            }
+            Line::Daemons { who, pss_kib } => {
+                head("daemons", "what runs without any container, KiB (PSS)");
+                println!("  {:<28} {pss_kib:>9}", name(who));
+            }
+            Line::Rest { who, processes, pss_kib } => {
+                head("rest", "one container at rest, besides its own program: KiB (PSS), processes");
+                let processes =
+                    if processes.is_empty() { "none".to_owned() } else { processes.join(", ") };
+                println!("  {:<28} {pss_kib:>9}   {processes}", name(who));
+            }
+            Line::Calls { who, allowed_ns, denied_ns } => {
+                head("calls", "a system call under the filter, ns: getppid (allowed), kexec_file_load (denied)");
+                println!("  {:<28} {allowed_ns:>9.0} {denied_ns:>9.0}", name(who));
+            }
+            Line::Steps { who, steps } => {
+                println!("\nwhere the time goes: {}, microseconds (median)", name(who));
+                let mut before = 0;
+                for (step, end) in steps {
+                    let took = end.saturating_sub(before);
+                    println!(
+                        "  {step:<40} {:>9.0} {:>10.0}",
+                        took as f64 / 1e3,
+                        *end as f64 / 1e3
+                    );
+                    before = *end;
+                }
+            }
+            Line::Progress(_)
+            | Line::Note(_)
+            | Line::Times { .. }
+            | Line::Failed(_)
+            | Line::Done => {}
+        }
+    }
+}
