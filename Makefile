@@ -18,11 +18,13 @@ BUILD_PACKAGES := gcc binutils xz-utils
 RUN_PACKAGES   := qemu-system-x86 e2fsprogs
 TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2 curl openssl python3-venv
 FUZZ_PACKAGES  := g++
+BENCH_PACKAGES := e2fsprogs erofs-utils binutils
 # The kernel is unpacked, never installed. The meta package names the newest 6.12.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
-.PHONY: help run stack test test-host test-fuzz test-qemu fuzz lint build bench images clean
-.PHONY: packages-build packages-run packages-test packages-fuzz schemathesis
+.PHONY: help run stack test test-host test-fuzz test-qemu fuzz lint build images clean
+.PHONY: bench bench-host bench-engine bench-engine-native bench-engine-programs
+.PHONY: packages-build packages-run packages-test packages-fuzz packages-bench schemathesis
 
 help:
 	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
@@ -31,6 +33,8 @@ help:
 	@echo 'make fuzz     fuzz everything that reads bytes from outside, SECONDS=30 each'
 	@echo 'make build    the keel command and what it needs: $(KEEL)'
 	@echo 'make bench    measure, print a table, write target/bench/*.json'
+	@echo 'make bench-engine   the last part of it: our engine against crun, runc, podman, docker;'
+	@echo '              bench-engine-native on this machine, without a VM, as root'
 
 # --- Debian packages -------------------------------------------------------------------------------
 
@@ -47,6 +51,7 @@ packages-build: ; $(call install,$(BUILD_PACKAGES))
 packages-run:   ; $(call install,$(RUN_PACKAGES))
 packages-test:  ; $(call install,$(TEST_PACKAGES))
 packages-fuzz:  ; $(call install,$(FUZZ_PACKAGES))
+packages-bench: ; $(call install,$(BENCH_PACKAGES))
 
 # --- Building --------------------------------------------------------------------------------------
 
@@ -125,10 +130,29 @@ fuzz: packages-build packages-fuzz
 test-qemu: build packages-run packages-test images
 	cargo test --locked -p qemu-tests -- --test-threads=2
 
-bench: build packages-run
+bench: bench-host bench-engine
+
+bench-host: build packages-run
 	@examples/make-images tests
 	cargo run --locked -p qemu-tests --bin bench
 	cargo run --locked -p qemu-tests --bin bench_api
+
+# Our engine against a floor program, crun, runc, podman and docker. The programs are built as the
+# booting binary is; the others come from Debian's packages.
+ENGINE_BENCH := target/bench-engine
+
+bench-engine-programs: packages-build packages-bench $(KERNEL)/.unpacked
+	cargo build --locked --profile os -p engine-bench
+	@mkdir -p $(ENGINE_BENCH)
+
+bench-engine: bench-engine-programs packages-run
+	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree $(ENGINE_BENCH)/disk.img
+	@$(OUT)/$(TRIPLE)/os/bench_engine vm $(ENGINE_BENCH)/disk.img $(KERNEL)
+
+# The same without the VM, where only those are measured that need no daemon. As root.
+bench-engine-native: bench-engine-programs
+	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree
+	@$(SUDO) $(OUT)/$(TRIPLE)/os/bench_engine native $(ENGINE_BENCH)/tree
 
 clean:
 	cargo clean

@@ -11,6 +11,7 @@
 
 pub mod failure;
 pub mod line;
+pub mod marks;
 pub mod turn;
 
 pub use failure::{Failure, Naming};

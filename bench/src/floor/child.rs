@@ -1,6 +1,8 @@
 //! The child's side: from the clone to the exec, in the order of the engine's steps.
 
 use crate::sys::{at, call, failed, to, tried};
+use container::Step;
+use engine_bench::marks::mark;
 use engine_bench::places;
 use std::ffi::{CStr, CString};
 
@@ -66,27 +68,40 @@ const CAPS: u64 = 0x8004_05fb;
 pub fn run(given: &Given) -> ! {
     let Given { net, status, out, err } = *given;
     descriptors([net, status, out, err]);
+    mark(Step::Descriptors.name());
     session();
+    mark(Step::Session.name());
     call!(SYS_setns, net, libc::CLONE_NEWNET);
+    mark(Step::Network.name());
     call!(SYS_sethostname, c"bench", 5);
+    mark(Step::Hostname.name());
 
     let none = 0usize;
     call!(SYS_mount, none, c"/", none, libc::MS_REC | libc::MS_PRIVATE, none);
+    mark(Step::PrivateMounts.name());
     let mut sets = [0u32; 6];
     let header = [0x2008_0522u32, 0];
     call!(SYS_capget, at(&header), to(&mut sets));
     root();
     let root = kernel_files();
     device_files(root);
+    mark(Step::Dev.name());
     oom_score(root);
+    mark(Step::OomScore.name());
     let null = masks(root);
+    mark(Step::Mask.name());
     read_only();
     call!(SYS_close, null);
+    mark(Step::ReadOnlyPaths.name());
     files(root);
+    mark(Step::Files.name());
     user_and_directory(root);
+    mark(Step::WorkingDir.name());
     stdio(root, out, err);
+    mark(Step::Stdio.name());
 
     call!(SYS_keyctl, 1, none);
+    mark(Step::Keyring.name());
     let files = libc::RLIMIT_NOFILE as i32;
     let mut limit = [1_048_576u64; 2];
     if tried!(SYS_prlimit64, 0, files, at(&limit), none) < 0 {
@@ -95,27 +110,33 @@ pub fn run(given: &Given) -> ! {
         let [_, hard] = limit;
         call!(SYS_prlimit64, 0, files, at(&[hard, hard]), none);
     }
+    mark(Step::Rlimits.name());
     for number in 0..64u64 {
         if CAPS & 1 << number == 0 && tried!(SYS_prctl, libc::PR_CAPBSET_DROP, number) < 0 {
             break;
         }
     }
+    mark(Step::BoundingSet.name());
     let groups = [0u32];
     call!(SYS_setgroups, 0, at(&groups));
     call!(SYS_setresgid, 0, 0, 0);
     call!(SYS_setresuid, 0, 0, 0);
+    mark(Step::SetUser.name());
     call!(SYS_capget, at(&header), to(&mut sets));
     call!(SYS_prctl, libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL);
     let low = (CAPS & u64::from(u32::MAX)) as u32;
     let sets = [low, low, 0, 0, 0, 0];
     call!(SYS_capset, at(&header), at(&sets));
+    mark(Step::Capabilities.name());
     call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1);
+    mark(Step::NoNewPrivs.name());
     // Here the engine loads the seccomp filter.
 
     call!(SYS_umask, 0o022);
     let mask = 0u64;
     call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, at(&mask), none, 8);
     call!(SYS_close_range, 3, u32::MAX as usize, 4);
+    mark(Step::Final.name());
     let program = CString::new(places::PAYLOAD).unwrap_or_default();
     let path = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let argv = [program.as_ptr() as usize, 0];
@@ -156,6 +177,7 @@ fn root() {
     call!(SYS_chdir, staging.as_c_str());
     call!(SYS_mkdir, c"upper", 0o755);
     call!(SYS_mkdir, c"work", 0o755);
+    mark(Step::WritableLayer.name());
     let overlay = call!(SYS_fsopen, c"overlay", 1);
     call!(SYS_fsconfig, overlay, 1, c"source", c"overlay", 0);
     call!(SYS_fsconfig, overlay, 1, c"lowerdir+", layer.as_c_str(), 0);
@@ -171,9 +193,11 @@ fn root() {
     for fd in [here, joined, overlay] {
         call!(SYS_close, fd);
     }
+    mark(Step::OverlayRoot.name());
     call!(SYS_pivot_root, c".", c".");
     call!(SYS_umount2, c".", libc::MNT_DETACH);
     call!(SYS_chdir, c"/");
+    mark(Step::PivotRoot.name());
 }
 
 /// `openat2(2)`: flags, mode, resolve.
@@ -204,8 +228,11 @@ fn kernel_files() -> i32 {
     let root = call!(SYS_openat, libc::AT_FDCWD, c"/", PATH_DIR, 0);
     let all = NOSUID | NODEV | NOEXEC;
     kernel(root, c"proc", c"proc", all, None);
+    mark(Step::Proc.name());
     kernel(root, c"sys", c"sysfs", all | RDONLY, None);
+    mark(Step::Sys.name());
     kernel(root, c"sys/fs/cgroup", c"cgroup2", all | RDONLY, None);
+    mark(Step::CgroupFs.name());
     root
 }
 
@@ -320,7 +347,7 @@ fn stdio(root: i32, out: i32, err: i32) {
     let null = open_null(root);
     // isatty(3)
     let mut settings = [0u8; 64];
-    let _ = tried!(SYS_ioctl, out, libc::TCGETS as u64, to(&mut settings));
+    let _ = tried!(SYS_ioctl, out, libc::TCGETS, to(&mut settings));
     call!(SYS_dup2, null, 0);
     call!(SYS_dup2, out, 1);
     call!(SYS_dup2, err, 2);

@@ -2,6 +2,7 @@
 
 use crate::child;
 use crate::sys::{at, call, to};
+use engine_bench::marks::{CLONE, GROUP, NETNS, RAN, REAPED, REMOVED, mark};
 use engine_bench::turn::{Ends, Reply};
 use engine_bench::{Failure, limits, places};
 use std::ffi::{CStr, CString};
@@ -48,7 +49,9 @@ pub fn limit_files() -> Limits {
 pub fn start(limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
     let began = Instant::now();
     let (net, route) = network();
+    mark(NETNS);
     let group = control_group(limits);
+    mark(GROUP);
     let (out, out_write) = pipe(CLOEXEC);
     let (err, err_write) = pipe(CLOEXEC);
     let (status, status_write) = pipe(CLOEXEC | libc::O_NONBLOCK);
@@ -69,13 +72,9 @@ pub fn start(limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
     args.cgroup = group as u64;
     let pid = call!(SYS_clone3, at(&args), size_of_val(&args));
     if pid == 0 {
-        child::run(&child::Given {
-            net,
-            status: status_write,
-            out: out_write,
-            err: err_write,
-        });
+        child::run(&child::Given { net, status: status_write, out: out_write, err: err_write });
     }
+    mark(CLONE);
     call!(SYS_close, status_write);
     call!(SYS_close, out_write);
     call!(SYS_close, err_write);
@@ -87,11 +86,14 @@ pub fn start(limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
     if call!(SYS_read, status, to(&mut message), message.len()) != 0 {
         return Err(Failure("a message on the status pipe".to_owned()));
     }
+    mark(RAN);
     let ended = ends.expect(pid)?;
+    mark(REAPED);
     remove(limits, group);
     for fd in [pidfd, status, err, out, group, route, net] {
         call!(SYS_close, fd);
     }
+    mark(REMOVED);
     let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     Ok(Reply { ns, max_rss_kib: ended.max_rss_kib })
 }
@@ -117,7 +119,7 @@ fn network() -> (i32, i32) {
         *place = *byte as libc::c_char;
     }
     request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
-    call!(SYS_ioctl, any, libc::SIOCSIFFLAGS as u64, at(&request));
+    call!(SYS_ioctl, any, libc::SIOCSIFFLAGS, at(&request));
     call!(SYS_close, any);
     for (path, value) in [
         (c"/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),

@@ -43,7 +43,8 @@ fn run() -> Result<(), Failure> {
     // Whoever has lost its parent (conmon, shims) is ours.
     loop {
         // SAFETY: nobody wants the status.
-        let pid = unsafe { libc::wait4(-1, std::ptr::null_mut(), libc::__WALL, std::ptr::null_mut()) };
+        let pid =
+            unsafe { libc::wait4(-1, std::ptr::null_mut(), libc::__WALL, std::ptr::null_mut()) };
         if pid == stage {
             return Ok(());
         }

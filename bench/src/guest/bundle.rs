@@ -38,6 +38,8 @@ pub struct Bundle {
     options: String,
     /// Global options.
     globals: &'static [&'static str],
+    /// The control group in which the runtime itself works.
+    pub group: Option<PathBuf>,
 }
 
 /// What crun is told where it may not raise `RLIMIT_MEMLOCK`: its device filter fails there, and
@@ -65,12 +67,10 @@ impl Bundle {
         let text = serde_json::to_vec(&spec).naming(config.display())?;
         fs::write(&config, text).naming(config.display())?;
         let at = staging.display();
-        let options = format!(
-            "lowerdir={},upperdir={at}/upper,workdir={at}/work,volatile",
-            places::LAYER
-        );
+        let options =
+            format!("lowerdir={},upperdir={at}/upper,workdir={at}/work,volatile", places::LAYER);
         let globals = if program == "crun" && !may_raise_limits() { NO_CGROUP } else { &[] };
-        Ok(Bundle { program, dir, staging, options, globals })
+        Ok(Bundle { program, dir, staging, options, globals, group: None })
     }
 
     /// What it does not do here, and why.
@@ -100,8 +100,13 @@ impl Bundle {
         )
         .naming("the overlay root")?;
         let mut command = Command::new(self.program);
-        command.args(self.globals).arg("run").arg("--bundle").arg(&self.dir).arg(format!("bench-{}", self.program));
-        let ended = run(&mut command);
+        command
+            .args(self.globals)
+            .arg("run")
+            .arg("--bundle")
+            .arg(&self.dir)
+            .arg(format!("bench-{}", self.program));
+        let ended = run(&mut command, self.group.as_deref());
         umount2(&self.staging, MntFlags::MNT_DETACH).naming("unmount")?;
         let mut ended = ended?;
         ended.ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -115,12 +120,7 @@ fn may_raise_limits() -> bool {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK, none, none).is_ok()
 }
 
-fn complete(
-    spec: &mut Value,
-    program: &str,
-    root: &Path,
-    argv: &[&str],
-) -> Result<(), Failure> {
+fn complete(spec: &mut Value, program: &str, root: &Path, argv: &[&str]) -> Result<(), Failure> {
     let mut set = |pointer: &str, value: Value| {
         let (parent, key) = pointer.rsplit_once('/').unwrap_or(("", pointer));
         let parent = spec.pointer_mut(parent).and_then(Value::as_object_mut);

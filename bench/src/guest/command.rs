@@ -1,6 +1,10 @@
 //! A command that is run, timed and waited for with its use of memory.
 
 use engine_bench::{Failure, Naming};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -13,16 +17,21 @@ pub struct Run {
     pub max_rss_kib: u64,
 }
 
-/// Runs a command to its end. Its output goes nowhere, its errors to ours.
+/// Runs a command to its end, in a control group if one is named. Its output goes nowhere, its
+/// errors to ours.
 ///
 /// # Errors
 /// It cannot be started, or fails.
-#[expect(clippy::zombie_processes, reason = "wait4 below waits, and also tells the memory")]
-pub fn run(command: &mut Command) -> Result<Run, Failure> {
+pub fn run(command: &mut Command, group: Option<&Path>) -> Result<Run, Failure> {
+    if let Some(group) = group {
+        let file = group.join("cgroup.procs");
+        let file = File::options().write(true).open(&file).naming(file.display())?;
+        // SAFETY: between fork and exec only write(2) is called. "0" is the writer itself.
+        unsafe { command.pre_exec(move || (&file).write_all(b"0")) };
+    }
     let name = command.get_program().to_string_lossy().into_owned();
     let began = Instant::now();
-    let child =
-        command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().naming(name.as_str())?;
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().naming(name.as_str())?;
     let pid = i32::try_from(child.id()).naming("process id")?;
     let mut status = 0;
     // SAFETY: rusage is plain data for which all zeroes are a valid value.

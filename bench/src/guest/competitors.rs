@@ -5,7 +5,9 @@ use crate::command::{Run, run};
 use crate::engines::Engine;
 use engine_bench::turn::{Reply, START};
 use engine_bench::{Failure, Naming, places};
+use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// One of those who are measured.
@@ -35,9 +37,10 @@ impl Competitor {
     }
 
     /// The floor program.
-    pub fn floor() -> Result<Competitor, Failure> {
+    pub fn floor(words: &[&str]) -> Result<Competitor, Failure> {
         let program = format!("{}/bench_floor", places::PROGRAMS);
-        Ok(Competitor { who: "floor", how: How::Starter(Starter::begin(&[program.as_str()])?) })
+        let words = [&[program.as_str()], words].concat();
+        Ok(Competitor { who: "floor", how: How::Starter(Starter::begin(&words)?) })
     }
 
     /// A runtime that takes a bundle.
@@ -49,6 +52,35 @@ impl Competitor {
     /// A container engine that takes images.
     pub fn engine(engine: Engine) -> Competitor {
         Competitor { who: engine.program(), how: How::Engine(engine) }
+    }
+
+    /// podman or docker.
+    pub fn as_engine(&self) -> Option<&Engine> {
+        match &self.how {
+            How::Engine(engine) => Some(engine),
+            _ => None,
+        }
+    }
+
+    /// From now on, everything that works for it does so in this control group, a child of the
+    /// containers' own parent.
+    pub fn work_in(&mut self, group: &Path) -> Result<(), Failure> {
+        let pids = match &mut self.how {
+            How::Starter(starter) => starter.pids(),
+            How::Bundle(bundle) => {
+                bundle.group = Some(group.to_owned());
+                Vec::new()
+            }
+            How::Engine(engine) => {
+                engine.group = Some(group.to_owned());
+                engine.daemons()
+            }
+        };
+        let file = group.join("cgroup.procs");
+        for pid in pids {
+            fs::write(&file, pid.to_string()).naming(file.display())?;
+        }
+        Ok(())
     }
 
     /// What it does not do on this machine, to its favour.
@@ -70,7 +102,7 @@ impl Competitor {
             How::Starter(starter) => starter.start(),
             How::Bundle(bundle) => bundle.start(),
             How::Engine(engine) => {
-                let done = run(&mut engine.command(&[]))?;
+                let done = run(&mut engine.command(&[]), engine.group.as_deref())?;
                 // Outside the measured time, to the engine's favour: what it does behind its
                 // command's back.
                 engine.settle()?;
@@ -82,6 +114,15 @@ impl Competitor {
 }
 
 impl Starter {
+    /// The reaper and the starter, its only child between two starts.
+    fn pids(&self) -> Vec<u32> {
+        let reaper = self.reaper.id();
+        let path = format!("/proc/{reaper}/task/{reaper}/children");
+        let children = fs::read_to_string(path).unwrap_or_default();
+        let children = children.split_ascii_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(reaper).chain(children).collect()
+    }
+
     fn begin(words: &[&str]) -> Result<Starter, Failure> {
         let program = format!("{}/bench_guest", places::PROGRAMS);
         let reaper = Command::new(&program)

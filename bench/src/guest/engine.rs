@@ -7,14 +7,18 @@
 
 use crate::controllers::limits;
 use container::{
-    CapSet, Cgroup, InlineFile, Limits, NetNs, Plan, Process, Setup, create_netns, read_status, spawn,
+    CapSet, Cgroup, InlineFile, Limits, NetNs, Plan, Process, Setup, Spawned, create_netns,
+    read_status, spawn,
 };
+use engine_bench::marks::{CLONE, GROUP, Marks, NETNS, RAN, REAPED, REMOVED, mark};
 use engine_bench::turn::{Ends, Reply};
 use engine_bench::{Failure, Naming, places, turn};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -23,6 +27,8 @@ use std::time::Instant;
 pub struct Variant {
     /// The network namespace and the cgroup stay, as over a unit's restarts.
     pub restart: bool,
+    /// When each step ends is noted.
+    pub steps: bool,
 }
 
 /// What stays between the starts of a unit.
@@ -35,7 +41,16 @@ struct Kept {
 pub fn main(variant: Variant) -> Result<(), Failure> {
     let limits = limits();
     let kept = if variant.restart { Some(make("engine-restart", &limits)?) } else { None };
-    let served = turn::serve(|ends| start(kept.as_ref(), &limits, ends));
+    let mut marks = variant.steps.then(Marks::share).transpose()?;
+    let served = turn::serve(|ends| {
+        marks.iter().for_each(Marks::begin);
+        let reply = start(kept.as_ref(), &limits, ends);
+        marks.iter_mut().for_each(Marks::collect);
+        reply
+    });
+    if let Some(marks) = marks {
+        marks.write("engine")?;
+    }
     if let Some(Kept { cgroup, .. }) = kept {
         cgroup.remove().naming("control group")?;
     }
@@ -44,64 +59,144 @@ pub fn main(variant: Variant) -> Result<(), Failure> {
 
 fn make(name: &str, limits: &Limits) -> Result<Kept, Failure> {
     let net = create_netns().naming("network namespace")?;
-    let cgroup =
-        Cgroup::create(Path::new(places::CGROUP), name, limits).naming("control group")?;
+    mark(NETNS);
+    let cgroup = Cgroup::create(Path::new(places::CGROUP), name, limits).naming("control group")?;
+    mark(GROUP);
     Ok(Kept { net, cgroup })
 }
 
 fn start(kept: Option<&Kept>, limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
     let began = Instant::now();
     let fresh;
-    let Kept { net, cgroup } = match kept {
+    let surroundings = match kept {
         Some(kept) => kept,
         None => {
             fresh = make("engine", limits)?;
             &fresh
         }
     };
-    let (_out, out_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
-    let (_err, err_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
-    let spawned = spawn(&Plan {
-        hostname: "bench".to_owned(),
-        staging: PathBuf::from(places::STAGING),
-        layers: vec![PathBuf::from(places::LAYER)],
-        writable_size: None,
-        read_only: false,
-        mounts: Vec::new(),
-        files: ["/etc/hosts", "/etc/hostname"]
-            .map(|path| InlineFile { path: path.into(), content: b"bench\n".into(), mode: 0o644 })
-            .into(),
-        devices: Vec::new(),
-        process: Process {
-            argv: vec![places::PAYLOAD.to_owned()],
-            env: Vec::new(),
-            cwd: String::new(),
-            user: String::new(),
-            caps: CapSet::DEFAULT,
-            rlimits: Vec::new(),
-            oom_score_adj: 0,
-        },
-        netns: Some(net.ns.as_fd()),
-        cgroup,
-        stdout: out_write.as_fd(),
-        stderr: err_write.as_fd(),
-        wait_for_go: false,
-    })
-    .naming("spawn")?;
-    drop((out_write, err_write));
-    let mut watched = [PollFd::new(spawned.pidfd.as_fd(), PollFlags::POLLIN)];
-    while let Err(errno) = poll(&mut watched, PollTimeout::NONE) {
-        if errno != Errno::EINTR {
-            return Err(errno).naming("poll");
-        }
-    }
-    if let Setup::Failed(error) = read_status(&spawned.status).naming("the status pipe")? {
-        return Err(Failure(error.to_string()));
-    }
-    let ended = ends.expect(spawned.pid)?;
+    let container = Container::start(surroundings, &[])?;
+    mark(CLONE);
+    container.wait()?;
+    mark(RAN);
+    let ended = ends.expect(container.spawned.pid)?;
+    mark(REAPED);
     if kept.is_none() {
-        cgroup.remove().naming("control group")?;
+        surroundings.cgroup.remove().naming("control group")?;
     }
+    drop(container);
+    mark(REMOVED);
     let ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
     Ok(Reply { ns, max_rss_kib: ended.max_rss_kib })
+}
+
+/// One run: the process and what it writes.
+struct Container {
+    spawned: Spawned,
+    out: OwnedFd,
+    _err: OwnedFd,
+}
+
+impl Container {
+    /// Two pipes and a spawn.
+    fn start(Kept { net, cgroup }: &Kept, words: &[&str]) -> Result<Container, Failure> {
+        let (out, out_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
+        let (err, err_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
+        let argv = [places::PAYLOAD].iter().chain(words).map(|word| (*word).to_owned()).collect();
+        let spawned = spawn(&Plan {
+            hostname: "bench".to_owned(),
+            staging: PathBuf::from(places::STAGING),
+            layers: vec![PathBuf::from(places::LAYER)],
+            writable_size: None,
+            read_only: false,
+            mounts: Vec::new(),
+            files: ["/etc/hosts", "/etc/hostname"]
+                .map(|path| InlineFile {
+                    path: path.into(),
+                    content: b"bench\n".into(),
+                    mode: 0o644,
+                })
+                .into(),
+            devices: Vec::new(),
+            process: Process {
+                argv,
+                env: Vec::new(),
+                cwd: String::new(),
+                user: String::new(),
+                caps: CapSet::DEFAULT,
+                rlimits: Vec::new(),
+                oom_score_adj: 0,
+            },
+            netns: Some(net.ns.as_fd()),
+            cgroup,
+            stdout: out_write.as_fd(),
+            stderr: err_write.as_fd(),
+            wait_for_go: false,
+        })
+        .naming("spawn")?;
+        Ok(Container { spawned, out, _err: err })
+    }
+
+    /// Waits for the end of the process. An error if its set-up failed.
+    fn wait(&self) -> Result<(), Failure> {
+        let mut watched = [PollFd::new(self.spawned.pidfd.as_fd(), PollFlags::POLLIN)];
+        while let Err(errno) = poll(&mut watched, PollTimeout::NONE) {
+            if errno != Errno::EINTR {
+                return Err(errno).naming("poll");
+            }
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match read_status(&self.spawned.status).naming("the status pipe")? {
+            Setup::Failed(error) => Err(Failure(error.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs the payload with these words in a container of this process's own; what it wrote. Its
+/// parent, PID 1, reaps it.
+pub fn output(words: &[&str]) -> Result<String, Failure> {
+    let kept = make("engine-output", &limits())?;
+    let container = Container::start(&kept, words)?;
+    container.wait()?;
+    let mut text = String::new();
+    let Container { spawned, out, .. } = container;
+    File::from(out).read_to_string(&mut text).naming("the payload's output")?;
+    drop(spawned);
+    remove(&kept.cgroup)?;
+    Ok(text)
+}
+
+/// A container that waits for ever.
+pub struct Resting {
+    kept: Kept,
+    container: Container,
+}
+
+impl Resting {
+    /// Starts it.
+    pub fn start() -> Result<Resting, Failure> {
+        let kept = make("engine-resting", &limits())?;
+        let container = Container::start(&kept, &["pause"])?;
+        Ok(Resting { kept, container })
+    }
+
+    /// Ends it. An error if it was not running.
+    pub fn stop(self) -> Result<(), Failure> {
+        self.container.check()?;
+        self.kept.cgroup.kill().naming("control group")?;
+        self.container.wait()?;
+        remove(&self.kept.cgroup)
+    }
+}
+
+/// Removes a group as soon as nobody is in it any more.
+fn remove(group: &Cgroup) -> Result<(), Failure> {
+    while group.populated().naming("control group")? {
+        std::thread::yield_now();
+    }
+    group.remove().naming("control group")
 }

@@ -42,6 +42,8 @@ enum Which {
 pub struct Engine {
     which: Which,
     daemons: Vec<Child>,
+    /// The control group in which its command works, a sibling of its containers'.
+    pub group: Option<PathBuf>,
 }
 
 /// Starts a daemon, its errors in a file of their own; with that file's path.
@@ -74,7 +76,7 @@ fn wait_for(log: &Path, mut ask: impl FnMut() -> Result<(), Failure>) -> Result<
 impl Engine {
     /// podman with the image; its storage is where its package has it.
     pub fn podman() -> Result<Engine, Failure> {
-        let engine = Engine { which: Which::Podman, daemons: Vec::new() };
+        let engine = Engine { which: Which::Podman, daemons: Vec::new(), group: None };
         engine.import()?;
         Ok(engine)
     }
@@ -82,7 +84,7 @@ impl Engine {
     /// containerd and docker's daemon, with the image.
     pub fn docker() -> Result<Engine, Failure> {
         let (containerd, log) = begin("containerd", CONTAINERD)?;
-        let mut engine = Engine { which: Which::Docker, daemons: vec![containerd] };
+        let mut engine = Engine { which: Which::Docker, daemons: vec![containerd], group: None };
         wait_for(&log, || {
             UnixStream::connect(CONTAINERD_SOCKET).map(drop).naming(CONTAINERD_SOCKET)
         })?;
@@ -128,8 +130,12 @@ impl Engine {
             .args(["--network", "none"])
             .args(["--memory", &limits::MEMORY.to_string()])
             .args(["--cpus", &format!("{:.3}", limits::CPU_MILLIS as f64 / 1000.0)])
-            .args(["--pids-limit", &limits::PIDS.to_string()])
-            .arg(IMAGE);
+            .args(["--pids-limit", &limits::PIDS.to_string()]);
+        if let Some(group) = &self.group {
+            let parent = group.parent().unwrap_or(group).display().to_string();
+            command.args(["--cgroup-parent", parent.trim_start_matches("/sys/fs/cgroup")]);
+        }
+        command.arg(IMAGE);
         command
     }
 

@@ -1,22 +1,25 @@
 //! What is measured besides time: memory of a start, containers at rest, filters.
 
+mod calls;
+mod memory;
+mod rest;
+mod steps;
+
 use crate::competitors::Competitor;
+use crate::processes;
 use crate::report::Report;
 use engine_bench::Failure;
-use engine_bench::line::Line;
 
 /// Measures all of it.
 ///
 /// # Errors
 /// The first start that fails.
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
-    for competitor in competitors {
-        let run = competitor.start()?;
-        report.say(&Line::Memory {
-            who: competitor.who.to_owned(),
-            largest_kib: run.max_rss_kib,
-            group_kib: None,
-        })?;
+    steps::measure(report)?;
+    memory::measure(competitors, report)?;
+    // Only a machine of our own has no other processes that come and go.
+    if processes::named(&["bench_guest"]).iter().any(|process| process.pid == 1) {
+        rest::measure(competitors, report)?;
     }
-    Ok(())
+    calls::measure(competitors, report)
 }

@@ -23,7 +23,7 @@ pub fn main(report: &str, engines: &[&str]) -> Result<(), Failure> {
 fn measure(engines: &[&str], report: &mut Report) -> Result<(), Failure> {
     prepare()?;
     let mut competitors = vec![
-        Competitor::floor()?,
+        Competitor::floor(&[])?,
         Competitor::ours("engine", &[])?,
         Competitor::ours("engine-restart", &["restart"])?,
         Competitor::runtime("crun")?,

@@ -72,7 +72,10 @@ fn others(figures: &Figures) {
                 println!("  {text}");
             }
             Line::Memory { who, largest_kib, group_kib } => {
-                head("memory", "memory of one start, KiB: the largest process; all together at the peak");
+                head(
+                    "memory",
+                    "memory of one start, KiB: the largest process; all together at the peak",
+                );
                 let group = group_kib.map_or("-".to_owned(), |kib| kib.to_string());
                 println!("  {:<28} {largest_kib:>9} {group:>9}", name(who));
             }
@@ -81,13 +84,19 @@ fn others(figures: &Figures) {
                 println!("  {:<28} {pss_kib:>9}", name(who));
             }
             Line::Rest { who, processes, pss_kib } => {
-                head("rest", "one container at rest, besides its own program: KiB (PSS), processes");
+                head(
+                    "rest",
+                    "one container at rest, besides its own program: KiB (PSS), processes",
+                );
                 let processes =
                     if processes.is_empty() { "none".to_owned() } else { processes.join(", ") };
                 println!("  {:<28} {pss_kib:>9}   {processes}", name(who));
             }
             Line::Calls { who, allowed_ns, denied_ns } => {
-                head("calls", "a system call under the filter, ns: getppid (allowed), kexec_file_load (denied)");
+                head(
+                    "calls",
+                    "a system call under the filter, ns: getppid (allowed), kexec_file_load (denied)",
+                );
                 println!("  {:<28} {allowed_ns:>9.0} {denied_ns:>9.0}", name(who));
             }
             Line::Steps { who, steps } => {
@@ -95,11 +104,7 @@ fn others(figures: &Figures) {
                 let mut before = 0;
                 for (step, end) in steps {
                     let took = end.saturating_sub(before);
-                    println!(
-                        "  {step:<40} {:>9.0} {:>10.0}",
-                        took as f64 / 1e3,
-                        *end as f64 / 1e3
-                    );
+                    println!("  {step:<40} {:>9.0} {:>10.0}", took as f64 / 1e3, *end as f64 / 1e3);
                     before = *end;
                 }
             }

@@ -1,0 +1,51 @@
+//! What a running container costs besides its own program.
+
+use crate::competitors::Competitor;
+use crate::engine;
+use crate::engines::Engine;
+use crate::processes::{self, Process};
+use crate::report::Report;
+use engine_bench::Failure;
+use engine_bench::line::Line;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Long enough for whoever has started a container to have gone or gone to sleep.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Starts one container of each that waits for ever and looks at what has come with it.
+pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
+    let before = processes::all();
+    let resting = engine::Resting::start()?;
+    std::thread::sleep(SETTLE);
+    say("engine", &before, report)?;
+    resting.stop()?;
+    for engine in competitors.iter().filter_map(Competitor::as_engine) {
+        daemons(engine, report)?;
+        let before = processes::all();
+        engine.start_resting()?;
+        std::thread::sleep(SETTLE);
+        say(engine.program(), &before, report)?;
+        engine.stop_resting()?;
+    }
+    Ok(())
+}
+
+fn daemons(engine: &Engine, report: &mut Report) -> Result<(), Failure> {
+    let pids = engine.daemons();
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let pss_kib = pids.into_iter().map(processes::pss_kib).sum();
+    report.say(&Line::Daemons { who: engine.program().to_owned(), pss_kib })
+}
+
+fn say(who: &str, before: &BTreeSet<Process>, report: &mut Report) -> Result<(), Failure> {
+    let mut pss_kib = 0;
+    let mut names = Vec::new();
+    for process in processes::all().difference(before).filter(|process| process.name != "payload") {
+        pss_kib += processes::pss_kib(process.pid);
+        names.push(process.name.clone());
+    }
+    report.say(&Line::Rest { who: who.to_owned(), processes: names, pss_kib })
+}
