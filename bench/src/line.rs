@@ -71,7 +71,7 @@ pub enum Line {
         /// One that is denied.
         denied_ns: f64,
     },
-    /// The end of each step of a start, nanoseconds since its beginning, median over the runs.
+    /// What each step of a start took, nanoseconds, median over the runs.
     Steps {
         /// Who.
         who: String,

@@ -111,13 +111,10 @@ impl Marks {
     pub fn collect(&mut self) {
         let Some(page) = PAGE.get() else { return };
         let used = page.used.load(Ordering::Relaxed);
-        let mut began = None;
+        let mut before = None;
         for mark in page.marks.iter().take(used) {
             let ns = mark.ns.load(Ordering::Relaxed);
-            let Some(began) = began else {
-                began = Some(ns);
-                continue;
-            };
+            let Some(last) = before.replace(ns) else { continue };
             let (at, length) =
                 (mark.name.load(Ordering::Relaxed), mark.length.load(Ordering::Relaxed));
             // SAFETY: `mark` has stored the parts of a `&'static str` of this very program.
@@ -128,11 +125,11 @@ impl Marks {
             if !self.times.contains_key(name) {
                 self.order.push(name);
             }
-            self.times.entry(name).or_default().push(ns.saturating_sub(began));
+            self.times.entry(name).or_default().push(ns.saturating_sub(last));
         }
     }
 
-    /// Writes the median of each step's end to [`path`], in the order of the steps.
+    /// Writes the median of what each step took to [`path`], in the order of the steps.
     ///
     /// # Errors
     /// The file's.

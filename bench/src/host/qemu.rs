@@ -81,7 +81,7 @@ impl Machine {
             });
         }
         let child = command.spawn().naming(format!("{PROGRAM} (Debian: qemu-system-x86)"))?;
-        Ok(Machine { child: child, console })
+        Ok(Machine { child, console })
     }
 
     /// What it reports.

@@ -31,6 +31,7 @@ pub fn print(figures: &Figures, place: &str) {
             ratio.verdict()
         );
     }
+    steps(figures);
     others(figures);
     for note in &figures.notes {
         println!("\nnote: {note}");
@@ -50,6 +51,27 @@ fn times(figures: &Figures) {
             None => format!("{:>9} {:>9} {:>6}", "-", "-", "-"),
         };
         println!("  {name:<28} {}   {}", cell(Mode::Hot), cell(Mode::Gaps));
+    }
+}
+
+/// Both side by side, in the order of our engine's steps; what only one has stays where it is.
+fn steps(figures: &Figures) {
+    let of = |wanted: &str| {
+        figures.others.iter().find_map(|line| match line {
+            Line::Steps { who, steps } if who == wanted => Some(steps.as_slice()),
+            _ => None,
+        })
+    };
+    let (Some(floor), Some(ours)) = (of("floor"), of(ENGINE)) else { return };
+    let find = |steps: &[(String, u64)], name: &str| {
+        steps.iter().find(|(step, _)| step == name).map(|(_, ns)| *ns)
+    };
+    let cell = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| (ns / 1000).to_string());
+    println!("\nwhere the time goes, microseconds (median of each step)");
+    println!("  {:<42} {:>9} {:>9}", "", "floor", "ours");
+    let only_floor = floor.iter().filter(|(name, _)| find(ours, name).is_none());
+    for (name, _) in ours.iter().chain(only_floor) {
+        println!("  {name:<42} {:>9} {:>9}", cell(find(floor, name)), cell(find(ours, name)));
     }
 }
 
@@ -99,16 +121,8 @@ fn others(figures: &Figures) {
                 );
                 println!("  {:<28} {allowed_ns:>9.0} {denied_ns:>9.0}", name(who));
             }
-            Line::Steps { who, steps } => {
-                println!("\nwhere the time goes: {}, microseconds (median)", name(who));
-                let mut before = 0;
-                for (step, end) in steps {
-                    let took = end.saturating_sub(before);
-                    println!("  {step:<40} {:>9.0} {:>10.0}", took as f64 / 1e3, *end as f64 / 1e3);
-                    before = *end;
-                }
-            }
             Line::Progress(_)
+            | Line::Steps { .. }
             | Line::Note(_)
             | Line::Times { .. }
             | Line::Failed(_)
