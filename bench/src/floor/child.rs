@@ -2,12 +2,13 @@
 
 use crate::sys::{at, call, failed, to, tried};
 use container::Step;
+use container::seccomp::Filter;
 use engine_bench::marks::mark;
 use engine_bench::places;
 use std::ffi::{CStr, CString};
 
 /// What the parent has opened.
-pub struct Given {
+pub struct Given<'f> {
     /// The network namespace.
     pub net: i32,
     /// The status pipe.
@@ -16,6 +17,8 @@ pub struct Given {
     pub out: i32,
     /// Standard error.
     pub err: i32,
+    /// Which system calls the program may make.
+    pub calls: &'f Filter,
 }
 
 const CLOEXEC: i32 = libc::O_CLOEXEC;
@@ -65,8 +68,8 @@ const READ_ONLY: [&CStr; 5] =
 const CAPS: u64 = 0x8004_05fb;
 
 /// Runs to the exec; a failure ends it.
-pub fn run(given: &Given) -> ! {
-    let Given { net, status, out, err } = *given;
+pub fn run(given: &Given<'_>) -> ! {
+    let Given { net, status, out, err, calls } = *given;
     descriptors([net, status, out, err]);
     mark(Step::Descriptors.name());
     session();
@@ -100,8 +103,6 @@ pub fn run(given: &Given) -> ! {
     stdio(root, out, err);
     mark(Step::Stdio.name());
 
-    call!(SYS_keyctl, 1, none);
-    mark(Step::Keyring.name());
     let files = libc::RLIMIT_NOFILE as i32;
     let mut limit = [1_048_576u64; 2];
     if tried!(SYS_prlimit64, 0, files, at(&limit), none) < 0 {
@@ -111,6 +112,8 @@ pub fn run(given: &Given) -> ! {
         call!(SYS_prlimit64, 0, files, at(&[hard, hard]), none);
     }
     mark(Step::Rlimits.name());
+    call!(SYS_keyctl, 1, none);
+    mark(Step::Keyring.name());
     for number in 0..64u64 {
         if CAPS & 1 << number == 0 && tried!(SYS_prctl, libc::PR_CAPBSET_DROP, number) < 0 {
             break;
@@ -130,13 +133,16 @@ pub fn run(given: &Given) -> ! {
     mark(Step::Capabilities.name());
     call!(SYS_prctl, libc::PR_SET_NO_NEW_PRIVS, 1);
     mark(Step::NoNewPrivs.name());
-    // Here the engine loads the seccomp filter.
 
     call!(SYS_umask, 0o022);
     let mask = 0u64;
     call!(SYS_rt_sigprocmask, libc::SIG_SETMASK, at(&mask), none, 8);
     call!(SYS_close_range, 3, u32::MAX as usize, 4);
     mark(Step::Final.name());
+    if calls.load().is_err() {
+        failed("SYS_seccomp", -libc::EINVAL);
+    }
+    mark(Step::Seccomp.name());
     let program = CString::new(places::PAYLOAD).unwrap_or_default();
     let path = c"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let argv = [program.as_ptr() as usize, 0];

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Failure> {
-    let limits = parent::limit_files();
+    let limits = parent::limit_files()?;
     if std::env::args().nth(1).as_deref() != Some("steps") {
         return turn::serve(|ends| parent::start(&limits, ends));
     }

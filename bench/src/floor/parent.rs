@@ -1,11 +1,14 @@
 //! The parent's side: what is made before the clone and taken away after the end.
 
 use crate::child;
-use crate::sys::{at, call, to};
+use crate::sys::{at, call, failed, to};
+use container::seccomp::Filter;
+use container::{CapSet, DeviceFilter, DeviceRule};
 use engine_bench::marks::{CLONE, GROUP, NETNS, RAN, REAPED, REMOVED, mark};
 use engine_bench::turn::{Ends, Reply};
-use engine_bench::{Failure, limits, places};
+use engine_bench::{Failure, Naming, limits, places};
 use std::ffi::{CStr, CString};
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 const CLOEXEC: i32 = libc::O_CLOEXEC;
@@ -18,10 +21,14 @@ pub struct Limits {
     parent: CString,
     /// File and text, for the controllers that are there.
     files: Vec<(&'static CStr, String)>,
+    /// What the group's processes may open; loaded once.
+    devices: DeviceFilter,
+    /// What system calls they may make; compiled once.
+    calls: Filter,
 }
 
 /// What is to be written, found out before anything is measured.
-pub fn limit_files() -> Limits {
+pub fn limit_files() -> Result<Limits, Failure> {
     let enabled = std::fs::read_to_string(format!("{}/cgroup.subtree_control", places::CGROUP));
     let enabled = enabled.unwrap_or_default();
     let has = |name| enabled.split_ascii_whitespace().any(|there| there == name);
@@ -38,11 +45,13 @@ pub fn limit_files() -> Limits {
         files.push((c"pids.max", limits::PIDS.to_string()));
     }
     let path = |text: String| CString::new(text).unwrap_or_default();
-    Limits {
+    Ok(Limits {
         dir: path(format!("{}/floor", places::CGROUP)),
         parent: path(places::CGROUP.to_owned()),
         files,
-    }
+        devices: DeviceFilter::load(&DeviceRule::USUAL).naming("the device filter")?,
+        calls: Filter::default_for(CapSet::DEFAULT).naming("the seccomp filter")?,
+    })
 }
 
 /// One start. (`Limits::files` is the only thing that is not a constant.)
@@ -72,7 +81,14 @@ pub fn start(limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
     args.cgroup = group as u64;
     let pid = call!(SYS_clone3, at(&args), size_of_val(&args));
     if pid == 0 {
-        child::run(&child::Given { net, status: status_write, out: out_write, err: err_write });
+        let calls = &limits.calls;
+        child::run(&child::Given {
+            net,
+            status: status_write,
+            out: out_write,
+            err: err_write,
+            calls,
+        });
     }
     mark(CLONE);
     call!(SYS_close, status_write);
@@ -143,6 +159,11 @@ fn control_group(limits: &Limits) -> i32 {
         let file = call!(SYS_openat, group, *name, libc::O_WRONLY | CLOEXEC, 0);
         call!(SYS_write, file, text.as_ptr() as usize, text.len());
         call!(SYS_close, file);
+    }
+    // SAFETY: the group's descriptor is open.
+    let open = unsafe { BorrowedFd::borrow_raw(group) };
+    if limits.devices.attach(open).is_err() {
+        failed("BPF_PROG_ATTACH", -libc::EINVAL);
     }
     group
 }

@@ -42,5 +42,6 @@ pub fn limits() -> Limits {
         memory: has("memory").then_some(all::MEMORY),
         cpu_millis: has("cpu").then_some(all::CPU_MILLIS),
         pids: has("pids").then_some(all::PIDS),
+        ..Limits::default()
     }
 }

@@ -6,9 +6,10 @@
 //! away again.
 
 use crate::controllers::limits;
+use container::seccomp::Filter;
 use container::{
-    CapSet, Cgroup, InlineFile, Limits, NetNs, Plan, Process, Setup, Spawned, create_netns,
-    read_status, spawn,
+    CapSet, Cgroup, DeviceFilter, DeviceRule, IdRange, InlineFile, Limits, NetNs, Plan, Process,
+    Setup, Spawned, UserNs, create_netns, create_userns, read_status, spawn,
 };
 use engine_bench::marks::{CLONE, GROUP, Marks, NETNS, RAN, REAPED, REMOVED, mark};
 use engine_bench::turn::{Ends, Reply};
@@ -29,10 +30,28 @@ pub struct Variant {
     pub restart: bool,
     /// When each step ends is noted.
     pub steps: bool,
+    /// The container has users of its own.
+    pub own_ids: bool,
+}
+
+/// What is made once, when a host folder is read.
+struct Filters {
+    seccomp: Filter,
+    devices: DeviceFilter,
+}
+
+impl Filters {
+    fn make() -> Result<Filters, Failure> {
+        Ok(Filters {
+            seccomp: Filter::default_for(CapSet::DEFAULT).naming("the seccomp filter")?,
+            devices: DeviceFilter::load(&DeviceRule::USUAL).naming("the device filter")?,
+        })
+    }
 }
 
 /// What stays between the starts of a unit.
 struct Kept {
+    userns: Option<UserNs>,
     net: NetNs,
     cgroup: Cgroup,
 }
@@ -40,11 +59,16 @@ struct Kept {
 /// Serves orders until there are no more.
 pub fn main(variant: Variant) -> Result<(), Failure> {
     let limits = limits();
-    let kept = if variant.restart { Some(make("engine-restart", &limits)?) } else { None };
+    let filters = Filters::make()?;
+    let own_ids = variant.own_ids;
+    let kept = match variant.restart {
+        true => Some(make("engine-restart", &limits, &filters, own_ids)?),
+        false => None,
+    };
     let mut marks = variant.steps.then(Marks::share).transpose()?;
     let served = turn::serve(|ends| {
         marks.iter().for_each(Marks::begin);
-        let reply = start(kept.as_ref(), &limits, ends);
+        let reply = start(kept.as_ref(), &limits, &filters, own_ids, ends);
         marks.iter_mut().for_each(Marks::collect);
         reply
     });
@@ -57,25 +81,34 @@ pub fn main(variant: Variant) -> Result<(), Failure> {
     served
 }
 
-fn make(name: &str, limits: &Limits) -> Result<Kept, Failure> {
-    let net = create_netns().naming("network namespace")?;
+fn make(name: &str, limits: &Limits, filters: &Filters, own_ids: bool) -> Result<Kept, Failure> {
+    let range = IdRange::nth(0).filter(|_| own_ids);
+    let userns = range.map(create_userns).transpose().naming("user namespace")?;
+    let net = create_netns(userns.as_ref()).naming("network namespace")?;
     mark(NETNS);
     let cgroup = Cgroup::create(Path::new(places::CGROUP), name, limits).naming("control group")?;
+    filters.devices.attach(&cgroup).naming("device filter")?;
     mark(GROUP);
-    Ok(Kept { net, cgroup })
+    Ok(Kept { userns, net, cgroup })
 }
 
-fn start(kept: Option<&Kept>, limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
+fn start(
+    kept: Option<&Kept>,
+    limits: &Limits,
+    filters: &Filters,
+    own_ids: bool,
+    ends: &mut Ends,
+) -> Result<Reply, Failure> {
     let began = Instant::now();
     let fresh;
     let surroundings = match kept {
         Some(kept) => kept,
         None => {
-            fresh = make("engine", limits)?;
+            fresh = make("engine", limits, filters, own_ids)?;
             &fresh
         }
     };
-    let container = Container::start(surroundings, &[])?;
+    let container = Container::start(surroundings, filters, &[])?;
     mark(CLONE);
     container.wait()?;
     mark(RAN);
@@ -99,7 +132,11 @@ struct Container {
 
 impl Container {
     /// Two pipes and a spawn.
-    fn start(Kept { net, cgroup }: &Kept, words: &[&str]) -> Result<Container, Failure> {
+    fn start(
+        Kept { userns, net, cgroup }: &Kept,
+        filters: &Filters,
+        words: &[&str],
+    ) -> Result<Container, Failure> {
         let (out, out_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
         let (err, err_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
         let argv = [places::PAYLOAD].iter().chain(words).map(|word| (*word).to_owned()).collect();
@@ -117,6 +154,7 @@ impl Container {
                     mode: 0o644,
                 })
                 .into(),
+            sysctls: Vec::new(),
             devices: Vec::new(),
             process: Process {
                 argv,
@@ -124,9 +162,12 @@ impl Container {
                 cwd: String::new(),
                 user: String::new(),
                 caps: CapSet::DEFAULT,
+                no_new_privs: true,
                 rlimits: Vec::new(),
                 oom_score_adj: 0,
             },
+            userns: userns.as_ref(),
+            seccomp: Some(&filters.seccomp),
             netns: Some(net.ns.as_fd()),
             cgroup,
             stdout: out_write.as_fd(),
@@ -159,8 +200,9 @@ impl Container {
 /// Runs the payload with these words in a container of this process's own; what it wrote. Its
 /// parent, PID 1, reaps it.
 pub fn output(words: &[&str]) -> Result<String, Failure> {
-    let kept = make("engine-output", &limits())?;
-    let container = Container::start(&kept, words)?;
+    let filters = Filters::make()?;
+    let kept = make("engine-output", &limits(), &filters, true)?;
+    let container = Container::start(&kept, &filters, words)?;
     container.wait()?;
     let mut text = String::new();
     let Container { spawned, out, .. } = container;
@@ -179,8 +221,9 @@ pub struct Resting {
 impl Resting {
     /// Starts it.
     pub fn start() -> Result<Resting, Failure> {
-        let kept = make("engine-resting", &limits())?;
-        let container = Container::start(&kept, &["pause"])?;
+        let filters = Filters::make()?;
+        let kept = make("engine-resting", &limits(), &filters, true)?;
+        let container = Container::start(&kept, &filters, &["pause"])?;
         Ok(Resting { kept, container })
     }
 

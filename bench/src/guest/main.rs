@@ -3,7 +3,7 @@
 //! - as PID 1 of the VM: mounts, modules, then `stage`;
 //! - `native TREE`: the same surroundings on this machine, in a mount namespace of its own;
 //! - `stage REPORT [ENGINE…]`: the measurement;
-//! - `reaper PROGRAM…`, `engine [restart] [steps]`: see the modules.
+//! - `reaper PROGRAM…`, `engine [restart] [steps] [userns]`: see the modules.
 
 mod boot;
 mod bundle;
@@ -46,8 +46,9 @@ fn begin(words: &[String]) -> Result<(), Failure> {
         ["stage", report, engines @ ..] => stage::main(report, engines),
         ["reaper", ..] => reaper::main(words.get(1..).unwrap_or_default()),
         ["engine", words @ ..] => {
-            let [restart, steps] = ["restart", "steps"].map(|word| words.contains(&word));
-            engine::main(engine::Variant { restart, steps })
+            let [restart, steps, own_ids] =
+                ["restart", "steps", "userns"].map(|word| words.contains(&word));
+            engine::main(engine::Variant { restart, steps, own_ids })
         }
         _ => Err(Failure("native TREE | stage REPORT [ENGINE…] | reaper … | engine …".to_owned())),
     }

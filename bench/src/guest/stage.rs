@@ -25,7 +25,8 @@ fn measure(engines: &[&str], report: &mut Report) -> Result<(), Failure> {
     let mut competitors = vec![
         Competitor::floor(&[])?,
         Competitor::ours("engine", &[])?,
-        Competitor::ours("engine-restart", &["restart"])?,
+        Competitor::ours("engine-userns", &["userns"])?,
+        Competitor::ours("engine-restart", &["restart", "userns"])?,
         Competitor::runtime("crun")?,
         Competitor::runtime("runc")?,
     ];
