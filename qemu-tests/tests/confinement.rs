@@ -1,0 +1,99 @@
+//! What a container's program may ask of the kernel: system calls and devices, by default and by
+//! the keys that change it.
+
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use qemu_tests::{Folder, Guest, Options, disk};
+
+/// A one-shot shell script on the image `busybox`, with more keys of `[container]`.
+fn script(text: &str, container: &str) -> String {
+    format!(
+        "type = \"oneshot\"\n[container]\nimage = \"./images/busybox\"\ncommand = [\"-c\", '''{text}''']\n{container}\n"
+    )
+}
+
+/// Makes nodes for everything that a host has, and tries to open each of them to read and to write
+/// (nothing is written).
+const NODES: &str = r#"
+cd /dev
+for numbers in $(cd /sys/dev/block; ls); do
+    echo "disk $numbers"
+    mknod disk b ${numbers%:*} ${numbers#*:} && echo made || echo cannot make
+    (: <disk) 2>/dev/null && echo OPENED disk $numbers
+    (: >>disk) 2>/dev/null && echo OPENED disk $numbers
+    rm disk
+done
+for numbers in 1:1 1:4 1:11 4:0 4:64 5:1 10:229 10:237; do
+    mknod other c ${numbers%:*} ${numbers#*:} || echo cannot make
+    (: <other) 2>/dev/null && echo OPENED $numbers
+    (: >>other) 2>/dev/null && echo OPENED $numbers
+    rm other
+done
+mknod nil c 1 3 && (: <nil) && (: >>nil) && echo nil opens
+head -c 1 /dev/urandom | wc -c
+echo end
+"#;
+
+const CALLS: &str = r#"
+grep Seccomp: /proc/self/status
+mkdir /tmp/d && echo made
+(sleep 0 & wait) && echo forked
+echo end
+"#;
+
+const NO_MKDIR: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
+
+#[test]
+fn calls_and_devices_are_those_that_were_given() {
+    let units = [
+        ("nodes", script(NODES, "cap_add = [\"MKNOD\", \"SYS_ADMIN\", \"SYS_RAWIO\", \"SYSLOG\"]")),
+        (
+            "given",
+            script(
+                "(: <>/dev/log) && echo opened; echo end",
+                "devices = [\"/dev/kmsg:/dev/log\"]\ncap_add = [\"SYSLOG\"]",
+            ),
+        ),
+        ("calls", script(CALLS, "")),
+        ("own", script(CALLS, "seccomp = \"./profiles/no-mkdir.json\"")),
+        ("open", script(CALLS, "seccomp = \"unconfined\"")),
+        ("up", script("exec sleep 100000", "").replace("oneshot", "service")),
+    ];
+    let pairs: Vec<(&str, &str)> =
+        units.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let folder = Folder::host("hostname = \"walls\"\n", &pairs);
+    folder.write("profiles/no-mkdir.json", NO_MKDIR);
+    let data = folder.path().join("data.img");
+    disk::make(&data, 64);
+    let options = Options { data: Some(data), api: true, ..Options::default() };
+    let mut guest = Guest::up(folder.path(), &options);
+    let mut text = |name: &str| -> String {
+        guest.wait_log(name, "end");
+        guest.logs(name, 1000).into_iter().map(|line| line.text + "\n").collect()
+    };
+
+    let nodes = text("nodes");
+    assert!(nodes.contains("disk ") && nodes.contains("made\n"), "no disk was tried: {nodes}");
+    assert!(!nodes.contains("OPENED") && !nodes.contains("cannot make"), "{nodes}");
+    assert!(nodes.contains("nil opens\n1\n"), "{nodes}");
+
+    assert_eq!(text("given"), "opened\nend\n");
+
+    assert_eq!(text("calls"), "Seccomp:\t2\nmade\nforked\nend\n");
+    let own = text("own");
+    assert!(own.contains("Seccomp:\t2\n") && own.contains("No space left"), "{own}");
+    assert!(!own.contains("made\n") && own.contains("forked\n"), "{own}");
+    assert_eq!(text("open"), "Seccomp:\t0\nmade\nforked\nend\n");
+
+    let weak = |name: &str| guest.unit(name).weakenings;
+    assert_eq!(weak("open"), ["has no seccomp filter"]);
+    assert_eq!(weak("own"), ["uses its own seccomp profile ./profiles/no-mkdir.json"]);
+    assert_eq!(weak("calls"), [""; 0]);
+
+    // A program that a person runs in a container is under the unit's filter as well.
+    guest.wait_state("up", "running");
+    let said = guest.keel_ok(&["exec", "up", "--", "grep", "Seccomp:", "/proc/self/status"]);
+    assert_eq!(said, "Seccomp:\t2\n");
+}
