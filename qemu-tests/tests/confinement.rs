@@ -48,12 +48,19 @@ const NO_MKDIR: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
 #[test]
 fn calls_and_devices_are_those_that_were_given() {
     let units = [
-        ("nodes", script(NODES, "cap_add = [\"MKNOD\", \"SYS_ADMIN\", \"SYS_RAWIO\", \"SYSLOG\"]")),
+        // Only the host's root may make nodes at all, so this is it.
+        (
+            "nodes",
+            script(
+                NODES,
+                "cap_add = [\"MKNOD\", \"SYS_ADMIN\", \"SYS_RAWIO\", \"SYSLOG\"]\nuserns = \"host\"",
+            ),
+        ),
         (
             "given",
             script(
                 "(: <>/dev/log) && echo opened; echo end",
-                "devices = [\"/dev/kmsg:/dev/log\"]\ncap_add = [\"SYSLOG\"]",
+                "devices = [\"/dev/kmsg:/dev/log\"]\ncap_add = [\"SYSLOG\"]\nuserns = \"host\"",
             ),
         ),
         ("calls", script(CALLS, "")),
