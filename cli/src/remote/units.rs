@@ -33,7 +33,7 @@ pub fn ps(fleet: &Fleet, wide: bool) -> Result<u8, Error> {
                 Cell::from(unit.address.as_deref().unwrap_or_default()),
                 Cell::from(unit.ports.join(", ")),
                 match unit.weakenings.as_slice() {
-                    [] => Cell::tinted("no".to_owned(), Tint::Good),
+                    [] => Cell::tinted("no", Tint::Good),
                     all => Cell::tinted(all.join("; "), Tint::Warn),
                 },
             ];
