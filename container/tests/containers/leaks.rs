@@ -106,7 +106,7 @@ fn a_thousand_starts_of_which_many_fail_leave_nothing_behind(host: &mut Host) {
         seed ^= seed >> 7;
         seed ^= seed << 17;
         let way = if number < WAYS { Some(number) } else { None };
-        let way = way.or((seed % 3 == 0).then_some((seed >> 32) as usize % WAYS));
+        let way = way.or(seed.is_multiple_of(3).then_some((seed >> 32) as usize % WAYS));
         let net = create_netns(host.userns.as_ref()).unwrap();
         host.netns = Some(net.ns);
         let mut running = host.start(&["true"], |plan| {
