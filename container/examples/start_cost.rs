@@ -58,10 +58,11 @@ fn measure(
         let spawned = spawn(&Plan {
             hostname: "cost".into(),
             staging: staging.clone(),
-            layers: vec![layer.clone()],
-            writable_size: None,
+            root: Root::Layers { layers: vec![layer.clone()], writable_size: None },
             read_only: false,
             mounts: vec![],
+            masked: vec![],
+            read_only_paths: vec![],
             sysctls: vec![],
             files: ["/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]
                 .map(|path| InlineFile { path: path.into(), content: b"x\n".into(), mode: 0o644 })
@@ -72,6 +73,8 @@ fn measure(
                 env: vec![],
                 cwd: String::new(),
                 user: "1000:1000".into(),
+                groups: None,
+                umask: Process::UMASK,
                 caps: CapSet::DEFAULT,
                 no_new_privs: true,
                 rlimits: vec![],
@@ -81,9 +84,12 @@ fn measure(
             seccomp: Some(&filter),
             netns: Some(net.ns.as_fd()),
             cgroup: &cgroup,
+            stdin: None,
             stdout: null.as_fd(),
             stderr: null.as_fd(),
+            terminal: None,
             wait_for_go: false,
+            handover: None,
         })?;
         let mut fds = [PollFd::new(spawned.pidfd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE)?;

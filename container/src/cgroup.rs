@@ -168,6 +168,20 @@ impl Cgroup {
         self.write("io.max", &text)
     }
 
+    /// Writes one of its control files (`io.max`, `cpuset.cpus`) that [`Limits`] does not know.
+    ///
+    /// # Errors
+    /// `EINVAL` of a name that is none, or that is the kernel's own `cgroup.` kind; `ENOENT`: the
+    /// file's controller is not enabled in the parent; else what the kernel says of the value.
+    pub fn set(&self, file: &str, value: &str) -> Result<(), CgroupError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+        let (kind, rest) = file.split_once('.').unwrap_or_default();
+        if kind.is_empty() || rest.is_empty() || kind == "cgroup" || !file.chars().all(plain) {
+            return Err(self.fail("write", file)(Errno::EINVAL));
+        }
+        self.write(file, value)
+    }
+
     fn fail(&self, action: &'static str, file: &str) -> impl FnOnce(Errno) -> CgroupError {
         let path = self.path.join(file);
         move |errno| CgroupError { action, path, errno }

@@ -22,10 +22,11 @@ mod mounts;
 mod process;
 mod program;
 mod rootfs;
+mod terminal;
 
-use crate::plan::{Plan, Process};
+use crate::plan::{self, Plan, Process};
 use crate::seccomp::Filter;
-use crate::status::{SetupError, Step};
+use crate::status::{PREPARED, SetupError, Step};
 use crate::sys;
 use crate::userns::{IdRange, UserNs};
 use beneath::Root;
@@ -86,19 +87,24 @@ impl<T, P: Into<Problem>> At<T> for Result<T, P> {
 }
 
 /// Runs in the child of [`crate::spawn()`].
-pub(crate) fn start(plan: &Plan<'_>, status: &OwnedFd, go: Option<&OwnedFd>) -> ! {
+pub(crate) fn start(plan: &Plan<'_>, status: &OwnedFd, go: Option<BorrowedFd<'_>>) -> ! {
     report(status, || {
-        let ([_, stdout, stderr], [go, netns, userns]) = descriptors::keep_only(
-            [raw(status), plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()],
-            [
-                go.map(raw),
-                plan.netns.as_ref().map(AsRawFd::as_raw_fd),
-                plan.userns.map(|userns| userns.as_fd().as_raw_fd()),
-            ],
-        )
-        .at(Step::Descriptors)?;
+        let ([status, stdout, stderr], [go, netns, userns, stdin, console]) =
+            descriptors::keep_only(
+                [raw(status), plan.stdout.as_raw_fd(), plan.stderr.as_raw_fd()],
+                [
+                    go.as_ref().map(AsRawFd::as_raw_fd),
+                    plan.netns.as_ref().map(AsRawFd::as_raw_fd),
+                    plan.userns.map(|userns| userns.as_fd().as_raw_fd()),
+                    plan.stdin.as_ref().map(AsRawFd::as_raw_fd),
+                    plan.terminal.as_ref().map(|terminal| terminal.socket.as_raw_fd()),
+                ],
+            )
+            .at(Step::Descriptors)?;
         let ids = plan.userns.map(UserNs::range).zip(userns);
-        set_up(plan, Stdio { stdin: None, stdout, stderr }, Inherited { go, netns, ids })
+        let prepared = plan.handover.map(|_| status);
+        let inherited = Inherited { go, prepared, netns, ids, console };
+        set_up(plan, Stdio { stdin, stdout, stderr }, inherited)
     })
 }
 
@@ -120,6 +126,10 @@ type Ids = Option<(IdRange, BorrowedFd<'static>)>;
 /// What the child of [`crate::spawn()`] has besides its outputs.
 struct Inherited {
     go: Option<BorrowedFd<'static>>,
+    /// Where to tell that it is about to wait.
+    prepared: Option<BorrowedFd<'static>>,
+    /// Where the other end of its terminal goes.
+    console: Option<BorrowedFd<'static>>,
     netns: Option<BorrowedFd<'static>>,
     ids: Ids,
 }
@@ -128,7 +138,7 @@ struct Inherited {
 fn set_up(
     plan: &Plan<'_>,
     stdio: Stdio,
-    Inherited { go, netns, ids }: Inherited,
+    Inherited { go, prepared, netns, ids, console }: Inherited,
 ) -> Result<Infallible, SetupError> {
     process::session(ids).at(Step::Session)?;
     if let Some(netns) = netns {
@@ -139,8 +149,15 @@ fn set_up(
     rootfs::make_private().at(Step::PrivateMounts)?;
     let sources = mounts::open_sources(plan, ids).at(Step::Sources)?;
     let devices = dev::open_sources(plan).at(Step::Sources)?;
-    rootfs::writable_layer(plan).at(Step::WritableLayer)?;
-    rootfs::overlay(plan, ids).at(Step::OverlayRoot)?;
+    match &plan.root {
+        plan::Root::Layers { layers, writable_size } => {
+            rootfs::writable_layer(plan, *writable_size).at(Step::WritableLayer)?;
+            rootfs::overlay(layers, ids).at(Step::OverlayRoot)?;
+        }
+        plan::Root::Directory(path) => {
+            rootfs::directory(plan, path, ids).at(Step::DirectoryRoot)?;
+        }
+    }
     let root = rootfs::pivot().at(Step::PivotRoot)?;
 
     kernelfs::proc(&root).at(Step::Proc)?;
@@ -154,12 +171,22 @@ fn set_up(
 
     mounts::attach(&root, sources, ids).at(Step::Mounts)?;
     files::write(&root, &plan.files).at(Step::Files)?;
+    masks::more(&root, plan).at(Step::MorePaths)?;
+    let terminal = plan.terminal.as_ref().zip(console);
+    let terminal = terminal.map(|(plan, socket)| terminal::open(&root, plan, socket)).transpose();
+    let stdio = match terminal.at(Step::Terminal)? {
+        Some(fd) => Stdio { stdin: Some(fd), stdout: fd, stderr: fd },
+        None => stdio,
+    };
     let ready =
         credentials(&plan.process, plan.seccomp, &root, stdio, ids, || match plan.read_only {
             true => rootfs::make_read_only(&root),
             false => Ok(()),
         })?;
     if let Some(go) = go {
+        if let Some(status) = prepared {
+            nix::unistd::write(status, &[PREPARED]).at(Step::Go)?;
+        }
         wait_for(go).at(Step::Go)?;
     }
     execute(&ready)
@@ -175,7 +202,7 @@ fn credentials<'p>(
     ids: Ids,
     seal: impl FnOnce() -> Done,
 ) -> Result<Ready<'p>, SetupError> {
-    let identity = process::identity(root, &process.user, ids).at(Step::ResolveUser)?;
+    let identity = process::identity(root, process, ids).at(Step::ResolveUser)?;
     process::working_dir(root, &process.cwd).at(Step::WorkingDir)?;
     seal().at(Step::ReadOnlyRoot)?;
     process::stdio(root, stdio, &identity, ids).at(Step::Stdio)?;
@@ -194,17 +221,18 @@ fn credentials<'p>(
         process::no_new_privs().at(Step::NoNewPrivs)?;
     }
     let program = program::Program::new(process, &identity).at(Step::Exec)?;
-    Ok(Ready { program, filter: late })
+    Ok(Ready { program, umask: process.umask, filter: late })
 }
 
 /// A process of which only the exec is left.
 struct Ready<'p> {
     program: program::Program,
+    umask: u32,
     filter: Option<&'p Filter>,
 }
 
 fn execute(ready: &Ready<'_>) -> Result<Infallible, SetupError> {
-    process::finish().at(Step::Final)?;
+    process::finish(ready.umask).at(Step::Final)?;
     ready.filter.map_or(Ok(()), Filter::load).at(Step::Seccomp)?;
     Err(ready.program.execute()).at(Step::Exec)
 }

@@ -83,7 +83,7 @@ fn root(pid: i32, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
 }
 
 /// The thing at `path`, not yet opened for use.
-fn look_up(root: &OwnedFd, path: &str) -> Result<OwnedFd, InsideError> {
+fn look_up(root: impl AsFd, path: &str) -> Result<OwnedFd, InsideError> {
     if !path.starts_with('/') {
         return Err(InsideError::Path);
     }
@@ -138,8 +138,12 @@ pub fn open_file(
 /// # Errors
 /// The container has no devpts file system at /dev/pts.
 pub fn open_terminal(pid: i32, pidfd: BorrowedFd<'_>) -> Result<(OwnedFd, OwnedFd), InsideError> {
-    let root = root(pid, pidfd)?;
-    let thing = look_up(&root, "/dev/pts/ptmx")?;
+    terminal_of(root(pid, pidfd)?)
+}
+
+/// A new terminal of the container with this root directory.
+pub(crate) fn terminal_of(root: impl AsFd) -> Result<(OwnedFd, OwnedFd), InsideError> {
+    let thing = look_up(root, "/dev/pts/ptmx")?;
     let stat = fstat(&thing).map_err(sys("stat"))?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     let number = (major(stat.st_rdev), minor(stat.st_rdev));

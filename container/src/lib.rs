@@ -38,8 +38,9 @@ pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal}
 pub use layers::{LayerError, mount_layer, unmount_layer};
 pub use netns::{NetNs, NetNsError, create_netns};
 pub use plan::{
-    CopyUp, Device, InlineFile, Mount, MountSource, Plan, PlanError, Process, Resource, Rlimit,
+    CopyUp, Device, Handover, InlineFile, Mount, MountSource, Plan, PlanError, Process, Resource,
+    Rlimit, Root, Terminal,
 };
 pub use spawn::{SpawnError, Spawned, spawn};
 pub use status::{Setup, SetupError, Step, decode_status, read_status};
-pub use userns::{IdRange, UserNs, UserNsError, create_userns};
+pub use userns::{IdRange, UserNs, UserNsError, create_userns, join_userns};

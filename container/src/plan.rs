@@ -20,15 +20,17 @@ pub struct Plan<'a> {
     /// mounts of a set-up are stacked on it inside the container's own mount namespace; on the host
     /// nothing ever appears there.
     pub staging: PathBuf,
-    /// Where the image's layers are mounted on the host, highest first; at least one.
-    pub layers: Vec<PathBuf>,
-    /// Upper bound in bytes of what the container may write to its root. `None`: half of the
-    /// memory (tmpfs's default).
-    pub writable_size: Option<u64>,
+    /// What the root is made of.
+    pub root: Root,
     /// The root is read-only for the container's program.
     pub read_only: bool,
     /// Volumes, host paths and tmpfs, in any order (they are mounted parents first).
     pub mounts: Vec<Mount>,
+    /// Absolute paths inside that are hidden besides those that always are. What does not exist is
+    /// passed over; one that leads over a symbolic link ends the set-up.
+    pub masked: Vec<String>,
+    /// Absolute paths inside that are read-only besides those that always are; as `masked`.
+    pub read_only_paths: Vec<String>,
     /// Kernel settings of the container's own namespaces, by their names (sysctl(8)).
     pub sysctls: Vec<(String, String)>,
     /// Small files such as `/etc/hosts`; each replaces what the image has at its path.
@@ -47,13 +49,58 @@ pub struct Plan<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// Where the container's processes live; it must exist.
     pub cgroup: &'a Cgroup,
+    /// Standard input of the program; `None`: the null device.
+    pub stdin: Option<BorrowedFd<'a>>,
     /// Standard output of the program. A pipe is given to the container's user, who may then open
     /// it again as `/dev/stdout`.
     pub stdout: BorrowedFd<'a>,
     /// Standard error.
     pub stderr: BorrowedFd<'a>,
+    /// A terminal of the container's own in the place of `stdin`, `stdout` and `stderr`.
+    pub terminal: Option<Terminal<'a>>,
     /// Wait for a byte on [`crate::Spawned::go`] before the exec, with all else done.
     pub wait_for_go: bool,
+    /// The same for a caller that does not stay: whoever opens the other ends later goes on.
+    pub handover: Option<Handover<'a>>,
+}
+
+/// What a container's root is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Root {
+    /// An image's layers under a tmpfs that takes what the container writes.
+    Layers {
+        /// Where the layers are mounted on the host, highest first; at least one.
+        layers: Vec<PathBuf>,
+        /// Upper bound in bytes of what the container may write. `None`: half of the memory
+        /// (tmpfs's default).
+        writable_size: Option<u64>,
+    },
+    /// A directory of the host, with what is mounted below it. What the container writes to its
+    /// root, and what is made for its mounts, stays there.
+    Directory(PathBuf),
+}
+
+/// A pseudo-terminal (pty(7)) that the set-up makes on the container's own /dev/pts. It controls the
+/// program's session and is /dev/console, too.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal<'a> {
+    /// A connected unix socket that gets the other end (unix(7), `SCM_RIGHTS`).
+    pub socket: BorrowedFd<'a>,
+    /// Rows and columns; `None`: 0, which means unknown.
+    pub size: Option<(u16, u16)>,
+}
+
+/// The descriptors that a set-up and the world around it talk through, where they outlive the
+/// caller (a pair of FIFOs).
+#[derive(Debug, Clone, Copy)]
+pub struct Handover<'a> {
+    /// One byte read from it means go, as with `wait_for_go`; its end ends the child.
+    pub go: BorrowedFd<'a>,
+    /// Where the child writes [`crate::Setup::Prepared`] before it waits, and how its set-up has
+    /// failed. It does not block.
+    pub status: BorrowedFd<'a>,
+    /// The other end of `status`; [`crate::Spawned::status`] is a copy of it.
+    pub status_reader: BorrowedFd<'a>,
 }
 
 /// The program of a container or of an [`crate::exec()`].
@@ -68,6 +115,10 @@ pub struct Process {
     pub cwd: String,
     /// `""`, `uid`, `uid:gid`, `name`, `name:group` and mixtures; see [`crate::user`].
     pub user: String,
+    /// Exactly these supplementary groups. `None`: those that the image's files give the user.
+    pub groups: Option<Vec<u32>>,
+    /// Its umask, at most 0777; [`Process::UMASK`] usually.
+    pub umask: u32,
     /// The bounding set, and for root the effective and permitted set.
     pub caps: CapSet,
     /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities are inert.
@@ -79,19 +130,67 @@ pub struct Process {
     pub oom_score_adj: i32,
 }
 
-/// A resource with a per-process limit (getrlimit(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resource {
+impl Process {
+    /// The umask that programs expect.
+    pub const UMASK: u32 = 0o022;
+}
+
+macro_rules! resources {
+    ($($(#[$doc:meta])* $name:ident = $number:ident, $text:literal;)*) => {
+        /// A resource with a per-process limit (getrlimit(2)).
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Resource { $($(#[$doc])* $name,)* }
+
+        impl Resource {
+            /// Every resource.
+            pub const ALL: &'static [Resource] = &[$(Resource::$name,)*];
+
+            /// Its name in lower case, without `RLIMIT_`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Resource::$name => $text,)* }
+            }
+
+            /// The kernel's number of it.
+            pub(crate) const fn number(self) -> libc::__rlimit_resource_t {
+                match self { $(Resource::$name => libc::$number,)* }
+            }
+        }
+    };
+}
+
+resources! {
+    /// Address space, bytes.
+    AddressSpace = RLIMIT_AS, "as";
     /// Size of core files, bytes.
-    Core,
-    /// Open files.
-    NoFile,
-    /// Processes of the user.
-    NProc,
+    Core = RLIMIT_CORE, "core";
+    /// CPU time, seconds.
+    Cpu = RLIMIT_CPU, "cpu";
+    /// Size of the data segment, bytes.
+    Data = RLIMIT_DATA, "data";
+    /// Size of files written, bytes.
+    FileSize = RLIMIT_FSIZE, "fsize";
+    /// File locks; without effect in Linux.
+    Locks = RLIMIT_LOCKS, "locks";
     /// Locked memory, bytes.
-    MemLock,
+    MemLock = RLIMIT_MEMLOCK, "memlock";
+    /// POSIX message queues, bytes.
+    MsgQueue = RLIMIT_MSGQUEUE, "msgqueue";
+    /// Highest priority, 20 minus the nice value.
+    Nice = RLIMIT_NICE, "nice";
+    /// Open files.
+    NoFile = RLIMIT_NOFILE, "nofile";
+    /// Processes of the user.
+    NProc = RLIMIT_NPROC, "nproc";
+    /// Resident memory; without effect in Linux.
+    ResidentSet = RLIMIT_RSS, "rss";
+    /// Highest real-time priority.
+    RtPriority = RLIMIT_RTPRIO, "rtprio";
+    /// Real-time CPU time without a blocking call, microseconds.
+    RtTime = RLIMIT_RTTIME, "rttime";
+    /// Pending signals.
+    SigPending = RLIMIT_SIGPENDING, "sigpending";
     /// Stack size, bytes.
-    Stack,
+    Stack = RLIMIT_STACK, "stack";
 }
 
 /// A resource limit.
@@ -119,6 +218,8 @@ pub struct Mount {
     pub target: String,
     /// Mounted read-only.
     pub read_only: bool,
+    /// Nothing on it can be executed.
+    pub no_exec: bool,
     /// What is mounted. Always without set-user-id bits and device nodes.
     pub source: MountSource,
 }
@@ -273,6 +374,12 @@ impl Process {
         if !self.cwd.is_empty() {
             inner_path("working directory", &self.cwd)?;
         }
+        if self.umask > 0o777 {
+            return Err(bad("umask", format!("{:o}", self.umask), "is 0 to 0777"));
+        }
+        if let Some(id) = self.groups.iter().flatten().find(|id| **id == u32::MAX) {
+            return Err(bad("group", id.to_string(), "must be 0 to 4294967294"));
+        }
         if !(-1000..=1000).contains(&self.oom_score_adj) {
             return Err(bad("oom_score_adj", self.oom_score_adj.to_string(), "is -1000 to 1000"));
         }
@@ -283,17 +390,30 @@ impl Process {
 }
 
 impl Plan<'_> {
-    /// Finds every mistake that can be seen without touching the host.
-    pub(crate) fn check(&self) -> Result<(), PlanError> {
+    /// Finds every mistake that can be seen without touching the host. [`crate::spawn()`] does so
+    /// first of all.
+    ///
+    /// # Errors
+    /// The first mistake.
+    pub fn check(&self) -> Result<(), PlanError> {
         if self.hostname.is_empty() || self.hostname.len() > 64 || self.hostname.contains('\0') {
             return Err(bad("host name", &self.hostname, "must have 1 to 64 bytes"));
         }
         host_path("staging directory", &self.staging)?;
-        if self.layers.is_empty() {
-            return Err(PlanError::Missing("the image's layers"));
+        match &self.root {
+            Root::Directory(path) => host_path("root", path)?,
+            Root::Layers { layers, .. } if layers.is_empty() => {
+                return Err(PlanError::Missing("the image's layers"));
+            }
+            Root::Layers { layers, .. } => {
+                layers.iter().try_for_each(|layer| host_path("layer", layer))?;
+            }
         }
-        for layer in &self.layers {
-            host_path("layer", layer)?;
+        for path in &self.masked {
+            inner_path("masked path", path)?;
+        }
+        for path in &self.read_only_paths {
+            inner_path("read-only path", path)?;
         }
         for mount in &self.mounts {
             mount_target(&mount.target)?;

@@ -5,7 +5,7 @@ use crate::{child, sys};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// A container whose set-up has begun.
 #[derive(Debug)]
@@ -52,12 +52,18 @@ pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
     plan.check()?;
     let sys_error = |call| move |errno| SpawnError::Sys { call, errno };
     // Both ends do not block: the child writes at most one short message into the empty pipe.
-    let (status, status_in_child) =
-        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(sys_error("pipe2"))?;
+    let (status, status_in_child) = match plan.handover {
+        Some(given) => {
+            let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(to_errno);
+            let reader = copy(given.status_reader).map_err(sys_error("fcntl"))?;
+            (reader, copy(given.status).map_err(sys_error("fcntl"))?)
+        }
+        None => pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(sys_error("pipe2"))?,
+    };
     if status_in_child.as_raw_fd() <= 2 {
         return Err(SpawnError::Sys { call: "pipe2", errno: Errno::EBADF });
     }
-    let (go_in_child, go) = match plan.wait_for_go {
+    let (go_in_child, go) = match plan.wait_for_go && plan.handover.is_none() {
         true => {
             let (read, write) = pipe2(OFlag::O_CLOEXEC).map_err(sys_error("pipe2"))?;
             (Some(read), Some(write))
@@ -72,6 +78,13 @@ pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
     let flags = (namespaces | libc::CLONE_PARENT) as u64 | sys::CLONE_CLEAR_SIGHAND;
     match sys::clone3(flags, Some(plan.cgroup)).map_err(sys_error("clone3"))? {
         sys::Fork::Parent { pid, pidfd } => Ok(Spawned { pid, pidfd, status, go }),
-        sys::Fork::Child => child::start(plan, &status_in_child, go_in_child.as_ref()),
+        sys::Fork::Child => {
+            let go = plan.handover.map(|given| given.go);
+            child::start(plan, &status_in_child, go.or(go_in_child.as_ref().map(AsFd::as_fd)))
+        }
     }
+}
+
+fn to_errno(error: std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

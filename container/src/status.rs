@@ -7,6 +7,10 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Longest detail text in a [`SetupError`], in bytes.
 pub const MAX_DETAIL: usize = 512;
 
+/// The message that a set-up which is held by a [`crate::Handover`] has got as far as
+/// [`Step::Go`]; no step has this number.
+pub(crate) const PREPARED: u8 = 0xff;
+
 /// Bytes before the detail text: the step's number and the errno (little endian).
 const HEADER: usize = 5;
 
@@ -48,6 +52,8 @@ steps! {
     WritableLayer = "mount tmpfs for the writable layer",
     /// The image's layers and the writable layer as one tree.
     OverlayRoot = "mount the overlay root",
+    /// A directory of the host as the root.
+    DirectoryRoot = "mount the root directory",
     /// `pivot_root(2)`; the host's files are gone.
     PivotRoot = "enter the new root",
     /// procfs.
@@ -68,6 +74,8 @@ steps! {
     ReadOnlyPaths = "make kernel files read-only",
     /// Volumes, host paths and tmpfs.
     Mounts = "mount a volume",
+    /// The plan's own masked and read-only paths.
+    MorePaths = "protect a path",
     /// `/etc/hosts` and the like.
     Files = "write a file",
     /// Who the program runs as, from the image's `/etc/passwd` and `/etc/group`.
@@ -76,6 +84,8 @@ steps! {
     WorkingDir = "enter the working directory",
     /// Read-only root, if asked for.
     ReadOnlyRoot = "make the root read-only",
+    /// A terminal of its own, if asked for.
+    Terminal = "make a terminal",
     /// `/dev/null`, and the two output descriptors.
     Stdio = "set up standard input and output",
     /// `prlimit(2)`.
@@ -180,6 +190,9 @@ pub fn decode_status(bytes: &[u8]) -> SetupError {
 pub enum Setup {
     /// It is still going on.
     Pending,
+    /// It has come to [`Step::Go`]. Told once, and only to those who handed in the descriptors
+    /// ([`crate::Handover`]); after it comes one of the others.
+    Prepared,
     /// It is over and the program was executed. A child that was killed during its set-up looks
     /// the same here; its exit status (by a signal) tells.
     Done,
@@ -192,7 +205,7 @@ pub enum Setup {
 /// # Errors
 /// `read(2)`'s, other than `EINTR` and `EAGAIN`.
 pub fn read_status(status: impl AsFd) -> Result<Setup, Errno> {
-    let mut buffer = [0u8; HEADER + MAX_DETAIL];
+    let mut buffer = [0u8; 1 + HEADER + MAX_DETAIL];
     loop {
         // SAFETY: the buffer is valid for writes of its length.
         let got = unsafe {
@@ -202,7 +215,11 @@ pub fn read_status(status: impl AsFd) -> Result<Setup, Errno> {
             Ok(0) => Ok(Setup::Done),
             Ok(n) => {
                 let bytes = usize::try_from(n).ok().and_then(|n| buffer.get(..n));
-                Ok(Setup::Failed(decode_status(bytes.unwrap_or_default())))
+                Ok(match bytes.unwrap_or_default() {
+                    [PREPARED] => Setup::Prepared,
+                    // What followed was there before anybody looked.
+                    [PREPARED, error @ ..] | error => Setup::Failed(decode_status(error)),
+                })
             }
             Err(Errno::EINTR) => continue,
             Err(Errno::EAGAIN) => Ok(Setup::Pending),

@@ -116,6 +116,33 @@ pub fn create_userns(range: IdRange) -> Result<UserNs, UserNsError> {
     Ok(UserNs { ns, range })
 }
 
+/// Takes part in a user namespace that somebody else has made, if its mapping is one that
+/// containers have here: the ids from 0, in one stretch, the same for users and groups.
+///
+/// The calling process must be single-threaded, and nobody else may wait for its children.
+///
+/// # Errors
+/// Which step failed; `EINVAL` for another mapping.
+pub fn join_userns(ns: OwnedFd) -> Result<UserNs, UserNsError> {
+    let helper = Helper::start(0, || setns(&ns, CloneFlags::CLONE_NEWUSER))
+        .map_err(fail("enter the user namespace"))?;
+    let mapping = |file: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{}/{file}", helper.pid)).ok()?;
+        one_stretch(&text)
+    };
+    match (mapping("uid_map"), mapping("gid_map")) {
+        (Some(users), Some(groups)) if users == groups => Ok(UserNs { ns, range: users }),
+        _ => Err(fail("use the mapping of the user namespace")(Errno::EINVAL)),
+    }
+}
+
+/// The only line of a map, if it begins with 0 inside.
+fn one_stretch(map: &str) -> Option<IdRange> {
+    let mut numbers = map.split_whitespace().map(|word| word.parse::<u32>().ok());
+    let (inside, first, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
+    (inside == 0 && count > 0 && numbers.next().is_none()).then_some(IdRange { first, count })
+}
+
 /// Makes a network namespace that belongs to `userns`: root inside may configure it if it has the
 /// capability to.
 ///
@@ -224,7 +251,7 @@ pub(crate) fn with_files_as<T>(id: u32, what: impl FnOnce() -> T) -> Result<T, E
 
 #[cfg(test)]
 mod tests {
-    use super::IdRange;
+    use super::{IdRange, one_stretch};
     use proptest::prelude::*;
 
     #[test]
@@ -233,6 +260,14 @@ mod tests {
         assert_eq!(first.host_id(0), Some(524_288));
         assert_eq!(first.host_id(65_535).map(|id| id + 1), second.host_id(0));
         assert_eq!(first.host_id(65_536), None);
+    }
+
+    #[test]
+    fn a_foreign_map_must_be_one_stretch_from_0() {
+        assert_eq!(one_stretch("  0 1000 5\n"), Some(IdRange { first: 1000, count: 5 }));
+        for map in ["", "1 1000 5", "0 1000 0", "0 1 2\n3 4 5\n", "0 x 1", "0 1"] {
+            assert_eq!(one_stretch(map), None, "{map:?}");
+        }
     }
 
     proptest! {

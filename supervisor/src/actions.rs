@@ -5,7 +5,7 @@ use crate::poller::Source;
 use crate::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
 use crate::{figures, notify, now_us, plan};
-use container::{Cgroup, NetNsError, Plan, Spawned, UserNs};
+use container::{Cgroup, NetNsError, Plan, Root, Spawned, UserNs};
 use ipc::{Service, ToInit, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
@@ -116,10 +116,11 @@ impl Shell {
         let plan = Plan {
             hostname: plan::hostname(&unit),
             staging: PathBuf::from(paths::RUN_STAGING),
-            layers,
-            writable_size: None,
+            root: Root::Layers { layers, writable_size: None },
             read_only: unit.container.read_only,
             mounts,
+            masked: vec![],
+            read_only_paths: vec![],
             sysctls: unit.container.sysctls.clone().into_iter().collect(),
             files: plan::files(&unit, &self.config.addresses, gateway),
             devices: plan::devices(&unit),
@@ -128,9 +129,12 @@ impl Shell {
             netns: runtime.and_then(|runtime| runtime.net.as_ref()).map(|net| net.ns.as_fd()),
             seccomp: filter.as_deref(),
             cgroup: &cgroup,
+            stdin: None,
             stdout: out_write.as_fd(),
             stderr: err_write.as_fd(),
+            terminal: None,
             wait_for_go: unit.container.network == NetworkMode::Bridge,
+            handover: None,
         };
         // Before there is somebody who writes: if we die in between, the readers must not die with us.
         // Without a container the logger finds the pipes at their end, and drops them.

@@ -143,7 +143,7 @@ impl Shell {
         let Some(session) = self.api.execs.sessions.get_mut(&id) else { return };
         let Some(status) = &session.status else { return };
         let answer = match container::read_status(status) {
-            Ok(Setup::Pending) => return,
+            Ok(Setup::Pending | Setup::Prepared) => return,
             // Also of one that was killed meanwhile: its end comes after this.
             Ok(Setup::Done) => Answer::Ok(Value::Null),
             Ok(Setup::Failed(error)) => {

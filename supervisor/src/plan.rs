@@ -58,6 +58,8 @@ pub fn process(unit: &Unit, image: &Image) -> Result<Process, PlanError> {
         env,
         cwd: container.working_dir.clone().unwrap_or_else(|| config.working_dir.clone()),
         user: container.user.clone().unwrap_or_else(|| config.user.clone()),
+        groups: None,
+        umask: Process::UMASK,
         caps,
         no_new_privs: container.no_new_privileges,
         rlimits: nofile.into_iter().collect(),
@@ -122,11 +124,21 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
             VolumeSource::Named(name) => kept_directory(&volumes.join(name))
                 .map_err(|(path, source)| PlanError::Volume { name: name.clone(), path, source })?,
         };
-        mounts.push(Mount { target: volume.target.clone(), read_only: volume.read_only, source });
+        mounts.push(Mount {
+            target: volume.target.clone(),
+            read_only: volume.read_only,
+            no_exec: false,
+            source,
+        });
     }
     for tmpfs in &container.tmpfs {
         let source = MountSource::Tmpfs { size: tmpfs.size, mode: tmpfs.mode };
-        mounts.push(Mount { target: tmpfs.target.clone(), read_only: false, source });
+        mounts.push(Mount {
+            target: tmpfs.target.clone(),
+            read_only: false,
+            no_exec: false,
+            source,
+        });
     }
     if container.network != NetworkMode::None {
         // The file itself, not a copy: netsetup writes into it when name servers become known later.
@@ -134,6 +146,7 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
         mounts.push(Mount {
             target: "/etc/resolv.conf".to_owned(),
             read_only: true,
+            no_exec: false,
             source: MountSource::RegularFile { path: PathBuf::from(paths::RUN_RESOLV) },
         });
     }
@@ -141,6 +154,7 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
         mounts.push(Mount {
             target: notify::INSIDE.to_owned(),
             read_only: false,
+            no_exec: false,
             source: MountSource::Bind {
                 path: notify::path(&unit.name),
                 recursive: false,
@@ -175,7 +189,7 @@ fn image_volumes(unit: &Unit, config: &ImageConfig) -> Result<Vec<Mount>, PlanEr
             .map_err(|error| (unit_dir.display().to_string(), error))
             .and_then(|()| kept_directory(&unit_dir.join(number.to_string())))
             .map_err(|(path, source)| PlanError::Volume { name: target.clone(), path, source })?;
-        mounts.push(Mount { target, read_only: false, source });
+        mounts.push(Mount { target, read_only: false, no_exec: false, source });
     }
     Ok(mounts)
 }

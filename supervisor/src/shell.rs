@@ -344,7 +344,7 @@ impl Shell {
         // Its end says that the program runs, or that the process was killed before: of one that is
         // dead, how it ended tells which.
         let event = match (container::read_status(status), exit) {
-            (Ok(Setup::Pending), _) => return,
+            (Ok(Setup::Pending | Setup::Prepared), _) => return,
             (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
             (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
             (Ok(Setup::Done), _) => {

@@ -51,6 +51,19 @@ impl Root {
         sys::openat2(&self.dir, &c_path(path)?, flags, 0, IN_ROOT).about(path)
     }
 
+    /// Takes hold of an existing path that leads over no symbolic link; `None` when there is none.
+    pub(super) fn without_links(&self, path: &str) -> Done<Option<OwnedFd>> {
+        let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
+        match sys::openat2(&self.dir, &c_path(path)?, libc::O_PATH, 0, resolve) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
+            Err(errno @ Errno::ELOOP) => {
+                Err(Problem::new(errno, format!("{path} leads over a symbolic link")))
+            }
+            Err(errno) => Err(Problem::new(errno, path)),
+        }
+    }
+
     /// A directory that belongs to the runtime (`proc`, `sys/fs/cgroup`; no leading slash), made
     /// when missing. A symbolic link anywhere in it is refused: an image whose /proc is a link
     /// would have the kernel's files mounted, masked and made read-only at the wrong place

@@ -5,11 +5,20 @@
 
 use super::beneath::Root;
 use super::{About, Done, dev};
+use crate::plan::Plan;
+use crate::sys::{self, FsContext};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::{SFlag, stat};
+use nix::sys::stat::{SFlag, fstat, stat};
+use std::os::fd::OwnedFd;
 
 const NONE: Option<&str> = None;
+
+/// Attributes of an empty directory that hides another.
+const INERT: u64 = sys::MOUNT_ATTR_RDONLY
+    | sys::MOUNT_ATTR_NOSUID
+    | sys::MOUNT_ATTR_NODEV
+    | sys::MOUNT_ATTR_NOEXEC;
 
 /// Hidden: a file behind the null device, a directory behind an empty read-only tmpfs. What this
 /// kernel does not have is passed over.
@@ -51,6 +60,50 @@ pub(super) fn mask(root: &Root) -> Done {
     Ok(())
 }
 
+/// Protects what the plan names besides. Paths may lead into volumes by now, which others can change:
+/// each is opened without following any link, and mounts go to what has been opened.
+pub(super) fn more(root: &Root, plan: &Plan<'_>) -> Done {
+    let mut hidden = None;
+    for path in named(&plan.masked, &MASKED) {
+        let Some(target) = root.without_links(path)? else { continue };
+        let tree = match is_directory(&target).about(path)? {
+            true => {
+                let system = FsContext::open(c"tmpfs")?;
+                system.set(c"mode", c"0555")?;
+                system.set(c"nr_inodes", c"1")?;
+                system.create()?;
+                system.mount(INERT)?
+            }
+            false => {
+                if hidden.is_none() {
+                    hidden = Some(dev::open_null(root)?);
+                }
+                let null = hidden.as_ref().ok_or(Errno::EBADF)?;
+                sys::open_tree(null, c"", false)?
+            }
+        };
+        sys::move_mount(&tree, &target).about(path)?;
+    }
+    for path in named(&plan.read_only_paths, &READ_ONLY) {
+        let Some(target) = root.without_links(path)? else { continue };
+        let tree = sys::open_tree(&target, c"", true).about(path)?;
+        sys::mount_setattr(&tree, sys::MOUNT_ATTR_RDONLY, true).about(path)?;
+        sys::move_mount(&tree, &target).about(path)?;
+    }
+    Ok(())
+}
+
+/// Those of `paths` that are not among `ours`.
+fn named<'p>(paths: &'p [String], ours: &[&str]) -> impl Iterator<Item = &'p str> {
+    let others = paths.iter().map(String::as_str).filter(|path| !ours.contains(path));
+    others.collect::<Vec<_>>().into_iter()
+}
+
+fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {
+    let mode = fstat(fd)?.st_mode;
+    Ok(SFlag::from_bits_truncate(mode) & SFlag::S_IFMT == SFlag::S_IFDIR)
+}
+
 /// The highest number in a list such as `0-3,8-11`.
 fn last_cpu(list: &str) -> u32 {
     list.trim().rsplit([',', '-']).next().and_then(|last| last.parse().ok()).unwrap_or(0)
@@ -58,7 +111,7 @@ fn last_cpu(list: &str) -> u32 {
 
 /// Hides one path; `false` when there is no such path. The first hidden directory's tmpfs serves
 /// all others, too.
-fn mask_one(path: &str, null: &std::os::fd::OwnedFd, empty: &mut Option<String>) -> Done<bool> {
+fn mask_one(path: &str, null: &OwnedFd, empty: &mut Option<String>) -> Done<bool> {
     // Asked first, not tried: a mount that the kernel takes back because a file does not fit on a
     // directory costs it an RCU grace period, some milliseconds on a busy machine.
     let mode = match stat(path) {

@@ -92,7 +92,8 @@ fn open_path(path: &Path, how: OFlag) -> Done<(OwnedFd, SFlag)> {
 
 fn attributes(plan: &Mount) -> u64 {
     let read_only = if plan.read_only { sys::MOUNT_ATTR_RDONLY } else { 0 };
-    sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | read_only
+    let no_exec = if plan.no_exec { sys::MOUNT_ATTR_NOEXEC } else { 0 };
+    sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | read_only | no_exec
 }
 
 /// Attaches them inside the root, filling new volumes first.
@@ -106,6 +107,7 @@ pub(super) fn attach(root: &Root, mounts: Vec<Ready<'_>>, ids: Ids) -> Done {
                 fchdir(&dir).about(target)?;
                 let mut flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
                 flags.set(MsFlags::MS_RDONLY, plan.read_only);
+                flags.set(MsFlags::MS_NOEXEC, plan.no_exec);
                 mount(Some("tmpfs"), ".", Some("tmpfs"), flags, Some(options.as_str()))
                     .about(target)?;
             }

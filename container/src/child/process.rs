@@ -3,7 +3,7 @@
 use super::beneath::Root;
 use super::{About, Done, Ids, Problem, Stdio, dev, kernelfs};
 use crate::caps::{self, CapSet, Capability};
-use crate::plan::{Resource, Rlimit};
+use crate::plan::{Process, Resource, Rlimit};
 use crate::sys;
 use crate::user::{self, Identity, UserError};
 use crate::userns;
@@ -59,14 +59,17 @@ pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> Done {
 }
 
 /// Finds the user in the image's files.
-pub(super) fn identity(root: &Root, text: &str, ids: Ids) -> Done<Identity> {
-    let spec = user::parse(text).map_err(user_problem)?;
+pub(super) fn identity(root: &Root, process: &Process, ids: Ids) -> Done<Identity> {
+    let spec = user::parse(&process.user).map_err(user_problem)?;
     let passwd = database(root, "/etc/passwd")?;
     let group = match user::needs_group_file(&spec) {
         true => database(root, "/etc/group")?,
         false => Vec::new(),
     };
-    let identity = user::resolve(&spec, &passwd, &group).map_err(user_problem)?;
+    let mut identity = user::resolve(&spec, &passwd, &group).map_err(user_problem)?;
+    if let Some(groups) = &process.groups {
+        identity.groups.clone_from(groups);
+    }
     let Some((range, _)) = ids else { return Ok(identity) };
     let beyond = [identity.uid, identity.gid]
         .into_iter()
@@ -142,10 +145,6 @@ pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) ->
                 fchown(fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             }
         }
-        if terminal {
-            // Its group stays the one that devpts gives (tty).
-            fchown(stdio.stdout, Some(Uid::from_raw(uid)), None)?;
-        }
     }
     for (from, to) in [(stdin, 0), (stdio.stdout.as_raw_fd(), 1), (stdio.stderr.as_raw_fd(), 2)] {
         // SAFETY: 0 to 2 of this process belong to nobody; their old files are not used again.
@@ -159,7 +158,13 @@ pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) ->
     if terminal {
         // SAFETY: takes a number. 0: only a session without a terminal gets it, and it is not taken
         // from another.
-        Errno::result(unsafe { libc::ioctl(1, libc::TIOCSCTTY as _, 0) })?;
+        match Errno::result(unsafe { libc::ioctl(1, libc::TIOCSCTTY as _, 0) }) {
+            // The caller's own terminal, which the program may use and nothing more.
+            Err(Errno::EPERM) => {}
+            // Its group stays the one that devpts gives (tty).
+            Ok(_) if uid != 0 => fchown(stdio.stdout, Some(Uid::from_raw(uid)), None)?,
+            done => done.map(drop)?,
+        }
     }
     Ok(())
 }
@@ -192,14 +197,8 @@ pub(super) fn keyring() -> Done {
 /// Sets the limits, before the privilege to raise them is gone.
 pub(super) fn rlimits(limits: &[Rlimit]) -> Done {
     for limit in limits {
-        let (resource, name) = match limit.resource {
-            Resource::Core => (libc::RLIMIT_CORE, "core"),
-            Resource::NoFile => (libc::RLIMIT_NOFILE, "nofile"),
-            Resource::NProc => (libc::RLIMIT_NPROC, "nproc"),
-            Resource::MemLock => (libc::RLIMIT_MEMLOCK, "memlock"),
-            Resource::Stack => (libc::RLIMIT_STACK, "stack"),
-        };
-        set_rlimit(resource, limit.soft, limit.hard).about(name)?;
+        let Rlimit { resource, soft, hard } = *limit;
+        set_rlimit(resource.number(), soft, hard).about(resource.name())?;
     }
     if limits.iter().any(|limit| limit.resource == Resource::NoFile) {
         return Ok(());
@@ -255,8 +254,8 @@ pub(super) fn no_new_privs() -> Done {
 }
 
 /// The last steps: what programs expect of their surroundings, and no descriptor but 0 to 2.
-pub(super) fn finish() -> Done {
-    umask(Mode::from_bits_truncate(0o022));
+pub(super) fn finish(mask: u32) -> Done {
+    umask(Mode::from_bits_truncate(mask));
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     Ok(sys::close_range(3, u32::MAX, true)?)
 }

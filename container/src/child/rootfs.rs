@@ -11,7 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, mkdir, pivot_root};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const NONE: Option<&str> = None;
 
@@ -21,11 +21,11 @@ pub(super) fn make_private() -> Done {
 }
 
 /// Mounts the tmpfs for everything that the container writes to its root, and goes there.
-pub(super) fn writable_layer(plan: &Plan<'_>) -> Done {
+pub(super) fn writable_layer(plan: &Plan<'_>, size: Option<u64>) -> Done {
     let staging = plan.staging.as_path();
     let about = || staging.to_string_lossy();
     let mut options = String::from("mode=0755");
-    if let Some(bytes) = plan.writable_size {
+    if let Some(bytes) = size {
         options.push_str(&format!(",size={bytes}"));
     }
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
@@ -45,9 +45,9 @@ pub(super) fn writable_layer(plan: &Plan<'_>) -> Done {
 ///
 /// With ids of its own, each layer is covered first by a copy of itself that has them: overlayfs
 /// takes what is mounted at a path, and a mount can be given a mapping only before it is attached.
-pub(super) fn overlay(plan: &Plan<'_>, ids: Ids) -> Done {
+pub(super) fn overlay(layers: &[PathBuf], ids: Ids) -> Done {
     if let Some((_, userns)) = ids {
-        for layer in &plan.layers {
+        for layer in layers {
             map_layer(layer, userns).about(layer.to_string_lossy())?;
         }
     }
@@ -56,7 +56,7 @@ pub(super) fn overlay(plan: &Plan<'_>, ids: Ids) -> Done {
         Problem::new(errno, overlay.complaint().unwrap_or_else(|| about.to_owned()))
     };
     overlay.set(c"source", c"overlay")?;
-    for layer in &plan.layers {
+    for layer in layers {
         let path = c_path(layer.as_os_str().as_bytes())?;
         overlay
             .set(c"lowerdir+", &path)
@@ -79,6 +79,24 @@ fn map_layer(layer: &Path, userns: BorrowedFd<'_>) -> Result<(), Errno> {
     let tree = sys::open_tree(&at, c"", false)?;
     sys::map_ids(&tree, userns, false)?;
     sys::move_mount(&tree, &at)
+}
+
+/// Mounts a copy of a directory, with what is mounted below it, and goes there.
+///
+/// Device nodes on it are inert; set-user-id bits are as in an image's layers.
+pub(super) fn directory(plan: &Plan<'_>, path: &Path, ids: Ids) -> Done {
+    let about = || path.to_string_lossy();
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let host = open(path, flags, Mode::empty()).about(about())?;
+    let tree = sys::open_tree(&host, c"", true).about(about())?;
+    if let Some((_, userns)) = ids {
+        sys::map_ids(&tree, userns, true).about(about())?;
+    }
+    sys::mount_setattr(&tree, sys::MOUNT_ATTR_NODEV, true).about(about())?;
+    let at =
+        open(plan.staging.as_path(), flags, Mode::empty()).about(plan.staging.to_string_lossy())?;
+    sys::move_mount(&tree, &at)?;
+    Ok(fchdir(&tree)?)
 }
 
 /// Makes the working directory the root of this mount namespace and lets go of the host's files.

@@ -1,6 +1,6 @@
 //! A container starts, is alone, and ends.
 
-use crate::host::{Exit, Host, field};
+use crate::host::{Exit, Host, field, layers};
 use crate::tests;
 use container::*;
 use std::fs;
@@ -129,7 +129,7 @@ fn the_hosts_mounts_stay_as_they_were(host: &mut Host) {
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
     let before = mounts();
     host.sh("true", |_| {}).ok();
-    host.sh("true", |plan| plan.layers.insert(0, "/nonexistent".into())).error();
+    host.sh("true", |plan| layers(plan).insert(0, "/nonexistent".into())).error();
     let mut running = host.start(&["sh", "-c", "echo up; exec sleep 100"], |_| {});
     assert_eq!(running.line(), "up");
     assert_eq!(mounts(), before);

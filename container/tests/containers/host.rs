@@ -104,7 +104,7 @@ impl Host {
         for applet in [
             "sh", "cat", "ls", "id", "hostname", "mount", "touch", "stat", "dd", "sleep", "true",
             "false", "grep", "head", "readlink", "env", "pwd", "wc", "ip", "mkdir", "find", "ln",
-            "umount", "mknod", "chroot", "test", "echo", "tail", "rm",
+            "umount", "mknod", "chroot", "test", "echo", "tail", "rm", "cp", "stty",
         ] {
             symlink("busybox", layer.join("bin").join(applet)).unwrap();
         }
@@ -204,10 +204,11 @@ impl Host {
         let mut plan = Plan {
             hostname: "box".into(),
             staging: self.dir.join("staging"),
-            layers: vec![self.layer.clone()],
-            writable_size: None,
+            root: Root::Layers { layers: vec![self.layer.clone()], writable_size: None },
             read_only: false,
             mounts: vec![],
+            masked: vec![],
+            read_only_paths: vec![],
             sysctls: vec![],
             files: vec![],
             devices: vec![],
@@ -216,9 +217,12 @@ impl Host {
             seccomp: Some(default_filter()),
             netns: self.netns.as_ref().map(AsFd::as_fd),
             cgroup: &cgroup,
+            stdin: None,
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),
+            terminal: None,
             wait_for_go: false,
+            handover: None,
         };
         edit(&mut plan);
         let spawned = spawn(&plan)?;
@@ -283,6 +287,8 @@ pub fn process(argv: &[&str]) -> Process {
         env: vec![],
         cwd: String::new(),
         user: String::new(),
+        groups: None,
+        umask: Process::UMASK,
         caps: CapSet::DEFAULT,
         no_new_privs: true,
         rlimits: vec![],
@@ -290,10 +296,19 @@ pub fn process(argv: &[&str]) -> Process {
     }
 }
 
+/// The plan's layers.
+pub fn layers<'p>(plan: &'p mut Plan<'_>) -> &'p mut Vec<PathBuf> {
+    match &mut plan.root {
+        Root::Layers { layers, .. } => layers,
+        Root::Directory(_) => panic!("the root has no layers"),
+    }
+}
+
 pub fn bind(path: &Path, target: &str) -> Mount {
     Mount {
         target: target.into(),
         read_only: false,
+        no_exec: false,
         source: MountSource::Bind { path: path.into(), recursive: false, copy_up: None },
     }
 }

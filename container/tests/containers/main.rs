@@ -14,6 +14,7 @@ mod basics;
 mod cgroups;
 mod devices;
 mod execution;
+mod handed_in;
 mod host;
 mod inside;
 mod leaks;
@@ -72,6 +73,7 @@ fn main() {
         cgroups::TESTS,
         devices::TESTS,
         execution::TESTS,
+        handed_in::TESTS,
         inside::TESTS,
         leaks::TESTS,
         programs::TESTS,

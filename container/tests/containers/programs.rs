@@ -1,6 +1,6 @@
 //! Finding and executing the program, and saying why it cannot be.
 
-use crate::host::{Host, field};
+use crate::host::{Host, field, layers};
 use crate::tests;
 use container::*;
 
@@ -119,7 +119,7 @@ fn plans_that_cannot_work_are_refused_at_once(host: &mut Host) {
         assert!(matches!(result, Err(SpawnError::Plan(_))), "{:?}", result.err());
     };
     refused(&|plan| plan.hostname = "x".repeat(65));
-    refused(&|plan| plan.layers.clear());
+    refused(&|plan| layers(plan).clear());
     refused(&|plan| plan.process.argv.clear());
     refused(&|plan| plan.process.argv.push("a\0b".into()));
     refused(&|plan| plan.process.env.push("NOVALUE".into()));

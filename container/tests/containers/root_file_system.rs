@@ -1,6 +1,6 @@
 //! The root: layers, the writable part, files, the kernel's file systems.
 
-use crate::host::{Exit, Host, bind};
+use crate::host::{Exit, Host, bind, layers};
 use crate::tests;
 use container::*;
 use std::fs;
@@ -44,7 +44,7 @@ fn a_read_only_root_takes_no_writes(host: &mut Host) {
 
 pub fn tmpfs(target: &str, size: Option<u64>) -> Mount {
     let source = MountSource::Tmpfs { size, mode: 0o1777 };
-    Mount { target: target.into(), read_only: false, source }
+    Mount { target: target.into(), read_only: false, no_exec: false, source }
 }
 
 pub fn file(path: &str, content: &str) -> InlineFile {
@@ -53,7 +53,7 @@ pub fn file(path: &str, content: &str) -> InlineFile {
 
 fn the_writable_layer_has_a_bound(host: &mut Host) {
     let done = host.sh("dd if=/dev/zero of=/big bs=1M count=3", |plan| {
-        plan.writable_size = Some(1 << 20);
+        plan.root = Root::Layers { layers: layers(plan).clone(), writable_size: Some(1 << 20) };
     });
     assert_eq!(done.exit, Exit::Code(1));
     assert!(done.err.contains("No space left"), "{}", done.err);
@@ -65,7 +65,7 @@ fn the_writable_layer_has_a_bound(host: &mut Host) {
 
 fn a_hundred_and_thirty_layers(host: &mut Host) {
     // Long names: in one option string of mount(2) these would take nine pages.
-    let layers: Vec<_> = (0..130)
+    let many: Vec<_> = (0..130)
         .map(|n| {
             let dir = host.dir.join(format!("layers/{n}-{}", "x".repeat(200)));
             fs::create_dir_all(dir.join("l")).unwrap();
@@ -76,8 +76,8 @@ fn a_hundred_and_thirty_layers(host: &mut Host) {
         .collect();
     let out = host
         .sh("ls /l | wc -l; cat /which", |plan| {
-            let base = std::mem::replace(&mut plan.layers, layers);
-            plan.layers.extend(base);
+            let base = std::mem::replace(layers(plan), many);
+            layers(plan).extend(base);
         })
         .ok();
     assert_eq!(out, "130\n0\n", "the first layer is the highest");
@@ -90,7 +90,7 @@ fn an_erofs_layer_is_mounted_from_its_file(host: &mut Host) {
     let made = made.expect("mkfs.erofs is installed (Debian: erofs-utils)");
     assert!(made.status.success(), "{made:?}");
     mount_layer(&image, &target).unwrap();
-    let done = host.sh("cat /etc/group; touch /x", |plan| plan.layers = vec![target.clone()]);
+    let done = host.sh("cat /etc/group; touch /x", |plan| *layers(plan) = vec![target.clone()]);
     unmount_layer(&target).unwrap();
     assert!(done.ok().starts_with("root:x:0:"));
     let error = mount_layer(&host.layer.join("etc/group"), &target).unwrap_err();
@@ -159,7 +159,7 @@ fn the_kernels_file_systems_are_mounted_as_documented(host: &mut Host) {
 }
 
 fn a_missing_layer_is_named(host: &mut Host) {
-    let error = host.sh("true", |plan| plan.layers.push("/no/such/layer".into())).error();
+    let error = host.sh("true", |plan| layers(plan).push("/no/such/layer".into())).error();
     assert_eq!(error.step, Step::OverlayRoot);
     assert!(error.to_string().contains("/no/such/layer"), "{error}");
 }

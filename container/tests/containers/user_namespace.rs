@@ -21,6 +21,7 @@ tests![
     terminals_and_devices_are_those_of_root_inside,
     an_added_capability_changes_nothing_of_the_hosts,
     two_units_have_nothing_in_common,
+    a_namespace_that_somebody_else_has_made,
 ];
 
 fn root_inside_is_another_user_outside(host: &mut Host) {
@@ -224,4 +225,17 @@ fn two_units_have_nothing_in_common(host: &mut Host) {
     assert_ne!(owner(running.spawned.pid), owner(other.spawned.pid));
     running.cgroup.kill().unwrap();
     other.cgroup.kill().unwrap();
+}
+
+fn a_namespace_that_somebody_else_has_made(host: &mut Host) {
+    let mut running = host.start(&["sh", "-c", "echo up; exec sleep 1000"], |_| {});
+    assert_eq!(running.line(), "up");
+    let open = |pid: &str| fs::File::open(format!("/proc/{pid}/ns/user")).unwrap().into();
+    let joined = join_userns(open(&running.spawned.pid.to_string())).unwrap();
+    assert_eq!(Some(joined.range()), host.ids());
+    host.userns = Some(joined);
+    assert!(host.sh("cat /proc/self/uid_map", |_| {}).ok().contains("65536"));
+    // The host's own: its mapping is no stretch that a container may have.
+    let error = join_userns(open("self")).unwrap_err();
+    assert!(error.to_string().contains("user namespace"), "{error}");
 }

@@ -64,7 +64,7 @@ fn recursive_binds_bring_what_is_below(host: &mut Host) {
     fs::write(sub.join("below"), "").unwrap();
     for recursive in [true, false] {
         let source = MountSource::Bind { path: vol.clone(), recursive, copy_up: None };
-        let mount = Mount { target: "/v".into(), read_only: true, source };
+        let mount = Mount { target: "/v".into(), read_only: true, no_exec: false, source };
         let done = host.sh("ls /v/sub; touch /v/sub/x", |plan| plan.mounts = vec![mount]);
         assert_eq!(done.out, if recursive { "below\n" } else { "" });
         assert!(done.err.contains("Read-only"), "{done:?}");
@@ -77,7 +77,7 @@ fn a_link_in_the_place_of_a_regular_file_is_refused(host: &mut Host) {
     let path = host.dir.join("resolv.conf");
     let mount = |path: &Path| {
         let source = MountSource::RegularFile { path: path.into() };
-        Mount { target: "/etc/resolv.conf".into(), read_only: true, source }
+        Mount { target: "/etc/resolv.conf".into(), read_only: true, no_exec: false, source }
     };
     fs::write(&path, "nameserver 10.0.2.3\n").unwrap();
     let mounts = vec![mount(&path)];
@@ -154,7 +154,7 @@ fn named(host: &Host, name: &str, target: &str) -> (PathBuf, Mount) {
     fs::create_dir_all(&path).unwrap();
     let copy_up = Some(CopyUp { marker: dir.join("initialized") });
     let source = MountSource::Bind { path, recursive: false, copy_up };
-    (dir, Mount { target: target.into(), read_only: false, source })
+    (dir, Mount { target: target.into(), read_only: false, no_exec: false, source })
 }
 
 fn image_content(host: &Host) {
