@@ -19,6 +19,8 @@ const APPLETS: &[(&str, Applet)] = &[
     ("keel-logger",     || process("keel-logger", logger::main)),
     ("keel-api",        || process("keel-api", api::main)),
     ("keel-devices",    || process("keel-devices", || init::devices::main().into())),
+    // Not one of the host's processes: it speaks to whoever calls it.
+    ("keel-oci",        oci::main),
     ("modprobe",        || process("keel-modprobe", || init::modprobe(std::env::args_os().skip(1)).into())),
 ];
 

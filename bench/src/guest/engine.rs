@@ -9,7 +9,7 @@ use crate::controllers::limits;
 use container::seccomp::Filter;
 use container::{
     CapSet, Cgroup, DeviceFilter, DeviceRule, IdRange, InlineFile, Limits, NetNs, Plan, Process,
-    Setup, Spawned, UserNs, create_netns, create_userns, read_status, spawn,
+    Root, Setup, Spawned, UserNs, create_netns, create_userns, read_status, spawn,
 };
 use engine_bench::marks::{CLONE, GROUP, Marks, NETNS, RAN, REAPED, REMOVED, mark};
 use engine_bench::turn::{Ends, Reply};
@@ -143,8 +143,7 @@ impl Container {
         let spawned = spawn(&Plan {
             hostname: "bench".to_owned(),
             staging: PathBuf::from(places::STAGING),
-            layers: vec![PathBuf::from(places::LAYER)],
-            writable_size: None,
+            root: Root::Layers { layers: vec![PathBuf::from(places::LAYER)], writable_size: None },
             read_only: false,
             mounts: Vec::new(),
             files: ["/etc/hosts", "/etc/hostname"]
@@ -154,6 +153,8 @@ impl Container {
                     mode: 0o644,
                 })
                 .into(),
+            masked: Vec::new(),
+            read_only_paths: Vec::new(),
             sysctls: Vec::new(),
             devices: Vec::new(),
             process: Process {
@@ -161,6 +162,8 @@ impl Container {
                 env: Vec::new(),
                 cwd: String::new(),
                 user: String::new(),
+                groups: None,
+                umask: Process::UMASK,
                 caps: CapSet::DEFAULT,
                 no_new_privs: true,
                 rlimits: Vec::new(),
@@ -170,6 +173,9 @@ impl Container {
             seccomp: Some(&filters.seccomp),
             netns: Some(net.ns.as_fd()),
             cgroup,
+            stdin: None,
+            terminal: None,
+            handover: None,
             stdout: out_write.as_fd(),
             stderr: err_write.as_fd(),
             wait_for_go: false,

@@ -56,13 +56,17 @@ impl Traces {
 /// Ways to go wrong, each at another step.
 const WAYS: usize = 15;
 
+fn layer(dir: &Path, name: &str) -> Root {
+    Root::Layers { layers: vec![dir.join(name)], writable_size: None }
+}
+
 /// Makes the plan fail in one of the ways.
 fn spoil(plan: &mut Plan<'_>, way: usize, dir: &Path) {
     let text = str::to_owned;
     match way {
-        0 => plan.layers = vec![dir.join("no-such-layer")],
-        1 => plan.layers = vec![dir.join("linked-proc")],
-        2 => plan.layers = vec![dir.join("linked-dev")],
+        0 => plan.root = layer(dir, "no-such-layer"),
+        1 => plan.root = layer(dir, "linked-proc"),
+        2 => plan.root = layer(dir, "linked-dev"),
         3 => plan.mounts = vec![bind(&dir.join("no-such-volume"), "/v")],
         4 => plan.mounts = vec![bind(dir, "/etc/passwd/below-a-file")],
         5 => plan.mounts = vec![bind(dir, "/kernel")],

@@ -83,7 +83,8 @@ fn a_volume_is_filled_with_the_images_owners(host: &mut Host) {
     let source = MountSource::Bind { path: vol.clone(), recursive: false, copy_up };
     let again = source.clone();
     let out = host.sh("cd /srv; stat -c %u own roots far", |plan| {
-        plan.mounts = vec![Mount { target: "/srv".into(), read_only: false, source }];
+        plan.mounts =
+            vec![Mount { target: "/srv".into(), read_only: false, no_exec: false, source }];
     });
     assert_eq!(out.ok(), "1000\n0\n65534\n");
     let owner = |name: &str| fs::metadata(vol.join(name)).unwrap().uid();
@@ -94,7 +95,8 @@ fn a_volume_is_filled_with_the_images_owners(host: &mut Host) {
     fs::remove_file(host.dir.join("marker")).unwrap();
     fs::remove_dir_all(&vol).and_then(|()| fs::create_dir(&vol)).unwrap();
     let refused = host.sh("true", |plan| {
-        plan.mounts = vec![Mount { target: "/srv".into(), read_only: false, source: again }];
+        plan.mounts =
+            vec![Mount { target: "/srv".into(), read_only: false, no_exec: false, source: again }];
     });
     let text = refused.error().to_string();
     assert!(text.starts_with("mount a volume: far belongs to an id that"), "{text}");

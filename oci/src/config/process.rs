@@ -1,0 +1,166 @@
+//! `process`, which is the same for a container and for a program run in it later.
+
+use super::node::{ConfigError, MAX_SIZE, Node, quote};
+use super::{Program, inner_path};
+use container::{CapSet, Capability, Process, Resource, Rlimit};
+use serde_json::Value;
+
+const SECURITY_MODULES: &str =
+    "AppArmor and SELinux are not used here; leave it out or make it empty";
+
+impl Program {
+    /// Reads the file of `exec --process`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong or cannot be had.
+    pub fn parse(text: &[u8]) -> Result<Program, ConfigError> {
+        if text.len() > MAX_SIZE {
+            return Err(ConfigError::TooLarge);
+        }
+        let value: Value =
+            serde_json::from_slice(text).map_err(|error| ConfigError::Json(error.to_string()))?;
+        Program::read(&Node::root(&value))
+    }
+
+    pub(super) fn read(node: &Node<'_>) -> Result<Program, ConfigError> {
+        node.refuse(&["apparmorProfile", "selinuxLabel"], SECURITY_MODULES)?;
+        node.refuse(&["scheduler", "ioPriority", "execCPUAffinity"], "cannot be set here")?;
+        let mut warnings = Vec::new();
+        let args = node.need("args")?;
+        let argv = args.texts()?;
+        if argv.first().is_none_or(String::is_empty) {
+            return Err(args.bad("must name a program"));
+        }
+        let env = match node.get("env")? {
+            Some(list) => environment(&list)?,
+            None => Vec::new(),
+        };
+        let user = node.get("user")?;
+        let id = |name| match &user {
+            Some(user) => user.get(name)?.map_or(Ok(0), |node| node.id()),
+            None => Ok(0),
+        };
+        let (uid, gid) = (id("uid")?, id("gid")?);
+        let member = |name| user.as_ref().map_or(Ok(None), |user| user.get(name));
+        let groups = match member("additionalGids")? {
+            Some(list) => list.list()?.iter().map(Node::id).collect::<Result<_, _>>()?,
+            None => Vec::new(),
+        };
+        let umask = member("umask")?.map_or(Ok(Process::UMASK), |node| node.number(0o777))?;
+        let caps = match node.get("capabilities")? {
+            Some(sets) => capabilities(&sets, uid, &mut warnings)?,
+            None => CapSet::EMPTY,
+        };
+        let adjustment = node.get("oomScoreAdj")?;
+        let oom_score_adj = match &adjustment {
+            Some(node) => node.whole()?.try_into().ok().filter(|n| (-1000..=1000).contains(n)),
+            None => Some(0),
+        };
+        let out_of_range = || adjustment.as_ref().map(|node| node.bad("must be -1000 to 1000"));
+        let Some(oom_score_adj) = oom_score_adj else {
+            return Err(out_of_range().unwrap_or_else(|| node.bad("oomScoreAdj")));
+        };
+        let process = Process {
+            argv,
+            env,
+            cwd: inner_path(&node.need("cwd")?)?,
+            user: format!("{uid}:{gid}"),
+            groups: Some(groups),
+            umask,
+            caps,
+            no_new_privs: node.get("noNewPrivileges")?.map_or(Ok(false), |node| node.yes())?,
+            rlimits: node.get("rlimits")?.map_or(Ok(Vec::new()), |list| rlimits(&list))?,
+            oom_score_adj,
+        };
+        let terminal = match node.get("terminal")?.map_or(Ok(false), |node| node.yes())? {
+            true => Some(node.get("consoleSize")?.map(|size| console_size(&size)).transpose()?),
+            false => None,
+        };
+        Ok(Program { process, oom_score_given: adjustment.is_some(), terminal, warnings })
+    }
+}
+
+fn environment(list: &Node<'_>) -> Result<Vec<String>, ConfigError> {
+    let env = list.texts()?;
+    let wrong = env.iter().position(|text| text.find('=').is_none_or(|at| at == 0));
+    match wrong {
+        None => Ok(env),
+        Some(number) => {
+            let text = env.get(number).map(|text| quote(text)).unwrap_or_default();
+            Err(list.bad(format!("entry {number}, {text}, must be NAME=value")))
+        }
+    }
+}
+
+fn console_size(node: &Node<'_>) -> Result<(u16, u16), ConfigError> {
+    let side = |name| Ok(node.need(name)?.number(u32::from(u16::MAX))?.try_into().unwrap_or(0));
+    Ok((side("height")?, side("width")?))
+}
+
+fn rlimits(list: &Node<'_>) -> Result<Vec<Rlimit>, ConfigError> {
+    let mut limits: Vec<Rlimit> = Vec::new();
+    for node in list.list()? {
+        let kind = node.need("type")?;
+        let name = kind.text()?;
+        let known = |resource: &&Resource| {
+            name.strip_prefix("RLIMIT_") == Some(resource.name().to_ascii_uppercase().as_str())
+        };
+        let resource = *Resource::ALL
+            .iter()
+            .find(known)
+            .ok_or_else(|| kind.bad(format!("{} is no limit of getrlimit(2)", quote(name))))?;
+        let (soft, hard) = (node.need("soft")?.unsigned()?, node.need("hard")?.unsigned()?);
+        if soft > hard {
+            return Err(node.bad("the soft limit is above the hard one"));
+        }
+        if limits.iter().any(|limit| limit.resource == resource) {
+            return Err(kind.bad(format!("{name} is there twice")));
+        }
+        limits.push(Rlimit { resource, soft, hard });
+    }
+    Ok(limits)
+}
+
+/// The one set that the engine keeps: the bounding set, which for root is what it has after the exec
+/// (capabilities(7), "Capabilities and execution of programs by root"). Other users have none.
+fn capabilities(
+    sets: &Node<'_>,
+    uid: u32,
+    warnings: &mut Vec<String>,
+) -> Result<CapSet, ConfigError> {
+    let mut set = |name: &str| match sets.get(name)? {
+        Some(list) => named(&list, name, warnings),
+        None => Ok(CapSet::EMPTY),
+    };
+    let bounding = set("bounding")?;
+    for name in ["effective", "permitted"] {
+        let other = set(name)?;
+        if other.intersection(bounding) != other {
+            return Err(sets.bad(format!("{name} holds capabilities that bounding does not")));
+        }
+    }
+    let (inheritable, ambient) = (set("inheritable")?, set("ambient")?);
+    if uid != 0 && ambient != CapSet::EMPTY {
+        return Err(sets.bad("ambient capabilities of a user other than root cannot be given here"));
+    }
+    if inheritable != CapSet::EMPTY || ambient != CapSet::EMPTY {
+        let text = "process.capabilities: the inheritable and the ambient set are always empty";
+        warnings.push(text.to_owned());
+    }
+    Ok(bounding)
+}
+
+/// Names that are none are left out with a warning, as the specification demands.
+fn named(list: &Node<'_>, set: &str, warnings: &mut Vec<String>) -> Result<CapSet, ConfigError> {
+    let mut found = CapSet::EMPTY;
+    for name in list.texts()? {
+        match Capability::from_name(&name).filter(|_| name.starts_with("CAP_")) {
+            Some(capability) => found = found.with(capability),
+            None => warnings.push(format!(
+                "process.capabilities.{set}: {} is no capability and left out",
+                quote(&name)
+            )),
+        }
+    }
+    Ok(found)
+}
