@@ -10,7 +10,7 @@ use std::process::Command;
 /// Calls of each kind in one run.
 const CALLS: u64 = 200_000;
 /// Runs; the fastest counts, because everything else that happens only adds.
-const RUNS: usize = 3;
+const RUNS: usize = 2;
 
 /// Measures without a filter, and under everybody's.
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {

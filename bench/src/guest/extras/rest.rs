@@ -15,13 +15,15 @@ const SETTLE: Duration = Duration::from_secs(2);
 
 /// Starts one container of each that waits for ever and looks at what has come with it.
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
+    for engine in competitors.iter().filter_map(Competitor::as_engine) {
+        daemons(engine, report)?;
+    }
     let before = processes::all();
     let resting = engine::Resting::start()?;
     std::thread::sleep(SETTLE);
     say("engine", &before, report)?;
     resting.stop()?;
     for engine in competitors.iter().filter_map(Competitor::as_engine) {
-        daemons(engine, report)?;
         let before = processes::all();
         engine.start_resting()?;
         std::thread::sleep(SETTLE);
