@@ -39,6 +39,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// Exit code of a child whose set-up failed.
 const SETUP_FAILED: i32 = 125;
 
+/// Called in the child when a step has ended well. The caller sets it before [`crate::spawn()`].
+#[cfg(feature = "trace-steps")]
+pub static STEP_ENDED: std::sync::OnceLock<fn(Step)> = std::sync::OnceLock::new();
+
 /// A failure within a step.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -79,6 +83,10 @@ trait At<T> {
 
 impl<T, P: Into<Problem>> At<T> for Result<T, P> {
     fn at(self, step: Step) -> Result<T, SetupError> {
+        #[cfg(feature = "trace-steps")]
+        if let (Ok(_), Some(ended)) = (&self, STEP_ENDED.get()) {
+            ended(step);
+        }
         self.map_err(|problem| {
             let Problem { errno, detail } = problem.into();
             SetupError { step, errno, detail }

@@ -31,6 +31,8 @@ pub mod userns;
 
 pub use caps::{CapSet, Capability};
 pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
+#[cfg(feature = "trace-steps")]
+pub use child::STEP_ENDED;
 pub use child::explain_format;
 pub use device_filter::{DeviceAccess, DeviceFilter, DeviceFilterError, DeviceKind, DeviceRule};
 pub use exec::{ExecError, Executed, Execution, exec};

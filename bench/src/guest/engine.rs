@@ -66,6 +66,9 @@ pub fn main(variant: Variant) -> Result<(), Failure> {
         false => None,
     };
     let mut marks = variant.steps.then(Marks::share).transpose()?;
+    if marks.is_some() {
+        let _ = container::STEP_ENDED.set(|step| mark(step.name()));
+    }
     let served = turn::serve(|ends| {
         marks.iter().for_each(Marks::begin);
         let reply = start(kept.as_ref(), &limits, &filters, own_ids, ends);
