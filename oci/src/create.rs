@@ -79,10 +79,10 @@ pub(crate) fn create(
             state.created = true;
             entry.save(&state)
         });
-    if done.is_err() {
-        if let Err(error) = delete::destroy(&entry, &state, &config.hooks.poststop, report) {
-            report.warn(&error.to_string());
-        }
+    if done.is_err()
+        && let Err(error) = delete::destroy(&entry, &state, &config.hooks.poststop, report)
+    {
+        report.warn(&error.to_string());
     }
     done
 }

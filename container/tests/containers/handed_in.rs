@@ -72,11 +72,10 @@ fn standard_input_is_handed_in(host: &mut Host) {
     let path = host.dir.join("input");
     fs::write(&path, "said\n").unwrap();
     let input = File::open(&path).unwrap();
-    let mut running = None;
-    // The plan borrows the file for as long as it is a plan.
+    // SAFETY: the file lives longer than the plan.
     let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(input.as_raw_fd()) };
-    running.replace(host.start(&["cat"], |plan| plan.stdin = Some(fd)));
-    assert_eq!(host.finish(running.unwrap()).ok(), "said\n");
+    let running = host.start(&["cat"], |plan| plan.stdin = Some(fd));
+    assert_eq!(host.finish(running).ok(), "said\n");
 }
 
 /// The two FIFOs of a handover, by their paths.

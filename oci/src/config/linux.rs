@@ -32,11 +32,11 @@ pub(super) fn read<'v>(
             return Err(personality.bad("cannot be had here but for LINUX"));
         }
     }
-    if let Some(propagation) = node.get("rootfsPropagation")? {
-        if !matches!(propagation.text()?, "" | "private" | "rprivate") {
-            let text = "nothing is propagated from or to a container: private only";
-            return Err(propagation.bad(text));
-        }
+    if let Some(propagation) = node.get("rootfsPropagation")?
+        && !matches!(propagation.text()?, "" | "private" | "rprivate")
+    {
+        let text = "nothing is propagated from or to a container: private only";
+        return Err(propagation.bad(text));
     }
     let (users, network) = namespaces(node, warnings)?;
     let paths = |name| match node.get(name)? {

@@ -132,11 +132,11 @@ impl Usual {
     }
 
     fn takes_one(&self, option: &str) -> bool {
-        let known = |known: &&str| match known.strip_suffix('=') {
+        let known = |known: &str| match known.strip_suffix('=') {
             Some(name) => option.split_once('=').is_some_and(|(key, _)| key == name),
-            None => option == *known,
+            None => option == known,
         };
-        HARMLESS.contains(&option) || self.options.iter().any(|name| known(&name))
+        HARMLESS.contains(&option) || self.options.iter().any(|name| known(name))
     }
 }
 
