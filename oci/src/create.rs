@@ -2,9 +2,7 @@
 
 use crate::arguments;
 use crate::cgroups;
-use crate::config::{
-    Config, DeviceAccess, DeviceKind, DeviceNode, MAX_SIZE, Network, Program, Users,
-};
+use crate::config::{Config, DeviceNode, Devices, MAX_SIZE, Network, Program, Users};
 use crate::console;
 use crate::delete;
 use crate::error::{About, Error, sys};
@@ -14,8 +12,8 @@ use crate::status::{Status, start_time};
 use crate::store::{Entry, Identity, State, Store, replace};
 use crate::wait;
 use container::{
-    Cgroup, Device, Handover, Plan, Process, Resource, Rlimit, Root, Setup, Terminal, UserNs,
-    create_netns, create_userns, join_userns, spawn,
+    Cgroup, Device, DeviceFilter, DeviceKind, DeviceRule, Handover, Plan, Process, Resource,
+    Rlimit, Root, Setup, Terminal, UserNs, create_netns, create_userns, join_userns, spawn,
 };
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, SFlag, major, minor, stat};
@@ -70,7 +68,7 @@ pub(crate) fn create(
         ids: None,
     };
     let console = socket.as_ref().map(AsFd::as_fd);
-    let done = make(&entry, &mut state, &config, &text, console, report)
+    let done = make(&entry, &mut state, &config, &text, console)
         .and_then(|()| match &wanted.pid_file {
             Some(path) => replace(path, &pid(&state).to_string()),
             None => Ok(()),
@@ -98,7 +96,6 @@ fn make(
     config: &Config,
     text: &[u8],
     console: Option<BorrowedFd<'_>>,
-    report: &Report,
 ) -> Result<(), Error> {
     let copy = entry.path("config.json");
     fs::write(&copy, text).about("write", &copy)?;
@@ -118,7 +115,7 @@ fn make(
     }
     entry.save(state)?;
     let group = cgroups::make(&cgroup, &config.settings)?;
-    enforce(&config.device_access, report);
+    enforce(&config.device_access, &group)?;
     let userns = match &config.users {
         Users::Host => None,
         Users::New(range) => Some(create_userns(*range)?),
@@ -279,11 +276,11 @@ fn device(node: &DeviceNode) -> Result<Device, Error> {
     Ok(as_device(node))
 }
 
-/// Where the list of devices that may be opened meets the engine. It has no such filter yet: nodes that
-/// the container was not given are kept away by its capabilities alone.
-fn enforce(access: &DeviceAccess, report: &Report) {
-    if let DeviceAccess::Only(_) = access {
-        let mknod = "devices are kept away by there being no node; no filter forbids opening them";
-        report.warn(&format!("linux.resources.devices: {mknod}"));
-    }
+/// Puts the list of devices that may be opened into force: those that every container has, and those
+/// that the file allows.
+fn enforce(devices: &Devices, group: &Cgroup) -> Result<(), Error> {
+    let Devices::Only(more) = devices else { return Ok(()) };
+    let mut rules = DeviceRule::USUAL.to_vec();
+    rules.extend(more);
+    Ok(DeviceFilter::load(&rules)?.attach(group)?)
 }

@@ -2,7 +2,8 @@
 
 use crate::config::ConfigError;
 use container::{
-    CgroupError, ExecError, InsideError, NetNsError, PlanError, SetupError, SpawnError, UserNsError,
+    CgroupError, DeviceFilterError, ExecError, InsideError, NetNsError, PlanError, SetupError,
+    SpawnError, UserNsError,
 };
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
@@ -63,6 +64,9 @@ pub enum Error {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// The device filter.
+    #[error(transparent)]
+    Devices(#[from] DeviceFilterError),
     /// The user namespace.
     #[error(transparent)]
     UserNs(#[from] UserNsError),

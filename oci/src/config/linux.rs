@@ -2,8 +2,8 @@
 
 use super::node::{ConfigError, Node, quote};
 use super::resources::{self, Resources};
-use super::{DeviceKind, DeviceNode, Network, Users, absolute, inner_path};
-use container::IdRange;
+use super::{DeviceNode, Network, Users, absolute, inner_path};
+use container::{DeviceKind, IdRange};
 use std::path::{Path, PathBuf};
 use units::sysctl::{check_sysctl, check_sysctl_value};
 

@@ -13,10 +13,10 @@ mod process;
 mod resources;
 
 use container::seccomp::{Document, Filter, Kernel};
-use container::{CapSet, IdRange, Mount, Process};
+use container::{CapSet, DeviceKind, IdRange, Mount, Process};
 pub use node::{ConfigError, MAX_SIZE};
 use node::{Node, quote};
-pub use resources::{DeviceAccess, DeviceRule, Setting};
+pub use resources::{Devices, Setting};
 use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
 
@@ -46,7 +46,7 @@ pub struct Config {
     /// `linux.devices`.
     pub devices: Vec<DeviceNode>,
     /// `linux.resources.devices`.
-    pub device_access: DeviceAccess,
+    pub device_access: Devices,
     /// Whose ids the container has.
     pub users: Users,
     /// Whose network.
@@ -85,15 +85,6 @@ pub enum Users {
     New(IdRange),
     /// Those of the namespace at this path.
     Path(PathBuf),
-}
-
-/// Block or character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// A character device.
-    Char,
-    /// A block device.
-    Block,
 }
 
 /// A device node (mknod(2)). It has to be the one that the host has at the same path.

@@ -2,8 +2,8 @@
 //! `Documentation/admin-guide/cgroup-v2.rst`). The values of the specification are those of version 1;
 //! how they are converted is what runtimes have agreed on (crun(1), "cgroup v2").
 
-use super::DeviceKind;
 use super::node::{ConfigError, Node, quote};
+use container::{DeviceAccess, DeviceKind, DeviceRule};
 
 /// What is written to one of the cgroup's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,39 +18,24 @@ pub struct Setting {
 
 /// `linux.resources.devices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceAccess {
+pub enum Devices {
     /// What is there is forbidden, but for the devices that every container has and these.
     Only(Vec<DeviceRule>),
     /// Nothing is forbidden.
     Any,
 }
 
-impl Default for DeviceAccess {
+impl Default for Devices {
     fn default() -> Self {
-        DeviceAccess::Only(Vec::new())
+        Devices::Only(Vec::new())
     }
-}
-
-/// Devices that may be opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceRule {
-    /// Their kind.
-    pub kind: DeviceKind,
-    /// Their major number.
-    pub major: u32,
-    /// Their minor number; `None`: all.
-    pub minor: Option<u32>,
-    /// To read.
-    pub read: bool,
-    /// To write.
-    pub write: bool,
 }
 
 /// What is in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Resources {
     pub(super) settings: Vec<Setting>,
-    pub(super) devices: DeviceAccess,
+    pub(super) devices: Devices,
 }
 
 pub(super) fn read(node: &Node<'_>) -> Result<Resources, ConfigError> {
@@ -80,7 +65,7 @@ pub(super) fn read(node: &Node<'_>) -> Result<Resources, ConfigError> {
     }
     let devices = match node.get("devices")? {
         Some(list) => devices(&list)?,
-        None => DeviceAccess::default(),
+        None => Devices::default(),
     };
     Ok(Resources { settings: settings.0, devices })
 }
@@ -234,8 +219,8 @@ fn weight(shares: u64) -> u64 {
 
 /// Rules of version 1, where a later one goes before an earlier one. What makes a list of what is
 /// allowed can be had: first everything is forbidden, then some of it allowed.
-fn devices(list: &Node<'_>) -> Result<DeviceAccess, ConfigError> {
-    let mut access = DeviceAccess::default();
+fn devices(list: &Node<'_>) -> Result<Devices, ConfigError> {
+    let mut access = Devices::default();
     for (number, node) in list.list()?.iter().enumerate() {
         let allow = node.need("allow")?.yes()?;
         let kind = node.get("type")?.map_or(Ok(""), |node| node.text())?;
@@ -255,7 +240,7 @@ fn devices(list: &Node<'_>) -> Result<DeviceAccess, ConfigError> {
                 if major.or(minor).is_some() || !(read && write && how.contains('m')) {
                     return Err(node.bad("a rule for all devices must be for all of them and rwm"));
                 }
-                access = if allow { DeviceAccess::Any } else { DeviceAccess::default() };
+                access = if allow { Devices::Any } else { Devices::default() };
                 continue;
             }
             "c" | "u" => DeviceKind::Char,
@@ -269,10 +254,11 @@ fn devices(list: &Node<'_>) -> Result<DeviceAccess, ConfigError> {
             _ if !allow => return Err(node.bad("the first rule must be for all devices")),
             // To make nodes is left to whoever has CAP_MKNOD.
             _ if !read && !write => {}
-            (DeviceAccess::Any, _) => {}
-            (DeviceAccess::Only(_), None) => return Err(node.bad("major is missing")),
-            (DeviceAccess::Only(rules), Some(major)) => {
-                rules.push(DeviceRule { kind, major, minor, read, write });
+            (Devices::Any, _) => {}
+            (Devices::Only(_), None) => return Err(node.bad("major is missing")),
+            (Devices::Only(rules), Some(major)) => {
+                let access = DeviceAccess { read, write };
+                rules.push(DeviceRule { kind, major, minor, access });
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Files that are wrong in one place each, and the key that is named.
 
 use super::*;
-use container::MountSource;
+use container::{DeviceAccess, DeviceRule, MountSource};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -271,9 +271,13 @@ fn limits_are_converted() {
             "memory.high 90",
         ]
     );
-    let rule =
-        DeviceRule { kind: DeviceKind::Char, major: 10, minor: Some(229), read: true, write: true };
-    assert_eq!(config.device_access, DeviceAccess::Only(vec![rule]));
+    let rule = DeviceRule {
+        kind: DeviceKind::Char,
+        major: 10,
+        minor: Some(229),
+        access: DeviceAccess::READ_WRITE,
+    };
+    assert_eq!(config.device_access, Devices::Only(vec![rule]));
     let none = json!({ "memory": { "limit": -1, "swap": -1 }, "pids": { "limit": -1 } });
     let config = parse(&with("/linux/resources", none)).unwrap();
     assert!(config.settings.iter().all(|setting| setting.value == "max"));

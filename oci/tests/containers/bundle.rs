@@ -106,6 +106,7 @@ impl Bundle {
         for applet in [
             "sh", "cat", "ls", "id", "hostname", "mount", "touch", "stat", "sleep", "true", "test",
             "echo", "env", "pwd", "ip", "mkdir", "readlink", "kill", "tty", "stty", "grep",
+            "mknod",
         ] {
             symlink("busybox", dir.join("rootfs/bin").join(applet)).unwrap();
         }

@@ -240,6 +240,29 @@ fn terminals_go_to_the_console_socket() {
 }
 
 #[test]
+fn only_devices_of_the_list_can_be_opened() {
+    let script = "mknod /tmp/zero c 1 5; mknod /tmp/kmsg c 1 11; cat /dev/null && echo null; \
+        test -r /tmp/zero; : < /tmp/zero && echo zero; : < /tmp/kmsg && echo kmsg";
+    let mut bundle = Bundle::new(script);
+    bundle.set("/root/readonly", json!(false));
+    let caps = json!(["CAP_MKNOD", "CAP_SYSLOG", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
+    bundle.set("/process/capabilities", json!({ "bounding": caps }));
+    // The root is mounted without devices; what a program mounts for itself is not.
+    let own = format!("mount -t tmpfs tmpfs /tmp; {script}");
+    bundle.set("/process/args", json!(["sh", "-c", own]));
+    let said = bundle.run();
+    assert_eq!(said.out, "null\nzero\n", "{said:?}");
+    assert!(said.err.contains("not permitted"), "{said:?}");
+    bundle.set(
+        "/linux/resources/devices",
+        json!([{ "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "r" }]),
+    );
+    let said = bundle.run();
+    assert_eq!(said.out, "null\nzero\nkmsg\n", "{said:?}");
+}
+
+#[test]
 fn a_filter_of_calls_is_in_force() {
     let mut bundle = Bundle::new("mkdir /tmp/x; echo $?; exec sleep 1000");
     bundle.set("/root/readonly", json!(false));
