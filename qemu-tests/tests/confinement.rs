@@ -53,7 +53,8 @@ fn calls_and_devices_are_those_that_were_given() {
             "nodes",
             script(
                 NODES,
-                "cap_add = [\"MKNOD\", \"SYS_ADMIN\", \"SYS_RAWIO\", \"SYSLOG\"]\nuserns = \"host\"",
+                "cap_add = [\"MKNOD\", \"SYS_ADMIN\", \"SYS_RAWIO\", \"SYSLOG\"]\nuserns = \"host\"\n\
+                 # It waits for the disk.\nvolumes = [\"data:/data\"]",
             ),
         ),
         (
