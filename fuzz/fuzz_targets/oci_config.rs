@@ -37,9 +37,16 @@ fuzz_target!(|data: &[u8]| {
         assert!(!setting.value.trim_end().contains('\n'));
     }
     if let Some(path) = &config.cgroup {
-        assert!(path.is_relative() && path.to_str().is_some_and(|path| !path.contains("..") || plain(&format!("/{path}"))));
+        assert!(
+            path.is_relative()
+                && path
+                    .to_str()
+                    .is_some_and(|path| !path.contains("..") || plain(&format!("/{path}")))
+        );
     }
-    for hook in config.hooks.create.iter().chain(&config.hooks.poststart).chain(&config.hooks.poststop) {
+    for hook in
+        config.hooks.create.iter().chain(&config.hooks.poststart).chain(&config.hooks.poststop)
+    {
         assert!(hook.path.is_absolute());
     }
 });
