@@ -324,7 +324,7 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
         Some((sum("generation", &|name| name == "loops") + failed, failed))
     };
     // By then everything that is made once has been made, and the list of events is full.
-    guest.wait_for("250 starts", |guest| starts(guest).filter(|(all, _)| *all >= 250));
+    guest.wait_for("500 starts", |guest| starts(guest).filter(|(all, _)| *all >= 500));
     let memory = guest.pss_kib(supervisor);
     let before = traces(&guest);
     let (all, _) = guest.wait_for("1,000 starts, a third of which failed", |guest| {
@@ -357,7 +357,7 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
     });
     assert_eq!(guest.service_pid(ipc::Service::Supervisor), Some(supervisor), "it has crashed");
     let grown = guest.pss_kib(supervisor).saturating_sub(memory);
-    assert!(grown < 256, "the supervisor has grown by {grown} KiB in 750 starts");
+    assert!(grown < 256, "the supervisor has grown by {grown} KiB in 500 starts");
     assert_eq!(number(&guest.unit("bystander"), "generation"), 1);
 
     // Most of a restart is the kernel's work in the container's own process (namespaces, mounts,
