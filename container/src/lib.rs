@@ -22,6 +22,7 @@ pub mod inside;
 pub mod layers;
 pub mod netns;
 pub mod plan;
+pub mod rlimit;
 pub mod seccomp;
 pub mod spawn;
 pub mod status;
@@ -40,9 +41,10 @@ pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal}
 pub use layers::{LayerError, mount_layer, unmount_layer};
 pub use netns::{NetNs, NetNsError, create_netns};
 pub use plan::{
-    CopyUp, Device, Handover, InlineFile, Mount, MountSource, Plan, PlanError, Process, Resource,
-    Rlimit, Root, Terminal,
+    CopyUp, Device, Handover, InlineFile, Mount, MountSource, Plan, PlanError, Process, Root,
+    Terminal,
 };
+pub use rlimit::{Resource, Rlimit};
 pub use spawn::{SpawnError, Spawned, spawn};
 pub use status::{Setup, SetupError, Step, decode_status, read_status};
 pub use userns::{IdRange, UserNs, UserNsError, create_userns, join_userns};

@@ -3,7 +3,8 @@
 use super::beneath::Root;
 use super::{About, Done, Ids, Problem, Stdio, dev, kernelfs};
 use crate::caps::{self, CapSet, Capability};
-use crate::plan::{Process, Resource, Rlimit};
+use crate::plan::Process;
+use crate::rlimit::{Resource, Rlimit};
 use crate::sys;
 use crate::user::{self, Identity, UserError};
 use crate::userns;
