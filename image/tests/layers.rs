@@ -137,13 +137,13 @@ fn refused_entries_are_named() {
     }
 }
 
-/// CVE-2025-62518: a reader that takes the header's size where PAX has another sees the content of
-/// one file as further members.
-#[test]
-fn pax_size_counts_and_not_the_header() {
+/// A file whose content is a tar itself, with its true size in PAX and this one in the header: a
+/// reader that believes the header sees the content as further members.
+fn size_in_the_header(stated: u64) {
     let inner = Tarball::new().file("smuggled", b"").end();
     let size = inner.len().to_string();
-    let header = Header { name: b"outer", content: &inner, size: Some(0), ..Header::default() };
+    let header =
+        Header { name: b"outer", content: &inner, size: Some(stated), ..Header::default() };
     let tar = Tarball::new().pax(&[(b"size", size.as_bytes())]).member(&header);
     let tree = read(tar.file("after", b"")).unwrap();
     assert!(find(&tree, "smuggled").is_none());
@@ -151,6 +151,20 @@ fn pax_size_counts_and_not_the_header() {
     match &tree.get(find(&tree, "outer").unwrap()).unwrap().kind {
         Kind::File(content) => assert_eq!(content.len(), inner.len() as u64),
         other => panic!("{other:?}"),
+    }
+}
+
+/// Readers that take the header's size, here 0.
+#[test]
+fn cve_2025_62518_pax_size_counts_and_not_the_header() {
+    size_in_the_header(0);
+}
+
+/// Readers that take the size of PAX only where the header has none.
+#[test]
+fn cve_2026_33055_pax_size_counts_where_the_header_has_another_one() {
+    for stated in [1, 512, 1024, 1 << 30] {
+        size_in_the_header(stated);
     }
 }
 

@@ -4,7 +4,8 @@ use super::layout::json;
 use super::{Digest, Problem};
 use ipc::images::ImageConfig;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Most entries of a list. Far above real images; the sum of all strings is what execve(2) must
@@ -24,17 +25,17 @@ struct ConfigFile {
     rootfs: RootFs,
 }
 
-/// Docker writes `null` for what is not set.
+/// Each value for itself, so that a wrong one can be named.
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase", default)]
 struct Execution {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    user: Option<String>,
-    working_dir: Option<String>,
-    volumes: Option<BTreeMap<String, IgnoredAny>>,
-    stop_signal: Option<String>,
+    entrypoint: Value,
+    cmd: Value,
+    env: Value,
+    user: Value,
+    working_dir: Value,
+    volumes: Value,
+    stop_signal: Value,
 }
 
 #[derive(Deserialize)]
@@ -61,16 +62,28 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Problem>
     let diff_ids = diff_ids.collect::<Result<Vec<_>, _>>()?;
     let config = file.config.unwrap_or_default();
     let config = ImageConfig {
-        entrypoint: config.entrypoint.unwrap_or_default(),
-        cmd: config.cmd.unwrap_or_default(),
-        env: config.env.unwrap_or_default(),
-        user: config.user.unwrap_or_default(),
-        working_dir: config.working_dir.unwrap_or_default(),
-        volumes: config.volumes.unwrap_or_default().into_keys().collect(),
-        stop_signal: config.stop_signal.unwrap_or_default(),
+        entrypoint: value("Entrypoint", config.entrypoint)?,
+        cmd: value("Cmd", config.cmd)?,
+        env: value("Env", config.env)?,
+        user: value("User", config.user)?,
+        working_dir: value("WorkingDir", config.working_dir)?,
+        volumes: value::<BTreeMap<String, IgnoredAny>>("Volumes", config.volumes)?
+            .into_keys()
+            .collect(),
+        stop_signal: value("StopSignal", config.stop_signal)?,
     };
     check(&config)?;
     Ok((config, diff_ids))
+}
+
+/// The value of a key. Docker writes `null` for what is not set.
+fn value<T: DeserializeOwned + Default>(key: &str, value: Value) -> Result<T, Problem> {
+    let read: Result<Option<T>, _> = serde_json::from_value(value);
+    let wrong = |error: serde_json::Error| Problem::Config {
+        key: key.to_string(),
+        reason: error.to_string(),
+    };
+    read.map(Option::unwrap_or_default).map_err(wrong)
 }
 
 fn check(config: &ImageConfig) -> Result<(), Problem> {
@@ -108,12 +121,46 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
     if let Some(entry) = config.env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
         return wrong("Env", format!("{entry:?} is not NAME=value"));
     }
-    let dir = &config.working_dir;
-    if !dir.is_empty() && !dir.starts_with('/') {
-        return wrong("WorkingDir", format!("{dir:?} is not absolute"));
+    let dir =
+        Some(&config.working_dir).filter(|dir| !dir.is_empty()).map(|dir| ("WorkingDir", dir));
+    let volumes = config.volumes.iter().map(|path| ("Volumes", path));
+    for (key, path) in dir.into_iter().chain(volumes) {
+        if !path.starts_with('/') {
+            return wrong(key, format!("{path:?} is not absolute"));
+        }
+        // Where it would lead depends on who follows it (CVE-2022-23648, CVE-2026-55686).
+        if path.split('/').any(|part| part == "..") {
+            return wrong(key, format!("{path:?} holds \"..\""));
+        }
     }
-    if let Some(path) = config.volumes.iter().find(|path| !path.starts_with('/')) {
-        return wrong("Volumes", format!("{path:?} is not absolute"));
+    match user_mistake(&config.user) {
+        Some(reason) => wrong("User", format!("{:?}: {reason}", config.user)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Why a text is no user and no `user:group`; whether there is such a name shows when the container
+/// starts. A number that is too large must not become its lower 32 bits: root (CVE-2024-40635).
+fn user_mistake(text: &str) -> Option<&'static str> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let part = |id: &str| {
+        let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
+        match id {
+            "" => Some("a part is empty"),
+            // The highest number, -1 as 32 bits, means "unchanged" to setresuid(2).
+            _ if digits && !id.parse().is_ok_and(|id: u32| id != u32::MAX) => {
+                Some("an id is 0 to 4294967294")
+            }
+            _ if id.starts_with(['-', '+']) => Some("an id has no sign"),
+            _ if id.contains(':') => Some("it is not user or user:group"),
+            _ if id.chars().any(|c| c.is_control() || c.is_whitespace()) => {
+                Some("a name has no blanks or control characters")
+            }
+            _ => None,
+        }
+    };
+    if text.is_empty() { None } else { part(user).or_else(|| group.and_then(part)) }
 }

@@ -27,7 +27,7 @@ pub(super) fn resolve(store: &Store) -> Result<ImageSource, Problem> {
         }
         several => return Err(Problem::Ambiguous(several.iter().map(name).collect())),
     };
-    let config = store.document(&manifest.config)?;
+    let config = store.config(&manifest.config)?;
     let digest = Digest::of(&config);
     // Paths are docker's choice, but those that are a digest must be true.
     if let Some(expected) = digest_in(&manifest.config).filter(|expected| *expected != digest) {

@@ -119,7 +119,7 @@ fn gather(
         if INDEX_TYPES.contains(&descriptor.media_type.as_str()) {
             let Descriptor { digest, media_type, .. } = &descriptor;
             if gathered.seen.insert((digest.clone(), media_type.clone())) {
-                let (name, bytes) = blob(store, &descriptor)?;
+                let (name, bytes) = blob(&descriptor, |name| store.document(name))?;
                 gather(store, &name, &bytes, Some(media_type), depth + 1, gathered)?;
             }
             continue;
@@ -144,7 +144,7 @@ fn gather(
 
 /// The image of a manifest.
 fn image(store: &Store, digest: &Digest, descriptor: &Descriptor) -> Result<ImageSource, Problem> {
-    let (name, bytes) = blob(store, descriptor)?;
+    let (name, bytes) = blob(descriptor, |name| store.document(name))?;
     let wrong = |reason: &str| Problem::Document {
         document: format!("manifest {digest}"),
         reason: reason.to_string(),
@@ -161,7 +161,7 @@ fn image(store: &Store, digest: &Digest, descriptor: &Descriptor) -> Result<Imag
         return Err(wrong(&reason));
     }
     let config_digest = self::digest(&config)?;
-    let (_, config) = blob(store, &config)?;
+    let (_, config) = blob(&config, |name| store.config(name))?;
     let mut blobs = Vec::new();
     for layer in layers {
         check_layer_type(&layer.media_type).map_err(|reason| wrong(&reason))?;
@@ -214,11 +214,14 @@ fn check_size(name: &str, expected: u64, found: u64) -> Result<(), Problem> {
     }
 }
 
-/// A document by its descriptor, with its name.
-fn blob(store: &Store, descriptor: &Descriptor) -> Result<(String, Vec<u8>), Problem> {
+/// A document by its descriptor, with its name, which `read` is given.
+fn blob(
+    descriptor: &Descriptor,
+    read: impl FnOnce(&str) -> Result<Vec<u8>, Problem>,
+) -> Result<(String, Vec<u8>), Problem> {
     let expected = digest(descriptor)?;
     let name = blob_name(&expected);
-    let bytes = store.document(&name)?;
+    let bytes = read(&name)?;
     check_size(&name, descriptor.size, bytes.len() as u64)?;
     let found = Digest::of(&bytes);
     match found == expected {

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// Largest JSON document: registries refuse manifests over 4 MiB, and real ones have some KiB.
 const MAX_DOCUMENT: u64 = 4 << 20;
+/// Largest config. Far more than a good one has, so that one which goes too far with a single value
+/// is read, and the message names the value.
+const MAX_CONFIG: u64 = 32 << 20;
 /// Most members of an archive: some for each layer, and there are at most 128 layers.
 const MAX_MEMBERS: usize = 20_000;
 /// How many symbolic links in an archive lead on to one another (as in the kernel).
@@ -69,10 +72,19 @@ impl Store {
 
     /// The bytes of a document.
     pub fn document(&self, name: &str) -> Result<Vec<u8>, Problem> {
+        self.bytes(name, MAX_DOCUMENT)
+    }
+
+    /// The bytes of an image's config.
+    pub fn config(&self, name: &str) -> Result<Vec<u8>, Problem> {
+        self.bytes(name, MAX_CONFIG)
+    }
+
+    fn bytes(&self, name: &str, limit: u64) -> Result<Vec<u8>, Problem> {
         let region = self.file(name)?;
-        if region.len() > MAX_DOCUMENT {
+        if region.len() > limit {
             let (what, size) = (name.to_string(), region.len());
-            return Err(Problem::TooLarge { what, size, limit: MAX_DOCUMENT });
+            return Err(Problem::TooLarge { what, size, limit });
         }
         let mut bytes = Vec::new();
         region.reader().read_to_end(&mut bytes).map_err(Problem::io(name))?;
