@@ -229,6 +229,9 @@ fn credentials<'p>(
         process::no_new_privs().at(Step::NoNewPrivs)?;
     }
     let program = program::Program::new(process, &identity).at(Step::Exec)?;
+    if process.no_new_privs {
+        program.warn(&identity);
+    }
     Ok(Ready { program, umask: process.umask, filter: late })
 }
 

@@ -23,6 +23,7 @@ pub mod health;
 pub mod layers;
 pub mod network;
 pub mod notify;
+mod origin;
 pub mod plan;
 pub mod poller;
 pub mod probe;

@@ -10,7 +10,7 @@ use crate::files::StateFiles;
 use crate::poller::{Poller, Source};
 use crate::report::Reporter;
 use crate::runs::{Process, Runs};
-use crate::{notify, now_us, restore};
+use crate::{notify, now_us, origin, restore};
 use container::Setup;
 use ipc::{
     API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
@@ -353,7 +353,13 @@ impl Shell {
                 Some(RunEvent::ExecSucceeded)
             }
             (Ok(Setup::Failed(error)), _) => {
-                Some(RunEvent::StartFailed { reason: error.to_string() })
+                let owner = self.config.host.units.get(unit);
+                let image = owner.and_then(|it| self.config.images.images.get(&it.container.image));
+                let reason = match owner.zip(image) {
+                    Some((unit, image)) => origin::reason(&error, unit, &image.config),
+                    None => error.to_string(),
+                };
+                Some(RunEvent::StartFailed { reason })
             }
             (Err(errno), _) => {
                 Some(RunEvent::StartFailed { reason: format!("status pipe: {errno}") })

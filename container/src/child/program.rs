@@ -64,6 +64,29 @@ impl Program {
         Ok(Program { name, path, candidates, argv, env })
     }
 
+    /// Says on standard error what the program will not be given, for a process that may gain nothing:
+    /// the kernel says nothing of it, and the program fails later with errors that nobody
+    /// understands. Root has nothing to gain.
+    pub(super) fn warn(&self, identity: &Identity) {
+        if identity.uid == 0 {
+            return;
+        }
+        let found = self.candidates.iter().find(|path| as_path(path).exists());
+        let Some((path, gain)) =
+            found.and_then(|path| Some((path, gain(as_path(path), identity)?)))
+        else {
+            return;
+        };
+        let text = format!(
+            "keel: {} {gain}, which has no effect: it runs as user {} and may gain nothing \
+             (no_new_privileges)\n",
+            path.to_string_lossy(),
+            identity.uid
+        );
+        // Whoever has closed it does not want to know.
+        let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
+    }
+
     /// Executes the first candidate that the kernel takes; returns only when there is none. As a
     /// shell does, a candidate without permission gives way to a later one.
     pub(super) fn execute(&self) -> Problem {
@@ -96,6 +119,24 @@ impl Program {
             }
         }
     }
+}
+
+/// What a set-user-id or set-group-id bit or the capabilities of a file would give to this user, in
+/// words; `None` where that is nothing.
+fn gain(path: &Path, identity: &Identity) -> Option<String> {
+    let meta = std::fs::metadata(path).ok()?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o4000 != 0 && meta.uid() != identity.uid {
+        return Some(format!("is set-user-id (mode {mode:04o})"));
+    }
+    if mode & 0o2010 == 0o2010 && meta.gid() != identity.gid {
+        return Some(format!("is set-group-id (mode {mode:04o})"));
+    }
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let name = c"security.capability";
+    // SAFETY: both strings live over the call; without room for the value only its size is told.
+    let size = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    (size > 0).then(|| "has capabilities of its own".to_owned())
 }
 
 fn as_path(path: &CStr) -> &Path {

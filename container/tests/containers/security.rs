@@ -75,6 +75,9 @@ fn no_new_privs_makes_set_uid_inert(host: &mut Host) {
             plan.process.user = "web".into();
             plan.process.no_new_privs = no_new_privs;
         });
+        // Nothing would tell the user otherwise.
+        let said = "suid is set-user-id (mode 4755), which has no effect: it runs as user 1000";
+        assert_eq!(out.err.contains(said), no_new_privs, "{out:?}");
         assert_eq!(out.ok(), effective);
     }
 }
