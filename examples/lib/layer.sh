@@ -194,6 +194,11 @@ step() {
         mkdir -p "${to%/*}"
         ln "$(place "${field[0]}")" "$to"
         ;;
+    fifo)
+        to=$(place "$2")
+        mkdir -p "${to%/*}"
+        mkfifo -m 0644 "$to"
+        ;;
     user) add_user "$2" ;;
     own)
         split "$2" 4
@@ -305,7 +310,8 @@ check_libraries() {
     } | sort -u >"$work/libraries"
     while IFS= read -r -d '' file; do
         [ "$(head -c 4 "$file" | tr -d '\0')" = $'\x7fELF' ] || continue
-        needed=$(objdump -p "$file" 2>/dev/null | sed -n 's/^ *NEEDED *//p')
+        # One that objdump cannot read needs nothing that could be found here.
+        needed=$({ objdump -p "$file" 2>/dev/null || true; } | sed -n 's/^ *NEEDED *//p')
         for soname in $needed; do
             grep -qxF "$soname" "$work/libraries" ||
                 missing+=$'\n'"  $soname, needed by ${file#"$tree"}"

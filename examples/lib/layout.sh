@@ -41,6 +41,20 @@ json_set() {
     printf '}'
 }
 
+# A JSON object of strings, from NAME=VALUE.
+json_object() {
+    local item separator=''
+    printf '{'
+    for item in "$@"; do
+        printf '%s' "$separator"
+        json "${item%%=*}"
+        printf ':'
+        json "${item#*=}"
+        separator=,
+    done
+    printf '}'
+}
+
 # RFC 3339 time of all that is made.
 created() {
     date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ
@@ -58,6 +72,7 @@ print_config() {
     if [ -n "$stop_signal" ]; then printf ',"StopSignal":%s' "$(json "$stop_signal")"; fi
     if [ ${#volumes[@]} -gt 0 ]; then printf ',"Volumes":%s' "$(json_set "${volumes[@]}")"; fi
     if [ ${#expose[@]} -gt 0 ]; then printf ',"ExposedPorts":%s' "$(json_set "${expose[@]}")"; fi
+    if [ ${#labels[@]} -gt 0 ]; then printf ',"Labels":%s' "$(json_object "${labels[@]}")"; fi
     printf '},\n"rootfs":{"type":"layers","diff_ids":['
     separator=''
     for layer in "${layers[@]}"; do

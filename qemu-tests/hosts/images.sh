@@ -78,6 +78,9 @@ image "$images/layers" \
     --whiteout /tree/link-to-directory --own /tree/kept:1000:1000:751 \
     --description 'whiteouts, opaque directories, links, owners, modes, attributes'
 
+# shellcheck source=qemu-tests/hosts/hostile-images.sh
+. "$top/qemu-tests/hosts/hostile-images.sh"
+
 # What the units of the host folders here name. Hard links: a host folder costs nothing.
 for unit in "$top"/qemu-tests/hosts/*/units/*.toml; do
     sed -n 's,^ *image *= *"\./images/\([^"]*\)".*,\1,p' "$unit" | while IFS= read -r name; do

@@ -9,6 +9,7 @@
 //! PID 1 of its container would ignore it, as the kernel gives PID 1 no default actions.
 
 mod abuse;
+mod attack;
 mod ends;
 mod net;
 mod show;
@@ -128,6 +129,23 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
         "leaves N orphans that end after MS, reaps them, stays",
         abuse::orphans,
     ),
+    ("tiocsti", "", "types into a terminal of its own", attack::tiocsti),
+    ("families", "FAMILY…", "opens sockets of address families", attack::families),
+    (
+        "abstract-listen",
+        "NAME",
+        "says `secret` at a name of the abstract namespace",
+        attack::abstract_listen,
+    ),
+    (
+        "abstract-connect",
+        "NAME [TRIES]",
+        "says what is answered at such a name",
+        attack::abstract_connect,
+    ),
+    ("unshare", "umc COMMAND…", "becomes a program in namespaces of its own", attack::unshare),
+    ("exchange", "DIRECTORY LINK [empty]", "exchanges two names for ever", attack::exchange),
+    ("watch", "", "looks into every process that comes, and at its program", attack::watch),
     ("tcp-echo", "PORT", "echoes each TCP connection", net::tcp_echo),
     ("udp-echo", "PORT", "echoes each datagram", net::udp_echo),
     ("http", "PORT", "GET /, /healthz, /sick, /well, /status/N, /exit/N", net::http),

@@ -1,0 +1,275 @@
+//! Attacks that need more than a shell: each says what the kernel answered, as words of errno(3).
+
+use std::collections::BTreeSet;
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::process::CommandExt;
+use std::time::Duration;
+
+use crate::{Arguments, Named, ProbeError};
+
+/// The name of a system call's error, or `done`.
+fn answer(result: i64) -> String {
+    if result >= 0 {
+        return "done".to_owned();
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error().unwrap_or_default() {
+        libc::EPERM => "EPERM".to_owned(),
+        libc::EACCES => "EACCES".to_owned(),
+        libc::EROFS => "EROFS".to_owned(),
+        libc::ETXTBSY => "ETXTBSY".to_owned(),
+        libc::EIO => "EIO".to_owned(),
+        libc::ENXIO => "ENXIO".to_owned(),
+        libc::ENOENT => "ENOENT".to_owned(),
+        libc::ESRCH => "ESRCH".to_owned(),
+        libc::EAFNOSUPPORT => "EAFNOSUPPORT".to_owned(),
+        libc::ECONNREFUSED => "ECONNREFUSED".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Types into a terminal of its own as if somebody sat there, also with bits that a filter may
+/// compare and the kernel does not; says whether that arrived, and who has a terminal here.
+pub fn tiocsti(_: &mut Arguments) -> Result<(), ProbeError> {
+    // SAFETY: a path and flags.
+    let tty = unsafe { libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
+    println!("controlling terminal: {}", answer(tty.into()));
+    // SAFETY: flags only.
+    let master = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) };
+    // SAFETY: the descriptor is the one just opened, whatever came of it.
+    let ready = unsafe { libc::grantpt(master) | libc::unlockpt(master) };
+    let mut number: libc::c_uint = 0;
+    // SAFETY: writes one number that lives through the call.
+    let numbered = unsafe { libc::ioctl(master, libc::TIOCGPTN, &raw mut number) };
+    if master < 0 || ready != 0 || numbered != 0 {
+        return Err(io::Error::last_os_error()).named("a terminal");
+    }
+    let path = CString::new(format!("/dev/pts/{number}")).unwrap_or_default();
+    // SAFETY: the path lives through the call. Without O_NOCTTY it becomes the controlling terminal
+    // of a session that has none, as TIOCSTI wants it.
+    let slave = unsafe { libc::open(path.as_ptr(), libc::O_RDWR) };
+    if slave < 0 {
+        return Err(io::Error::last_os_error()).named("the terminal's other end");
+    }
+    for high in [0u64, 1 << 32, 0xffff_ffff << 32] {
+        let request = high | libc::TIOCSTI;
+        // SAFETY: reads one byte that lives through the call.
+        let done = unsafe { libc::syscall(libc::SYS_ioctl, slave, request, c"x".as_ptr()) };
+        println!("typing with {request:#x}: {}", answer(done));
+    }
+    let mut waiting: libc::c_int = -1;
+    // SAFETY: writes one number that lives through the call.
+    unsafe { libc::ioctl(slave, libc::FIONREAD, &raw mut waiting) };
+    println!("typed: {waiting}");
+    Ok(())
+}
+
+/// Listens at a name of the abstract namespace, answers `secret` to everybody, and stays.
+pub fn abstract_listen(arguments: &mut Arguments) -> Result<(), ProbeError> {
+    let name = arguments.text("NAME")?;
+    let address = SocketAddr::from_abstract_name(&name).named(&name)?;
+    let listener = UnixListener::bind_addr(&address).named(&name)?;
+    println!("listens at @{name}");
+    loop {
+        let (mut stream, _) = listener.accept().named("accept")?;
+        // Whoever has gone again need not be told.
+        let _ = stream.write_all(b"secret");
+    }
+}
+
+/// Connects to a name of the abstract namespace and says what was answered; with a number of tries,
+/// a second apart, where the listener may still be starting.
+pub fn abstract_connect(arguments: &mut Arguments) -> Result<(), ProbeError> {
+    let name = arguments.text("NAME")?;
+    let tries: u32 = arguments.number_or("TRIES", 1)?;
+    let address = SocketAddr::from_abstract_name(&name).named(&name)?;
+    for left in (0..tries).rev() {
+        match UnixStream::connect_addr(&address) {
+            Ok(mut stream) => {
+                let mut text = String::new();
+                stream.read_to_string(&mut text).named("read")?;
+                println!("connected to @{name}: {text}");
+                return Ok(());
+            }
+            Err(error) if left == 0 => println!("not connected to @{name}: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_secs(1)),
+        }
+    }
+    Ok(())
+}
+
+/// Opens sockets of these address families and says what the kernel answered.
+pub fn families(arguments: &mut Arguments) -> Result<(), ProbeError> {
+    while let Ok(family) = arguments.number::<libc::c_int>("FAMILY") {
+        // SAFETY: numbers only.
+        let done = unsafe { libc::socket(family, libc::SOCK_SEQPACKET, 0) };
+        println!("socket of family {family}: {}", answer(done.into()));
+    }
+    Ok(())
+}
+
+/// Exchanges two names for ever: whoever walks the same path meanwhile meets now the one and now the
+/// other. With `empty`, what the directory holds is removed again and again.
+pub fn exchange(arguments: &mut Arguments) -> Result<(), ProbeError> {
+    let (directory, link) = (arguments.text("DIRECTORY")?, arguments.text("LINK")?);
+    let empty = arguments.text("empty").is_ok();
+    let c = |text: &str| CString::new(text).unwrap_or_default();
+    let (a, b) = (c(&directory), c(&link));
+    let mut rounds = 0u64;
+    loop {
+        // SAFETY: both paths live through the call.
+        let done = unsafe {
+            libc::renameat2(
+                libc::AT_FDCWD,
+                a.as_ptr(),
+                libc::AT_FDCWD,
+                b.as_ptr(),
+                libc::RENAME_EXCHANGE,
+            )
+        };
+        if done != 0 {
+            return Err(io::Error::last_os_error()).named("renameat2");
+        }
+        rounds += 1;
+        if rounds == 1 {
+            println!("exchanging");
+        }
+        if empty
+            && rounds.is_multiple_of(64)
+            && !fs::symlink_metadata(&directory).named(&directory)?.is_symlink()
+        {
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                // What is mounted on in another container stays.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// Watches for processes that are not its own descendants nor of its own program, tries to look
+/// into each, and to change the program that it runs. Says each different answer once, and stays.
+pub fn watch(_: &mut Arguments) -> Result<(), ProbeError> {
+    let own = fs::read_to_string("/proc/self/comm").named("/proc/self/comm")?;
+    let mut said = BTreeSet::new();
+    println!("watching");
+    loop {
+        for entry in fs::read_dir("/proc").named("/proc")?.flatten() {
+            let path = entry.path();
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok())
+            else {
+                continue;
+            };
+            let Ok(comm) = fs::read_to_string(path.join("comm")) else { continue };
+            if comm == own {
+                continue;
+            }
+            let mut answers = Vec::new();
+            look_into(pid, &mut |text| answers.push(text));
+            change_program(pid, &mut |text| answers.push(text));
+            // One that has become another program meanwhile gave some answers as the other one.
+            if fs::read_to_string(path.join("comm")).ok().as_ref() != Some(&comm) {
+                continue;
+            }
+            for answer in answers {
+                let line = format!("{}: {answer}", comm.trim_end());
+                if said.insert(line.clone()) {
+                    println!("{line}");
+                }
+            }
+        }
+    }
+}
+
+/// Descriptors, directories and memory of a process.
+fn look_into(pid: i32, say: &mut impl FnMut(String)) {
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => say("fd EACCES".to_owned()),
+        Err(_) => {}
+        Ok(entries) => {
+            for entry in entries.flatten() {
+                if let Ok(target) = fs::read_link(entry.path()) {
+                    say(format!("fd {}", target.display()));
+                }
+            }
+        }
+    }
+    for name in ["root", "cwd"] {
+        if let Ok(target) = fs::read_link(format!("/proc/{pid}/{name}")) {
+            say(format!("{name} {}", target.display()));
+        }
+    }
+    match File::open(format!("/proc/{pid}/mem")) {
+        Ok(_) => say("mem opened".to_owned()),
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => say("mem EACCES".to_owned()),
+        Err(_) => {}
+    }
+    let none = std::ptr::null::<u8>();
+    // SAFETY: seizing takes numbers; a process that is seized runs on.
+    let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) };
+    match answer(seized) {
+        text if text == "ESRCH" => {}
+        text => say(format!("ptrace {text}")),
+    }
+    if seized == 0 {
+        // SAFETY: as above. One that has not stopped cannot be let go, but it can be waited for.
+        unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, none, none) };
+        // SAFETY: the status is not asked for.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+        // SAFETY: as above.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, none, none) };
+    }
+}
+
+/// The program of a process, by a descriptor that outlives it: written to, and given another mode.
+/// (The mode is the better question: a program that somebody runs is never written to.)
+fn change_program(pid: i32, say: &mut impl FnMut(String)) {
+    let exe = format!("/proc/{pid}/exe");
+    let Ok(target) = fs::read_link(&exe) else { return };
+    let Ok(held) = File::open(&exe) else { return };
+    let again = CString::new(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap_or_default();
+    // SAFETY: the path lives through the call.
+    let written = unsafe { libc::open(again.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
+    let written_answer = answer(written.into());
+    if written >= 0 {
+        // SAFETY: closes the descriptor opened above, which nobody else has.
+        unsafe { libc::close(written) };
+    }
+    // SAFETY: numbers only.
+    let mode = unsafe { libc::fchmod(held.as_raw_fd(), 0o777) };
+    say(format!(
+        "program {} write {written_answer}, chmod {}",
+        target.display(),
+        answer(mode.into())
+    ));
+}
+
+/// Enters namespaces of its own (`u`, `m`, `c`: users, mounts, cgroups) and becomes a program there.
+pub fn unshare(arguments: &mut Arguments) -> Result<(), ProbeError> {
+    let mut flags = 0;
+    for letter in arguments.text("NAMESPACES")?.chars() {
+        flags |= match letter {
+            'u' => libc::CLONE_NEWUSER,
+            'm' => libc::CLONE_NEWNS,
+            _ => libc::CLONE_NEWCGROUP,
+        };
+    }
+    // SAFETY: numbers only.
+    if unsafe { libc::unshare(flags) } != 0 {
+        return Err(io::Error::last_os_error()).named("unshare");
+    }
+    if flags & libc::CLONE_NEWUSER != 0 {
+        for (file, text) in [("setgroups", "deny"), ("uid_map", "0 0 1"), ("gid_map", "0 0 1")] {
+            fs::write(format!("/proc/self/{file}"), text).named(file)?;
+        }
+    }
+    let mut command = std::process::Command::new(arguments.text("COMMAND")?);
+    while let Ok(word) = arguments.text("WORD") {
+        command.arg(word);
+    }
+    Err(command.exec()).named("exec")
+}

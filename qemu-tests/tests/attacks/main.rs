@@ -1,0 +1,198 @@
+//! Attacks that other container engines have suffered, by their names, and images and units that
+//! are wrong: one host, and on it every attacker at once. Each really tries, with the image or the
+//! unit that the attack takes, and each would succeed on an engine that lacks the defence; the
+//! judge then reads what the attacker says that it got, and looks at the host, which must be
+//! unharmed. Attacks on the builder of images are tests of `image/` and have its names.
+
+// A helper of a test fails the test.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+mod bad_input;
+mod files;
+mod ids;
+mod kernel;
+mod list;
+mod processes;
+mod races;
+
+use ipc::control::{Request, UnitReport};
+use qemu_tests::{Folder, Guest, Options};
+use serde_json::Value;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A unit: its name and its text.
+type Unit = (String, String);
+
+/// Who finds out what came of an attack: the name, and how.
+type Judge = (&'static str, fn(&mut Guest));
+
+/// Names functions, so that the one that fails can be told.
+macro_rules! judges {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn(&mut qemu_tests::Guest))),*] };
+}
+pub(crate) use judges;
+
+/// A one-shot without a network on one of the test images, with more lines of `[container]`.
+fn unit(name: &str, image: &str, container: &str) -> Unit {
+    let text = format!(
+        "type = \"oneshot\"\n[container]\nimage = \"./images/{image}\"\n{container}\nnetwork = \"none\"\n"
+    );
+    (name.to_owned(), text)
+}
+
+/// The same with a shell script as its command, between lines that say that it began and ended.
+fn script(name: &str, image: &str, container: &str, text: &str) -> Unit {
+    let container = format!("command = [\"-c\", '''echo begin\n{text}\necho end''']\n{container}");
+    unit(name, image, &container)
+}
+
+/// The script twice: with users of its own, and with those of the host, where the user namespace
+/// hides no defence that is missing.
+fn both(name: &str, image: &str, container: &str, text: &str) -> [Unit; 2] {
+    let host = format!("{container}\nuserns = \"host\"");
+    [script(name, image, container, text), script(&format!("{name}-host"), image, &host, text)]
+}
+
+/// A container that stays, for programs to be run in.
+fn stays(name: &str, container: &str, words: &str) -> Unit {
+    let text = format!(
+        "[container]\nimage = \"./images/attacker\"\nnetwork = \"none\"\n{container}\n{words}\n"
+    );
+    (name.to_owned(), text)
+}
+
+/// The same unit, started only when a judge says so: it would keep the CPU from all others.
+fn at_a_word((name, text): Unit) -> Unit {
+    (name, format!("enabled = false\n{text}"))
+}
+
+fn start(guest: &Guest, name: &str) {
+    guest.ask::<Value>(&Request::Start { name: name.to_owned() });
+}
+
+fn stop(guest: &mut Guest, name: &str) {
+    guest.ask::<Value>(&Request::Stop { name: name.to_owned() });
+    guest.wait_state(name, "stopped");
+}
+
+/// Everything that a unit has written.
+fn text(guest: &Guest, name: &str) -> String {
+    guest.logs(name, 5000).into_iter().map(|line| line.text + "\n").collect()
+}
+
+fn has_ended(guest: &Guest, name: &str) -> bool {
+    ["done", "failed"].contains(&guest.field(name, "state").as_str())
+}
+
+/// Waits for the end of a script; what it wrote.
+fn said(guest: &mut Guest, name: &str) -> String {
+    let what = format!("{name} to end");
+    guest.wait_for(&what, |guest| has_ended(guest, name).then_some(()));
+    if guest.field(name, "state") == "failed" {
+        let reason = guest.field(name, "reason");
+        panic!("{name} could not try: {reason}\n{}", text(guest, name));
+    }
+    // A unit is done when its process has ended; the logger may still have to read its pipe.
+    guest.wait_log(name, "end");
+    text(guest, name)
+}
+
+/// Waits until a unit has failed, and holds why. Its program must not have run.
+fn refused(guest: &mut Guest, name: &str, reason: &str) {
+    let what = format!("{name} to be refused");
+    guest.wait_for(&what, |guest| has_ended(guest, name).then_some(()));
+    assert_eq!(guest.field(name, "state"), "failed", "{name} ran:\n{}", text(guest, name));
+    assert_eq!(guest.field(name, "reason"), reason, "{name}");
+    assert_eq!(text(guest, name), "", "{name} ran");
+    let explained = guest.explain(name);
+    assert!(explained.iter().any(|line| line.contains(name)), "{explained:?}");
+}
+
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
+}
+
+fn has_not(text: &str, part: &str) {
+    assert!(!text.contains(part), "{part:?} is in\n{text}");
+}
+
+/// The names in a directory of the host.
+fn on_host(guest: &Guest, path: &str) -> Vec<String> {
+    guest.ask(&Request::List { path: path.to_owned() })
+}
+
+/// What the host has and no attack may change.
+fn the_host_is_unharmed(guest: &mut Guest) {
+    let pattern = guest.read("/proc/sys/kernel/core_pattern");
+    assert!(!pattern.contains("attack"), "{pattern}");
+    for place in ["/run/keel", "/proc/1/root", "/proc/1/root/run"] {
+        let names = on_host(guest, place);
+        let found: Vec<_> = names
+            .iter()
+            .filter(|name| ["by-", "made", "attack", "elsewhere"].iter().any(|p| name.contains(p)))
+            .collect();
+        assert!(found.is_empty(), "{place}: {found:?}");
+    }
+    let mounts = guest.read("/proc/1/mounts");
+    for line in mounts.lines() {
+        assert!(!line.starts_with("overlay "), "a container's mount is on the host: {line}");
+        assert!(!line.contains("/run/keel/staging"), "a container's mount is on the host: {line}");
+        assert!(!line.contains("attack"), "an attacker's mount is on the host: {line}");
+    }
+    let groups = on_host(guest, "/sys/fs/cgroup");
+    assert!(!groups.iter().any(|name| name.contains("attack")), "{groups:?}");
+}
+
+#[test]
+fn every_attack_fails_and_every_mistake_is_named() {
+    let all: Vec<Unit> = [
+        processes::units(),
+        kernel::units(),
+        files::units(),
+        ids::units(),
+        races::units(),
+        bad_input::units(),
+    ]
+    .concat();
+    let units: Vec<(&str, &str)> =
+        all.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    for image in
+        all.iter().filter_map(|(_, text)| text.split("./images/").nth(1)?.split('"').next())
+    {
+        let path = qemu_tests::root().join("target/images").join(image).join("index.json");
+        assert!(path.exists(), "{}: run examples/make-images tests", path.display());
+    }
+    let folder = Folder::host("hostname = \"attacked\"\n", &units);
+    let options = Options {
+        api: true,
+        allow_broken_units: true,
+        memory: "768M".to_owned(),
+        ..Options::default()
+    };
+    let mut guest = Guest::up(folder.path(), &options);
+    // So many starts at once keep a slow machine from answering in time.
+    guest.wait_for("every unit to be started or refused", |guest| {
+        let units: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
+        let settled = ["running", "done", "failed", "stopped"];
+        let state = |unit: &UnitReport| unit.status["state"].as_str().unwrap_or("").to_owned();
+        units.iter().all(|unit| settled.contains(&state(unit).as_str())).then_some(())
+    });
+    let judges = [
+        kernel::JUDGES,
+        files::JUDGES,
+        ids::JUDGES,
+        bad_input::JUDGES,
+        races::JUDGES,
+        processes::JUDGES,
+        &[("the_host_is_unharmed", the_host_is_unharmed as fn(&mut Guest))],
+    ];
+    let mut failed = Vec::new();
+    for (name, judge) in judges.into_iter().flatten() {
+        if catch_unwind(AssertUnwindSafe(|| judge(&mut guest))).is_err() {
+            eprintln!("--- {name} FAILED");
+            failed.push(*name);
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join(", "));
+    assert!(guest.power_off().success());
+}
