@@ -98,7 +98,9 @@ fn nothing_is_lost_whoever_is_killed() {
             shell(
                 "enabled = false\ntype = \"oneshot\"",
                 &killer,
-                "volumes = [\"/sys/fs/cgroup:/cg\", \"signal:/signal\"]\nnetwork = \"none\"",
+                // The host's cgroups are the host's root's.
+                "volumes = [\"/sys/fs/cgroup:/cg\", \"signal:/signal\"]\nnetwork = \"none\"\n\
+                 userns = \"host\"",
             ),
         ),
         (
