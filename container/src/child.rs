@@ -131,6 +131,11 @@ pub(crate) struct Stdio {
 /// The ids of a container's own, and the namespace that has them.
 type Ids = Option<(IdRange, BorrowedFd<'static>)>;
 
+/// What an id of the container is on the host.
+fn outside(ids: Ids, id: u32) -> Result<u32, Errno> {
+    ids.map_or(Some(id), |(range, _)| range.host_id(id)).ok_or(Errno::EINVAL)
+}
+
 /// What the child of [`crate::spawn()`] has besides its outputs.
 struct Inherited {
     go: Option<BorrowedFd<'static>>,

@@ -114,26 +114,14 @@ pub fn exec(execution: &Execution<'_>) -> Result<Executed, ExecError> {
                 Ok((pid, pidfd)) => Ok(Executed { pid, pidfd, status, helper }),
                 Err(error) => {
                     if error == ExecError::NoAnswer {
-                        kill(&pidfd);
+                        // One that is gone already is fine.
+                        let _ = sys::send_signal(&pidfd, libc::SIGKILL);
                     }
                     Err(error)
                 }
             }
         }
     }
-}
-
-fn kill(pidfd: &OwnedFd) {
-    // SAFETY: integers and a null pointer. A process that is gone already is fine.
-    unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            libc::SIGKILL,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
 }
 
 /// Waits for the helper's packet.

@@ -10,9 +10,11 @@ use crate::userns;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use nix::sys::statfs::fstatfs;
 use std::ffi::CString;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// include/uapi/linux/openat2.h.
@@ -164,6 +166,23 @@ pub(crate) fn terminal_of(root: impl AsFd) -> Result<(OwnedFd, OwnedFd), InsideE
     let peer = Errno::result(peer).map_err(sys("TIOCGPTPEER"))?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok((ours, unsafe { OwnedFd::from_raw_fd(peer) }))
+}
+
+/// Sends the outer end of a terminal over a unix socket, as other runtimes do it: the text beside the
+/// descriptor is its path.
+///
+/// # Errors
+/// sendmsg(2)'s.
+pub fn send_terminal(socket: impl AsFd, terminal: impl AsFd) -> Result<(), Errno> {
+    let fds = [terminal.as_fd().as_raw_fd()];
+    sendmsg::<()>(
+        socket.as_fd().as_raw_fd(),
+        &[IoSlice::new(b"/dev/ptmx")],
+        &[ControlMessage::ScmRights(&fds)],
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )
+    .map(drop)
 }
 
 /// Tells a terminal how large its window is.

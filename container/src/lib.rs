@@ -37,7 +37,7 @@ pub use child::STEP_ENDED;
 pub use child::explain_format;
 pub use device_filter::{DeviceAccess, DeviceFilter, DeviceFilterError, DeviceKind, DeviceRule};
 pub use exec::{ExecError, Executed, Execution, exec};
-pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal};
+pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal, send_terminal};
 pub use layers::{LayerError, mount_layer, unmount_layer};
 pub use netns::{NetNs, NetNsError, create_netns};
 pub use plan::{
@@ -47,4 +47,5 @@ pub use plan::{
 pub use rlimit::{Resource, Rlimit};
 pub use spawn::{SpawnError, Spawned, spawn};
 pub use status::{Setup, SetupError, Step, decode_status, read_status};
+pub use sys::send_signal;
 pub use userns::{IdRange, UserNs, UserNsError, create_userns, join_userns};

@@ -243,6 +243,24 @@ impl FsContext {
     }
 }
 
+/// `pidfd_send_signal(2)`: a signal for the process that a pidfd holds.
+///
+/// # Errors
+/// `ESRCH`: it has ended.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    // SAFETY: the descriptor is open, and no siginfo is given.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    Errno::result(done).map(drop)
+}
+
 /// `close_range(2)` over `first..=last`; with `cloexec` the descriptors are only marked.
 pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
     let flags = if cloexec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };

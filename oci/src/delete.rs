@@ -33,7 +33,7 @@ pub(crate) fn kill(store: &Store, id: &str, signal: &str, all: bool) -> Result<(
     let (status, pidfd) = status::of(&entry, &state)?;
     match pidfd {
         Some(pidfd) if status != Status::Creating => {
-            status::send(&pidfd, signal).map_err(sys("pidfd_send_signal"))
+            container::send_signal(&pidfd, signal).map_err(sys("pidfd_send_signal"))
         }
         _ => Err(wrong(id, status, "and gets no signals")),
     }
@@ -46,7 +46,7 @@ fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Error> {
     for pid in list.split_whitespace().filter_map(|word| word.parse().ok()) {
         let Some(start_time) = status::start_time(pid) else { continue };
         let Some(pidfd) = status::hold(Identity { pid, start_time })? else { continue };
-        match status::send(&pidfd, signal) {
+        match container::send_signal(&pidfd, signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(Error::Sys { call: "pidfd_send_signal", errno }),
         }
@@ -91,7 +91,7 @@ pub(crate) fn destroy(
     let removed = cgroups::remove(state);
     // A process that somebody has moved to another cgroup.
     if let Some(pidfd) = state.process.map(status::hold).transpose()?.flatten() {
-        status::send(&pidfd, libc::SIGKILL).map_err(sys("pidfd_send_signal"))?;
+        container::send_signal(&pidfd, libc::SIGKILL).map_err(sys("pidfd_send_signal"))?;
     }
     removed?;
     entry.remove()?;

@@ -7,7 +7,7 @@ use nix::fcntl::{OFlag, open};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 
 /// The states of the specification (runtime-spec `runtime.md`, "State").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,24 +67,6 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
     // The name, in brackets, may hold anything; after it comes field 3 of proc_pid_stat(5).
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(22 - 3)?.parse().ok()
-}
-
-/// Sends a signal to whom a pidfd holds.
-///
-/// # Errors
-/// `pidfd_send_signal(2)`'s.
-pub(crate) fn send(pidfd: &OwnedFd, signal: i32) -> Result<(), Errno> {
-    // SAFETY: integers and a null pointer.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    Errno::result(done).map(drop)
 }
 
 /// The writing end of the FIFO that a created container waits on; `None`: nobody waits. The only one
@@ -155,7 +137,7 @@ mod tests {
         let pid = child.id() as i32;
         let identity = Identity { pid, start_time: start_time(pid).unwrap() };
         let pidfd = hold(identity).unwrap().unwrap();
-        send(&pidfd, libc::SIGKILL).unwrap();
+        container::send_signal(&pidfd, libc::SIGKILL).unwrap();
         let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).unwrap();
         assert!(start_time_is(identity), "it is a zombie now");

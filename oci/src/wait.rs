@@ -1,7 +1,6 @@
 //! Waiting: for a set-up, and for a program while signals are passed on to it.
 
 use crate::error::{Error, sys};
-use crate::status::send;
 use container::{Setup, read_status};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -68,7 +67,7 @@ pub(crate) fn program(kept: &SigSet, pid: i32, pidfd: &OwnedFd) -> Result<u8, Er
         match kept.wait().map_err(sys("sigwait"))? {
             Signal::SIGCHLD => {}
             // It may have ended meanwhile.
-            signal => drop(send(pidfd, signal as i32)),
+            signal => drop(container::send_signal(pidfd, signal as i32)),
         }
     }
 }

@@ -9,7 +9,7 @@ use container::{Cgroup, NetNsError, Plan, Root, Spawned, UserNs};
 use ipc::{Service, ToInit, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use units::model::{NetworkMode, Ready, Unit, UserNamespace};
@@ -316,17 +316,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
 
 /// pidfd_send_signal(2). A process that is already gone is fine: its exit is on its way.
 pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) {
-    // SAFETY: the descriptor is open, and no siginfo is given.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if let Err(errno) = nix::errno::Errno::result(done)
+    if let Err(errno) = container::send_signal(pidfd, signal)
         && errno != nix::errno::Errno::ESRCH
     {
         log::error!("pidfd_send_signal: {errno}");

@@ -2,7 +2,7 @@
 
 use super::beneath::{Root, c_path};
 use super::kernelfs::mount_kernel;
-use super::{About, Done, Ids, Problem};
+use super::{About, Done, Ids, Problem, outside};
 use crate::caps::{self, Capability};
 use crate::plan::{Plan, parts};
 use crate::sys;
@@ -88,8 +88,7 @@ fn kind(stat: &FileStat) -> SFlag {
 
 /// Mounts and fills `/dev`.
 pub(super) fn set_up(root: &Root, devices: &Devices, ids: Ids) -> Done {
-    let outside = |id| ids.map_or(Some(id), |(range, _)| range.host_id(id)).ok_or(Errno::EINVAL);
-    let tty = outside(TTY_GROUP)?;
+    let tty = outside(ids, TTY_GROUP)?;
     let terminals = format!("newinstance,ptmxmode=0666,mode=0620,gid={tty}");
     mount_kernel(root, "dev", "tmpfs", MsFlags::MS_NOSUID, Some("mode=0755,size=65536k"))?;
     let dev = root.kernel_dir("dev")?;
@@ -100,7 +99,7 @@ pub(super) fn set_up(root: &Root, devices: &Devices, ids: Ids) -> Done {
         }
     }
     for node in devices.usual.iter().chain(&devices.extra) {
-        make_node(&dev, node, outside)?;
+        make_node(&dev, node, ids)?;
     }
     for (name, target) in LINKS {
         symlinkat(target, &dev, name).about(name)?;
@@ -133,7 +132,7 @@ pub(super) fn set_up(root: &Root, devices: &Devices, ids: Ids) -> Done {
 }
 
 /// Makes one node, with the owner and mode of the host's, in place of a usual one of that name.
-fn make_node(dev: &OwnedFd, node: &Node, outside: impl Fn(u32) -> Result<u32, Errno>) -> Done {
+fn make_node(dev: &OwnedFd, node: &Node, ids: Ids) -> Done {
     let path = node.target.as_str();
     let mut dir = openat(dev, ".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     let (parents, name) = path.rsplit_once('/').unwrap_or(("", path));
@@ -154,8 +153,8 @@ fn make_node(dev: &OwnedFd, node: &Node, outside: impl Fn(u32) -> Result<u32, Er
         None => {
             mknodat(&dir, name, kind(&node.stat), mode, node.stat.st_rdev).about(path)?;
             if (node.stat.st_uid, node.stat.st_gid) != (0, 0) {
-                let uid = Uid::from_raw(outside(node.stat.st_uid)?);
-                let gid = Gid::from_raw(outside(node.stat.st_gid)?);
+                let uid = Uid::from_raw(outside(ids, node.stat.st_uid)?);
+                let gid = Gid::from_raw(outside(ids, node.stat.st_gid)?);
                 let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
                 fchownat(&dir, name, Some(uid), Some(gid), flags).about(path)?;
             }

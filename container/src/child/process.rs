@@ -1,7 +1,7 @@
 //! Who the program is and what surrounds it: session, user, capabilities, limits, descriptors.
 
 use super::beneath::Root;
-use super::{About, Done, Ids, Problem, Stdio, dev, kernelfs};
+use super::{About, Done, Ids, Problem, Stdio, dev, kernelfs, outside};
 use crate::caps::{self, CapSet, Capability};
 use crate::plan::Process;
 use crate::rlimit::{Resource, Rlimit};
@@ -134,8 +134,7 @@ pub(super) fn working_dir(root: &Root, path: &str) -> Done {
 /// an open of the pipe's inode, which only its owner may. A terminal is as well, and controls the
 /// session that [`session`] has begun.
 pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) -> Done {
-    let outside = |id| ids.map_or(Some(id), |(range, _)| range.host_id(id)).ok_or(Errno::EINVAL);
-    let (uid, gid) = (outside(identity.uid)?, outside(identity.gid)?);
+    let (uid, gid) = (outside(ids, identity.uid)?, outside(ids, identity.gid)?);
     let null = dev::open_null(root)?;
     let stdin = stdio.stdin.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd());
     let terminal = nix::unistd::isatty(stdio.stdout).unwrap_or(false);

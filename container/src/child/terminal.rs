@@ -2,18 +2,14 @@
 
 use super::beneath::Root;
 use super::{About, Done, Problem};
-use crate::inside::{InsideError, resize_terminal, terminal_of};
+use crate::inside::{InsideError, resize_terminal, send_terminal, terminal_of};
 use crate::plan::Terminal;
 use crate::sys;
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use std::io::IoSlice;
-use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
+use std::os::fd::{BorrowedFd, IntoRawFd};
 
 /// Makes a terminal on the container's /dev/pts, sends the outer end away, shows the inner end as
 /// /dev/console and returns it.
-///
-/// The message beside the descriptor is the terminal's path, as other runtimes send it.
 pub(super) fn open(
     root: &Root,
     plan: &Terminal<'_>,
@@ -29,15 +25,7 @@ pub(super) fn open(
     let console = root.file("/dev/console")?;
     let tree = sys::open_tree(&inner, c"", false).about("/dev/console")?;
     sys::move_mount(&tree, &console).about("/dev/console")?;
-    let fds = [outer.as_raw_fd()];
-    sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(b"/dev/ptmx")],
-        &[ControlMessage::ScmRights(&fds)],
-        MsgFlags::MSG_NOSIGNAL,
-        None,
-    )
-    .about("the console socket")?;
+    send_terminal(socket, &outer).about("the console socket")?;
     // SAFETY: the descriptor is given up here and stays open until the exec, which closes it.
     Ok(unsafe { BorrowedFd::borrow_raw(inner.into_raw_fd()) })
 }
