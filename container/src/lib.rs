@@ -39,7 +39,7 @@ pub use device_filter::{DeviceAccess, DeviceFilter, DeviceFilterError, DeviceKin
 pub use exec::{ExecError, Executed, Execution, exec};
 pub use inside::{Access, InsideError, open_file, open_terminal, resize_terminal, send_terminal};
 pub use layers::{LayerError, mount_layer, unmount_layer};
-pub use netns::{NetNs, NetNsError, create_netns};
+pub use netns::{NetNs, NetNsError, create_netns, create_userns_and_netns};
 pub use plan::{
     CopyUp, Device, Handover, InlineFile, Mount, MountSource, Plan, PlanError, Process, Root,
     Terminal,

@@ -1,6 +1,6 @@
 //! A network namespace that belongs to a unit and outlives each run of its container.
 
-use crate::userns::{self, UserNs, UserNsError};
+use crate::userns::{self, IdRange, UserNs, UserNsError};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -56,14 +56,44 @@ pub enum NetNsError {
 /// # Errors
 /// After [`NetNsError::Lost`] the caller must end at once: it sees the wrong network.
 pub fn create_netns(userns: Option<&UserNs>) -> Result<NetNs, NetNsError> {
-    let fail = |action| move |errno| NetNsError::Failed { action, errno };
-    let home = open_own().map_err(fail("open the host's network namespace"))?;
     match userns {
-        None => unshare(CloneFlags::CLONE_NEWNET).map_err(fail("create a network namespace"))?,
-        Some(userns) => setns(userns::create_netns_in(userns)?, CloneFlags::CLONE_NEWNET)
-            .map_err(fail("enter the new network namespace"))?,
+        None => visit(|| {
+            let fail = |action| move |errno| NetNsError::Failed { action, errno };
+            unshare(CloneFlags::CLONE_NEWNET).map_err(fail("create a network namespace"))?;
+            open_own().map_err(fail("open the new network namespace"))
+        }),
+        Some(userns) => enter(userns::create_netns_in(userns)?),
     }
-    let made = inside();
+}
+
+/// [`crate::create_userns`] and [`create_netns`] in it at once, which is cheaper than one after the
+/// other.
+///
+/// # Errors
+/// As both have them.
+pub fn create_userns_and_netns(range: IdRange) -> Result<(UserNs, NetNs), NetNsError> {
+    let (userns, ns) = userns::create_with_netns(range)?;
+    Ok((userns, enter(ns)?))
+}
+
+/// Sets up a namespace that has just been made.
+fn enter(ns: OwnedFd) -> Result<NetNs, NetNsError> {
+    visit(|| {
+        setns(&ns, CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError::Failed {
+            action: "enter the new network namespace",
+            errno,
+        })?;
+        Ok(ns)
+    })
+}
+
+/// Goes into a new network namespace, sets it up, and comes back.
+fn visit(go: impl FnOnce() -> Result<OwnedFd, NetNsError>) -> Result<NetNs, NetNsError> {
+    let home = open_own().map_err(|errno| NetNsError::Failed {
+        action: "open the host's network namespace",
+        errno,
+    })?;
+    let made = go().and_then(inside);
     setns(&home, CloneFlags::CLONE_NEWNET).map_err(|errno| NetNsError::Lost { errno })?;
     made
 }
@@ -73,9 +103,8 @@ fn open_own() -> Result<OwnedFd, Errno> {
 }
 
 /// What is done while the process is in the new namespace.
-fn inside() -> Result<NetNs, NetNsError> {
+fn inside(ns: OwnedFd) -> Result<NetNs, NetNsError> {
     let fail = |action| move |errno| NetNsError::Failed { action, errno };
-    let ns = open_own().map_err(fail("open the new network namespace"))?;
     let route_socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,

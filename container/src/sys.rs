@@ -4,6 +4,7 @@
 
 use nix::errno::Errno;
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 /// Result with the plain error number.
@@ -37,7 +38,7 @@ pub const MOUNT_ATTR_NOEXEC: u64 = 0x8;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Takes ownership of a descriptor that a system call has just returned.
-fn owned(fd: libc::c_long) -> Result<OwnedFd> {
+pub fn owned(fd: libc::c_long) -> Result<OwnedFd> {
     let fd = Errno::result(fd)?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just installed this descriptor for this call; nobody else owns it.
@@ -73,6 +74,73 @@ pub fn clone3(flags: u64, cgroup: Option<impl AsFd>) -> Result<Fork> {
             pid: i32::try_from(pid).map_err(|_| Errno::EOVERFLOW)?,
             pidfd: owned(libc::c_long::from(pidfd))?,
         }),
+    }
+}
+
+/// Room for the few calls of a child that shares memory.
+#[repr(C, align(16))]
+struct Stack(MaybeUninit<[u8; 8192]>);
+
+/// `clone3(2)` with `CLONE_VM | CLONE_VFORK | CLONE_FILES`: a child that does `run` on the caller's own
+/// memory and descriptors, while the caller stands still until the child has ended. Its process id,
+/// which is to be given to [`wait`].
+///
+/// # Safety
+/// `run` must make system calls only and end the child with [`exit`]: no lock, no allocation, no
+/// unwinding. The caller must be single-threaded.
+pub unsafe fn clone_and_wait<T>(
+    flags: u64,
+    run: unsafe extern "C" fn(&mut T) -> !,
+    shared: &mut T,
+) -> Result<i32> {
+    let mut stack = Stack(MaybeUninit::uninit());
+    // SAFETY: clone_args is plain data for which all zeroes are a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags
+        | (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES) as u64
+        | CLONE_CLEAR_SIGHAND;
+    args.stack = stack.0.as_mut_ptr() as u64;
+    args.stack_size = size_of_val(&stack.0) as u64;
+    let result: libc::c_long;
+    // SAFETY: the child begins at the end of a stack of its own, which is aligned to 16 as the ABI
+    // has it before a call, and never comes back from `run`; so nothing that the caller has on its
+    // stack changes, but what `shared` points to. Structure and stack live until the child has ended,
+    // which the kernel waits for (CLONE_VFORK). Signal handlers are not inherited, so none runs in it.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 => result,
+            in("rdi") &raw const args,
+            in("rsi") size_of_val(&args),
+            in("r12") shared as *mut T,
+            in("r13") run,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    match i32::try_from(result) {
+        Ok(pid) if pid > 0 => Ok(pid),
+        Ok(errno) => Err(Errno::from_raw(errno.saturating_neg())),
+        Err(_) => Err(Errno::EOVERFLOW),
+    }
+}
+
+/// Waits for a child whose end is announced by no signal, as of those of [`clone3`] and
+/// [`clone_and_wait`] (`__WALL`, waitpid(2)). What it ended with is of no interest.
+pub fn wait(pid: i32) {
+    loop {
+        // SAFETY: a null status is allowed.
+        let done = unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
+        if Errno::result(done) != Err(Errno::EINTR) {
+            return;
+        }
     }
 }
 

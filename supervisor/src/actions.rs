@@ -5,7 +5,7 @@ use crate::poller::Source;
 use crate::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
 use crate::{figures, notify, now_us, plan};
-use container::{Cgroup, NetNsError, Plan, Root, Spawned, UserNs};
+use container::{Cgroup, NetNs, NetNsError, Plan, Root, Spawned, UserNs};
 use ipc::{Service, ToInit, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
@@ -100,8 +100,7 @@ impl Shell {
             // For a supervisor that takes this run over. Nothing noted means 0.
             cgroup.set_note(oom_before).map_err(|error| error.to_string())?;
         }
-        self.user_namespace(&unit)?;
-        self.network_namespace(&unit)?;
+        self.namespaces(&unit)?;
         self.limit_io(&unit, &cgroup)?;
         if unit.ready == Ready::Notify {
             self.notify_socket(name)?;
@@ -191,17 +190,72 @@ impl Shell {
         }
     }
 
-    /// The unit's user namespace, made when it is first needed and then its own for good.
-    fn user_namespace(&mut self, unit: &Unit) -> Result<(), String> {
-        if unit.container.userns == UserNamespace::Host || self.runs.of(&unit.name).userns.is_some()
+    /// The unit's user and network namespaces, made when they are first needed and then its own for
+    /// good.
+    fn namespaces(&mut self, unit: &Unit) -> Result<(), String> {
+        let container = &unit.container;
+        let runtime = self.runs.of(&unit.name);
+        let user = container.userns != UserNamespace::Host && runtime.userns.is_none();
+        let network = container.network != NetworkMode::Host && runtime.net.is_none();
+        let range = match user {
+            true => Some(self.config.ids(&unit.name).ok_or("there are no ids left for it")?),
+            false => None,
+        };
+        if network
+            && container.network == NetworkMode::Bridge
+            && self.config.net_request(unit).is_none()
         {
-            return Ok(());
+            return Err("the bridge's subnet has no address left for it".to_owned());
         }
-        let range = self.config.ids(&unit.name).ok_or("there are no ids left for it")?;
-        let userns = container::create_userns(range).map_err(|error| error.to_string())?;
+        let (userns, net) = match (range, network) {
+            (Some(range), true) => {
+                let (userns, net) = self.made(container::create_userns_and_netns(range))?;
+                (Some(userns), Some(net))
+            }
+            (Some(range), false) => {
+                let userns = container::create_userns(range).map_err(|error| error.to_string())?;
+                (Some(userns), None)
+            }
+            (None, true) => {
+                let made = container::create_netns(self.runs.of(&unit.name).userns.as_ref());
+                (None, Some(self.made(made)?))
+            }
+            (None, false) => (None, None),
+        };
+        if let Some(userns) = userns {
+            self.keep_userns(&unit.name, userns)?;
+        }
+        if let Some(net) = net {
+            self.keep_netns(&unit.name, net)?;
+        }
+        Ok(())
+    }
+
+    /// What came of making a network namespace. If this process is lost in it, it ends.
+    fn made<T>(&mut self, made: Result<T, NetNsError>) -> Result<T, String> {
+        made.map_err(|error| {
+            if matches!(error, NetNsError::Lost { .. }) {
+                self.fail(ShellError::Lost(error.to_string()));
+            }
+            error.to_string()
+        })
+    }
+
+    fn keep_userns(&mut self, unit: &str, userns: UserNs) -> Result<(), String> {
         let copy = userns.as_fd().try_clone_to_owned().map_err(|error| format!("dup: {error}"))?;
-        self.runs.of(&unit.name).userns = Some(userns);
-        self.keep(format!("userns/{}", unit.name), Service::Supervisor, vec![copy]);
+        self.runs.of(unit).userns = Some(userns);
+        self.keep(format!("userns/{unit}"), Service::Supervisor, vec![copy]);
+        Ok(())
+    }
+
+    fn keep_netns(&mut self, unit: &str, made: NetNs) -> Result<(), String> {
+        let copies = [made.ns.try_clone(), made.route_socket.try_clone()];
+        let copies: Result<Vec<OwnedFd>, _> = copies.into_iter().collect();
+        let copies = copies.map_err(|error| format!("dup: {error}"))?;
+        let net = UnitNet { ns: made.ns, route_socket: made.route_socket, attached: false };
+        self.runs.of(unit).net = Some(net);
+        self.keep(format!("netns/{unit}"), Service::Supervisor, copies);
+        self.attach(unit);
         Ok(())
     }
 
@@ -214,34 +268,6 @@ impl Shell {
         }
         let disk = figures::whole_disk(data).ok_or("the disk of the data has no number")?;
         cgroup.limit_io(disk, read, write).map_err(|error| error.to_string())
-    }
-
-    /// The unit's network namespace, made when it is first needed and then its own for good.
-    fn network_namespace(&mut self, unit: &Unit) -> Result<(), String> {
-        if unit.container.network == NetworkMode::Host || self.runs.of(&unit.name).net.is_some() {
-            return Ok(());
-        }
-        if unit.container.network == NetworkMode::Bridge && self.config.net_request(unit).is_none()
-        {
-            return Err("the bridge's subnet has no address left for it".to_owned());
-        }
-        let made = match container::create_netns(self.runs.of(&unit.name).userns.as_ref()) {
-            Ok(made) => made,
-            Err(error) => {
-                if matches!(error, NetNsError::Lost { .. }) {
-                    self.fail(ShellError::Lost(error.to_string()));
-                }
-                return Err(error.to_string());
-            }
-        };
-        let copies = [made.ns.try_clone(), made.route_socket.try_clone()];
-        let copies: Result<Vec<OwnedFd>, _> = copies.into_iter().collect();
-        let copies = copies.map_err(|error| format!("dup: {error}"))?;
-        let net = UnitNet { ns: made.ns, route_socket: made.route_socket, attached: false };
-        self.runs.of(&unit.name).net = Some(net);
-        self.keep(format!("netns/{}", unit.name), Service::Supervisor, copies);
-        self.attach(&unit.name);
-        Ok(())
     }
 
     fn notify_socket(&mut self, unit: &str) -> Result<(), String> {

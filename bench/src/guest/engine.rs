@@ -9,7 +9,7 @@ use crate::controllers::limits;
 use container::seccomp::Filter;
 use container::{
     CapSet, Cgroup, DeviceFilter, DeviceRule, IdRange, InlineFile, Limits, NetNs, Plan, Process,
-    Root, Setup, Spawned, UserNs, create_netns, create_userns, read_status, spawn,
+    Root, Setup, Spawned, UserNs, create_netns, create_userns_and_netns, read_status, spawn,
 };
 use engine_bench::marks::{CLONE, GROUP, Marks, NETNS, RAN, REAPED, REMOVED, mark};
 use engine_bench::turn::{Ends, Reply};
@@ -85,9 +85,13 @@ pub fn main(variant: Variant) -> Result<(), Failure> {
 }
 
 fn make(name: &str, limits: &Limits, filters: &Filters, own_ids: bool) -> Result<Kept, Failure> {
-    let range = IdRange::nth(0).filter(|_| own_ids);
-    let userns = range.map(create_userns).transpose().naming("user namespace")?;
-    let net = create_netns(userns.as_ref()).naming("network namespace")?;
+    let (userns, net) = match IdRange::nth(0).filter(|_| own_ids) {
+        Some(range) => {
+            let (userns, net) = create_userns_and_netns(range).naming("namespaces")?;
+            (Some(userns), net)
+        }
+        None => (None, create_netns(None).naming("network namespace")?),
+    };
     mark(NETNS);
     let cgroup = Cgroup::create(Path::new(places::CGROUP), name, limits).naming("control group")?;
     filters.devices.attach(&cgroup).naming("device filter")?;

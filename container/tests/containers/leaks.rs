@@ -111,7 +111,14 @@ fn a_thousand_starts_of_which_many_fail_leave_nothing_behind(host: &mut Host) {
         seed ^= seed << 17;
         let way = if number < WAYS { Some(number) } else { None };
         let way = way.or(seed.is_multiple_of(3).then_some((seed >> 32) as usize % WAYS));
-        let net = create_netns(host.userns.as_ref()).unwrap();
+        let net = match host.ids() {
+            Some(range) => {
+                let (userns, net) = create_userns_and_netns(range).unwrap();
+                host.userns = Some(userns);
+                net
+            }
+            None => create_netns(None).unwrap(),
+        };
         host.netns = Some(net.ns);
         let mut running = host.start(&["true"], |plan| {
             if let Some(way) = way {

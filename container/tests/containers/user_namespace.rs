@@ -129,9 +129,15 @@ fn ids_beyond_the_namespace_are_refused_by_name(host: &mut Host) {
 fn an_added_capability_holds_for_the_units_own_network_only(host: &mut Host) {
     let admin = CapSet::from_names(&["NET_ADMIN"], &[]).unwrap();
     let script = "ip link set lo mtu 1234 && ip link show lo";
-    host.netns = Some(create_netns(host.userns.as_ref()).unwrap().ns);
-    let own = host.sh(script, |plan| plan.process.caps = admin);
-    assert!(own.out.contains("mtu 1234"), "{own:?}");
+    // Made one after the other, and both at once.
+    let (userns, net) = create_userns_and_netns(IdRange::nth(9).unwrap()).unwrap();
+    let together = (Some(userns), net.ns);
+    let net = create_netns(host.userns.as_ref()).unwrap().ns;
+    for (userns, net) in [together, (host.userns.take(), net)] {
+        (host.userns, host.netns) = (userns, Some(net));
+        let own = host.sh(script, |plan| plan.process.caps = admin);
+        assert!(own.out.contains("mtu 1234"), "{own:?}");
+    }
     let without = host.sh(script, |_| {});
     assert!(without.err.contains("not permitted"), "{without:?}");
     host.netns = None;
