@@ -179,8 +179,8 @@ fn set_up(
     dev::set_up(&root, &devices, ids).at(Step::Dev)?;
     kernelfs::sysctls(&root, &plan.sysctls).at(Step::Sysctls)?;
     process::oom_score_adj(&root, plan.process.oom_score_adj).at(Step::OomScore)?;
-    masks::mask(&root).at(Step::Mask)?;
-    masks::read_only().at(Step::ReadOnlyPaths)?;
+    masks::mask(&root, plan).at(Step::Mask)?;
+    masks::read_only(plan).at(Step::ReadOnlyPaths)?;
 
     mounts::attach(&root, sources, ids).at(Step::Mounts)?;
     files::write(&root, &plan.files).at(Step::Files)?;

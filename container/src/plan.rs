@@ -7,6 +7,7 @@ use crate::seccomp::Filter;
 use crate::userns::UserNs;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use units::kernel_files;
 use units::sysctl::{check_sysctl, check_sysctl_value};
 
 /// What a program without `PATH` in its environment gets, as in other container runtimes.
@@ -32,6 +33,8 @@ pub struct Plan<'a> {
     pub masked: Vec<String>,
     /// Absolute paths inside that are read-only besides those that always are; as `masked`.
     pub read_only_paths: Vec<String>,
+    /// Those of [`units::kernel_files`] that are neither hidden nor read-only.
+    pub unmasked: Vec<String>,
     /// Kernel settings of the container's own namespaces, by their names (sysctl(8)).
     pub sysctls: Vec<(String, String)>,
     /// Small files such as `/etc/hosts`; each replaces what the image has at its path.
@@ -340,6 +343,11 @@ impl Plan<'_> {
         }
         for path in &self.read_only_paths {
             inner_path("read-only path", path)?;
+        }
+        for path in &self.unmasked {
+            if !kernel_files::all().any(|known| known == path) {
+                return Err(bad("unmasked path", path, "is neither hidden nor read-only"));
+            }
         }
         for mount in &self.mounts {
             mount_target(&mount.target)?;

@@ -186,6 +186,7 @@ fn plan<'a>(
         masked: config.masked.clone(),
         read_only_paths: config.read_only_paths.clone(),
         sysctls: config.sysctls.clone(),
+        unmasked: Vec::new(),
         files: Vec::new(),
         devices: config.devices.iter().map(as_device).collect(),
         process: config.program.process.clone(),

@@ -120,6 +120,7 @@ impl Shell {
             mounts,
             masked: vec![],
             read_only_paths: vec![],
+            unmasked: unit.container.unmask.clone(),
             sysctls: unit.container.sysctls.clone().into_iter().collect(),
             files: plan::files(&unit, &self.config.addresses, gateway),
             devices: plan::devices(&unit),

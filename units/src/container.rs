@@ -2,6 +2,7 @@
 
 use crate::diagnostic::quoted;
 use crate::entry::{parse_device, parse_port, parse_tmpfs, parse_volume};
+use crate::kernel_files::parse_unmask;
 use crate::model::{Container, NetworkMode, Port, Seccomp, UserNamespace, VolumeSource};
 use crate::names::{check_hostname, check_variable_name};
 use crate::paths::{absolute_path, check_image, parse_seccomp};
@@ -40,6 +41,7 @@ pub(crate) fn blank() -> Container {
         userns: UserNamespace::Auto,
         no_new_privileges: true,
         sysctls: std::collections::BTreeMap::new(),
+        unmask: Vec::new(),
         devices: Vec::new(),
         seccomp: Seccomp::Default,
     }
@@ -83,6 +85,11 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
     read_capabilities(&table, container);
     read_privileges(&table, container);
     read_sysctls(&table, container);
+    for text in texts(&table, "unmask") {
+        container.unmask.extend(text.read(parse_unmask).into_iter().flatten());
+    }
+    container.unmask.sort();
+    container.unmask.dedup();
     read_seccomp(&table, container, places);
     for text in texts(&table, "devices") {
         let Some(device) = text.read(parse_device) else { continue };
@@ -151,6 +158,13 @@ fn read_mounts(table: &Reader<'_>, container: &mut Container) {
     };
     for text in texts(table, "volumes") {
         let Some(volume) = text.read(parse_volume) else { continue };
+        if let VolumeSource::HostPath(path) = &volume.source
+            && holds_the_hosts_state(path)
+        {
+            let message = format!("{} holds the sockets and keys of the host", quoted(path));
+            let hint = "who reads it rules the host: mount what the program needs and no more";
+            table.source.warning(&text.span, message, hint);
+        }
         if free(&volume.target, &text) {
             container.volumes.push(volume);
         }
@@ -161,6 +175,16 @@ fn read_mounts(table: &Reader<'_>, container: &mut Container) {
             container.tmpfs.push(tmpfs);
         }
     }
+}
+
+/// Whether `/run/keel` is in this directory of the host, or this in it.
+fn holds_the_hosts_state(path: &str) -> bool {
+    const STATE: &str = "/run/keel";
+    let below = |path: &str, of: &str| {
+        path.strip_prefix(of.trim_end_matches('/'))
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    below(path, STATE) || below(STATE, path)
 }
 
 fn read_ports(table: &Reader<'_>, container: &mut Container, places: &mut Places) {
@@ -309,6 +333,11 @@ pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
     }
     if !container.cap_add.is_empty() {
         out.push(format!("has added capabilities: {}", container.cap_add.join(", ")));
+    }
+    if container.unmask.len() == crate::kernel_files::all().count() {
+        out.push("sees and writes all kernel files".to_owned());
+    } else if !container.unmask.is_empty() {
+        out.push(format!("sees and writes kernel files: {}", container.unmask.join(", ")));
     }
     for device in &container.devices {
         out.push(format!("uses the host's device {}", device.source));

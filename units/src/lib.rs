@@ -22,6 +22,7 @@ pub mod foreign;
 mod graph;
 pub mod hash;
 mod host;
+pub mod kernel_files;
 mod load;
 pub mod model;
 pub mod names;

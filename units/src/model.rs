@@ -160,6 +160,9 @@ pub struct Container {
     pub no_new_privileges: bool,
     /// Settings of the kernel that belong to the container's own namespaces (sysctl(8) names).
     pub sysctls: BTreeMap<String, String>,
+    /// Kernel files that are not hidden from it or are not read-only
+    /// ([`crate::kernel_files`]).
+    pub unmask: Vec<String>,
     /// Host device nodes made visible inside.
     pub devices: Vec<Device>,
     /// Which system calls it may make.

@@ -255,6 +255,12 @@ pub const CONTAINER: Table = Table {
             "Kernel settings of the container's own namespaces: `net.*`, `kernel.msg*`, `kernel.sem`, `kernel.shm*`, `fs.mqueue.*`.",
         ),
         key(
+            "unmask",
+            "list of paths or `\"ALL\"`",
+            "`[]`",
+            "Kernel files that are otherwise hidden or read-only (`/proc/interrupts`, `/proc/sys`; docs/security.md has the list) as the kernel shows them.",
+        ),
+        key(
             "devices",
             "list of `/dev/X[:/dev/Y]`",
             "`[]`",

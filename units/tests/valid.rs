@@ -66,6 +66,7 @@ fn defaults() {
             userns: UserNamespace::Auto,
             no_new_privileges: true,
             sysctls: BTreeMap::new(),
+            unmask: vec![],
             devices: vec![],
             seccomp: Seccomp::Default,
         },
@@ -118,6 +119,7 @@ fn every_key() {
         userns = "host"
         no_new_privileges = false
         sysctls = { "net.core.somaxconn" = "1024" }
+        unmask = ["/proc/sys/", "/proc/keys"]
         devices = ["/dev/ttyS0", "/dev/net/tun:/dev/tun"]
         seccomp = "./profiles/web.json"
         [healthcheck]
@@ -227,6 +229,7 @@ fn every_key() {
             "its programs may gain privileges",
             "reads the host's /etc/ssl",
             "has added capabilities: NET_ADMIN, NET_RAW",
+            "sees and writes kernel files: /proc/keys, /proc/sys",
             "uses the host's device /dev/ttyS0",
             "uses the host's device /dev/net/tun",
             "uses its own seccomp profile ./profiles/web.json",

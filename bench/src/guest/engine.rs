@@ -163,6 +163,7 @@ impl Container {
             masked: Vec::new(),
             read_only_paths: Vec::new(),
             sysctls: Vec::new(),
+            unmasked: Vec::new(),
             devices: Vec::new(),
             process: Process {
                 argv,

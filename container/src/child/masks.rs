@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{SFlag, fstat, stat};
 use std::os::fd::OwnedFd;
+use units::kernel_files::{HIDDEN, READ_ONLY, THROTTLE};
 
 const NONE: Option<&str> = None;
 
@@ -20,34 +21,15 @@ const INERT: u64 = sys::MOUNT_ATTR_RDONLY
     | sys::MOUNT_ATTR_NODEV
     | sys::MOUNT_ATTR_NOEXEC;
 
-/// Hidden: a file behind the null device, a directory behind an empty read-only tmpfs. What this
-/// kernel does not have is passed over.
-pub const MASKED: [&str; 13] = [
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-    "/sys/fs/selinux",
-];
-
-/// Visible but not to be written.
-pub const READ_ONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
-/// Hides [`MASKED`] and the CPUs' `thermal_throttle` counters (a side channel between containers).
-pub(super) fn mask(root: &Root) -> Done {
+/// Hides [`HIDDEN`] but what the plan leaves open. What this kernel does not have is passed over.
+pub(super) fn mask(root: &Root, plan: &Plan<'_>) -> Done {
     let null = dev::open_null(root)?;
     let mut empty = None;
-    for path in MASKED {
+    for path in kept(&HIDDEN, plan).filter(|path| *path != THROTTLE) {
         mask_one(path, &null, &mut empty)?;
+    }
+    if !kept(&HIDDEN, plan).any(|path| path == THROTTLE) {
+        return Ok(());
     }
     let throttle = |cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle");
     // CPU 0 tells whether this machine has the counters; most virtual machines have not.
@@ -64,7 +46,7 @@ pub(super) fn mask(root: &Root) -> Done {
 /// each is opened without following any link, and mounts go to what has been opened.
 pub(super) fn more(root: &Root, plan: &Plan<'_>) -> Done {
     let mut hidden = None;
-    for path in named(&plan.masked, &MASKED) {
+    for path in named(&plan.masked, &HIDDEN) {
         let Some(target) = root.without_links(path)? else { continue };
         let tree = match is_directory(&target).about(path)? {
             true => {
@@ -91,6 +73,11 @@ pub(super) fn more(root: &Root, plan: &Plan<'_>) -> Done {
         sys::move_mount(&tree, &target).about(path)?;
     }
     Ok(())
+}
+
+/// Those of `ours` that the plan does not leave open.
+fn kept<'p>(ours: &'p [&'p str], plan: &'p Plan<'_>) -> impl Iterator<Item = &'p str> {
+    ours.iter().copied().filter(|path| !plan.unmasked.iter().any(|open| open == path))
 }
 
 /// Those of `paths` that are not among `ours`.
@@ -134,10 +121,10 @@ fn mask_one(path: &str, null: &OwnedFd, empty: &mut Option<String>) -> Done<bool
     Ok(true)
 }
 
-/// Makes [`READ_ONLY`] so.
-pub(super) fn read_only() -> Done {
+/// Makes [`READ_ONLY`] so, but what the plan leaves open.
+pub(super) fn read_only(plan: &Plan<'_>) -> Done {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    for path in READ_ONLY {
+    for path in kept(&READ_ONLY, plan) {
         match mount(Some(path), path, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE) {
             Err(Errno::ENOENT) => continue,
             done => done.about(path)?,

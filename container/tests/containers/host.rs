@@ -210,6 +210,7 @@ impl Host {
             masked: vec![],
             read_only_paths: vec![],
             sysctls: vec![],
+            unmasked: vec![],
             files: vec![],
             devices: vec![],
             process: process(argv),

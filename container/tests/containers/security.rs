@@ -14,6 +14,7 @@ tests![
     cve_2022_0811_settings_of_the_host_cannot_be_changed,
     kernel_files_are_masked,
     kernel_files_are_read_only,
+    what_is_unmasked_is_open_and_nothing_else,
     cve_2019_19921_a_symlinked_proc_is_refused,
     cve_2026_41579_symlinked_dev_and_sys_are_refused,
     cve_2021_30465_a_volume_target_through_a_link_stays_inside,
@@ -130,6 +131,23 @@ fn kernel_files_are_read_only(host: &mut Host) {
         assert_eq!(done.out.contains(&mount), fs::exists(path).unwrap(), "{path}: {}", done.out);
     }
     assert!(done.err.contains("Read-only"), "{}", done.err);
+}
+
+fn what_is_unmasked_is_open_and_nothing_else(host: &mut Host) {
+    let open = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let script = "wc -c </proc/interrupts; stat -c %F /proc/timer_list; \
+        grep -c ' /proc/sys ' /proc/self/mounts; grep -c ' /proc/irq ' /proc/self/mounts";
+    let some = host.sh(script, |plan| plan.unmasked = open(&["/proc/interrupts", "/proc/sys"]));
+    let lines: Vec<&str> = some.out.lines().collect();
+    assert!(lines[0].parse::<u32>().unwrap() > 0, "{some:?}");
+    assert_eq!(&lines[1..], ["character special file", "0", "1"], "{some:?}");
+    let none = host.sh("grep -E ' /(proc|sys)/' /proc/self/mounts", |plan| {
+        plan.unmasked = units::kernel_files::all().map(str::to_owned).collect();
+    });
+    assert!(none.out.lines().all(|line| line.contains(" /sys/fs/cgroup ")), "{none:?}");
+    let refused = host.try_start(&["true"], |plan| plan.unmasked = open(&["/proc"]));
+    let error = refused.err().unwrap().to_string();
+    assert!(error.contains("neither hidden nor read-only"), "{error}");
 }
 
 fn refused(host: &mut Host, dir: &str, step: Step) {

@@ -69,7 +69,10 @@ fn container() -> impl Strategy<Value = Container> {
         any::<bool>(),
         any::<bool>(),
         prop::collection::btree_map("(net|fs\\.mqueue)\\.[a-z]{1,8}", "[0-9]{1,5}", 0..2),
-        caps(&["NET_ADMIN", "SYS_TIME"]),
+        (
+            caps(&["NET_ADMIN", "SYS_TIME"]),
+            caps(&["/proc/acpi", "/proc/keys", "/proc/sys", "/sys/firmware"]),
+        ),
         caps(&["ALL", "CHOWN", "KILL"]),
         prop::collection::vec("(/[a-z]{1,6}){1,2}", 0..2),
         prop_oneof![
@@ -86,7 +89,7 @@ fn container() -> impl Strategy<Value = Container> {
             process,
             (volumes, tmpfs),
             ports,
-            (read_only, own, sysctls, cap_add, cap_drop, devices, seccomp),
+            (read_only, own, sysctls, (cap_add, unmask), cap_drop, devices, seccomp),
             network,
         )| {
             let (entrypoint, command, environment, user, working_dir, hostname) = process;
@@ -132,6 +135,7 @@ fn container() -> impl Strategy<Value = Container> {
                 userns: if own && !far { UserNamespace::Auto } else { UserNamespace::Host },
                 no_new_privileges: own,
                 sysctls: if network == NetworkMode::Host { BTreeMap::new() } else { sysctls },
+                unmask: strings(unmask),
                 devices: devices.collect(),
                 seccomp,
             }
@@ -332,6 +336,7 @@ pub fn write_unit(unit: &Unit) -> String {
     say("container.read_only", container.read_only.to_string());
     say("container.cap_add", list(&container.cap_add));
     say("container.cap_drop", list(&container.cap_drop));
+    say("container.unmask", list(&container.unmask));
     say("container.userns", word(format!("{:?}", container.userns)));
     say("container.no_new_privileges", container.no_new_privileges.to_string());
     for (name, value) in &container.sysctls {

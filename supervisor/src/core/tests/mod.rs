@@ -59,6 +59,7 @@ pub(super) fn unit(name: &str) -> Unit {
             userns: UserNamespace::Auto,
             no_new_privileges: true,
             sysctls: BTreeMap::new(),
+            unmask: vec![],
             devices: vec![],
             seccomp: units::model::Seccomp::Default,
         },
