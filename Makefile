@@ -142,7 +142,7 @@ bench-host: build packages-run
 ENGINE_BENCH := target/bench-engine
 
 bench-engine-programs: packages-build packages-bench $(KERNEL)/.unpacked
-	cargo build --locked --profile os -p engine-bench
+	cargo build --locked --profile os -p engine-bench -p guest-tools
 	@mkdir -p $(ENGINE_BENCH)
 
 bench-engine: bench-engine-programs packages-run

@@ -1,6 +1,8 @@
-//! Links `first` without the C start-up files, because it brings its own `_start`.
+//! Links programs that bring their own `_start` without the C start-up files.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-link-arg-bin=first=-nostartfiles");
+    for program in ["first", "bench_payload"] {
+        println!("cargo:rustc-link-arg-bin={program}=-nostartfiles");
+    }
 }

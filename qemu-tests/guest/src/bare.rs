@@ -1,0 +1,148 @@
+//! What a program without libc and standard library stands on: its entry, system calls, numbers
+//! as text. Part of each such program here (`mod bare`); each has a `fn main(Arguments) -> !`.
+//!
+//! System call numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
+
+use core::arch::{asm, global_asm};
+use core::mem::MaybeUninit;
+
+#[cfg(panic = "abort")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    exit(101)
+}
+
+// The kernel enters with argc at the top of an aligned stack and no return address (System V ABI
+// for x86-64, section 3.4.1). A Rust function cannot be entered that way, so this hands it the
+// stack pointer as its first argument.
+global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {enter}",
+    "ud2",
+    enter = sym enter,
+);
+
+const SYS_WRITE: usize = 1;
+const SYS_CLOCK_GETTIME: usize = 228;
+const SYS_EXIT_GROUP: usize = 231;
+
+const CLOCK_MONOTONIC: usize = 1;
+
+/// The kernel's `struct __kernel_timespec`.
+#[repr(C)]
+pub struct Timespec {
+    pub seconds: i64,
+    pub nanoseconds: i64,
+}
+
+/// # Safety
+/// `stack` must be the stack pointer with which the kernel entered the program.
+unsafe extern "C" fn enter(stack: *const usize) -> ! {
+    crate::main(Arguments(stack))
+}
+
+/// The words of the command line.
+pub struct Arguments(*const usize);
+
+impl Arguments {
+    /// One of them, as a C string; 0 is the program's name.
+    pub fn get(&self, index: usize) -> Option<Word> {
+        // SAFETY: this is made by `enter` only; the kernel puts argc there, then argc pointers to C
+        // strings (argv).
+        unsafe {
+            let argv = self.0.add(1).cast::<*const u8>();
+            (index < *self.0).then(|| Word(*argv.add(index)))
+        }
+    }
+}
+
+/// A C string of the command line.
+pub struct Word(*const u8);
+
+impl Word {
+    /// Its first byte; 0 if it is empty.
+    pub fn first(&self) -> u8 {
+        // SAFETY: a C string has at least its final zero.
+        unsafe { *self.0 }
+    }
+
+    /// The decimal number at its start; 0 if there is none.
+    pub fn number(&self) -> u64 {
+        let mut text = self.0;
+        let mut value = 0u64;
+        loop {
+            // SAFETY: only digits have been passed, so the terminating zero is not behind us.
+            let digit = unsafe { *text }.wrapping_sub(b'0');
+            if digit > 9 {
+                return value;
+            }
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+            text = text.wrapping_add(1);
+        }
+    }
+}
+
+/// # Safety
+/// Pointers among the arguments must be valid for what this system call does with them.
+pub unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
+    let result: isize;
+    // SAFETY: the kernel clobbers rcx and r11 only, and touches memory as the caller has vouched.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number => result,
+            in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d, in("r8") 0,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
+    result
+}
+
+pub fn exit(code: usize) -> ! {
+    loop {
+        // SAFETY: no pointers.
+        unsafe { syscall(SYS_EXIT_GROUP, code, 0, 0, 0) };
+    }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub fn now() -> u64 {
+    let mut now = Timespec { seconds: 0, nanoseconds: 0 };
+    // SAFETY: `now` is a timespec that lives through the call.
+    unsafe { syscall(SYS_CLOCK_GETTIME, CLOCK_MONOTONIC, &raw mut now as usize, 0, 0) };
+    now.seconds as u64 * 1_000_000_000 + now.nanoseconds as u64
+}
+
+/// Writes `before`, the number and `end` in one call, so that a line cannot be torn. (`before` is
+/// written up to its eighth byte.)
+pub fn say(before: &[u8], mut value: u64, end_byte: u8) {
+    // The line is built from its end. It is neither cleared first nor stored but by volatile
+    // writes, lest the compiler call memset or memcpy: libc's choose their code at start-up, by
+    // relocations that nobody applies here.
+    let mut line = MaybeUninit::<[u8; 32]>::uninit();
+    let end = line.as_mut_ptr().cast::<u8>().wrapping_add(32);
+    let mut at = end;
+    let mut put = |byte: u8| {
+        at = at.wrapping_sub(1);
+        // SAFETY: 20 digits, the last byte and 8 of `before` are 29 bytes at most, within the 32.
+        unsafe { at.write_volatile(byte) };
+    };
+    put(end_byte);
+    loop {
+        put(b'0' + (value % 10) as u8);
+        value /= 10;
+        if value == 0 {
+            break;
+        }
+    }
+    for &byte in before.iter().take(8).rev() {
+        put(byte);
+    }
+    // SAFETY: `at` to `end` are bytes of `line` that have been written.
+    unsafe { syscall(SYS_WRITE, 1, at as usize, end as usize - at as usize, 0) };
+}
