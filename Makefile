@@ -126,9 +126,10 @@ TARGETS :=
 fuzz: packages-build packages-fuzz
 	fuzz/run $(SECONDS) $(TARGETS)
 
-# Two guests at a time.
+# Two guests at a time. TESTS='stack network' for some of them.
+TESTS :=
 test-qemu: build packages-run packages-test images
-	cargo test --locked -p qemu-tests -- --test-threads=2
+	@qemu-tests/run $(TESTS)
 
 bench: bench-host bench-engine
 

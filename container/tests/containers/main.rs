@@ -19,6 +19,7 @@ mod host;
 mod inside;
 mod leaks;
 mod programs;
+mod races;
 mod root_file_system;
 mod seccomp;
 mod security;
@@ -77,6 +78,7 @@ fn main() {
         inside::TESTS,
         leaks::TESTS,
         programs::TESTS,
+        races::TESTS,
         root_file_system::TESTS,
         seccomp::TESTS,
         security::TESTS,
