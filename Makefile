@@ -23,8 +23,8 @@ BENCH_PACKAGES := e2fsprogs erofs-utils binutils
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
 .PHONY: help run stack test test-host test-fuzz test-qemu fuzz lint build images clean
-.PHONY: bench bench-host bench-engine bench-engine-native bench-engine-programs
-.PHONY: packages-build packages-run packages-test packages-fuzz packages-bench schemathesis
+.PHONY: bench bench-host bench-engine bench-engine-native bench-engine-calls bench-engine-programs
+.PHONY: packages-build packages-run packages-test packages-fuzz packages-bench packages-calls schemathesis
 
 help:
 	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
@@ -52,6 +52,7 @@ packages-run:   ; $(call install,$(RUN_PACKAGES))
 packages-test:  ; $(call install,$(TEST_PACKAGES))
 packages-fuzz:  ; $(call install,$(FUZZ_PACKAGES))
 packages-bench: ; $(call install,$(BENCH_PACKAGES))
+packages-calls: ; $(call install,strace)
 
 # --- Building --------------------------------------------------------------------------------------
 
@@ -154,6 +155,11 @@ bench-engine: bench-engine-programs packages-run
 bench-engine-native: bench-engine-programs
 	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree
 	@$(SUDO) $(OUT)/$(TRIPLE)/os/bench_engine native $(ENGINE_BENCH)/tree
+
+# Whether the floor makes the engine's system calls and no others.
+bench-engine-calls: bench-engine-programs packages-calls
+	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree
+	@$(SUDO) bench/compare-calls $(OUT)/$(TRIPLE)/os/bench_engine $(ENGINE_BENCH)/tree
 
 clean:
 	cargo clean
