@@ -67,6 +67,15 @@ fn calls_and_devices_are_those_that_were_given() {
         ("calls", script(CALLS, "")),
         ("own", script(CALLS, "seccomp = \"./profiles/no-mkdir.json\"")),
         ("open", script(CALLS, "seccomp = \"unconfined\"")),
+        (
+            "unmasked",
+            script(
+                "echo 5 >/proc/sys/net/ipv4/tcp_retries2 && echo its own; \
+                 echo x >/proc/sys/kernel/hostname && echo of the host; \
+                 wc -c </proc/interrupts; stat -c %F /proc/timer_list; echo end",
+                "unmask = [\"/proc/sys\"]\ncap_add = [\"NET_ADMIN\"]",
+            ),
+        ),
         ("up", script("exec sleep 100000", "").replace("oneshot", "service")),
     ];
     let pairs: Vec<(&str, &str)> =
@@ -95,9 +104,21 @@ fn calls_and_devices_are_those_that_were_given() {
     assert!(!own.contains("made\n") && own.contains("forked\n"), "{own}");
     assert_eq!(text("open"), "Seccomp:\t0\nmade\nforked\nend\n");
 
+    // The kernel's own rights stand behind the mounts: what is not its own stays closed.
+    let unmasked = text("unmasked");
+    assert!(unmasked.starts_with("its own\n"), "{unmasked}");
+    assert!(
+        unmasked.ends_with("Permission denied\n0\ncharacter special file\nend\n"),
+        "{unmasked}"
+    );
+
     let weak = |name: &str| guest.unit(name).weakenings;
     assert_eq!(weak("open"), ["has no seccomp filter"]);
     assert_eq!(weak("own"), ["uses its own seccomp profile ./profiles/no-mkdir.json"]);
+    assert_eq!(
+        weak("unmasked"),
+        ["has added capabilities: NET_ADMIN", "sees and writes kernel files: /proc/sys"]
+    );
     assert_eq!(weak("calls"), [""; 0]);
 
     // A program that a person runs in a container is under the unit's filter as well.
