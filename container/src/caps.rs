@@ -143,23 +143,28 @@ struct Data {
 /// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words per set.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Sets the permitted and the effective set of this process and empties the inheritable and the
-/// ambient set (CVE-2022-24769: an inheritable set that is not empty gives a non-root user's
-/// program capabilities through file capabilities).
-pub(crate) fn apply(set: CapSet) -> Result<()> {
+/// Sets all sets of this process but the bounding one. An inheritable set that is not empty gives the
+/// program of another user than root capabilities through those of files (CVE-2022-24769).
+pub(crate) fn apply(permitted: CapSet, inheritable: CapSet, ambient: CapSet) -> Result<()> {
     // SAFETY: prctl with integers only.
     let done =
         unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(done)?;
     let word = |shift: u32| {
-        let bits = (set.0 >> shift) as u32;
-        Data { effective: bits, permitted: bits, inheritable: 0 }
+        let bits = (permitted.0 >> shift) as u32;
+        Data { effective: bits, permitted: bits, inheritable: (inheritable.0 >> shift) as u32 }
     };
     let header = Header { version: VERSION_3, pid: 0 };
     let data = [word(0), word(32)];
     // SAFETY: header and data have the layout of version 3 and live over the call.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
-    Errno::result(done).map(drop)
+    Errno::result(done)?;
+    for number in (0..64u8).filter(|number| ambient.contains(Capability(*number))) {
+        let (raise, number) = (libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(number));
+        // SAFETY: prctl with integers only.
+        Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, 0, 0) })?;
+    }
+    Ok(())
 }
 
 /// The sets of this process.

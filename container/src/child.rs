@@ -174,9 +174,10 @@ fn set_up(
     let root = rootfs::pivot().at(Step::PivotRoot)?;
 
     kernelfs::proc(&root).at(Step::Proc)?;
+    // In the order in which config.json lists them usually, and looks for them.
+    dev::set_up(&root, &devices, ids).at(Step::Dev)?;
     kernelfs::sys(&root).at(Step::Sys)?;
     kernelfs::cgroup(&root).at(Step::CgroupFs)?;
-    dev::set_up(&root, &devices, ids).at(Step::Dev)?;
     kernelfs::sysctls(&root, &plan.sysctls).at(Step::Sysctls)?;
     process::oom_score_adj(&root, plan.process.oom_score_adj).at(Step::OomScore)?;
     masks::mask(&root, plan).at(Step::Mask)?;
@@ -224,12 +225,16 @@ fn credentials<'p>(
         process::user_namespace(userns, process.caps).at(Step::UserNamespace)?;
     }
     process::keyring().at(Step::Keyring)?;
+    // Before any filter: many a manager's list of calls is older than close_range.
+    process::close_at_exec().at(Step::Final)?;
     // Who may still gain privileges must have some to be given a filter (seccomp(2), EACCES).
     let (early, late) = if process.no_new_privs { (None, filter) } else { (filter, None) };
     early.map_or(Ok(()), Filter::load).at(Step::Seccomp)?;
     crate::caps::limit_bounding_set(process.caps).at(Step::BoundingSet)?;
+    let caps = process::Capabilities::of(process, &identity).at(Step::Capabilities)?;
+    caps.keep().at(Step::Capabilities)?;
     process::set_user(&identity).at(Step::SetUser)?;
-    process::capabilities(&identity, process.caps).at(Step::Capabilities)?;
+    caps.apply().at(Step::Capabilities)?;
     if process.no_new_privs {
         process::no_new_privs().at(Step::NoNewPrivs)?;
     }

@@ -125,6 +125,12 @@ pub struct Process {
     pub umask: u32,
     /// The bounding set, and for root the effective and permitted set.
     pub caps: CapSet,
+    /// The inheritable set, of which only those count that are in `caps` too. Empty for units
+    /// (CVE-2022-24769: it gives a program of another user than root capabilities through files').
+    pub inheritable: CapSet,
+    /// The ambient set, which a program of any user keeps over its exec, of which only those count
+    /// that are in `inheritable` too. Empty for units.
+    pub ambient: CapSet,
     /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities are inert.
     pub no_new_privs: bool,
     /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller

@@ -13,3 +13,5 @@ mod hostile;
 mod lifecycle;
 #[path = "containers/process.rs"]
 mod process;
+#[path = "containers/suites.rs"]
+mod suites;

@@ -61,6 +61,8 @@ pub fn process(unit: &Unit, image: &Image) -> Result<Process, PlanError> {
         groups: None,
         umask: Process::UMASK,
         caps,
+        inheritable: CapSet::EMPTY,
+        ambient: CapSet::EMPTY,
         no_new_privs: container.no_new_privileges,
         rlimits: nofile.into_iter().collect(),
         oom_score_adj: 0,

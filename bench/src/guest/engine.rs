@@ -173,6 +173,8 @@ impl Container {
                 groups: None,
                 umask: Process::UMASK,
                 caps: CapSet::DEFAULT,
+                inheritable: CapSet::EMPTY,
+                ambient: CapSet::EMPTY,
                 no_new_privs: true,
                 rlimits: Vec::new(),
                 oom_score_adj: 0,

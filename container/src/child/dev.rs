@@ -110,12 +110,12 @@ pub(super) fn set_up(root: &Root, devices: &Devices, ids: Ids) -> Done {
     // The tmpfs just mounted is this process's alone: these paths hold no links.
     let nosuid_noexec = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     let all = nosuid_noexec | MsFlags::MS_NODEV;
-    for (path, kind, flags, options) in [
-        ("/dev/pts", "devpts", nosuid_noexec, Some(terminals.as_str())),
-        ("/dev/shm", "tmpfs", all, Some("mode=1777,size=65536k")),
-        ("/dev/mqueue", "mqueue", all, None),
+    for (path, name, kind, flags, options) in [
+        ("/dev/pts", "devpts", "devpts", nosuid_noexec, Some(terminals.as_str())),
+        ("/dev/shm", "shm", "tmpfs", all, Some("mode=1777,size=65536k")),
+        ("/dev/mqueue", "mqueue", "mqueue", all, None),
     ] {
-        match mount(Some(kind), path, Some(kind), flags, options) {
+        match mount(Some(name), path, Some(kind), flags, options) {
             // A kernel without POSIX message queues: a directory that stays empty.
             Err(Errno::ENODEV) if kind == "mqueue" => {}
             done => done.about(path)?,

@@ -237,12 +237,40 @@ pub(super) fn set_user(identity: &Identity) -> Done {
     Ok(())
 }
 
-/// The sets besides the bounding one. A change from root to another user has cleared them, and an
-/// exec by root sets them anew from the bounding set.
-pub(super) fn capabilities(identity: &Identity, set: CapSet) -> Done {
-    // A capability the caller itself lacks cannot be given.
-    let set = if identity.uid == 0 { set.intersection(caps::effective()?) } else { CapSet::EMPTY };
-    Ok(caps::apply(set)?)
+/// The sets besides the bounding one.
+pub(super) struct Capabilities {
+    /// The permitted and the effective set up to the exec. One by root sets them anew from the
+    /// bounding set, one by another user from the ambient set.
+    permitted: CapSet,
+    inheritable: CapSet,
+    ambient: CapSet,
+}
+
+impl Capabilities {
+    /// A capability the caller itself lacks cannot be given.
+    pub(super) fn of(process: &Process, identity: &Identity) -> Done<Capabilities> {
+        let all = process.caps.intersection(caps::effective()?);
+        let inheritable = process.inheritable.intersection(all);
+        let ambient = process.ambient.intersection(inheritable);
+        let permitted = if identity.uid == 0 { all } else { ambient };
+        Ok(Capabilities { permitted, inheritable, ambient })
+    }
+
+    /// Keeps the permitted set over a change from root to another user, who is to have some of it;
+    /// an exec ends that (PR_SET_KEEPCAPS(2const)).
+    pub(super) fn keep(&self) -> Done {
+        if self.inheritable == CapSet::EMPTY {
+            return Ok(());
+        }
+        // SAFETY: prctl with integers only.
+        Errno::result(unsafe { libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0) })?;
+        Ok(())
+    }
+
+    /// Puts them into force.
+    pub(super) fn apply(&self) -> Done {
+        Ok(caps::apply(self.permitted, self.inheritable, self.ambient)?)
+    }
 }
 
 /// Nothing that is executed from here on gains privilege: set-user-id bits and file capabilities
@@ -253,9 +281,13 @@ pub(super) fn no_new_privs() -> Done {
     Ok(())
 }
 
-/// The last steps: what programs expect of their surroundings, and no descriptor but 0 to 2.
+/// Marks every descriptor but 0 to 2 as one that the program does not get.
+pub(super) fn close_at_exec() -> Done {
+    Ok(sys::close_range(3, u32::MAX, true)?)
+}
+
+/// The last steps: what programs expect of their surroundings.
 pub(super) fn finish(mask: u32) -> Done {
     umask(Mode::from_bits_truncate(mask));
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    Ok(sys::close_range(3, u32::MAX, true)?)
+    Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }

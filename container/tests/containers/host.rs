@@ -291,6 +291,8 @@ pub fn process(argv: &[&str]) -> Process {
         groups: None,
         umask: Process::UMASK,
         caps: CapSet::DEFAULT,
+        inheritable: CapSet::EMPTY,
+        ambient: CapSet::EMPTY,
         no_new_privs: true,
         rlimits: vec![],
         oom_score_adj: 0,

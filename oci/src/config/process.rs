@@ -48,8 +48,8 @@ impl Program {
         };
         let umask = member("umask")?.map_or(Ok(Process::UMASK), |node| node.number(0o777))?;
         let caps = match node.get("capabilities")? {
-            Some(sets) => capabilities(&sets, uid, &mut warnings)?,
-            None => CapSet::EMPTY,
+            Some(sets) => Capabilities::read(&sets, &mut warnings)?,
+            None => Capabilities::NONE,
         };
         let adjustment = node.get("oomScoreAdj")?;
         let oom_score_adj = match &adjustment {
@@ -67,7 +67,9 @@ impl Program {
             user: format!("{uid}:{gid}"),
             groups: Some(groups),
             umask,
-            caps,
+            caps: caps.bounding,
+            inheritable: caps.inheritable,
+            ambient: caps.ambient,
             no_new_privs: node.get("noNewPrivileges")?.map_or(Ok(false), |node| node.yes())?,
             rlimits: node.get("rlimits")?.map_or(Ok(Vec::new()), |list| rlimits(&list))?,
             oom_score_adj,
@@ -121,33 +123,44 @@ fn rlimits(list: &Node<'_>) -> Result<Vec<Rlimit>, ConfigError> {
     Ok(limits)
 }
 
-/// The one set that the engine keeps: the bounding set, which for root is what it has after the exec
-/// (capabilities(7), "Capabilities and execution of programs by root"). Other users have none.
-fn capabilities(
-    sets: &Node<'_>,
-    uid: u32,
-    warnings: &mut Vec<String>,
-) -> Result<CapSet, ConfigError> {
-    let mut set = |name: &str| match sets.get(name)? {
-        Some(list) => named(&list, name, warnings),
-        None => Ok(CapSet::EMPTY),
+/// The sets that the engine keeps. The bounding set is for root what it has after the exec
+/// (capabilities(7), "Capabilities and execution of programs by root"), other users then have the
+/// ambient one.
+struct Capabilities {
+    bounding: CapSet,
+    inheritable: CapSet,
+    ambient: CapSet,
+}
+
+impl Capabilities {
+    const NONE: Capabilities = Capabilities {
+        bounding: CapSet::EMPTY,
+        inheritable: CapSet::EMPTY,
+        ambient: CapSet::EMPTY,
     };
-    let bounding = set("bounding")?;
-    for name in ["effective", "permitted"] {
-        let other = set(name)?;
-        if other.intersection(bounding) != other {
-            return Err(sets.bad(format!("{name} holds capabilities that bounding does not")));
+
+    fn read(sets: &Node<'_>, warnings: &mut Vec<String>) -> Result<Capabilities, ConfigError> {
+        let mut set = |name: &str| match sets.get(name)? {
+            Some(list) => named(&list, name, warnings),
+            None => Ok(CapSet::EMPTY),
+        };
+        let bounding = set("bounding")?;
+        let within = |name: &str, set: CapSet| match set.intersection(bounding) == set {
+            true => Ok(set),
+            false => Err(sets.bad(format!("{name} holds capabilities that bounding does not"))),
+        };
+        within("effective", set("effective")?)?;
+        let permitted = within("permitted", set("permitted")?)?;
+        let inheritable = within("inheritable", set("inheritable")?)?;
+        let wanted = set("ambient")?;
+        let ambient = wanted.intersection(permitted).intersection(inheritable);
+        if ambient != wanted {
+            let text = "process.capabilities.ambient: what is not in permitted and in inheritable \
+                        cannot be given and is left out";
+            warnings.push(text.to_owned());
         }
+        Ok(Capabilities { bounding, inheritable, ambient })
     }
-    let (inheritable, ambient) = (set("inheritable")?, set("ambient")?);
-    if uid != 0 && ambient != CapSet::EMPTY {
-        return Err(sets.bad("ambient capabilities of a user other than root cannot be given here"));
-    }
-    if inheritable != CapSet::EMPTY || ambient != CapSet::EMPTY {
-        let text = "process.capabilities: the inheritable and the ambient set are always empty";
-        warnings.push(text.to_owned());
-    }
-    Ok(bounding)
 }
 
 /// Names that are none are left out with a warning, as the specification demands.

@@ -1,0 +1,81 @@
+//! What public suites have found (oci/suites), each with a container of its own here.
+
+use crate::bundle::Bundle;
+use serde_json::json;
+
+fn sets(text: &str) -> Vec<String> {
+    let line = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).trim().to_owned()
+    };
+    ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(line).into()
+}
+
+/// Lists of calls older than Linux 5.9 have no close_range. Without noNewPrivileges the filter is in
+/// force before the last steps.
+#[test]
+fn a_filter_without_close_range_let_nothing_start() {
+    let mut bundle = Bundle::new("echo started");
+    bundle.set("/process/noNewPrivileges", json!(false));
+    bundle.set(
+        "/linux/seccomp",
+        json!({ "defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+        "syscalls": [{ "names": ["close_range"], "action": "SCMP_ACT_ERRNO" }] }),
+    );
+    assert_eq!(bundle.run().ok(), "started\n");
+}
+
+#[test]
+fn inheritable_and_ambient_capabilities_were_dropped_with_a_warning() {
+    let mut bundle = Bundle::new("cat /proc/self/status");
+    let both = json!(["CAP_KILL", "CAP_NET_BIND_SERVICE"]);
+    bundle.set(
+        "/process/capabilities",
+        json!({ "bounding": both, "effective": both, "permitted": both, "inheritable": both,
+            "ambient": ["CAP_KILL"] }),
+    );
+    let said = bundle.run();
+    assert!(!said.err.contains("capabilities"), "{said:?}");
+    let (both, kill) = ("0000000000000420", "0000000000000020");
+    assert_eq!(sets(&said.ok()), [both, both, both, both, kill]);
+
+    for no_new_privs in [true, false] {
+        bundle.set("/process/noNewPrivileges", json!(no_new_privs));
+        bundle.set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
+        assert_eq!(sets(&bundle.run().ok()), [both, kill, kill, both, kill]);
+    }
+}
+
+#[test]
+fn ambient_capabilities_that_the_kernel_would_refuse_are_left_out_with_a_warning() {
+    let mut bundle = Bundle::new("cat /proc/self/status");
+    bundle.set(
+        "/process/capabilities",
+        json!({ "bounding": ["CAP_KILL"], "permitted": ["CAP_KILL"], "ambient": ["CAP_KILL"] }),
+    );
+    let said = bundle.run();
+    assert!(said.err.contains("process.capabilities.ambient"), "{said:?}");
+    let (none, kill) = ("0000000000000000", "0000000000000020");
+    assert_eq!(sets(&said.ok()), [none, kill, kill, kill, none]);
+
+    bundle.set("/process/capabilities/inheritable", json!(["CAP_SYS_ADMIN"]));
+    assert!(bundle.run().refused().contains("inheritable"), "beyond bounding");
+}
+
+#[test]
+fn the_usual_mounts_were_in_another_order_than_the_file_has_them() {
+    let said = Bundle::new("cat /proc/self/mounts").run().ok();
+    let mounts: Vec<Vec<&str>> =
+        said.lines().map(|line| line.split(' ').take(3).collect()).collect();
+    let mut rest = mounts.iter();
+    for wanted in [
+        ["proc", "/proc", "proc"],
+        ["tmpfs", "/dev", "tmpfs"],
+        ["devpts", "/dev/pts", "devpts"],
+        ["shm", "/dev/shm", "tmpfs"],
+        ["mqueue", "/dev/mqueue", "mqueue"],
+        ["sysfs", "/sys", "sysfs"],
+    ] {
+        assert!(rest.any(|mount| mount == &wanted), "{wanted:?} is not where it should be: {said}");
+    }
+}
