@@ -95,10 +95,6 @@ pub(crate) fn destroy(
     }
     removed?;
     entry.remove()?;
-    for hook in poststop {
-        if let Err(error) = hooks::run(std::slice::from_ref(hook), state, Status::Stopped) {
-            report.warn(&error.to_string());
-        }
-    }
+    hooks::run_all(poststop, state, Status::Stopped, report);
     Ok(())
 }

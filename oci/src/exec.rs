@@ -90,7 +90,12 @@ fn program(config: &Config, wanted: &arguments::Exec) -> Result<Program, Error> 
         }
     };
     let process = &mut program.process;
-    process.env.extend(wanted.env.iter().cloned());
+    for variable in &wanted.env {
+        // Most programs take the first of two that have the same name.
+        let name = |text: &str| text.split('=').next().map(str::to_owned);
+        process.env.retain(|old| name(old) != name(variable));
+        process.env.push(variable.clone());
+    }
     if let Some(cwd) = &wanted.cwd {
         process.cwd.clone_from(cwd);
     }

@@ -3,6 +3,7 @@
 
 use crate::config::Hook;
 use crate::error::Error;
+use crate::report::Report;
 use crate::status::{self, Status};
 use crate::store::{Identity, State};
 use nix::errno::Errno;
@@ -16,6 +17,14 @@ use std::time::{Duration, Instant};
 /// Runs them in order; the first that fails ends it.
 pub(crate) fn run(hooks: &[Hook], state: &State, status: Status) -> Result<(), Error> {
     hooks.iter().try_for_each(|hook| one(hook, state, status))
+}
+
+/// Runs them in order; one that fails is told, and the others are run all the same (`runtime.md`,
+/// "Lifecycle", steps 10 and 13).
+pub(crate) fn run_all(hooks: &[Hook], state: &State, status: Status, report: &Report) {
+    for error in hooks.iter().filter_map(|hook| one(hook, state, status).err()) {
+        report.warn(&error.to_string());
+    }
 }
 
 fn one(hook: &Hook, state: &State, status: Status) -> Result<(), Error> {

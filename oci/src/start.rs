@@ -34,11 +34,7 @@ pub(crate) fn start(store: &Store, id: &str, report: &Report) -> Result<(State, 
         Setup::Failed(error) => return Err(error.into()),
         Setup::Done | Setup::Prepared | Setup::Pending => {}
     }
-    if let Err(error) =
-        hooks::run(&config(&entry, &state)?.hooks.poststart, &state, Status::Running)
-    {
-        report.warn(&error.to_string());
-    }
+    hooks::run_all(&config(&entry, &state)?.hooks.poststart, &state, Status::Running, report);
     Ok((state, pidfd))
 }
 

@@ -79,3 +79,30 @@ fn the_usual_mounts_were_in_another_order_than_the_file_has_them() {
         assert!(rest.any(|mount| mount == &wanted), "{wanted:?} is not where it should be: {said}");
     }
 }
+
+#[test]
+fn a_poststart_hook_that_failed_kept_the_others_from_running() {
+    let mut bundle = Bundle::new("exec sleep 1000");
+    let marks = ["one", "two"].map(|name| bundle.dir.join(name));
+    let touch = |path| json!({ "path": "/bin/touch", "args": ["touch", path] });
+    let fails = json!({ "path": "/bin/false", "args": ["false"] });
+    bundle.set("/hooks", json!({ "poststart": [fails, touch(&marks[0]), fails, touch(&marks[1])] }));
+    bundle.create().ok();
+    let said = bundle.start();
+    assert_eq!(said.err.matches("/bin/false").count(), 2, "{said:?}");
+    said.ok();
+    assert!(marks.iter().all(|mark| mark.exists()));
+    assert_eq!(bundle.status(), "running");
+}
+
+#[test]
+fn a_variable_of_exec_was_set_beside_the_one_that_the_container_has() {
+    let mut bundle = Bundle::new("exec sleep 1000");
+    bundle.set("/process/env", json!(["PATH=/bin", "WORD=old"]));
+    bundle.create().ok();
+    bundle.start().ok();
+    let said =
+        bundle.call(&["exec", "--env", "WORD=one", "--env", "WORD=two", &bundle.id, "env"]).ok();
+    let words: Vec<&str> = said.lines().filter(|line| line.starts_with("WORD=")).collect();
+    assert_eq!(words, ["WORD=two"]);
+}
