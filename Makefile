@@ -18,18 +18,21 @@ BUILD_PACKAGES := gcc binutils xz-utils
 RUN_PACKAGES   := qemu-system-x86 e2fsprogs
 TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2 curl openssl python3-venv
 FUZZ_PACKAGES  := g++
+OCI_PACKAGES   := curl libc6-dev python3 util-linux
 BENCH_PACKAGES := e2fsprogs erofs-utils binutils
 # The kernel is unpacked, never installed. The meta package names the newest 6.12.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
-.PHONY: help run stack test test-host test-fuzz test-qemu fuzz lint build images clean
+.PHONY: help run stack test test-host test-fuzz test-qemu test-oci test-full fuzz lint build images clean
 .PHONY: bench bench-host bench-engine bench-engine-native bench-engine-calls bench-engine-programs
-.PHONY: packages-build packages-run packages-test packages-fuzz packages-bench packages-calls schemathesis
+.PHONY: packages-build packages-run packages-test packages-fuzz packages-bench packages-calls packages-oci schemathesis
 
 help:
 	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
 	@echo 'make stack    the same with examples/stack (nginx, redis, PostgreSQL, a small program)'
 	@echo 'make test     every test: lint, host, the inputs of the fuzzers, and QEMU'
+	@echo 'make test-oci public suites for OCI runtimes judge keel-oci, as root; from Debian'"'"'s mirror'
+	@echo 'make test-full    both'
 	@echo 'make fuzz     fuzz everything that reads bytes from outside, SECONDS=30 each'
 	@echo 'make build    the keel command and what it needs: $(KEEL)'
 	@echo 'make bench    measure, print a table, write target/bench/*.json'
@@ -51,6 +54,7 @@ packages-build: ; $(call install,$(BUILD_PACKAGES))
 packages-run:   ; $(call install,$(RUN_PACKAGES))
 packages-test:  ; $(call install,$(TEST_PACKAGES))
 packages-fuzz:  ; $(call install,$(FUZZ_PACKAGES))
+packages-oci:   ; $(call install,$(OCI_PACKAGES))
 packages-bench: ; $(call install,$(BENCH_PACKAGES))
 packages-calls: ; $(call install,strace)
 
@@ -131,6 +135,13 @@ fuzz: packages-build packages-fuzz
 TESTS :=
 test-qemu: build packages-run packages-test images
 	@qemu-tests/run $(TESTS)
+
+# What is fetched is checked, built and run below target/oci-suites.
+test-oci: packages-build packages-oci
+	cargo build --locked --profile try -p oci --bin keel-oci
+	$(SUDO) KEEL_OCI=$(abspath $(OUT))/$(TRIPLE)/try/keel-oci oci/suites/run
+
+test-full: test test-oci
 
 bench: bench-host bench-engine
 
