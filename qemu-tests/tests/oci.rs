@@ -1,22 +1,39 @@
-//! The limits of the OCI command line, with real controllers: in a unit with the host's rights, in the
-//! cgroup that the host has given to it.
+//! The limits of the OCI command line, with real controllers: on a plain Linux with cgroups of version 2
+//! and the one program, without a host's own PID 1.
 
 // A helper of a test fails the test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use qemu_tests::{Folder, Guest, Options};
+use qemu_tests::{Folder, root};
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-/// Makes the unit's own cgroup one in which containers can be: its processes move into a group of
-/// their own, and the file system of cgroups is mounted anew, writable. Then one container after
-/// another, each with the limits of the test; a line that begins with FAILED is a test that failed.
-const SCRIPT: &str = r#"
+/// PID 1 of the guest. No root can be left that is the kernel's first one (pivot_root(2)), so all of it
+/// moves to a tmpfs before the rest is run.
+const FIRST: &str = r#"#!/bin/busybox sh
+export PATH=/bin
+busybox mkdir /new && busybox mount -t tmpfs tmpfs /new && busybox cp -a /bin /init /judge /new
+for dir in proc sys dev run tmp; do busybox mkdir /new/$dir; done
+busybox mount -t proc proc /new/proc
+busybox mount -t sysfs sysfs /new/sys
+busybox mount -t devtmpfs devtmpfs /new/dev
+busybox mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
+exec busybox switch_root /new /judge
+"#;
+
+/// One container after another, each with the limits of the test. A line that begins with FAILED is a
+/// test that failed.
+const SCRIPT: &str = r#"#!/bin/busybox sh
+export PATH=/bin
+/bin/busybox --install -s /bin
 check() { [ "$2" = "$3" ] && echo "ok: $1" || echo "FAILED: $1 is '$2', not '$3'"; }
-umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup || echo "FAILED: no cgroups"
 cg=/sys/fs/cgroup
 for controller in cpu memory pids; do
     grep -qw $controller $cg/cgroup.controllers || echo "FAILED: no controller $controller here"
 done
-mkdir $cg/own && echo $$ >$cg/own/cgroup.procs
 mkdir -p /b/rootfs/bin && cp /bin/busybox /b/rootfs/bin/busybox
 for name in sh tail sleep; do ln -s busybox /b/rootfs/bin/$name; done
 config() {
@@ -85,23 +102,60 @@ config "exit 0" '{ "cpu": { "shares": 4 }, "pids": { "limit": 3 } }'
 oci run --bundle /b once || echo "FAILED: run"
 gone once
 echo end
+poweroff -f
 "#;
+
+/// The kit's own first file system, with the program, and behind it another with these files
+/// (Documentation/driver-api/early-userspace/buffer-format.rst).
+fn initrd(kit: &Path, folder: &Folder) -> PathBuf {
+    let tree = folder.path().join("tree");
+    fs::create_dir_all(tree.join("bin")).unwrap();
+    fs::copy("/bin/busybox", tree.join("bin/busybox")).expect("busybox-static");
+    symlink("busybox", tree.join("bin/sh")).unwrap();
+    symlink("/init", tree.join("bin/keel-oci")).unwrap();
+    for (name, text) in [("first", FIRST), ("judge", SCRIPT)] {
+        fs::write(tree.join(name), text).unwrap();
+        fs::set_permissions(tree.join(name), Permissions::from_mode(0o755)).unwrap();
+    }
+    let names = b"bin\nbin/busybox\nbin/sh\nbin/keel-oci\nfirst\njudge\n";
+    let mut archive = Command::new("/bin/busybox");
+    archive.args(["cpio", "-o", "-H", "newc"]).current_dir(&tree);
+    let mut archive =
+        archive.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("busybox cpio");
+    archive.stdin.take().unwrap().write_all(names).unwrap();
+    let own = archive.wait_with_output().unwrap();
+    assert!(own.status.success());
+    let mut both = fs::read(kit.join("base.img")).expect("the kit's base.img (make build)");
+    // Each archive begins at a multiple of four.
+    both.resize(both.len().next_multiple_of(4), 0);
+    both.extend(own.stdout);
+    let path = folder.path().join("initrd");
+    fs::write(&path, both).unwrap();
+    path
+}
 
 #[test]
 fn limits_are_in_force_and_go_with_the_container() {
-    let unit = format!(
-        "enabled = false\ntype = \"oneshot\"\n[container]\nimage = \"./images/busybox\"\n\
-         command = [\"-c\", '''{SCRIPT}''']\nnetwork = \"none\"\nuserns = \"host\"\n\
-         cap_add = [\"SYS_ADMIN\", \"NET_ADMIN\", \"MKNOD\", \"SYS_RESOURCE\"]\nseccomp = \"unconfined\"\nvolumes = [\"/init:/bin/keel-oci:ro\"]\n"
-    );
-    let folder = Folder::host("hostname = \"oci\"\n", &[("judge", &unit)]);
-    let mut guest = Guest::up(folder.path(), &Options::default());
-    guest.ask::<serde_json::Value>(&ipc::control::Request::Start { name: "judge".to_owned() });
-    guest.wait_log("judge", "end");
-    let lines = guest.logs("judge", 200).into_iter().filter(|line| line.stream != "system");
-    let lines: Vec<String> = lines.map(|line| line.text).collect();
-    let failed: Vec<&String> = lines.iter().filter(|line| !line.starts_with("ok: ")).collect();
-    assert_eq!(failed, ["end"], "{lines:#?}");
-    assert!(lines.len() > 15, "{lines:#?}");
-    assert!(guest.power_off().success());
+    let kit = std::env::var_os("KEEL_KIT")
+        .map_or_else(|| root().join("target/release/keel-kit"), PathBuf::from);
+    let folder = Folder::empty();
+    let said = Command::new("timeout")
+        .args(["300", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["-display", "none", "-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "1"])
+        .args(["-accel", "tcg", "-serial", "stdio"])
+        .arg("-kernel")
+        .arg(kit.join("vmlinuz"))
+        .arg("-initrd")
+        .arg(initrd(&kit, &folder))
+        .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/first"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("timeout and qemu-system-x86_64");
+    let console = String::from_utf8_lossy(&said.stdout).into_owned();
+    let lines: Vec<&str> = console.lines().map(str::trim_end).collect();
+    assert!(lines.contains(&"end"), "{console}\n{}", String::from_utf8_lossy(&said.stderr));
+    let failed = lines.iter().any(|line| line.contains("FAILED") || line.starts_with("keel-oci:"));
+    assert!(!failed, "{console}");
+    let good = lines.iter().filter(|line| line.starts_with("ok: ")).count();
+    assert_eq!(good, 15, "{console}");
 }
