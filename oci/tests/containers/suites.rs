@@ -86,7 +86,8 @@ fn a_poststart_hook_that_failed_kept_the_others_from_running() {
     let marks = ["one", "two"].map(|name| bundle.dir.join(name));
     let touch = |path| json!({ "path": "/bin/touch", "args": ["touch", path] });
     let fails = json!({ "path": "/bin/false", "args": ["false"] });
-    bundle.set("/hooks", json!({ "poststart": [fails, touch(&marks[0]), fails, touch(&marks[1])] }));
+    bundle
+        .set("/hooks", json!({ "poststart": [fails, touch(&marks[0]), fails, touch(&marks[1])] }));
     bundle.create().ok();
     let said = bundle.start();
     assert_eq!(said.err.matches("/bin/false").count(), 2, "{said:?}");
