@@ -1,5 +1,5 @@
-//! The limits of the OCI command line, with real controllers: on a plain Linux with cgroups of version 2
-//! and the one program, without a host's own PID 1.
+//! Limits with real controllers, those of the OCI command line and those of the engine below it: on a
+//! plain Linux with cgroups of version 2 and the one program, without a host's own PID 1.
 
 // A helper of a test fails the test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -15,6 +15,8 @@ use std::process::{Command, Stdio};
 /// moves to a tmpfs before the rest is run.
 const FIRST: &str = r#"#!/bin/busybox sh
 export PATH=/bin
+# As the kernel would call it; here it is where its modules are.
+for module in overlay erofs; do /sbin/modprobe -q -- $module; done
 busybox mkdir /new && busybox mount -t tmpfs tmpfs /new && busybox cp -a /bin /init /judge /new
 for dir in proc sys dev run tmp; do busybox mkdir /new/$dir; done
 busybox mount -t proc proc /new/proc
@@ -105,24 +107,27 @@ echo end
 poweroff -f
 "#;
 
-/// The kit's own first file system, with the program, and behind it another with these files
+/// The kit's own first file system, with the program, and behind it another with busybox and these files, which can
+/// be executed
 /// (Documentation/driver-api/early-userspace/buffer-format.rst).
-fn initrd(kit: &Path, folder: &Folder) -> PathBuf {
+fn initrd(kit: &Path, folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
     let tree = folder.path().join("tree");
     fs::create_dir_all(tree.join("bin")).unwrap();
     fs::copy("/bin/busybox", tree.join("bin/busybox")).expect("busybox-static");
     symlink("busybox", tree.join("bin/sh")).unwrap();
     symlink("/init", tree.join("bin/keel-oci")).unwrap();
-    for (name, text) in [("first", FIRST), ("judge", SCRIPT)] {
-        fs::write(tree.join(name), text).unwrap();
+    let mut names = "bin\nbin/busybox\nbin/sh\nbin/keel-oci\n".to_owned();
+    for (name, content) in files {
+        fs::write(tree.join(name), content).unwrap();
         fs::set_permissions(tree.join(name), Permissions::from_mode(0o755)).unwrap();
+        names.push_str(name);
+        names.push('\n');
     }
-    let names = b"bin\nbin/busybox\nbin/sh\nbin/keel-oci\nfirst\njudge\n";
     let mut archive = Command::new("/bin/busybox");
     archive.args(["cpio", "-o", "-H", "newc"]).current_dir(&tree);
     let mut archive =
         archive.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("busybox cpio");
-    archive.stdin.take().unwrap().write_all(names).unwrap();
+    archive.stdin.take().unwrap().write_all(names.as_bytes()).unwrap();
     let own = archive.wait_with_output().unwrap();
     assert!(own.status.success());
     let mut both = fs::read(kit.join("base.img")).expect("the kit's base.img (make build)");
@@ -134,8 +139,8 @@ fn initrd(kit: &Path, folder: &Folder) -> PathBuf {
     path
 }
 
-#[test]
-fn limits_are_in_force_and_go_with_the_container() {
+/// Boots it and returns what was said on the console, whose last line is "end".
+fn console(files: &[(&str, &[u8])]) -> String {
     let kit = std::env::var_os("KEEL_KIT")
         .map_or_else(|| root().join("target/release/keel-kit"), PathBuf::from);
     let folder = Folder::empty();
@@ -146,16 +151,50 @@ fn limits_are_in_force_and_go_with_the_container() {
         .arg("-kernel")
         .arg(kit.join("vmlinuz"))
         .arg("-initrd")
-        .arg(initrd(&kit, &folder))
+        .arg(initrd(&kit, &folder, files))
         .args(["-append", "console=ttyS0 quiet panic=-1 rdinit=/first"])
         .stdin(Stdio::null())
         .output()
         .expect("timeout and qemu-system-x86_64");
-    let console = String::from_utf8_lossy(&said.stdout).into_owned();
-    let lines: Vec<&str> = console.lines().map(str::trim_end).collect();
-    assert!(lines.contains(&"end"), "{console}\n{}", String::from_utf8_lossy(&said.stderr));
-    let failed = lines.iter().any(|line| line.contains("FAILED") || line.starts_with("keel-oci:"));
-    assert!(!failed, "{console}");
-    let good = lines.iter().filter(|line| line.starts_with("ok: ")).count();
+    let console = String::from_utf8_lossy(&said.stdout).replace('\r', "");
+    let ended = console.lines().any(|line| line == "end");
+    assert!(ended, "{console}\n{}", String::from_utf8_lossy(&said.stderr));
+    console
+}
+
+#[test]
+fn limits_are_in_force_and_go_with_the_container() {
+    let console = console(&[("first", FIRST.as_bytes()), ("judge", SCRIPT.as_bytes())]);
+    let wrong = |line: &str| line.contains("FAILED") || line.starts_with("keel-oci:");
+    assert!(!console.lines().any(wrong), "{console}");
+    let good = console.lines().filter(|line| line.starts_with("ok: ")).count();
     assert_eq!(good, 15, "{console}");
+}
+
+/// The engine's own tests of limits, which are not run on a machine without controllers of version 2.
+#[test]
+fn the_engines_tests_of_limits_are_run() {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["test", "--locked", "-p", "container", "--test", "containers", "--no-run"]);
+    let built = cargo.arg("--message-format=json").current_dir(root()).output().expect("cargo");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let messages = String::from_utf8_lossy(&built.stdout);
+    let program = messages.lines().find_map(|line| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(message["executable"].as_str()?.to_owned())
+    });
+    let program = fs::read(program.expect("cargo names the program")).unwrap();
+    let script = "#!/bin/busybox sh\nexport PATH=/bin:/sbin\n/bin/busybox --install -s /bin\n\
+                  echo +cpu +memory +pids >/sys/fs/cgroup/cgroup.subtree_control\n\
+                  /bin/containers limits_are_enforced_and_counted\necho \"code $?\"\necho end\n\
+                  poweroff -f\n";
+    let console = console(&[
+        ("first", FIRST.as_bytes()),
+        ("judge", script.as_bytes()),
+        ("bin/containers", &program),
+    ]);
+    assert!(console.lines().any(|line| line == "code 0"), "{console}");
+    // Once with its own ids and once with the host's.
+    let said = console.contains("2 passed, 0 failed, 0 NOT RUN");
+    assert!(said, "{console}");
 }
