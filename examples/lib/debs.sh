@@ -9,6 +9,21 @@
 
 debs=${KEEL_DEBS:-$here/../target/debs}
 
+# Words that make apt prefer this release's own archive to whatever else the machine knows: a
+# vendor's repository, or a package that somebody has installed by hand (apt_preferences(5); a
+# priority above 1000 also takes a lower version). Without it the same recipe makes another
+# image on another machine.
+apt_options=()
+prefer_archive() {
+    local codename='' file=$work/apt-preferences
+    # shellcheck source=/dev/null
+    [ ! -e /etc/os-release ] || codename=$(. /etc/os-release && printf '%s' "${VERSION_CODENAME-}")
+    [ -n "$codename" ] || return 0
+    printf 'Package: *\nPin: release o=Debian,n=/^%s(-updates|-security)?$/\nPin-Priority: 1001\n' \
+        "$codename" >"$file"
+    apt_options=(-o "Dir::Etc::Preferences=$file")
+}
+
 # Fetches those of the packages named that are not in the cache. apt checks each file against the
 # signed lists of the archive; what it gave is written down as a sha256 and checked at each use.
 fetch_debs() {
@@ -18,7 +33,8 @@ fetch_debs() {
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "apt-get is needed to fetch: ${missing[*]}"
-    lists=$(apt-cache policy "${missing[@]}")
+    prefer_archive
+    lists=$(apt-cache "${apt_options[@]}" policy "${missing[@]}")
     for package in "${missing[@]}"; do
         candidate=$(sed -n "/^${package//./\\.}:\$/,/Candidate:/s/ *Candidate: //p" <<<"$lists")
         case $candidate in
@@ -30,7 +46,7 @@ fetch_debs() {
     local fetched=$work/debs
     mkdir -p "$fetched"
     # As root, apt warns that its own user cannot write here; it goes on, and so do we.
-    (cd "$fetched" && apt-get -qq download "${missing[@]}") 2>"$work/apt.log" ||
+    (cd "$fetched" && apt-get -qq "${apt_options[@]}" download "${missing[@]}") 2>"$work/apt.log" ||
         die "apt-get download: $(cat "$work/apt.log")"
     for package in "${missing[@]}"; do
         local file name
