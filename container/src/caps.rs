@@ -88,6 +88,22 @@ impl CapSet {
         CapSet(self.0 & other.0)
     }
 
+    /// What this one holds and the other does not.
+    #[must_use]
+    pub fn without(self, other: CapSet) -> CapSet {
+        CapSet(self.0 & !other.0)
+    }
+
+    /// Those of a bit mask that this crate knows.
+    pub(crate) fn from_bits(bits: u64) -> CapSet {
+        CapSet(bits & CapSet::ALL.0)
+    }
+
+    /// Each of them, in the order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = Capability> {
+        (0u8..64).map(Capability).filter(move |cap| self.contains(*cap))
+    }
+
     /// Whether it holds `cap`.
     pub fn contains(self, cap: Capability) -> bool {
         self.0 & 1 << cap.0 != 0
@@ -101,8 +117,7 @@ impl CapSet {
 
 impl fmt::Debug for CapSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = (0u8..64).filter(|n| self.0 & 1 << n != 0).map(Capability);
-        f.debug_set().entries(all).finish()
+        f.debug_set().entries(self.iter()).finish()
     }
 }
 
@@ -124,6 +139,15 @@ pub(crate) fn limit_bounding_set(keep: CapSet) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The bounding set of this process.
+pub(crate) fn bounding_set() -> CapSet {
+    // SAFETY: prctl with integers only. A capability that the kernel does not know is an error.
+    let has = |cap: &Capability| unsafe {
+        libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(cap.0), 0, 0, 0) == 1
+    };
+    CapSet::ALL.iter().filter(has).fold(CapSet::EMPTY, CapSet::with)
 }
 
 #[repr(C)]

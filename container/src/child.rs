@@ -165,7 +165,7 @@ fn set_up(
     match &plan.root {
         plan::Root::Layers { layers, writable_size } => {
             rootfs::writable_layer(plan, *writable_size).at(Step::WritableLayer)?;
-            rootfs::overlay(layers, ids).at(Step::OverlayRoot)?;
+            rootfs::overlay(plan, layers, ids).at(Step::OverlayRoot)?;
         }
         plan::Root::Directory(path) => {
             rootfs::directory(plan, path, ids).at(Step::DirectoryRoot)?;

@@ -131,7 +131,8 @@ pub struct Process {
     /// The ambient set, which a program of any user keeps over its exec, of which only those count
     /// that are in `inheritable` too. Empty for units.
     pub ambient: CapSet,
-    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities are inert.
+    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities are inert. A container's root is
+    /// mounted without them (`nosuid`), too.
     pub no_new_privs: bool,
     /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller
     /// may) unless it is named here.

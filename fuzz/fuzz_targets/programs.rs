@@ -1,8 +1,9 @@
-//! ELF files: a program that does not start, a kernel module, what a starting container reports.
+//! ELF files: a program that does not start, a kernel module, what a starting container reports. And
+//! the capabilities of a file.
 #![no_main]
 
 use container::status::MAX_DETAIL;
-use container::{decode_status, explain_format};
+use container::{CapSet, FileCaps, decode_status, explain_format};
 use image::modules::modinfo;
 use libfuzzer_sys::fuzz_target;
 use nix::errno::Errno;
@@ -10,6 +11,9 @@ use nix::errno::Errno;
 fuzz_target!(|data: &[u8]| {
     for errno in [Errno::ENOENT, Errno::ENOEXEC] {
         assert!(!explain_format(data, errno).is_empty());
+    }
+    if let Some(caps) = FileCaps::parse(data) {
+        assert!(caps.refusal(CapSet::ALL).is_none());
     }
     if let Ok(lines) = modinfo(data) {
         assert!(lines.iter().map(|line| line.len()).sum::<usize>() <= data.len());

@@ -1,6 +1,8 @@
 //! The program: found in the container's `PATH`, executed, and when that fails, the reason in words.
 
 use super::{Done, Problem};
+use crate::caps;
+use crate::file_caps::FileCaps;
 use crate::plan::{DEFAULT_PATH, Process};
 use crate::user::Identity;
 use nix::errno::Errno;
@@ -132,11 +134,11 @@ fn gain(path: &Path, identity: &Identity) -> Option<String> {
     if mode & 0o2010 == 0o2010 && meta.gid() != identity.gid {
         return Some(format!("is set-group-id (mode {mode:04o})"));
     }
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    let name = c"security.capability";
-    // SAFETY: both strings live over the call; without room for the value only its size is told.
-    let size = unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) };
-    (size > 0).then(|| "has capabilities of its own".to_owned())
+    file_caps(path)?.gain()
+}
+
+fn file_caps(path: &Path) -> Option<FileCaps> {
+    FileCaps::of(&CString::new(path.as_os_str().as_bytes()).ok()?)
 }
 
 fn as_path(path: &CStr) -> &Path {
@@ -152,6 +154,10 @@ fn explain(path: &Path, errno: Errno) -> String {
         (Errno::EACCES, Ok(meta)) => explain_access(&meta),
         (Errno::ENOENT | Errno::ENOEXEC, Ok(_)) => match start_of(path) {
             Some(start) => explain_format(&start, errno),
+            None => errno.desc().into(),
+        },
+        (Errno::EPERM, Ok(_)) => match explain_capabilities(path) {
+            Some(words) => words,
             None => errno.desc().into(),
         },
         (Errno::E2BIG, _) => "the arguments and the environment are too long".into(),
@@ -170,6 +176,25 @@ fn explain_access(meta: &Metadata) -> String {
     }
 }
 
+/// The file capabilities that keep the kernel from executing a program or a script's interpreter.
+fn explain_capabilities(path: &Path) -> Option<String> {
+    let bounding = caps::bounding_set();
+    if let Some(words) = file_caps(path).and_then(|caps| caps.refusal(bounding)) {
+        return Some(words);
+    }
+    let start = start_of(path)?;
+    let name = interpreter(start.strip_prefix(b"#!")?)?;
+    let words = file_caps(Path::new(&name))?.refusal(bounding)?;
+    Some(format!("its interpreter {name} {words}"))
+}
+
+/// The program that a script names after `#!`, if it names one.
+fn interpreter(rest: &[u8]) -> Option<String> {
+    let line = rest.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    line.split_ascii_whitespace().next().map(str::to_owned)
+}
+
 /// The first 4 KiB, where scripts and ELF files say what they need.
 fn start_of(path: &Path) -> Option<Vec<u8>> {
     let mut options = std::fs::OpenOptions::new();
@@ -182,10 +207,9 @@ fn start_of(path: &Path) -> Option<Vec<u8>> {
 /// Why the kernel does not execute a file that begins like this.
 pub fn explain_format(start: &[u8], errno: Errno) -> String {
     if let Some(line) = start.strip_prefix(b"#!") {
-        let line = line.split(|b| *b == b'\n').next().unwrap_or_default();
-        let line = String::from_utf8_lossy(line);
-        let hint = if line.ends_with('\r') { " (the script has DOS line ends)" } else { "" };
-        return match line.split_ascii_whitespace().next() {
+        let first = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let hint = if first.ends_with(b"\r") { " (the script has DOS line ends)" } else { "" };
+        return match interpreter(line) {
             Some(name) => format!("its interpreter {name} is not in the image{hint}"),
             None => "names no interpreter after #!".into(),
         };

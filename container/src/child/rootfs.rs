@@ -45,7 +45,7 @@ pub(super) fn writable_layer(plan: &Plan<'_>, size: Option<u64>) -> Done {
 ///
 /// With ids of its own, each layer is covered first by a copy of itself that has them: overlayfs
 /// takes what is mounted at a path, and a mount can be given a mapping only before it is attached.
-pub(super) fn overlay(layers: &[PathBuf], ids: Ids) -> Done {
+pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> Done {
     if let Some((_, userns)) = ids {
         for layer in layers {
             map_layer(layer, userns).about(layer.to_string_lossy())?;
@@ -68,10 +68,22 @@ pub(super) fn overlay(layers: &[PathBuf], ids: Ids) -> Done {
     let root = overlay
         .create()
         .map_err(|errno| explain(errno, ""))
-        .and_then(|()| Ok(overlay.mount(sys::MOUNT_ATTR_NODEV)?))?;
+        .and_then(|()| Ok(overlay.mount(attributes(plan))?))?;
     let here = open(".", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
     sys::move_mount(&root, &here)?;
     Ok(fchdir(&root)?)
+}
+
+/// What holds for everything on a root.
+///
+/// Who may gain nothing is not given a file's capabilities, and yet the kernel looks at them: it does
+/// not execute a file that has one outside the bounding set (EPERM), such as ping with CAP_NET_RAW.
+/// On a root without set-user-id and file capabilities it does not look.
+fn attributes(plan: &Plan<'_>) -> u64 {
+    match plan.process.no_new_privs {
+        true => sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOSUID,
+        false => sys::MOUNT_ATTR_NODEV,
+    }
 }
 
 fn map_layer(layer: &Path, userns: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -83,7 +95,7 @@ fn map_layer(layer: &Path, userns: BorrowedFd<'_>) -> Result<(), Errno> {
 
 /// Mounts a copy of a directory, with what is mounted below it, and goes there.
 ///
-/// Device nodes on it are inert; set-user-id bits are as in an image's layers.
+/// Device nodes on it are inert; set-user-id bits and file capabilities are as in an image's layers.
 pub(super) fn directory(plan: &Plan<'_>, path: &Path, ids: Ids) -> Done {
     let about = || path.to_string_lossy();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -92,7 +104,7 @@ pub(super) fn directory(plan: &Plan<'_>, path: &Path, ids: Ids) -> Done {
     if let Some((_, userns)) = ids {
         sys::map_ids(&tree, userns, true).about(about())?;
     }
-    sys::mount_setattr(&tree, sys::MOUNT_ATTR_NODEV, true).about(about())?;
+    sys::mount_setattr(&tree, attributes(plan), true).about(about())?;
     let at =
         open(plan.staging.as_path(), flags, Mode::empty()).about(plan.staging.to_string_lossy())?;
     sys::move_mount(&tree, &at)?;

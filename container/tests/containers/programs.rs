@@ -8,6 +8,8 @@ tests![
     the_environment_is_completed,
     path_is_the_containers,
     every_reason_has_its_words,
+    ping_with_a_file_capability_was_not_executed,
+    a_refused_file_capability_is_named_with_its_key,
     the_users_forms,
     a_user_may_open_its_output_again,
     the_working_directory_is_made_when_missing,
@@ -67,6 +69,70 @@ fn every_reason_has_its_words(host: &mut Host) {
     ] {
         let error = host.run(&[program], |plan| plan.process.user = "1000".into()).error();
         assert_eq!(error.to_string(), format!("exec: {program}: {reason}"));
+    }
+}
+
+/// `cap_net_raw+ep`, as setcap(8) writes it.
+const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Makes `/x/cat`, a program with a file capability that is not in the default set.
+fn capable_cat(host: &mut Host) {
+    host.image_file("/x/cat", "", 0o755);
+    let path = host.layer.join("x/cat");
+    std::fs::copy(host.layer.join("bin/busybox"), &path).unwrap();
+    let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).unwrap();
+    // SAFETY: the strings and the value live over the call, and the value's length is passed.
+    let done = unsafe {
+        libc::setxattr(
+            path.as_ptr(),
+            c"security.capability".as_ptr(),
+            NET_RAW.as_ptr().cast(),
+            NET_RAW.len(),
+            0,
+        )
+    };
+    assert_eq!(nix::errno::Errno::result(done), Ok(0));
+}
+
+/// The kernel compares a file's capabilities with the bounding set even where they give nothing.
+fn ping_with_a_file_capability_was_not_executed(host: &mut Host) {
+    capable_cat(host);
+    for user in ["0", "1000"] {
+        let status = host.run(&["/x/cat", "/proc/self/status"], |plan| {
+            plan.process.user = user.into();
+        });
+        let said = "keel: /x/cat has the file capability NET_RAW, which has no effect";
+        assert_eq!(status.err.contains(said), user != "0", "{status:?}");
+        let caps = if user == "0" { CapSet::DEFAULT } else { CapSet::EMPTY };
+        assert_eq!(field(&status.ok(), "CapEff"), format!("{:016x}", caps.bits()));
+        // By a program that knows nothing of it, too.
+        let out = host.run(&["sh", "-c", "/x/cat /proc/self/status"], |plan| {
+            plan.process.user = user.into();
+        });
+        assert_eq!(field(&out.ok(), "NoNewPrivs"), "1");
+    }
+}
+
+fn a_refused_file_capability_is_named_with_its_key(host: &mut Host) {
+    capable_cat(host);
+    host.image_file("/x/script", "#!/x/cat -u\n", 0o755);
+    let words = "has the file capability NET_RAW, which the container does not have \
+                 (cap_add = [\"NET_RAW\"])";
+    for user in ["0", "1000"] {
+        let mut run = |program: &str, caps: CapSet| {
+            host.run(&[program, "/proc/self/status"], |plan| {
+                plan.process.user = user.into();
+                plan.process.no_new_privs = false;
+                plan.process.caps = caps;
+            })
+        };
+        let error = run("/x/cat", CapSet::DEFAULT).error();
+        assert_eq!(error.to_string(), format!("exec: /x/cat: {words}"));
+        let error = run("/x/script", CapSet::DEFAULT).error();
+        assert_eq!(error.to_string(), format!("exec: /x/script: its interpreter /x/cat {words}"));
+        let raw = CapSet::from_names(&["NET_RAW"], &["ALL"]).unwrap();
+        let status = run("/x/cat", raw).ok();
+        assert_eq!(field(&status, "CapEff"), "0000000000002000", "user {user}");
     }
 }
 

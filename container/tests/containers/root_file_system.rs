@@ -140,7 +140,7 @@ fn the_kernels_file_systems_are_mounted_as_documented(host: &mut Host) {
     };
     let terminals = format!("rw nosuid noexec gid={} mode=620 ptmxmode=666", host.outside(5));
     for (path, kind, wanted) in [
-        ("/", "overlay", "rw nodev"),
+        ("/", "overlay", "rw nosuid nodev"),
         ("/proc", "proc", "rw nosuid nodev noexec"),
         ("/sys", "sysfs", "ro nosuid nodev noexec"),
         ("/sys/fs/cgroup", "cgroup2", "ro nosuid nodev noexec"),

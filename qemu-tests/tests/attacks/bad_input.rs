@@ -169,7 +169,7 @@ fn what_a_program_may_not_gain_is_said(guest: &mut Guest) {
     for (name, what) in [
         ("bad-suid", "/suid is set-user-id (mode 4755)"),
         ("bad-sgid", "/sgid is set-group-id (mode 2755)"),
-        ("bad-capable", "/permitted has capabilities of its own"),
+        ("bad-capable", "/permitted has the file capability CHOWN"),
     ] {
         guest.wait_log(name, "report end");
         let text = text(guest, name);
