@@ -80,6 +80,8 @@ image "$images/layers" \
 
 # shellcheck source=qemu-tests/hosts/hostile-images.sh
 . "$top/qemu-tests/hosts/hostile-images.sh"
+# shellcheck source=qemu-tests/hosts/real-images.sh
+. "$top/qemu-tests/hosts/real-images.sh"
 
 # What the units of the host folders here name. Hard links: a host folder costs nothing.
 for unit in "$top"/qemu-tests/hosts/*/units/*.toml; do

@@ -188,7 +188,7 @@ impl Guest {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port(guest)))?;
             stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
             let mut text = Vec::new();
             stream.read_to_end(&mut text)?;
             Ok(String::from_utf8_lossy(&text).into_owned())
