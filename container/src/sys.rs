@@ -38,7 +38,7 @@ pub const MOUNT_ATTR_NOEXEC: u64 = 0x8;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Takes ownership of a descriptor that a system call has just returned.
-pub fn owned(fd: libc::c_long) -> Result<OwnedFd> {
+fn owned(fd: libc::c_long) -> Result<OwnedFd> {
     let fd = Errno::result(fd)?;
     let fd = RawFd::try_from(fd).map_err(|_| Errno::EBADF)?;
     // SAFETY: the kernel has just installed this descriptor for this call; nobody else owns it.
@@ -77,6 +77,19 @@ pub fn clone3(flags: u64, cgroup: Option<impl AsFd>) -> Result<Fork> {
     }
 }
 
+/// Takes ownership of a descriptor as the kernel itself tells it: a negative number is an error's.
+///
+/// # Safety
+/// A number that is not negative must be a descriptor that nobody else owns.
+pub unsafe fn owned_raw(told: i64) -> Result<OwnedFd> {
+    let fd = RawFd::try_from(told).map_err(|_| Errno::EBADF)?;
+    if fd < 0 {
+        return Err(Errno::from_raw(fd.saturating_neg()));
+    }
+    // SAFETY: as the caller has vouched.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Room for the few calls of a child that shares memory.
 #[repr(C, align(16))]
 struct Stack(MaybeUninit<[u8; 8192]>);
@@ -87,7 +100,8 @@ struct Stack(MaybeUninit<[u8; 8192]>);
 ///
 /// # Safety
 /// `run` must make system calls only and end the child with [`exit`]: no lock, no allocation, no
-/// unwinding. The caller must be single-threaded.
+/// unwinding. The child may be killed between any two instructions, so `shared` must be a valid `T`
+/// after each of them. The caller must be single-threaded.
 pub unsafe fn clone_and_wait<T>(
     flags: u64,
     run: unsafe extern "C" fn(&mut T) -> !,

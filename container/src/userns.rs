@@ -81,7 +81,8 @@ impl AsFd for UserNs {
 pub struct UserNsError {
     /// What was tried.
     pub action: &'static str,
-    /// The system call's error. `ENOSPC` and `EUSERS`: `user.max_user_namespaces` is reached.
+    /// The system call's error. `ENOSPC` and `EUSERS`: `user.max_user_namespaces`, or
+    /// `user.max_net_namespaces`, is reached. `ECHILD`: the short-lived child was killed.
     pub errno: Errno,
 }
 

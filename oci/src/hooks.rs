@@ -19,8 +19,8 @@ pub(crate) fn run(hooks: &[Hook], state: &State, status: Status) -> Result<(), E
     hooks.iter().try_for_each(|hook| one(hook, state, status))
 }
 
-/// Runs them in order; one that fails is told, and the others are run all the same (`runtime.md`,
-/// "Lifecycle", steps 10 and 13).
+/// Runs them in order; one that fails is told, and the others are run all the same (`runtime.md` of
+/// version 1.0.2, "Lifecycle", poststart and poststop; later drafts stop the container for poststart).
 pub(crate) fn run_all(hooks: &[Hook], state: &State, status: Status, report: &Report) {
     for error in hooks.iter().filter_map(|hook| one(hook, state, status).err()) {
         report.warn(&error.to_string());

@@ -330,7 +330,7 @@ fn free_udp_port() -> u16 {
 }
 
 /// Waits for one of the places for guests; it is given back with the file.
-fn take_slot() -> File {
+pub fn take_slot() -> File {
     loop {
         for number in 0..AT_ONCE {
             let path = std::env::temp_dir().join(format!("keel-qemu-{number}.lock"));

@@ -144,8 +144,9 @@ fn console(files: &[(&str, &[u8])]) -> String {
     let kit = std::env::var_os("KEEL_KIT")
         .map_or_else(|| root().join("target/release/keel-kit"), PathBuf::from);
     let folder = Folder::empty();
+    let _slot = qemu_tests::guest::take_slot();
     let said = Command::new("timeout")
-        .args(["300", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"])
+        .args(["900", "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot"])
         .args(["-display", "none", "-machine", "q35", "-cpu", "max", "-m", "512", "-smp", "1"])
         .args(["-accel", "tcg", "-serial", "stdio"])
         .arg("-kernel")

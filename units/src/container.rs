@@ -85,11 +85,7 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
     read_capabilities(&table, container);
     read_privileges(&table, container);
     read_sysctls(&table, container);
-    for text in texts(&table, "unmask") {
-        container.unmask.extend(text.read(parse_unmask).into_iter().flatten());
-    }
-    container.unmask.sort();
-    container.unmask.dedup();
+    read_unmask(&table, container);
     read_seccomp(&table, container, places);
     for text in texts(&table, "devices") {
         let Some(device) = text.read(parse_device) else { continue };
@@ -161,8 +157,8 @@ fn read_mounts(table: &Reader<'_>, container: &mut Container) {
         if let VolumeSource::HostPath(path) = &volume.source
             && holds_the_hosts_state(path)
         {
-            let message = format!("{} holds the sockets and keys of the host", quoted(path));
-            let hint = "who reads it rules the host: mount what the program needs and no more";
+            let message = format!("{} holds what the host is ruled by", quoted(path));
+            let hint = "its sockets, keys and units: mount what the program needs and no more";
             table.source.warning(&text.span, message, hint);
         }
         if free(&volume.target, &text) {
@@ -177,14 +173,15 @@ fn read_mounts(table: &Reader<'_>, container: &mut Container) {
     }
 }
 
-/// Whether `/run/keel` is in this directory of the host, or this in it.
+/// Whether the host's own sockets, keys or units are in this directory of the host, or this in theirs
+/// (docs/operating.md, "Where things are").
 fn holds_the_hosts_state(path: &str) -> bool {
-    const STATE: &str = "/run/keel";
+    const STATES: [&str; 4] = ["/run/keel", "/data/keel", "/data/keel-api", "/keel"];
     let below = |path: &str, of: &str| {
         path.strip_prefix(of.trim_end_matches('/'))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    below(path, STATE) || below(STATE, path)
+    STATES.iter().any(|state| below(path, state) || below(state, path))
 }
 
 fn read_ports(table: &Reader<'_>, container: &mut Container, places: &mut Places) {
@@ -302,6 +299,27 @@ fn read_sysctls(table: &Reader<'_>, container: &mut Container) {
     }
 }
 
+fn read_unmask(table: &Reader<'_>, container: &mut Container) {
+    for text in texts(table, "unmask") {
+        let Some(paths) = text.read(parse_unmask) else { continue };
+        if container.userns == UserNamespace::Host && paths.iter().any(|path| rules_the_host(path))
+        {
+            let message = format!("{} gives the unit the whole host", quoted(text.value));
+            let hint = "with `userns = \"host\"` the kernel asks for nothing more: no capability, no other key";
+            table.source.warning(&text.span, message, hint);
+        }
+        container.unmask.extend(paths);
+    }
+    container.unmask.sort();
+    container.unmask.dedup();
+}
+
+/// Whether to write there takes no capability but the host's root (proc_sysctl.c, `test_perm`;
+/// sysrq.c, `write_sysrq_trigger`).
+fn rules_the_host(path: &str) -> bool {
+    ["/proc/sys", "/proc/sysrq-trigger"].contains(&path)
+}
+
 fn read_seccomp(table: &Reader<'_>, container: &mut Container, places: &mut Places) {
     let Some(text) = table.get("seccomp").and_then(|value| value.text("a string")) else { return };
     let Some(seccomp) = text.read(parse_seccomp) else { return };
@@ -333,6 +351,11 @@ pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
     }
     if !container.cap_add.is_empty() {
         out.push(format!("has added capabilities: {}", container.cap_add.join(", ")));
+    }
+    if container.userns == UserNamespace::Host
+        && container.unmask.iter().any(|path| rules_the_host(path))
+    {
+        out.push("rules the host's kernel by its files".to_owned());
     }
     if container.unmask.len() == crate::kernel_files::all().count() {
         out.push("sees and writes all kernel files".to_owned());

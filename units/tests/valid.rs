@@ -119,7 +119,7 @@ fn every_key() {
         userns = "host"
         no_new_privileges = false
         sysctls = { "net.core.somaxconn" = "1024" }
-        unmask = ["/proc/sys/", "/proc/keys"]
+        unmask = ["/proc/keys", "/proc/irq/"]
         devices = ["/dev/ttyS0", "/dev/net/tun:/dev/tun"]
         seccomp = "./profiles/web.json"
         [healthcheck]
@@ -229,11 +229,29 @@ fn every_key() {
             "its programs may gain privileges",
             "reads the host's /etc/ssl",
             "has added capabilities: NET_ADMIN, NET_RAW",
-            "sees and writes kernel files: /proc/keys, /proc/sys",
+            "sees and writes kernel files: /proc/irq, /proc/keys",
             "uses the host's device /dev/ttyS0",
             "uses the host's device /dev/net/tun",
             "uses its own seccomp profile ./profiles/web.json",
         ]
+    );
+}
+
+#[test]
+fn what_rules_the_host_is_said_plainly() {
+    let weak = |more: &str| {
+        let text = format!("[container]\nimage = \"./images/a\"\n{more}\n");
+        let loaded = load_units(&[("a", text.as_str())]);
+        assert!(loaded.diagnostics.iter().all(|d| d.severity == Severity::Warning));
+        (loaded.diagnostics.len(), weakenings(&loaded.config.units["a"]).join("; "))
+    };
+    let opened = "sees and writes kernel files: /proc/sys";
+    assert_eq!(weak("unmask = [\"/proc/sys\"]"), (0, opened.to_owned()));
+    let all = "root inside is the host's root; rules the host's kernel by its files; ";
+    assert_eq!(weak("userns = \"host\"\nunmask = [\"/proc/sys\"]"), (1, format!("{all}{opened}")));
+    assert_eq!(
+        weak("userns = \"host\"\nunmask = [\"all\"]"),
+        (1, format!("{all}sees and writes all kernel files"))
     );
 }
 

@@ -46,7 +46,7 @@ pub(super) fn mask(root: &Root, plan: &Plan<'_>) -> Done {
 /// each is opened without following any link, and mounts go to what has been opened.
 pub(super) fn more(root: &Root, plan: &Plan<'_>) -> Done {
     let mut hidden = None;
-    for path in named(&plan.masked, &HIDDEN) {
+    for path in named(&plan.masked, kept(&HIDDEN, plan)) {
         let Some(target) = root.without_links(path)? else { continue };
         let tree = match is_directory(&target).about(path)? {
             true => {
@@ -66,7 +66,7 @@ pub(super) fn more(root: &Root, plan: &Plan<'_>) -> Done {
         };
         sys::move_mount(&tree, &target).about(path)?;
     }
-    for path in named(&plan.read_only_paths, &READ_ONLY) {
+    for path in named(&plan.read_only_paths, kept(&READ_ONLY, plan)) {
         let Some(target) = root.without_links(path)? else { continue };
         let tree = sys::open_tree(&target, c"", true).about(path)?;
         sys::mount_setattr(&tree, sys::MOUNT_ATTR_RDONLY, true).about(path)?;
@@ -81,9 +81,12 @@ fn kept<'p>(ours: &'p [&'p str], plan: &'p Plan<'_>) -> impl Iterator<Item = &'p
 }
 
 /// Those of `paths` that are not among `ours`.
-fn named<'p>(paths: &'p [String], ours: &[&str]) -> impl Iterator<Item = &'p str> {
-    let others = paths.iter().map(String::as_str).filter(|path| !ours.contains(path));
-    others.collect::<Vec<_>>().into_iter()
+fn named<'p>(
+    paths: &'p [String],
+    ours: impl Iterator<Item = &'p str>,
+) -> impl Iterator<Item = &'p str> {
+    let ours: Vec<&str> = ours.collect();
+    paths.iter().map(String::as_str).filter(move |path| !ours.contains(path))
 }
 
 fn is_directory(fd: &OwnedFd) -> Result<bool, Errno> {

@@ -32,14 +32,20 @@ pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Made, UserNsEr
     if network {
         wanted |= libc::CLONE_NEWNET as u64;
     }
-    let mut opened = Opened { network, user: Err(Errno::ECHILD), net: Err(Errno::ECHILD) };
+    let mut opened = Opened { network, user: NEVER, net: NEVER };
     // SAFETY: `open_own` is written for it (see there), and `opened` lives over the call.
-    let pid = unsafe { sys::clone_and_wait(wanted, open_own, &mut opened) }
-        .map_err(fail("create a user namespace"))?;
+    let pid = unsafe { sys::clone_and_wait(wanted, open_own, &mut opened) }.map_err(fail(
+        match network {
+            true => "create a user and a network namespace",
+            false => "create a user namespace",
+        },
+    ))?;
     let _child = Ended(pid);
     // Both are owned before one can be given up.
-    let user = opened.user.and_then(sys::owned);
-    let net = network.then(|| opened.net.and_then(sys::owned)).transpose();
+    // SAFETY: the child has opened them in the table of descriptors that it shared, and has ended.
+    let user = unsafe { sys::owned_raw(opened.user) };
+    // SAFETY: as above.
+    let net = network.then(|| unsafe { sys::owned_raw(opened.net) }).transpose();
     let user = user.map_err(fail("open a user namespace"))?;
     let net = net.map_err(fail("open the new network namespace"))?;
     let map = format!("0 {} {}\n", range.first, range.count);
@@ -58,12 +64,16 @@ pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Made, UserNsEr
     Ok(Made { user, net })
 }
 
-/// What the child leaves in the memory that it shares.
+/// What the child leaves in the memory that it shares: descriptors, or negative error numbers. Plain
+/// numbers, each written at once, so that a child that is killed leaves the one or the other.
 struct Opened {
     network: bool,
-    user: Result<libc::c_long, Errno>,
-    net: Result<libc::c_long, Errno>,
+    user: i64,
+    net: i64,
 }
+
+/// What stands there of a child that was killed before it had opened something.
+const NEVER: i64 = -(libc::ECHILD as i64);
 
 /// What the child does: it opens the namespaces that it is in and ends.
 ///
@@ -78,11 +88,11 @@ unsafe extern "C" fn open_own(opened: &mut Opened) -> ! {
     sys::exit(0)
 }
 
-fn open_link(path: &CStr) -> Result<libc::c_long, Errno> {
+fn open_link(path: &CStr) -> i64 {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     // SAFETY: the path lives over the call.
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
-    Errno::result(fd)
+    if fd < 0 { -i64::from(Errno::last_raw()) } else { fd }
 }
 
 /// A child that has ended and is waited for when this is dropped.

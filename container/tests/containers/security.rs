@@ -145,6 +145,7 @@ fn what_is_unmasked_is_open_and_nothing_else(host: &mut Host) {
         plan.unmasked = units::kernel_files::all().map(str::to_owned).collect();
     });
     assert!(none.out.lines().all(|line| line.contains(" /sys/fs/cgroup ")), "{none:?}");
+    assert!(!none.out.is_empty(), "{none:?}");
     let refused = host.try_start(&["true"], |plan| plan.unmasked = open(&["/proc"]));
     let error = refused.err().unwrap().to_string();
     assert!(error.contains("neither hidden nor read-only"), "{error}");
