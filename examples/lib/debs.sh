@@ -24,29 +24,53 @@ prefer_archive() {
     apt_options=(-o "Dir::Etc::Preferences=$file")
 }
 
+# apt's lists are older than what the archive has, or are not there at all: fetches them, once.
+lists_fetched=''
+fetch_lists() {
+    [ -z "$lists_fetched" ] || return 1
+    lists_fetched=yes
+    local sudo=()
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || return 1
+        sudo=(sudo)
+    fi
+    "${sudo[@]}" apt-get -qq update >&2
+}
+
+# The packages that apt knows none of, one a line.
+unknown() {
+    local package lists candidate
+    lists=$(apt-cache "${apt_options[@]}" policy "$@")
+    for package in "$@"; do
+        candidate=$(sed -n "/^${package//./\\.}:\$/,/Candidate:/s/ *Candidate: //p" <<<"$lists")
+        case $candidate in
+        '' | '(none)') printf '%s\n' "$package" ;;
+        esac
+    done
+}
+
+# As root, apt warns that its own user cannot write here; it goes on, and so do we.
+download() {
+    (cd "$fetched" && apt-get -qq "${apt_options[@]}" download "$@") 2>"$work/apt.log"
+}
+
 # Fetches those of the packages named that are not in the cache. apt checks each file against the
 # signed lists of the archive; what it gave is written down as a sha256 and checked at each use.
 fetch_debs() {
-    local package lists candidate missing=()
+    local package missing=() none fetched=$work/debs
     for package in "$@"; do
         [ -e "$debs/$package.deb" ] || missing+=("$package")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     command -v apt-get >/dev/null || die "apt-get is needed to fetch: ${missing[*]}"
     prefer_archive
-    lists=$(apt-cache "${apt_options[@]}" policy "${missing[@]}")
-    for package in "${missing[@]}"; do
-        candidate=$(sed -n "/^${package//./\\.}:\$/,/Candidate:/s/ *Candidate: //p" <<<"$lists")
-        case $candidate in
-        '' | '(none)') die "apt knows no package $package (try: sudo apt-get update)" ;;
-        esac
-    done
-    mkdir -p "$debs"
+    none=$(unknown "${missing[@]}")
+    if [ -n "$none" ] && fetch_lists; then none=$(unknown "${missing[@]}"); fi
+    [ -z "$none" ] || die "apt knows no package ${none//$'\n'/ } (try: sudo apt-get update)"
+    mkdir -p "$debs" "$fetched"
     printf 'fetching %s\n' "${missing[*]}" >&2
-    local fetched=$work/debs
-    mkdir -p "$fetched"
-    # As root, apt warns that its own user cannot write here; it goes on, and so do we.
-    (cd "$fetched" && apt-get -qq "${apt_options[@]}" download "${missing[@]}") 2>"$work/apt.log" ||
+    # The archive drops a version when the next one comes.
+    download "${missing[@]}" || { fetch_lists && download "${missing[@]}"; } ||
         die "apt-get download: $(cat "$work/apt.log")"
     for package in "${missing[@]}"; do
         local file name
