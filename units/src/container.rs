@@ -1,5 +1,6 @@
 //! The `[container]` table.
 
+use crate::capability;
 use crate::diagnostic::quoted;
 use crate::entry::{parse_device, parse_port, parse_tmpfs, parse_volume};
 use crate::kernel_files::parse_unmask;
@@ -349,8 +350,11 @@ pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
             out.push(format!("{how} the host's {path}"));
         }
     }
-    if !container.cap_add.is_empty() {
-        out.push(format!("has added capabilities: {}", container.cap_add.join(", ")));
+    let added: Vec<&str> = container.cap_add.iter().map(String::as_str).collect();
+    let beyond: Vec<&str> =
+        added.into_iter().filter(|name| !capability::DEFAULT.contains(name)).collect();
+    if !beyond.is_empty() {
+        out.push(format!("has added capabilities: {}", beyond.join(", ")));
     }
     if container.userns == UserNamespace::Host
         && container.unmask.iter().any(|path| rules_the_host(path))

@@ -307,7 +307,12 @@ pub const FOREIGN: &[Foreign] = &[
         "limits.cpu_weight",
         "`cpu_weight = 100` in `[limits]`; 100 is 1024 shares",
     ),
-    entry("init", COMPOSE, "", "the host reaps what a container leaves behind"),
+    entry(
+        "init",
+        COMPOSE,
+        "",
+        "put an init such as tini into the image, as its entrypoint; when the first process ends, all others do",
+    ),
     entry(
         "test",
         COMPOSE,

@@ -343,7 +343,12 @@ pub const LIMITS: Table = Table {
         key("io_read", "size, at least `4K`", "none", "Bytes a second from the data disk."),
         key("io_write", "size, at least `4K`", "none", "Bytes a second to the data disk."),
         key("pids", "integer, 1 to 4194304", "`2048`", "Processes and threads."),
-        key("nofile", "integer, 1 to 1048576", "the host's", "Open files of each process."),
+        key(
+            "nofile",
+            "integer, 1 to 1048576",
+            "the host's, 1048576",
+            "Open files of each process.",
+        ),
     ],
 };
 

@@ -238,6 +238,16 @@ fn every_key() {
 }
 
 #[test]
+fn only_capabilities_beyond_the_default_set_weaken() {
+    let weak =
+        |more: &str| weakenings(&good(&format!("[container]\nimage = \"./images/a\"\n{more}\n")));
+    assert_eq!(weak("cap_drop = [\"ALL\"]\ncap_add = [\"NET_BIND_SERVICE\"]"), [""; 0]);
+    assert_eq!(weak("cap_add = [\"CHOWN\", \"NET_RAW\"]"), ["has added capabilities: NET_RAW"]);
+    assert_eq!(weak("network = \"host\""), ["shares the host's network"]);
+    assert_eq!(weak("volumes = [\"/srv:/srv\"]"), ["reads and writes the host's /srv"]);
+}
+
+#[test]
 fn what_rules_the_host_is_said_plainly() {
     let weak = |more: &str| {
         let text = format!("[container]\nimage = \"./images/a\"\n{more}\n");

@@ -50,6 +50,12 @@ done
 head -c 4 /proc/kcore | wc -c
 ls -l /dev/console /dev/pts/0";
 
+/// As it is, and with mounts and users of its own.
+const LEAVE_ROOT: &str = "
+/probe leave-root
+/probe unshare m /probe leave-root
+/probe unshare um /probe leave-root";
+
 /// Where a link of the image leads a volume to.
 const REDIRECTED: &str = "/self/attr";
 
@@ -92,6 +98,13 @@ pub fn units() -> Vec<Unit> {
             "entrypoint = [\"/probe\", \"tiocsti\"]\nuserns = \"host\"",
         ),
     ];
+    units.extend(both("leave-root", "attacker", "", LEAVE_ROOT));
+    units.push(script(
+        "leave-root-admin",
+        "attacker",
+        "cap_add = [\"SYS_ADMIN\"]\nseccomp = \"unconfined\"",
+        LEAVE_ROOT,
+    ));
     units.extend(both("cve-2022-0811", "attacker", "", SETTINGS));
     units.extend(both("cve-2022-0492", "attacker", "", RELEASE_AGENT));
     units.extend(both("cve-2023-25809", "attacker", "", CGROUPS));
@@ -112,6 +125,7 @@ pub const JUDGES: &[Judge] = judges![
     cve_2022_0492_there_is_no_release_agent,
     cve_2023_25809_the_cgroup_cannot_be_written,
     cve_2017_5226_nothing_is_typed_into_a_terminal,
+    the_hosts_ram_disk_stays_behind_the_root,
 ];
 
 /// An image that declares /proc as a volume: the engine's own writes below it would go to files of
@@ -233,5 +247,24 @@ fn cve_2017_5226_nothing_is_typed_into_a_terminal(guest: &mut Guest) {
             has(&text, &format!("typing with {request}: EPERM"));
         }
         has(&text, "typed: 0");
+    }
+}
+
+/// The host runs from its RAM disk, which no container can pivot away from.
+fn the_hosts_ram_disk_stays_behind_the_root(guest: &mut Guest) {
+    let host = on_host(guest, "/proc/1/root");
+    assert!(host.iter().any(|name| name == "init"), "{host:?}");
+    for name in ["leave-root", "leave-root-host", "leave-root-admin"] {
+        let text = said(guest, name);
+        // The attack has come as far as its capabilities lead.
+        for line in ["chroot: done", "back: done", "up: done"] {
+            has(&text, line);
+        }
+        let seen: Vec<&str> = text.lines().filter(|line| line.starts_with("by ")).collect();
+        assert!(seen.len() >= 4, "{text}");
+        for line in seen {
+            let names: Vec<&str> = line.split(": ").nth(1).unwrap_or_default().split(' ').collect();
+            assert!(names.contains(&"probe") && !names.contains(&"init"), "{name}: {line}");
+        }
     }
 }

@@ -113,6 +113,47 @@ pub fn families(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
+/// Tries to get behind the container's root, which a host that runs from its RAM disk cannot give
+/// away: by a directory that is held open over a chroot, and by what mounts allow. Says after each
+/// what the root holds then.
+pub fn leave_root(_: &mut Arguments) -> Result<(), ProbeError> {
+    let look = |how: &str, path: &str| {
+        let names = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut names: Vec<String> =
+            names.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        println!("by {how}: {}", names.join(" "));
+    };
+    look("nothing", "/");
+    let root = File::open("/").named("/")?;
+    let own = File::open("/proc/self/ns/mnt").named("/proc/self/ns/mnt")?;
+    let _ = fs::create_dir("/cell");
+    // SAFETY: paths that live through the calls, and descriptors that are open.
+    unsafe {
+        println!("chroot: {}", answer(libc::chroot(c"/cell".as_ptr()).into()));
+        println!("back: {}", answer(libc::fchdir(root.as_raw_fd()).into()));
+        for _ in 0..64 {
+            libc::chdir(c"..".as_ptr());
+        }
+        println!("up: {}", answer(libc::chroot(c".".as_ptr()).into()));
+    }
+    look("chroot", ".");
+    let none = std::ptr::null();
+    // SAFETY: as above; no data is given.
+    unsafe {
+        println!("umount: {}", answer(libc::umount2(c"/".as_ptr(), libc::MNT_DETACH).into()));
+        let moved =
+            libc::mount(c"/".as_ptr(), c"/elsewhere".as_ptr(), none, libc::MS_MOVE, none.cast());
+        println!("move: {}", answer(moved.into()));
+        let pivoted = libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c"/elsewhere".as_ptr());
+        println!("pivot: {}", answer(pivoted));
+        println!("setns: {}", answer(libc::setns(own.as_raw_fd(), libc::CLONE_NEWNS).into()));
+    }
+    look("mounts", "/");
+    look("what is above", "/..");
+    Ok(())
+}
+
 /// Exchanges two names for ever: whoever walks the same path meanwhile meets now the one and now the
 /// other. With `empty`, what the directory holds is removed again and again.
 pub fn exchange(arguments: &mut Arguments) -> Result<(), ProbeError> {

@@ -144,6 +144,7 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
         attack::abstract_connect,
     ),
     ("unshare", "umc COMMAND…", "becomes a program in namespaces of its own", attack::unshare),
+    ("leave-root", "", "tries to get behind its root, says what is there", attack::leave_root),
     ("exchange", "DIRECTORY LINK [empty]", "exchanges two names for ever", attack::exchange),
     ("watch", "", "looks into every process that comes, and at its program", attack::watch),
     ("tcp-echo", "PORT", "echoes each TCP connection", net::tcp_echo),
