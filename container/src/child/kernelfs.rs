@@ -4,10 +4,12 @@
 //! `fchdir` and `mount(2)` on "." are two system calls where the descriptor-based mount API takes
 //! six for the same safety.
 
-use super::beneath::Root;
+use super::beneath::{Root, c_path};
 use super::{About, Done, Problem};
+use crate::sys;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 use nix::unistd::fchdir;
 use units::sysctl::sysctl_file;
@@ -44,21 +46,30 @@ pub(super) fn cgroup(root: &Root) -> Done {
     mount_kernel(root, "sys/fs/cgroup", "cgroup2", flags, None)
 }
 
-/// Writes a file of /proc, through a descriptor whose file system is checked to be procfs
-/// (CVE-2019-16884: an image that shows something else as /proc makes such writes do nothing).
+/// Writes a file of /proc, named by its path below it. /proc must be the root of a procfs (CVE-2019-16884:
+/// an image that shows something else there makes such writes do nothing), and the way from there
+/// leads over no mount: a container that may mount could have put another file in the place of this
+/// one (CVE-2025-52881).
 pub(super) fn write(root: &Root, path: &str, text: &str) -> Done {
-    let file = root.look_up(path, libc::O_WRONLY)?;
-    if fstatfs(&file)?.filesystem_type() != PROC_SUPER_MAGIC {
+    let about = || format!("/proc/{path}");
+    let proc = root.look_up("/proc", libc::O_PATH | libc::O_DIRECTORY)?;
+    let is_procfs = fstatfs(&proc)?.filesystem_type() == PROC_SUPER_MAGIC;
+    if !is_procfs || fstat(&proc)?.st_ino != PROC_ROOT_INO {
         return Err(Problem::new(Errno::EPERM, "/proc is not procfs"));
     }
-    nix::unistd::write(&file, text.as_bytes()).map(drop).about(path)
+    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
+    let file = sys::openat2(&proc, &c_path(path)?, libc::O_WRONLY, 0, resolve).about(about())?;
+    nix::unistd::write(&file, text.as_bytes()).map(drop).about(about())
 }
+
+/// The number of a procfs's root (include/linux/proc_ns.h).
+const PROC_ROOT_INO: u64 = 1;
 
 /// Sets what belongs to the container's own namespaces. The kernel shows each process those of its
 /// own there (proc_sys_net(5), proc_sys_kernel(5)).
 pub(super) fn sysctls(root: &Root, settings: &[(String, String)]) -> Done {
     for (name, value) in settings {
-        write(root, &format!("/proc/sys/{}", sysctl_file(name)), value)?;
+        write(root, &format!("sys/{}", sysctl_file(name)), value)?;
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ pub(super) fn session(ids: Ids) -> Done {
 
 /// Writes `oom_score_adj`.
 pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> Done {
-    kernelfs::write(root, "/proc/self/oom_score_adj", &adjustment.to_string())
+    kernelfs::write(root, "self/oom_score_adj", &adjustment.to_string())
 }
 
 /// Finds the user in the image's files.

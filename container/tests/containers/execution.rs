@@ -15,6 +15,8 @@ tests![
     a_container_that_has_ended_is_reported,
     no_descriptor_leaks_into_it,
     it_dies_with_the_container,
+    it_is_held_as_the_container_is,
+    cve_2025_52881_a_container_that_mounts_does_not_redirect_the_engines_writes,
 ];
 
 fn sleeper(host: &mut Host) -> Running {
@@ -137,4 +139,45 @@ fn it_dies_with_the_container(host: &mut Host) {
     running.cgroup.kill().unwrap();
     assert_eq!(host.exit_of(executed.pid), Exit::Signal(9));
     assert_eq!(host.exit_of(running.spawned.pid), Exit::Signal(9));
+}
+
+fn it_is_held_as_the_container_is(host: &mut Host) {
+    let running = sleeper(host);
+    let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+    let mut asked = process(&[
+        "sh",
+        "-c",
+        "umask; ulimit -n; cat /proc/self/oom_score_adj; cat /proc/self/status",
+    ]);
+    asked.umask = 0o027;
+    asked.oom_score_adj = 77;
+    asked.rlimits = vec![Rlimit { resource: Resource::NoFile, soft: 100, hard: 100 }];
+    let done = inside(host, &running, asked).unwrap();
+    assert!(done.out.starts_with("0027\n100\n77\n"), "{}", done.out);
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(field(&done.out, set), "0000000000000000", "{set}");
+    }
+    assert_eq!(field(&done.out, "Seccomp"), "2");
+    // libcontainer writes its caller's.
+    assert_eq!(fs::read_to_string("/proc/self/oom_score_adj").unwrap(), own);
+    // SAFETY: prctl without arguments.
+    assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 1);
+}
+
+fn cve_2025_52881_a_container_that_mounts_does_not_redirect_the_engines_writes(host: &mut Host) {
+    // Another file of procfs in the place of the one that is written.
+    let script = "mkdir /p /p/self; touch /p/self/oom_score_adj; \
+        mount -o bind /proc/1/comm /p/self/oom_score_adj && mount -o rbind /p /proc && \
+        echo up; exec sleep 1000";
+    let mut running = host.start(&["sh", "-c", script], |plan| {
+        plan.process.caps = CapSet::from_names(&["SYS_ADMIN"], &[]).unwrap();
+        plan.seccomp = None;
+    });
+    assert_eq!(running.line(), "up");
+    let done = inside(host, &running, process(&["true"])).unwrap();
+    let Setup::Failed(error) = done.setup else { panic!("{:?}", done.setup) };
+    assert_eq!(error.step, Step::OomScore, "{error}");
+    let comm = fs::read_to_string(format!("/proc/{}/comm", running.spawned.pid)).unwrap();
+    assert_eq!(comm, "sleep\n");
+    running.cgroup.kill().unwrap();
 }
