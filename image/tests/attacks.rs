@@ -191,10 +191,34 @@ fn cve_2023_25153_documents_have_a_largest_size() {
 /// Programs that builders call to unpack, as the image would have them.
 #[test]
 fn cve_2026_41567_no_program_of_an_image_is_run_to_unpack_it() {
+    const NAMES: [&str; 10] =
+        ["unpigz", "pigz", "gzip", "gunzip", "zstd", "unzstd", "xz", "unxz", "tar", "sh"];
+    const AGAIN: &str = "ATTACKS_AGAIN";
     let victim = Victim::new();
     let script = format!("#!/bin/sh\necho owned >{}\nexec cat\n", victim.path("new"));
+    if std::env::var_os(AGAIN).is_none() {
+        // The same once more where each of them is the first that is found.
+        let scratch = Scratch::new();
+        let snares = scratch.path("snares");
+        fs::create_dir(&snares).unwrap();
+        for name in NAMES {
+            fs::write(snares.join(name), &script).unwrap();
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(snares.join(name), mode).unwrap();
+        }
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "cve_2026_41567_no_program_of_an_image_is_run_to_unpack_it"])
+            .env(AGAIN, "")
+            .env("PATH", &snares)
+            .current_dir(&snares)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+        victim.check();
+    }
     let mut tar = Tarball::new();
-    for name in ["unpigz", "pigz", "gzip", "gunzip", "zstd", "unzstd", "xz", "unxz", "tar", "sh"] {
+    for name in NAMES {
         for dir in ["bin", "usr/bin", "usr/local/bin", "sbin"] {
             let name = format!("{dir}/{name}");
             let header = Header {

@@ -65,6 +65,8 @@ fn calls_and_devices_are_those_that_were_given() {
             ),
         ),
         ("calls", script(CALLS, "")),
+        ("ids", script("cat /proc/self/uid_map; echo end", "")),
+        ("other-ids", script("cat /proc/self/uid_map; echo end", "")),
         ("own", script(CALLS, "seccomp = \"./profiles/no-mkdir.json\"")),
         ("open", script(CALLS, "seccomp = \"unconfined\"")),
         (
@@ -100,6 +102,13 @@ fn calls_and_devices_are_those_that_were_given() {
     assert_eq!(text("given"), "opened\nend\n");
 
     assert_eq!(text("calls"), "Seccomp:\t2\nmade\nforked\nend\n");
+    // Root is nobody on the host, and another one for each unit.
+    let map = |text: String| -> Vec<u32> {
+        text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    };
+    let (ids, others) = (map(text("ids")), map(text("other-ids")));
+    assert!(ids[0] == 0 && ids[1] >= 524_288 && ids[2] == 65_536 && ids.len() == 3, "{ids:?}");
+    assert!(others[1].abs_diff(ids[1]) >= 65_536, "{ids:?} {others:?}");
     let own = text("own");
     assert!(own.contains("Seccomp:\t2\n") && own.contains("No space left"), "{own}");
     assert!(!own.contains("made\n") && own.contains("forked\n"), "{own}");

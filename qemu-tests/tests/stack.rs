@@ -93,6 +93,7 @@ fn the_stack_example_runs_and_remembers() {
     });
     assert!(guest.logs("worker", 100).iter().any(|line| line.text.contains("on purpose")));
     for unit in ["db", "redis", "app", "web"] {
+        assert_eq!(guest.unit(unit).weakenings, [""; 0], "{unit} is less confined than others");
         if guest.field(unit, "restarts") != "0" {
             guest.fail(&format!("{unit} was restarted: {:#?}", guest.explain(unit)));
         }

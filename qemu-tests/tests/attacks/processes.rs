@@ -12,6 +12,9 @@ use std::process::Command;
 const WATCH: &str = "entrypoint = [\"/probe\", \"watch\"]";
 
 /// Who watches: with users of its own, with the host's, and with the right to look into everybody.
+/// One that may look into everything that is in its user namespace.
+const OWN_PTRACE: &str = "watcher-own-ptrace";
+
 const WATCHERS: [&str; 3] = ["watcher", "watcher-host", "watcher-ptrace"];
 
 /// What can be seen of the engine's processes before they become the program: their name.
@@ -32,6 +35,7 @@ pub fn units() -> Vec<Unit> {
     vec![
         at_a_word(stays(WATCHERS[0], "", WATCH)),
         at_a_word(stays(WATCHERS[1], "userns = \"host\"", WATCH)),
+        at_a_word(stays(OWN_PTRACE, "cap_add = [\"SYS_PTRACE\"]", WATCH)),
         at_a_word(stays(WATCHERS[2], "userns = \"host\"\ncap_add = [\"SYS_PTRACE\"]", WATCH)),
         stays("console", "", &format!("command = [\"-c\", \"{console}\"]")),
         stays("console-host", "userns = \"host\"", &format!("command = [\"-c\", \"{console}\"]")),
@@ -114,7 +118,7 @@ fn of_the_engine(guest: &Guest, watcher: &str) -> Vec<String> {
 
 /// Programs are run in the container until its own one has met the process that becomes them.
 fn cve_2016_9962_who_enters_cannot_be_looked_into(guest: &mut Guest) {
-    for watcher in ["watcher", "watcher-host"] {
+    for watcher in ["watcher", "watcher-host", OWN_PTRACE] {
         start(guest, watcher);
         guest.wait_log(watcher, "watching");
         guest.wait_for(&format!("{watcher} to meet who enters"), |guest| {
