@@ -183,8 +183,8 @@ pub(crate) fn apply(permitted: CapSet, inheritable: CapSet, ambient: CapSet) -> 
     // SAFETY: header and data have the layout of version 3 and live over the call.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
     Errno::result(done)?;
-    for number in (0..64u8).filter(|number| ambient.contains(Capability(*number))) {
-        let (raise, number) = (libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(number));
+    for cap in ambient.iter() {
+        let (raise, number) = (libc::PR_CAP_AMBIENT_RAISE, libc::c_ulong::from(cap.0));
         // SAFETY: prctl with integers only.
         Errno::result(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, raise, number, 0, 0) })?;
     }

@@ -207,7 +207,7 @@ impl Cgroup {
                 let mut text = String::new();
                 File::from(fd)
                     .read_to_string(&mut text)
-                    .map_err(|error| self.fail("read", file)(errno_of(&error)))?;
+                    .map_err(|error| self.fail("read", file)(sys::errno_of(&error)))?;
                 Ok(Some(text))
             }
         }
@@ -379,11 +379,7 @@ fn remove_children(dir: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> 
 
 fn write_at(dir: &OwnedFd, file: &str, text: &str) -> sys::Result<()> {
     let fd = openat(dir, file, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    File::from(fd).write_all(text.as_bytes()).map_err(|error| errno_of(&error))
-}
-
-fn errno_of(error: &std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+    File::from(fd).write_all(text.as_bytes()).map_err(|error| sys::errno_of(&error))
 }
 
 /// The number behind `name` in a flat-keyed file (`name value` lines).

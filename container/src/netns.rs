@@ -1,12 +1,12 @@
 //! A network namespace that belongs to a unit and outlives each run of its container.
 
+use crate::sys;
 use crate::userns::{self, IdRange, UserNs, UserNsError};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::Mode;
-use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Settings of a fresh namespace, as other runtimes choose them: with ports and echo sockets free
@@ -114,17 +114,10 @@ fn inside(ns: OwnedFd) -> Result<NetNs, NetNsError> {
     .map_err(fail("open a route socket in the new network namespace"))?;
     loopback_up().map_err(fail("bring up the loopback link"))?;
     for (path, value) in SYSCTLS {
-        let written = std::fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .and_then(|mut file| file.write_all(value.as_bytes()));
-        match written {
+        match sys::write_kernel_file(path, value) {
             // A kernel without IPv4 or without echo sockets has no such setting to relax.
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let errno = Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-                return Err(NetNsError::Failed { action: "relax the port settings", errno });
-            }
-            _ => {}
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(fail("relax the port settings")(errno)),
         }
     }
     Ok(NetNs { ns, route_socket })

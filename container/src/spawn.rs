@@ -54,7 +54,8 @@ pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
     // Both ends do not block: the child writes at most one short message into the empty pipe.
     let (status, status_in_child) = match plan.handover {
         Some(given) => {
-            let copy = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(to_errno);
+            let copy =
+                |fd: BorrowedFd<'_>| fd.try_clone_to_owned().map_err(|error| sys::errno_of(&error));
             let reader = copy(given.status_reader).map_err(sys_error("fcntl"))?;
             (reader, copy(given.status).map_err(sys_error("fcntl"))?)
         }
@@ -83,8 +84,4 @@ pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
             child::start(plan, &status_in_child, go.or(go_in_child.as_ref().map(AsFd::as_fd)))
         }
     }
-}
-
-fn to_errno(error: std::io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

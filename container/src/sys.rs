@@ -4,6 +4,7 @@
 
 use nix::errno::Errno;
 use std::ffi::CStr;
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -36,6 +37,17 @@ pub const MOUNT_ATTR_NODEV: u64 = 0x4;
 /// `MOUNT_ATTR_NOEXEC`.
 pub const MOUNT_ATTR_NOEXEC: u64 = 0x8;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+/// The standard library's error as a plain number.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Writes an existing file of the kernel's, in one write(2) as those want it.
+pub fn write_kernel_file(path: &str, text: &str) -> Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| errno_of(&error))
+}
 
 /// Takes ownership of a descriptor that a system call has just returned.
 fn owned(fd: libc::c_long) -> Result<OwnedFd> {

@@ -92,8 +92,7 @@ fn program(config: &Config, wanted: &arguments::Exec) -> Result<Program, Error> 
     let process = &mut program.process;
     for variable in &wanted.env {
         // Most programs take the first of two that have the same name.
-        let name = |text: &str| text.split('=').next().map(str::to_owned);
-        process.env.retain(|old| name(old) != name(variable));
+        process.env.retain(|old| old.split('=').next() != variable.split('=').next());
         process.env.push(variable.clone());
     }
     if let Some(cwd) = &wanted.cwd {

@@ -21,6 +21,11 @@ pub fn root() -> PathBuf {
     here.parent().map(PathBuf::from).unwrap_or(here)
 }
 
+/// The kit that hosts are built from: `$KEEL_KIT`, else the one beside `keel`.
+pub fn kit() -> PathBuf {
+    std::env::var_os("KEEL_KIT").map_or_else(|| keel().with_file_name("keel-kit"), PathBuf::from)
+}
+
 /// The `keel` program: `$KEEL`, else the one that `make build` leaves.
 pub fn keel() -> PathBuf {
     let keel =

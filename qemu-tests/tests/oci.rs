@@ -141,8 +141,7 @@ fn initrd(kit: &Path, folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
 
 /// Boots it and returns what was said on the console, whose last line is "end".
 fn console(files: &[(&str, &[u8])]) -> String {
-    let kit = std::env::var_os("KEEL_KIT")
-        .map_or_else(|| root().join("target/release/keel-kit"), PathBuf::from);
+    let kit = qemu_tests::kit();
     let folder = Folder::empty();
     let _slot = qemu_tests::guest::take_slot();
     let said = Command::new("timeout")

@@ -350,9 +350,8 @@ pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
             out.push(format!("{how} the host's {path}"));
         }
     }
-    let added: Vec<&str> = container.cap_add.iter().map(String::as_str).collect();
-    let beyond: Vec<&str> =
-        added.into_iter().filter(|name| !capability::DEFAULT.contains(name)).collect();
+    let added = container.cap_add.iter().map(String::as_str);
+    let beyond: Vec<&str> = added.filter(|name| !capability::DEFAULT.contains(name)).collect();
     if !beyond.is_empty() {
         out.push(format!("has added capabilities: {}", beyond.join(", ")));
     }

@@ -10,6 +10,7 @@
 
 use super::{About, Done, Ids, Problem};
 use crate::plan::CopyUp;
+use crate::sys;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat};
@@ -177,8 +178,7 @@ fn copy_file(
     let mut source = File::from(openat(from, name, read, Mode::empty())?);
     let mut copy = File::from(openat(to, name, write, Mode::S_IRUSR | Mode::S_IWUSR)?);
     // The standard library lets the kernel copy where it can (copy_file_range, sendfile).
-    std::io::copy(&mut source, &mut copy)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    std::io::copy(&mut source, &mut copy).map_err(|error| sys::errno_of(&error))?;
     copy_attributes(&copy, stat, ids)
 }
 

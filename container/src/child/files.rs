@@ -49,8 +49,6 @@ fn create(dir: &impl AsFd, name: &str, file: &InlineFile) -> Done<OwnedFd> {
     let mode = file.mode & 0o777;
     let fd = sys::openat2(dir, &c_path(name)?, flags, mode, libc::RESOLVE_BENEATH).about(path)?;
     let mut made = File::from(fd);
-    made.write_all(&file.content).map_err(|error| {
-        Problem::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), path)
-    })?;
+    made.write_all(&file.content).map_err(|error| Problem::new(sys::errno_of(&error), path))?;
     Ok(made.into())
 }

@@ -106,9 +106,10 @@ fn database(root: &Root, path: &str) -> Done<Vec<u8>> {
     }
     let expected = usize::try_from(stat.st_size).unwrap_or(0).min(user::MAX_FILE);
     let mut content = Vec::with_capacity(expected + 1);
-    File::from(fd).take(user::MAX_FILE as u64 + 1).read_to_end(&mut content).map_err(|error| {
-        Problem::new(Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)), path)
-    })?;
+    File::from(fd)
+        .take(user::MAX_FILE as u64 + 1)
+        .read_to_end(&mut content)
+        .map_err(|error| Problem::new(sys::errno_of(&error), path))?;
     if content.len() > user::MAX_FILE {
         let text = format!("the image's {path} is larger than 1 MiB");
         return Err(Problem::new(Errno::EFBIG, text));

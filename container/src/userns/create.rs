@@ -14,8 +14,6 @@ use super::{IdRange, UserNsError, fail};
 use crate::sys;
 use nix::errno::Errno;
 use std::ffi::CStr;
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 
 /// What was made.
@@ -51,15 +49,8 @@ pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Made, UserNsEr
     let map = format!("0 {} {}\n", range.first, range.count);
     for file in ["uid_map", "gid_map"] {
         // The kernel takes a map in one write only (user_namespaces(7)).
-        let done = OpenOptions::new()
-            .write(true)
-            .open(format!("/proc/{pid}/{file}"))
-            .and_then(|mut file| file.write_all(map.as_bytes()));
-        done.map_err(|error| {
-            fail("map the ids of a user namespace")(Errno::from_raw(
-                error.raw_os_error().unwrap_or(libc::EIO),
-            ))
-        })?;
+        sys::write_kernel_file(&format!("/proc/{pid}/{file}"), &map)
+            .map_err(fail("map the ids of a user namespace"))?;
     }
     Ok(Made { user, net })
 }

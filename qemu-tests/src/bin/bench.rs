@@ -6,7 +6,7 @@
 
 use ipc::Service;
 use ipc::control::{LogLine, Request, UnitReport};
-use qemu_tests::{Folder, Guest, Options, keel, root};
+use qemu_tests::{Folder, Guest, Options, root};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fs;
@@ -268,11 +268,7 @@ fn median(values: &mut [f64]) -> f64 {
 }
 
 fn sizes() -> (u64, u64, u64) {
-    let kit = std::env::var_os("KEEL_KIT").map_or_else(
-        || keel().parent().map(|dir| dir.join("keel-kit")).unwrap_or_default(),
-        std::path::PathBuf::from,
-    );
-    let info: serde_json::Value = fs::read(kit.join("kit.json"))
+    let info: serde_json::Value = fs::read(qemu_tests::kit().join("kit.json"))
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default();
