@@ -138,8 +138,8 @@ test-qemu: build packages-run packages-test images
 
 # What is fetched is checked, built and run below target/oci-suites.
 test-oci: packages-build packages-oci
-	cargo build --locked --profile try -p oci --bin keel-oci
-	$(SUDO) KEEL_OCI=$(abspath $(OUT))/$(TRIPLE)/try/keel-oci oci/suites/run
+	cargo build --locked --profile try -p oci-runtime --bin keel-oci
+	$(SUDO) KEEL_OCI=$(abspath $(OUT))/$(TRIPLE)/try/keel-oci oci-runtime/suites/run
 
 test-full: test test-oci
 

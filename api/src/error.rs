@@ -1,10 +1,10 @@
 //! Answers that are not a success: always JSON, always of one shape.
 
 use crate::body::Body;
+use api_types::{ErrorBody, ErrorCode, Problem};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use ipc::api::{Code, Refusal};
-use rest::{ErrorBody, ErrorCode, Problem};
 
 /// Why a request gets no answer of its own kind.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -25,7 +25,7 @@ pub struct Piece {
     pub seq: u64,
     /// Its stream.
     pub stream: Stream,
-    /// A [`rest::LogLine`].
+    /// A [`api_types::LogLine`].
     pub json: Bytes,
 }
 
@@ -38,7 +38,7 @@ pub struct Start {
     pub lacking: usize,
 }
 
-/// Makes a line ready; `boot` as in [`rest::LogLine::boot`].
+/// Makes a line ready; `boot` as in [`api_types::LogLine::boot`].
 pub fn piece(line: &Line, boot: u64) -> Piece {
     let json = serde_json::to_vec(&line.to_log_line(boot)).unwrap_or_default().into();
     Piece { seq: line.seq, stream: line.stream, json }

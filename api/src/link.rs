@@ -5,9 +5,9 @@
 //! answered is answered by nobody: each question waits a limited time.
 
 use crate::error::Error;
+use api_types::ErrorCode;
 use ipc::api::{Answer, ApiRequest, Exec, FromApi, ToApi};
 use ipc::{Channel, ChannelError, ExitStatus, Outbox, Received};
-use rest::ErrorCode;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};

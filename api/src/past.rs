@@ -5,10 +5,10 @@
 use crate::app::App;
 use crate::error::Error;
 use crate::lines::Wanted;
+use api_types::ErrorCode;
 use ipc::api::ApiRequest;
 use logger::history::{History, InRing, Part, Search};
 use logger::{Line, Reader};
-use rest::ErrorCode;
 use std::io;
 use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
@@ -60,7 +60,7 @@ pub async fn find(
 }
 
 impl Past {
-    /// The next lines, each with its boot ([`rest::LogLine::boot`]); none at the end.
+    /// The next lines, each with its boot ([`api_types::LogLine::boot`]); none at the end.
     ///
     /// # Errors
     /// A file cannot be read.

@@ -48,7 +48,7 @@ pub fn push(out: &mut Vec<u8>, id: Option<u64>, event: &str, json: &[u8]) {
 
 /// Appends the notice that so much is missing.
 pub fn push_gap(out: &mut Vec<u8>, missed: u64) {
-    push(out, None, "gap", &to_json(&rest::Gap { missed }));
+    push(out, None, "gap", &to_json(&api_types::Gap { missed }));
 }
 
 /// JSON in one line.

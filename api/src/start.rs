@@ -48,7 +48,7 @@ pub struct Place {
 /// The applet `keel-api`. Ends only when it cannot go on; PID 1 starts it again.
 pub fn main() -> ExitCode {
     let place =
-        Place { port: rest::PORT, data: paths::DATA_API.into(), run: paths::RUN_API.into() };
+        Place { port: api_types::PORT, data: paths::DATA_API.into(), run: paths::RUN_API.into() };
     let error = match run(&place) {
         Ok(never) => match never {},
         Err(error) => error,

@@ -4,13 +4,13 @@
 
 mod common;
 
+use api_types::{Decoder, ExecRequest, Frame, FrameKind, Resize};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::supervisor::unit;
 use common::{Connection, Host, until, write};
 use flate2::read::GzDecoder;
 use ipc::api::{ApiRequest, ToApi};
-use rest::{Decoder, ExecRequest, Frame, FrameKind, Resize};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -46,7 +46,7 @@ fn unsent(connection: &Connection) -> libc::c_int {
 
 fn hear(connection: &mut Connection) -> Frame {
     let mut decoder = Decoder::default();
-    let header = connection.take(rest::FRAME_HEADER).unwrap();
+    let header = connection.take(api_types::FRAME_HEADER).unwrap();
     let len = u32::from_be_bytes(header[1..].try_into().unwrap());
     decoder.push(&header);
     decoder.push(&connection.take(len as usize).unwrap());

@@ -4,9 +4,9 @@
 
 mod common;
 
+use api_types::ErrorBody;
 use common::{Host, write};
 use ipc::api::{Client, Role};
-use rest::ErrorBody;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -126,7 +126,7 @@ fn a_known_key_gets_answers() {
         let units = ask(&host, "/v1/units", arguments);
         assert_eq!((units.status, units.kind.as_str()), (200, "application/json"));
         assert!(units.version.starts_with('1'), "{arguments:?}: HTTP {}", units.version);
-        let units: Vec<rest::Unit> = serde_json::from_slice(&units.body).unwrap();
+        let units: Vec<api_types::Unit> = serde_json::from_slice(&units.body).unwrap();
         assert_eq!(units[0].name, "web");
     }
     let metrics = ask(&host, "/metrics", &[]);
@@ -159,7 +159,7 @@ fn any_kind_of_key_will_do_and_no_date_matters() {
         let client = Client { name: (*name).to_owned(), key: key.clone(), role: Role::Reader };
         host.supervisor.set_clients(vec![client]);
         let whoami = common::until(|| Some(get()).filter(|answer| answer.status == 200));
-        let whoami: rest::Whoami = serde_json::from_slice(&whoami.body).unwrap();
+        let whoami: api_types::Whoami = serde_json::from_slice(&whoami.body).unwrap();
         assert_eq!((whoami.name.as_str(), whoami.key), (*name, key));
     }
 }

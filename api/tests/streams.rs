@@ -5,11 +5,11 @@
 mod common;
 
 use api::Limits;
+use api_types::{Event, Gap, LogLine};
 use common::log::Log;
 use common::{Connection, Host};
 use logger::ring::StreamMark;
 use logger::{Flags, MAX_TEXT, Stream};
-use rest::{Event, Gap, LogLine};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 

@@ -127,7 +127,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     forwards.extend(api.as_ref().map(|api| Forward {
         address: "127.0.0.1".to_owned(),
         host: api.port,
-        guest: rest::PORT,
+        guest: api_types::PORT,
         udp: false,
     }));
     let scratch = Scratch::new()?;

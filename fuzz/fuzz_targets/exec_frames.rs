@@ -3,7 +3,7 @@
 
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
-use rest::{Decoder, Frame, FrameError, FrameKind, Resize, Status};
+use api_types::{Decoder, Frame, FrameError, FrameKind, Resize, Status};
 
 fuzz_target!(|data: &[u8]| {
     let (cut, bytes) = steer(data);

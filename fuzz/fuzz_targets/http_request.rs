@@ -37,15 +37,15 @@ fuzz_target!(|data: &[u8]| {
         let Ok(value) = HeaderValue::from_bytes(line) else { continue };
         let mut headers = HeaderMap::new();
         headers.insert("last-event-id", value.clone());
-        headers.insert(rest::EXEC_HEADER, value);
-        headers.insert(UPGRADE, HeaderValue::from_static(rest::EXEC_PROTOCOL));
+        headers.insert(api_types::EXEC_HEADER, value);
+        headers.insert(UPGRADE, HeaderValue::from_static(api_types::EXEC_PROTOCOL));
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         let _ = logs::last_event_id(&headers);
         if let Ok(request) = exec::request(&headers) {
             assert!(request.command.first().is_some_and(|program| !program.is_empty()));
         }
         // The same behind the base64, which no fuzzer gets through by itself.
-        drop(fuzz::reads_back::<rest::ExecRequest>(line));
+        drop(fuzz::reads_back::<api_types::ExecRequest>(line));
     }
 });
 

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use oci::config::{Config, Users};
+use oci_runtime::config::{Config, Users};
 use std::path::Path;
 
 /// Whether a path is absolute and has no part that leads up.
@@ -13,7 +13,7 @@ fn plain(path: &str) -> bool {
 fuzz_target!(|data: &[u8]| {
     let Ok(config) = Config::parse(data, Path::new("/bundle")) else { return };
     // What was read is what the engine takes: it has nothing left to refuse.
-    oci::check(&config).expect("a plan");
+    oci_runtime::check(&config).expect("a plan");
     assert!(config.root.to_str().is_some_and(plain));
     for mount in &config.mounts {
         assert!(plain(&mount.target));

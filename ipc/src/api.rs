@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 // What goes out as it is: the supervisor makes it, `api` passes it on, clients read it.
-pub use rest::{ConfigValue, Event as EventRecord, Process as ProcessReport, Role};
+pub use api_types::{ConfigValue, Event as EventRecord, Process as ProcessReport, Role};
 
 /// Answers longer than this come as a file ([`ToApi::Answer`]); a packet holds this much and its
 /// envelope ([`crate::channel::MAX_PACKET`]).
@@ -102,7 +102,7 @@ pub enum ApiRequest {
     },
     /// What runs on the host: a list of [`ProcessReport`].
     Processes,
-    /// What units wait for: a map from their names to [`rest::Pressure`].
+    /// What units wait for: a map from their names to [`api_types::Pressure`].
     Pressure,
     /// The host folder as it is in force: a list of [`ConfigValue`].
     Config,

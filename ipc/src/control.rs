@@ -6,7 +6,7 @@ use crate::{NetState, Service, ShutdownKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use rest::{LogLine, Memory};
+pub use api_types::{LogLine, Memory};
 
 /// Longest request line, in bytes; a longer one is an error, and the connection is closed.
 pub const MAX_REQUEST: usize = 64 * 1024;
@@ -219,9 +219,9 @@ pub struct HostReport {
     /// The machine's memory.
     pub memory: Memory,
     /// The machine's clock.
-    pub clock: rest::Clock,
+    pub clock: api_types::Clock,
     /// File systems that can fill up.
-    pub disks: Vec<rest::Disk>,
+    pub disks: Vec<api_types::Disk>,
     /// What has gone through each link.
-    pub links: Vec<rest::Link>,
+    pub links: Vec<api_types::Link>,
 }

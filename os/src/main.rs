@@ -20,7 +20,7 @@ const APPLETS: &[(&str, Applet)] = &[
     ("keel-api",        || process("keel-api", api::main)),
     ("keel-devices",    || process("keel-devices", || init::devices::main().into())),
     // Not one of the host's processes: it speaks to whoever calls it.
-    ("keel-oci",        oci::main),
+    ("keel-oci",        oci_runtime::main),
     ("modprobe",        || process("keel-modprobe", || init::modprobe(std::env::args_os().skip(1)).into())),
 ];
 

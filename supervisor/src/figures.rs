@@ -1,9 +1,9 @@
 //! What the kernel counts: memory, time, disks, links, and what tasks wait for.
 
 use crate::shell::Shell;
+use api_types::{Clock, Disk, Link, Memory, Pressure, Stall};
 use nix::sys::stat;
 use nix::sys::statvfs::statvfs;
-use rest::{Clock, Disk, Link, Memory, Pressure, Stall};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;

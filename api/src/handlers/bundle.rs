@@ -7,13 +7,13 @@ use crate::error::Error;
 use crate::handlers::files::Content;
 use crate::handlers::logs;
 use crate::router::{Answer, Call, with_type};
+use api_types::ErrorBody;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
 use ipc::api::ApiRequest;
 use ipc::control::Request;
 use logger::{Reader, rfc3339, unix_us};
-use rest::ErrorBody;
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -35,7 +35,7 @@ pub async fn bundle(call: Call) -> Answer {
     // a bundle is made to be passed on.
     if who.role < ipc::api::Role::Admin {
         let message = format!("{} is {}; this is for admins", who.name, who.role);
-        return Err(Error::new(rest::ErrorCode::Forbidden, message));
+        return Err(Error::new(api_types::ErrorCode::Forbidden, message));
     }
     let units = app.plain(&key, Request::Units).await?;
     let mut response =

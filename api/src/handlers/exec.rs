@@ -11,16 +11,16 @@ use crate::link::Program;
 use crate::pipe::{Pipe, hung_up};
 use crate::router::{Answer, Call};
 use crate::server::Stream;
+use api_types::{
+    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ErrorBody, ExecRequest, FRAME_HEADER, Frame, FrameKind,
+    Resize, Status,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::{HeaderMap, Response, StatusCode};
 use ipc::ExitStatus;
 use ipc::api::Exec;
-use rest::{
-    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ErrorBody, ExecRequest, FRAME_HEADER, Frame, FrameKind,
-    Resize, Status,
-};
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -5,10 +5,10 @@ use crate::body::{Body, Sink};
 use crate::error::Error;
 use crate::handlers::units::UnitName;
 use crate::router::{Answer, Call, json, with_type};
+use api_types::{ErrorBody, MODE_HEADER};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
 use ipc::api::{ApiRequest, FileReport};
-use rest::{ErrorBody, MODE_HEADER};
 use serde_json::json as value;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -60,7 +60,7 @@ pub async fn get(call: Call) -> Answer {
     UnitName, FilePath,
     ("mode" = Option<String>, Query, pattern = "^0*[0-7]{1,4}$", description = "permissions of a file that is made, octal")),
     request_body(content = Content, content_type = "application/octet-stream"),
-    responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn put(mut call: Call) -> Answer {
     call.query.only(&["path", "mode"])?;
     let mode = match call.query.get("mode") {

@@ -3,10 +3,10 @@
 use crate::body::Body;
 use crate::error::Error;
 use crate::router::{Answer, Call, json, with_type};
+use api_types::{ConfigValue, ErrorBody, Host, Network, Process, Whoami};
 use ipc::ShutdownKind;
 use ipc::api::ApiRequest;
 use ipc::control::Request;
-use rest::{ConfigValue, ErrorBody, Host, Network, Process, Whoami};
 use serde_json::{Value, json as value};
 
 /// Who is calling.
@@ -64,14 +64,14 @@ pub async fn config(call: Call) -> Answer {
 
 /// Shuts the host down in order and boots it again.
 #[utoipa::path(post, path = "/v1/host/reboot", tag = "host", responses(
-    (status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    (status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn reboot(call: Call) -> Answer {
     shutdown(call, ShutdownKind::Reboot, "the host is shutting down, to boot again").await
 }
 
 /// Shuts the host down in order and powers it off.
 #[utoipa::path(post, path = "/v1/host/poweroff", tag = "host", responses(
-    (status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    (status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn poweroff(call: Call) -> Answer {
     shutdown(call, ShutdownKind::Poweroff, "the host is shutting down, to power off").await
 }

@@ -3,9 +3,11 @@
 use crate::body::Body;
 use crate::error::Error;
 use crate::router::{Answer, Call, with_type};
+use api_types::{
+    Disk, ErrorBody, Host, LastExit, LastExitDetail, Link, Pressure, Stall, State, Unit,
+};
 use ipc::api::ApiRequest;
 use ipc::control::Request;
-use rest::{Disk, ErrorBody, Host, LastExit, LastExitDetail, Link, Pressure, Stall, State, Unit};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -36,7 +36,7 @@ use utoipa::OpenApi;
         handlers::metrics::metrics,
         openapi
     ),
-    components(schemas(rest::ExecRequest, rest::Status, rest::Gap))
+    components(schemas(api_types::ExecRequest, api_types::Status, api_types::Gap))
 )]
 struct Description;
 

@@ -3,8 +3,8 @@
 use crate::app::App;
 use crate::error::Error;
 use crate::router::{Answer, Call, json};
+use api_types::{ErrorBody, ErrorCode, Explanation, SignalRequest, State, Unit};
 use ipc::control::Request;
-use rest::{ErrorBody, ErrorCode, Explanation, SignalRequest, State, Unit};
 use serde_json::{Value, json as value};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
@@ -61,21 +61,21 @@ pub async fn explain(call: Call) -> Answer {
 
 /// Starts a unit now, from whatever state. With `wait`, answers when it is ready.
 #[utoipa::path(post, path = "/v1/units/{name}/start", tag = "units", params(UnitName, Wait),
-    responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn start(call: Call) -> Answer {
     change(call, Goal::Start).await
 }
 
 /// Stops a unit and keeps it stopped. With `wait`, answers when nothing of it runs any more.
 #[utoipa::path(post, path = "/v1/units/{name}/stop", tag = "units", params(UnitName, Wait),
-    responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn stop(call: Call) -> Answer {
     change(call, Goal::Stop).await
 }
 
 /// Stops a unit if it runs, and starts it. With `wait`, answers when its new run is ready.
 #[utoipa::path(post, path = "/v1/units/{name}/restart", tag = "units", params(UnitName, Wait),
-    responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn restart(call: Call) -> Answer {
     change(call, Goal::Restart).await
 }
@@ -83,7 +83,7 @@ pub async fn restart(call: Call) -> Answer {
 /// Sends a signal to the main process of a unit.
 #[utoipa::path(post, path = "/v1/units/{name}/signal", tag = "units",
     params(UnitName), request_body = SignalRequest,
-    responses((status = 200, body = rest::Did), (status = "default", body = ErrorBody)))]
+    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
 pub async fn signal(mut call: Call) -> Answer {
     call.query.only(&[])?;
     let SignalRequest { signal } = call.json().await?;

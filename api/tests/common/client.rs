@@ -81,7 +81,7 @@ impl Response {
 
     /// The code of an error, whose status must fit.
     pub fn error(&self) -> String {
-        let error: rest::ErrorBody = serde_json::from_value(self.json()).unwrap();
+        let error: api_types::ErrorBody = serde_json::from_value(self.json()).unwrap();
         assert_eq!(self.status, error.error.code.status());
         assert!(!error.error.message.is_empty());
         self.json()["error"]["code"].as_str().unwrap().to_owned()

@@ -38,7 +38,7 @@ impl FromStr for Address {
             _ => Err(bad("after the colon comes a port from 1 to 65535")),
         };
         if text.parse::<Ipv6Addr>().is_ok() {
-            return Ok(Address { name: text.to_owned(), port: rest::PORT });
+            return Ok(Address { name: text.to_owned(), port: api_types::PORT });
         }
         if let Some(inner) = text.strip_prefix('[') {
             let (name, after) =
@@ -46,14 +46,14 @@ impl FromStr for Address {
             name.parse::<Ipv6Addr>().map_err(|_| bad("in brackets stands an IPv6 address"))?;
             let port = match after.strip_prefix(':') {
                 Some(digits) => port(digits)?,
-                None if after.is_empty() => rest::PORT,
+                None if after.is_empty() => api_types::PORT,
                 None => return Err(bad("after the bracket comes `:PORT` or nothing")),
             };
             return Ok(Address { name: name.to_owned(), port });
         }
         let (name, port) = match text.split_once(':') {
             Some((name, digits)) => (name, port(digits)?),
-            None => (text, rest::PORT),
+            None => (text, api_types::PORT),
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if name.is_empty() || !name.chars().all(fits) || name.starts_with('-') {

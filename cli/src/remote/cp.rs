@@ -8,7 +8,7 @@ use super::paths;
 use super::progress::Progress;
 use super::show;
 use super::tls::PATIENCE;
-use rest::{Did, MODE_HEADER};
+use api_types::{Did, MODE_HEADER};
 use serde_json::json;
 use std::ffi::CString;
 use std::fs;

@@ -8,11 +8,13 @@ use super::http::{Payload, Request, url};
 use super::terminal::{Raw, signals, size};
 use super::tls::{self, PATIENCE, Tls};
 use super::typed::{PIECE, Took, Typed};
+use api_types::{
+    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, Frame, FrameKind, Resize, Status,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rest::{Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, Frame, FrameKind, Resize, Status};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;

@@ -11,7 +11,7 @@ use super::show;
 use super::table::{Cell, Row};
 use super::tls::PATIENCE;
 use super::units::aligned;
-use rest::{ConfigValue, Did, Host, Process, Whoami};
+use api_types::{ConfigValue, Did, Host, Process, Whoami};
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;

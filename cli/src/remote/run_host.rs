@@ -24,7 +24,7 @@ pub fn remember(folder: &Path, output: &Path, wanted: u16) -> Result<Remembered,
     let port = TcpListener::bind(("127.0.0.1", wanted))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| {
-            let other = wanted.checked_add(1).unwrap_or(rest::PORT);
+            let other = wanted.checked_add(1).unwrap_or(api_types::PORT);
             Failure(format!(
                 "port {wanted} of this machine cannot be used for the API: {error}\n  \
                  another `keel run` may have it; take another port: --api {other} (make run API={other}), \

@@ -9,7 +9,7 @@ use super::show;
 use super::since::Since;
 use super::sse::SseEvent;
 use super::table::Tint;
-use rest::{Event, Gap, Host, LogLine};
+use api_types::{Event, Gap, Host, LogLine};
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};

@@ -1,7 +1,7 @@
 //! The terminal: its size, and input without lines and echo.
 
+use api_types::Resize;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use rest::Resize;
 use signal_hook::low_level::pipe;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

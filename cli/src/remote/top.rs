@@ -7,9 +7,9 @@ use super::show;
 use super::table::{Cell, Row, Tint, render};
 use super::terminal::{Raw, signals, size};
 use super::units;
+use api_types::{Host, Unit};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rest::{Host, Unit};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
@@ -120,7 +120,7 @@ fn summary(host: &Host, units: &[Unit]) -> String {
         let used = memory.total.saturating_sub(memory.available);
         format!(", memory {} of {}", show::bytes(used), show::bytes(memory.total))
     });
-    let running = units.iter().filter(|unit| unit.state == rest::State::Running).count();
+    let running = units.iter().filter(|unit| unit.state == api_types::State::Running).count();
     format!(
         "{}: up {}, {running} of {} units running{}\n",
         show::clean(&host.hostname),

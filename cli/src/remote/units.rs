@@ -8,7 +8,7 @@ use super::http::url;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row, Tint};
-use rest::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
+use api_types::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -118,11 +118,11 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
     add("since", (unit.since_ms > 0).then(|| ago(unit.since_ms)));
     add("why", unit.reason.clone());
     let by = unit.by.as_ref().map(|by| match by {
-        rest::By::Boot => " (at boot)".to_owned(),
-        rest::By::Person => " (by hand)".to_owned(),
-        rest::By::Unit(name) => format!(" (for {name})"),
-        rest::By::Default => " (not enabled)".to_owned(),
-        rest::By::Shutdown => " (for the shutdown)".to_owned(),
+        api_types::By::Boot => " (at boot)".to_owned(),
+        api_types::By::Person => " (by hand)".to_owned(),
+        api_types::By::Unit(name) => format!(" (for {name})"),
+        api_types::By::Default => " (not enabled)".to_owned(),
+        api_types::By::Shutdown => " (for the shutdown)".to_owned(),
     });
     add("wanted", Some(format!("{}{}", unit.desired, by.unwrap_or_default())));
     add("says", unit.status_text.clone());

@@ -1,8 +1,8 @@
 //! What goes on and on: logs and events, files, and programs in containers.
 
 use super::fake::{FakeHost, Home, Reply, Wire, chunked, code, err, json, out};
+use api_types::{Decoder, ExecRequest, Frame, FrameKind, Resize};
 use base64::Engine;
-use rest::{Decoder, ExecRequest, Frame, FrameKind, Resize};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

@@ -2,11 +2,11 @@
 
 use super::fake::{FakeHost, Home, Reply};
 use super::streams::Program;
+use api_types::FrameKind;
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
-use rest::FrameKind;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};

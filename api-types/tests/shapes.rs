@@ -1,6 +1,6 @@
 //! The JSON is as the supervisor writes it.
 
-use rest::{By, Did, LastExitDetail, State, Status, Unit};
+use api_types::{By, Did, LastExitDetail, State, Status, Unit};
 
 #[test]
 fn a_unit_of_a_newer_host_can_be_read() {
@@ -22,7 +22,7 @@ fn an_end_has_a_cause_and_perhaps_a_detail() {
             Some(LastExitDetail::Text("no answer".into())),
         ),
     ] {
-        let exit: rest::LastExit = serde_json::from_str(json).unwrap();
+        let exit: api_types::LastExit = serde_json::from_str(json).unwrap();
         assert_eq!(exit.detail, detail);
     }
 }

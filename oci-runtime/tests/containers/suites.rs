@@ -1,4 +1,4 @@
-//! What public suites have found (oci/suites), each with a container of its own here.
+//! What public suites have found (oci-runtime/suites), each with a container of its own here.
 
 use crate::bundle::Bundle;
 use serde_json::json;
