@@ -29,17 +29,6 @@ pub struct ExecRequest {
     pub tty: Option<(u16, u16)>,
 }
 
-/// The payload of the last frame: how the command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal killed it.
-    Signal(i32),
-}
-
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FrameKind {
@@ -51,7 +40,7 @@ pub enum FrameKind {
     Stderr,
     /// From the client: the terminal's new size, a [`Resize`].
     Resize,
-    /// From the host, the last frame: the JSON of a [`Status`].
+    /// From the host, the last frame: the JSON of an [`crate::ExitStatus`].
     Exit,
 }
 

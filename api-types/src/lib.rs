@@ -8,17 +8,19 @@ mod error;
 mod exec;
 mod host;
 mod log;
+mod process;
 mod unit;
 
 pub use error::{ErrorBody, ErrorCode, Problem};
 pub use exec::{
-    Decoder, ExecRequest, FRAME_HEADER, Frame, FrameError, FrameKind, MAX_FRAME, Resize, Status,
+    Decoder, ExecRequest, FRAME_HEADER, Frame, FrameError, FrameKind, MAX_FRAME, Resize,
 };
 pub use host::{
     Boot, Clock, ConfigValue, DataDisk, Disk, Host, Link, Memory, Network, Phase, Process, Role,
     Whoami,
 };
 pub use log::{Event, Gap, LogLine};
+pub use process::{ExitStatus, ShutdownKind};
 pub use unit::{
     By, Did, Explanation, Health, LastExit, LastExitDetail, LogCounters, Pressure, SignalRequest,
     Stall, State, Timeline, Unit,

@@ -1,6 +1,6 @@
 //! The JSON is as the supervisor writes it.
 
-use api_types::{By, Did, LastExitDetail, State, Status, Unit};
+use api_types::{By, Did, ExitStatus, LastExitDetail, State, Unit};
 
 #[test]
 fn a_unit_of_a_newer_host_can_be_read() {
@@ -29,8 +29,8 @@ fn an_end_has_a_cause_and_perhaps_a_detail() {
 
 #[test]
 fn the_exit_of_an_exec() {
-    assert_eq!(serde_json::to_string(&Status::Code(3)).unwrap(), r#"{"code":3}"#);
-    assert_eq!(serde_json::to_string(&Status::Signal(9)).unwrap(), r#"{"signal":9}"#);
+    assert_eq!(serde_json::to_string(&ExitStatus::Code(3)).unwrap(), r#"{"code":3}"#);
+    assert_eq!(serde_json::to_string(&ExitStatus::Signal(9)).unwrap(), r#"{"signal":9}"#);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
-use api_types::{Decoder, Frame, FrameError, FrameKind, Resize, Status};
+use api_types::{Decoder, Frame, FrameError, FrameKind, Resize, ExitStatus};
 
 fuzz_target!(|data: &[u8]| {
     let (cut, bytes) = steer(data);
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
                     assert_eq!(size.encode().as_slice(), frame.payload);
                 }
             }
-            FrameKind::Exit => drop(fuzz::reads_back::<Status>(&frame.payload)),
+            FrameKind::Exit => drop(fuzz::reads_back::<ExitStatus>(&frame.payload)),
             _ => {}
         }
     }

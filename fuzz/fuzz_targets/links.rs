@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 use netsetup::nft;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use supervisor::core::SavedState;
+use policy::SavedState;
 
 fuzz_target!(|data: &[u8]| {
     let (kind, bytes) = steer(data);

@@ -4,7 +4,7 @@
 use ipc::Cmdline;
 use ipc::api::Client;
 use libfuzzer_sys::fuzz_target;
-use supervisor::core::Notice;
+use policy::Notice;
 use supervisor::notify;
 use supervisor::probe::judge;
 

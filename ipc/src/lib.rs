@@ -23,10 +23,11 @@ pub mod messages;
 pub mod outbox;
 pub mod paths;
 
+pub use api_types::{ExitStatus, ShutdownKind};
 pub use channel::{Channel, ChannelError, Received};
 pub use cmdline::Cmdline;
 pub use messages::{
-    API_LINK, BootReport, DataDisk, ExitStatus, FromInit, FromNet, NetRequest, NetState, Phase,
-    PublishedPort, Service, ShutdownKind, ToInit, ToNet,
+    API_LINK, BootReport, DataDisk, FromInit, FromNet, NetRequest, NetState, Phase, PublishedPort,
+    Service, ToInit, ToNet,
 };
 pub use outbox::Outbox;

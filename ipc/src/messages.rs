@@ -1,5 +1,6 @@
 //! The messages themselves. Descriptors travel beside a message, in the order its text names.
 
+use api_types::{ExitStatus, ShutdownKind};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -144,35 +145,6 @@ impl Service {
             Service::Devices => "keel-devices",
             Service::Api => "keel-api",
         }
-    }
-}
-
-/// How a shutdown ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ShutdownKind {
-    /// Power off.
-    Poweroff,
-    /// Reboot.
-    Reboot,
-    /// Halt the CPUs with the power on.
-    Halt,
-}
-
-/// How a process ended (waitid(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ExitStatus {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal killed it.
-    Signal(i32),
-}
-
-impl ExitStatus {
-    /// Exit code 0.
-    pub fn success(self) -> bool {
-        self == Self::Code(0)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The core's orders, carried out.
 
-use crate::core::{Action, RunEvent};
 use crate::poller::Source;
 use crate::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
@@ -9,6 +8,7 @@ use container::{Cgroup, NetNs, NetNsError, Plan, Root, Spawned, UserNs};
 use ipc::{Service, ToInit, paths};
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
+use policy::{Action, RunEvent};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

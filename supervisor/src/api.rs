@@ -3,7 +3,6 @@
 //! The `api` process says whose key asks; only here is decided what that key may do. Nothing it says
 //! is believed beyond that, and nothing waits for it.
 
-use crate::core::{Report, State};
 use crate::execs::Execs;
 use crate::poller::{Poller, Source};
 use crate::shell::{Shell, now};
@@ -18,6 +17,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{Shutdown, shutdown};
+use policy::{Report, State};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::File;

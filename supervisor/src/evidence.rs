@@ -1,7 +1,7 @@
 //! What the host knows beyond the chain of an explanation: the network, the disk, a unit's last words.
 
-use crate::core::{LastExit, State};
 use crate::shell::{Shell, now};
+use policy::{LastExit, State};
 use units::model::Condition;
 
 /// Lines of a log that are shown.

@@ -1,7 +1,7 @@
 //! The supervisor's memory over its own death: one file per unit below `/run/keel/units`.
 
-use crate::core::SavedState;
 use ipc::paths;
+use policy::SavedState;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;

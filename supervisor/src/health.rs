@@ -1,7 +1,6 @@
 //! Health probes: begun when the core says so, answered within their timeout.
 
 use crate::actions::send_signal;
-use crate::core::RunEvent;
 use crate::now_us;
 use crate::plan;
 use crate::poller::Source;
@@ -13,6 +12,7 @@ use ipc::ExitStatus;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
+use policy::RunEvent;
 use std::os::fd::{AsFd, OwnedFd};
 use units::model;
 

@@ -12,7 +12,6 @@ pub mod address;
 pub mod api;
 pub mod config;
 pub mod control;
-pub mod core;
 pub mod devices;
 pub mod events;
 mod evidence;

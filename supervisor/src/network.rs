@@ -1,9 +1,9 @@
 //! The supervisor's side of the network: which namespace is attached, which conditions hold.
 
-use crate::core::{Event, RunEvent};
 use crate::now_us;
 use crate::shell::Shell;
 use ipc::{DataDisk, FromNet, NetState, ToNet};
+use policy::{Event, RunEvent};
 use units::model::{Condition, NetworkMode, VolumeSource};
 
 impl Shell {

@@ -1,8 +1,8 @@
 //! sd_notify(3): a program says that it is ready.
 
-use crate::core::Notice;
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, bind, recv, socket};
+use policy::Notice;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;

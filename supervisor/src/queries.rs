@@ -2,13 +2,13 @@
 
 use crate::actions::send_signal;
 use crate::config::port_text;
-use crate::core::{Command, Event};
 use crate::processes::procs;
 use crate::shell::{Shell, now};
 use crate::{figures, now_us};
 use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
 use ipc::{Service, paths};
 use nix::sys::epoll::EpollFlags;
+use policy::{Command, Event};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, File};

@@ -1,10 +1,10 @@
 //! What the console shows: each unit's news as it happens, and one table when the boot has settled.
 
 use crate::config::{Config, port_text};
-use crate::core::{Core, Report, State, UnitStatus};
 use crate::shell::now;
 use ipc::{DataDisk, NetState};
 use kmsg::console::Console;
+use policy::{Core, Report, State, UnitStatus};
 use std::collections::BTreeSet;
 
 /// The table comes after this at the latest, with whatever is not settled shown as it is.

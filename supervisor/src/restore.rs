@@ -1,13 +1,13 @@
 //! Taking over: what an earlier supervisor of this boot has left.
 
 use crate::actions::send_signal;
-use crate::core::{RunEvent, SavedState};
 use crate::processes::{procs, status_field};
 use crate::runs::{Process, Run, UnitNet};
 use crate::shell::{Shell, ShellError};
 use container::Cgroup;
 use ipc::{API_LINK, BootReport, Channel, ChannelError, FromInit, Received, paths};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use policy::{RunEvent, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};

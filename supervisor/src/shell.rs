@@ -3,7 +3,6 @@
 use crate::api::{self, Api};
 use crate::config::Config;
 use crate::control::Control;
-use crate::core::{Action, Core, Event, Instant, RunEvent};
 use crate::devices::Devices;
 use crate::events::Events;
 use crate::files::StateFiles;
@@ -19,6 +18,7 @@ use ipc::{
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
+use policy::{Action, Core, Event, Instant, RunEvent};
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

@@ -82,6 +82,12 @@ pub fn parse_signal(text: &str) -> Result<i32, Mistake> {
     }
 }
 
+/// The name of a signal that has one of its own (`SIGTERM` for 15); real-time signals have none.
+pub fn signal_name(number: i32) -> Option<String> {
+    let (name, _) = SIGNALS.iter().find(|(_, known)| *known == number)?;
+    Some(format!("SIG{name}"))
+}
+
 fn offset(rest: &str, sign: char) -> Option<i32> {
     if rest.is_empty() {
         return Some(0);

@@ -13,7 +13,7 @@ use crate::router::{Answer, Call};
 use crate::server::Stream;
 use api_types::{
     Decoder, EXEC_HEADER, EXEC_PROTOCOL, ErrorBody, ExecRequest, FRAME_HEADER, Frame, FrameKind,
-    Resize, Status,
+    Resize,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -162,10 +162,6 @@ async fn run(stream: Stream, mut program: Program, pipes: Pipes) -> io::Result<(
         }
     };
     if let Some(status) = status {
-        let status = match status {
-            ExitStatus::Code(code) => Status::Code(code),
-            ExitStatus::Signal(signal) => Status::Signal(signal),
-        };
         write_frame(&mut writing, FrameKind::Exit, &serde_json::to_vec(&status)?).await?;
     }
     writing.shutdown().await

@@ -36,7 +36,7 @@ use utoipa::OpenApi;
         handlers::metrics::metrics,
         openapi
     ),
-    components(schemas(api_types::ExecRequest, api_types::Status, api_types::Gap))
+    components(schemas(api_types::ExecRequest, api_types::ExitStatus, api_types::Gap))
 )]
 struct Description;
 

@@ -19,7 +19,7 @@ pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<()
     memory::measure(competitors, report)?;
     // Only a machine of our own has no other processes that come and go.
     if processes::named(&["bench_guest"]).iter().any(|process| process.pid == 1) {
-        api_types::measure(competitors, report)?;
+        rest::measure(competitors, report)?;
     }
     calls::measure(competitors, report)
 }

@@ -9,7 +9,7 @@ use super::terminal::{Raw, signals, size};
 use super::tls::{self, PATIENCE, Tls};
 use super::typed::{PIECE, Took, Typed};
 use api_types::{
-    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, Frame, FrameKind, Resize, Status,
+    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, ExitStatus, Frame, FrameKind, Resize,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -72,8 +72,8 @@ pub fn exec(fleet: &Fleet, args: &ExecArgs) -> Result<u8, Error> {
         Trouble::Other(error) => error,
     })?;
     Ok(match status {
-        Status::Code(code) => u8::try_from(code).unwrap_or(255),
-        Status::Signal(number) => u8::try_from(number.saturating_add(128)).unwrap_or(255),
+        ExitStatus::Code(code) => u8::try_from(code).unwrap_or(255),
+        ExitStatus::Signal(number) => u8::try_from(number.saturating_add(128)).unwrap_or(255),
     })
 }
 
@@ -126,7 +126,7 @@ struct Session {
 impl Session {
     /// Carries bytes until the program has ended. One thread and one poll: a TLS connection cannot be
     /// read and written by two.
-    fn run(&mut self, mut watch: Watch) -> Result<Status, Trouble> {
+    fn run(&mut self, mut watch: Watch) -> Result<ExitStatus, Trouble> {
         self.tls.sock.set_nonblocking(true).map_err(Trouble::Connection)?;
         let stdin = io::stdin();
         loop {
@@ -274,7 +274,7 @@ impl Session {
     }
 
     /// Writes what has come; gives the status when that has come.
-    fn take_frames(&mut self) -> Result<Option<Status>, Trouble> {
+    fn take_frames(&mut self) -> Result<Option<ExitStatus>, Trouble> {
         let mut piece = vec![0; PIECE];
         loop {
             match self.tls.conn.reader().read(&mut piece) {

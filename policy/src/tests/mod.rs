@@ -12,7 +12,7 @@ mod table;
 mod world;
 
 use super::*;
-use ipc::ExitStatus;
+use api_types::ExitStatus;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use units::model::*;

@@ -4,7 +4,7 @@ use super::exit::{Failure, LastExit};
 use super::graph::Reason;
 use super::state::{DownBy, UpBy};
 use super::time::human;
-use ipc::{ExitStatus, ShutdownKind};
+use api_types::{ExitStatus, ShutdownKind};
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use super::exit::{Ended, Failure, LastExit};
 use super::shutdown::KILL_PATIENCE;
 use super::state::{Phase, Rest, Run, Stage, StopWhy, Sweep, Verdict};
 use super::time::{Instant, millis};
-use ipc::ShutdownKind;
+use api_types::ShutdownKind;
 use std::time::Duration;
 use units::model::{Condition, Kind, OnFailure, RestartPolicy};
 

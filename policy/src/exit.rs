@@ -1,8 +1,7 @@
 //! How a run or an attempt ended, and why a unit has failed for good.
 
 use super::time::{Instant, human};
-use ipc::ExitStatus;
-use nix::sys::signal::Signal;
+use api_types::ExitStatus;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
@@ -72,9 +71,9 @@ impl fmt::Display for LastExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(number) => match Signal::try_from(*number) {
-                Ok(signal) => write!(f, "killed by {}", signal.as_str()),
-                Err(_) => write!(f, "killed by signal {number}"),
+            Self::Signal(number) => match units::process::signal_name(*number) {
+                Some(name) => write!(f, "killed by {name}"),
+                None => write!(f, "killed by signal {number}"),
             },
             Self::Oom => f.write_str("out of memory (OOM kill)"),
             Self::Health(error) => write!(f, "unhealthy: {error}"),

@@ -340,7 +340,7 @@ fn reaction_of_the_host_to_a_unit_that_has_failed() {
     let mut bench = Bench::booted([job.clone()]);
     bench.up("job");
     bench.end("job", ExitStatus::Code(1));
-    let down = |a: &&Action| matches!(a, Action::HostDown { kind, .. } if *kind == ipc::ShutdownKind::Reboot);
+    let down = |a: &&Action| matches!(a, Action::HostDown { kind, .. } if *kind == api_types::ShutdownKind::Reboot);
     assert_eq!(bench.all.iter().filter(down).count(), 1);
     bench.secs(3600);
     assert_eq!(bench.all.iter().filter(down).count(), 1);
