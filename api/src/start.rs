@@ -5,7 +5,8 @@ use crate::key::{HostKey, KeyError};
 use crate::listen;
 use crate::server::{Config, Limits, ServeError, serve};
 use ipc::api::FromApi;
-use ipc::{Channel, ChannelError, DataDisk, FromInit, paths};
+use ipc::{Channel, ChannelError, DataDisk, FromInit};
+use layout::paths;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::convert::Infallible;
@@ -57,15 +58,15 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Does it all, with the links at the numbers that PID 1 gives them ([`paths::fds`]).
+/// Does it all, with the links at the numbers that PID 1 gives them ([`ipc::fds`]).
 ///
 /// # Errors
 /// Always; see [`StartError`].
 pub fn run(place: &Place) -> Result<Infallible, StartError> {
     let link =
         |number, peer| Channel::inherited(number).map_err(|error| StartError::Link(peer, error));
-    let init = link(paths::fds::INIT, "PID 1")?;
-    let supervisor = link(paths::fds::PARTNERS, "the supervisor")?;
+    let init = link(ipc::fds::INIT, "PID 1")?;
+    let supervisor = link(ipc::fds::PARTNERS, "the supervisor")?;
     economise();
     let data = data_disk(&init)?.then_some(place.data.as_path());
     let key = HostKey::obtain(data, &place.run)?;

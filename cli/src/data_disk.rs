@@ -1,7 +1,7 @@
 //! The data disk of a virtual machine: a sparse file with an ext4 file system.
 
 use crate::Failure;
-use ipc::paths::DATA_LABEL;
+use layout::paths::DATA_LABEL;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -7,7 +7,7 @@ use init::exits::Exits;
 use init::fdstore::FdStore;
 use init::pid1::may_say;
 use ipc::api::ToApi;
-use ipc::images::Images;
+use layout::images::Images;
 use ipc::{ExitStatus, FromInit, FromNet, NetRequest, Service, ToInit, ToNet};
 use libfuzzer_sys::fuzz_target;
 use netsetup::nft;

@@ -1,7 +1,7 @@
 //! Short texts: what a program says of itself, a probe's answer, the kernel's command line.
 #![no_main]
 
-use ipc::Cmdline;
+use layout::Cmdline;
 use ipc::api::Client;
 use libfuzzer_sys::fuzz_target;
 use policy::Notice;

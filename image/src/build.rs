@@ -7,7 +7,7 @@
 use crate::cpio::Cpio;
 use crate::kit::{self, Kit, KitError};
 use crate::oci;
-use ipc::images::Images;
+use layout::images::Images;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};

@@ -24,8 +24,8 @@ pub use error::{ImageError, Problem};
 pub use layer::Layer;
 pub use pack::pack_image;
 
+use ::layout::images::{Image, ImageConfig};
 use error::AtPath;
-use ipc::images::{Image, ImageConfig};
 use std::path::Path;
 use store::Store;
 

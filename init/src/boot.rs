@@ -6,7 +6,8 @@
 
 use crate::clock::{self, Clock, monotonic_ns};
 use crate::{cgroups, mounts, services};
-use ipc::{Cmdline, Phase, paths};
+use ipc::Phase;
+use layout::{Cmdline, paths};
 use nix::errno::Errno;
 use std::fs;
 use std::os::fd::AsRawFd;

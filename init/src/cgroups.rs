@@ -5,7 +5,7 @@
 //! it starts is put into its cgroup by clone3(CLONE_INTO_CGROUP): writing `cgroup.procs` would wait
 //! for an RCU grace period.
 
-use ipc::paths;
+use layout::paths;
 use std::fs;
 use std::io;
 use std::path::Path;

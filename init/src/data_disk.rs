@@ -1,6 +1,6 @@
 //! The data disk: the ext4 file system labelled `KEEL-DATA`, wherever it is.
 
-use ipc::paths;
+use layout::paths;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use std::fs::{self, File};

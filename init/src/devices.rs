@@ -9,7 +9,8 @@ use crate::data_disk::{self, Found};
 use crate::modules::{Index, Loader};
 use crate::power_button::PowerButtons;
 use crate::uevents::Uevents;
-use ipc::{Channel, Cmdline, DataDisk, FromInit, Phase, ShutdownKind, ToInit, paths};
+use ipc::{Channel, DataDisk, FromInit, Phase, ShutdownKind, ToInit};
+use layout::{Cmdline, paths};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +23,7 @@ const HAND_OVER_MS: u16 = 2_000;
 
 /// The applet. Returns only when it cannot work at all; PID 1 starts it again.
 pub fn main() -> u8 {
-    let link = match Channel::inherited(paths::fds::INIT) {
+    let link = match Channel::inherited(ipc::fds::INIT) {
         Ok(link) => link,
         Err(error) => {
             log::error!("no link to PID 1: {error}");

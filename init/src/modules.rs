@@ -230,10 +230,10 @@ impl<'a> Loader<'a> {
 pub fn modprobe(args: impl Iterator<Item = OsString>) -> u8 {
     let names: Vec<String> =
         args.filter_map(|arg| arg.into_string().ok()).filter(|arg| !arg.starts_with('-')).collect();
-    let Ok(text) = std::fs::read_to_string(format!("{}/index", ipc::paths::MODULES)) else {
+    let Ok(text) = std::fs::read_to_string(format!("{}/index", layout::paths::MODULES)) else {
         return 1;
     };
-    let mut loader = Loader::new(Index::parse(&text), Path::new(ipc::paths::MODULES));
+    let mut loader = Loader::new(Index::parse(&text), Path::new(layout::paths::MODULES));
     let mut code = 0;
     for alias in names {
         let wanted = loader.index().wanted(&alias);

@@ -109,7 +109,7 @@ pub fn make_root_pivotable() -> Result<(), (&'static str, Errno)> {
 /// mount(2)'s.
 pub fn volumes_in_memory() -> Result<(), Errno> {
     let flags = flags(&[NOSUID, NODEV]);
-    let target = ipc::paths::RUN_VOLUMES;
+    let target = layout::paths::RUN_VOLUMES;
     mount(Some("tmpfs"), target, Some("tmpfs"), flags, Some("mode=0700"))
 }
 

@@ -8,9 +8,10 @@ use crate::shutdown::Stage;
 use crate::{VERSION, boot, fatal, services};
 use ipc::{
     API_LINK, BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Outbox, Phase,
-    Service, ShutdownKind, ToInit, paths,
+    Service, ShutdownKind, ToInit,
 };
 use kmsg::console::Console;
+use layout::paths;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};

@@ -1,7 +1,8 @@
 //! Keelhost's own processes: how each is started, with what power, and when again.
 
 use crate::cgroups;
-use ipc::{Channel, Service, paths};
+use ipc::{Channel, Service};
+use layout::paths;
 use nix::errno::Errno;
 use std::ffi::CString;
 use std::fs::File;
@@ -68,7 +69,7 @@ pub struct StartError {
 }
 
 /// Starts one process with its link to PID 1 and its links to `partners`, which it finds at
-/// [`paths::fds::PARTNERS`] and the numbers after it.
+/// [`ipc::fds::PARTNERS`] and the numbers after it.
 /// Returns its process id.
 ///
 /// # Errors
@@ -157,8 +158,8 @@ fn become_service(
         .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
     let null_fd = null.as_raw_fd();
     let mut wanted = vec![(null_fd, 0), (null_fd, 1), (null_fd, 2)];
-    wanted.push((link.as_raw_fd(), paths::fds::INIT));
-    let numbers = paths::fds::PARTNERS..;
+    wanted.push((link.as_raw_fd(), ipc::fds::INIT));
+    let numbers = ipc::fds::PARTNERS..;
     wanted.extend(partners.iter().map(AsRawFd::as_raw_fd).zip(numbers));
     place(&wanted)?;
     let first_unused = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or(0);

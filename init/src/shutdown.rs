@@ -1,7 +1,8 @@
 //! The way down: units, own processes, whatever is left, disks, the machine. Each stage has a
 //! deadline, so that nothing can keep the host from going down.
 
-use ipc::{ShutdownKind, paths};
+use ipc::ShutdownKind;
+use layout::paths;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::reboot::{RebootMode, reboot};

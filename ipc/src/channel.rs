@@ -82,7 +82,7 @@ impl Channel {
         Ok((Channel { fd: a }, Channel { fd: b }))
     }
 
-    /// Takes over a descriptor that PID 1 left open at a known number ([`crate::paths::fds`]), and
+    /// Takes over a descriptor that PID 1 left open at a known number ([`crate::fds`]), and
     /// marks it close-on-exec.
     ///
     /// # Errors

@@ -1,5 +1,5 @@
 //! Requests to the supervisor and its answers: one JSON object a line, over a unix socket
-//! ([`crate::paths::RUN_CONTROL`]) or, where the kernel's command line asks for it, a virtio port.
+//! (`layout::paths::RUN_CONTROL`) or, where the kernel's command line asks for it, a virtio port.
 
 use crate::api::Role;
 use crate::{NetState, Service, ShutdownKind};

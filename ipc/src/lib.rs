@@ -16,16 +16,13 @@
 
 pub mod api;
 pub mod channel;
-pub mod cmdline;
 pub mod control;
-pub mod images;
+pub mod fds;
 pub mod messages;
 pub mod outbox;
-pub mod paths;
 
 pub use api_types::{ExitStatus, ShutdownKind};
 pub use channel::{Channel, ChannelError, Received};
-pub use cmdline::Cmdline;
 pub use messages::{
     API_LINK, BootReport, DataDisk, FromInit, FromNet, NetRequest, NetState, Phase, PublishedPort,
     Service, ToInit, ToNet,

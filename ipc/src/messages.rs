@@ -41,7 +41,7 @@ pub enum ToInit {
     },
     /// Every unit has been stopped; go on with the shutdown.
     UnitsStopped,
-    /// Something at boot took this long: shown on the console and kept in [`crate::paths::RUN_BOOT`].
+    /// Something at boot took this long: shown on the console and kept in `layout::paths::RUN_BOOT`.
     Phase(Phase),
     /// From `devices`: what became of the data disk; passed on as [`FromInit::DataDisk`].
     DataDisk(DataDisk),
@@ -95,7 +95,7 @@ pub struct Phase {
     pub end_us: u64,
 }
 
-/// The content of [`crate::paths::RUN_BOOT`].
+/// The content of `layout::paths::RUN_BOOT`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootReport {
     /// When the first line of PID 1 ran (microseconds of `CLOCK_MONOTONIC`).

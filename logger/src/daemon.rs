@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What the loop needs to know.
 pub struct Config {
-    /// Where rings and spools go, [`ipc::paths::RUN_LOG`].
+    /// Where rings and spools go, [`layout::paths::RUN_LOG`].
     pub run_dir: PathBuf,
     /// The link to PID 1.
     pub link: Channel,

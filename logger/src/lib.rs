@@ -36,7 +36,8 @@ pub use ring::{Counters, DEFAULT_CAPACITY, Reader, RingError};
 pub use split::{Piece, next_piece};
 pub use time::{parse_rfc3339, rfc3339, unix_us};
 
-use ipc::{Channel, paths};
+use ipc::Channel;
+use layout::paths;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -56,7 +57,7 @@ const SYNC: Duration = Duration::from_secs(5);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The process: runs until SIGTERM, then writes everything out and ends with 0. Needs the link to
-/// PID 1 at [`ipc::paths::fds::INIT`] and a [`log`] logger installed by the caller. Anything but 0 means that PID 1 should start it again.
+/// PID 1 at [`ipc::fds::INIT`] and a [`log`] logger installed by the caller. Anything but 0 means that PID 1 should start it again.
 pub fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,7 +94,7 @@ fn start() -> Result<(), LoggerError> {
     };
     run(Config {
         run_dir: PathBuf::from(paths::RUN_LOG),
-        link: Channel::inherited(paths::fds::INIT)?,
+        link: Channel::inherited(ipc::fds::INIT)?,
         stop: Some(stop),
         capacity: DEFAULT_CAPACITY,
         policy: Box::new(policy),

@@ -27,7 +27,7 @@ fn child() {
     let Some(path) = std::env::var_os(DIR) else { return };
     let dir = std::mem::ManuallyDrop::new(Dir(PathBuf::from(path)));
     let capacity = std::env::var(CAPACITY).unwrap().parse().unwrap();
-    let link = Channel::inherited(ipc::paths::fds::INIT).unwrap();
+    let link = Channel::inherited(ipc::fds::INIT).unwrap();
     logger::run(config(&dir, link, capacity, POLICY)).unwrap();
 }
 
@@ -41,7 +41,7 @@ fn start(dir: &Dir, link: &Channel, capacity: u64) -> Child {
     // SAFETY: dup2 is async-signal-safe, and nothing else runs between fork and exec.
     unsafe {
         command.pre_exec(move || {
-            nix::errno::Errno::result(libc::dup2(fd, ipc::paths::fds::INIT))?;
+            nix::errno::Errno::result(libc::dup2(fd, ipc::fds::INIT))?;
             Ok(())
         });
     }

@@ -46,7 +46,7 @@ const CHANGES: [i64; 10] = [
 fn child() {
     let Some(path) = std::env::var_os(DIR) else { return };
     let dir = std::mem::ManuallyDrop::new(Dir(PathBuf::from(path)));
-    let link = Channel::inherited(ipc::paths::fds::INIT).unwrap();
+    let link = Channel::inherited(ipc::fds::INIT).unwrap();
     let mut config = config(&dir, link, logger::ring::MIN_CAPACITY, POLICY);
     // It is told to end from the start: it does what there is to do and ends.
     config.stop = Some(std::io::pipe().unwrap().0.into());
@@ -62,7 +62,7 @@ fn start(dir: &Dir, link: &Channel) -> Pid {
     // SAFETY: dup2 and ptrace are async-signal-safe, and nothing else runs before exec.
     unsafe {
         command.pre_exec(move || {
-            nix::errno::Errno::result(libc::dup2(fd, ipc::paths::fds::INIT))?;
+            nix::errno::Errno::result(libc::dup2(fd, ipc::fds::INIT))?;
             ptrace::traceme()?;
             Ok(())
         });

@@ -35,7 +35,8 @@ pub mod routes;
 pub mod uplink;
 pub mod uplinks;
 
-use ipc::{Channel, paths};
+use ipc::Channel;
+use layout::paths;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -57,8 +58,8 @@ pub fn main() -> ExitCode {
 fn run() -> Result<std::convert::Infallible, AppError> {
     let link =
         |number, peer| Channel::inherited(number).map_err(|error| AppError::Link(peer, error));
-    let init = link(paths::fds::INIT, "PID 1")?;
-    let supervisor = link(paths::fds::NET, "the supervisor")?;
+    let init = link(ipc::fds::INIT, "PID 1")?;
+    let supervisor = link(ipc::fds::NET, "the supervisor")?;
     let directory = Path::new(paths::RUN_RESOLV).parent().map(Path::to_path_buf);
     let settings = Settings {
         host: host(),

@@ -13,7 +13,8 @@ pub const FIREWALL: &[&str] = &["nf_tables", "nft_ct", "nft_nat", "nft_masq", "n
 
 /// The first of `names` that lies in the image as a module and is not in the kernel yet.
 pub fn coming<'a>(names: &[&'a str]) -> Option<&'a str> {
-    let in_image = |name: &str| Path::new(ipc::paths::MODULES).join(format!("{name}.ko")).exists();
+    let in_image =
+        |name: &str| Path::new(layout::paths::MODULES).join(format!("{name}.ko")).exists();
     let live = |name: &str| {
         std::fs::read_to_string(format!("/sys/module/{name}/initstate"))
             .is_ok_and(|state| state.trim_end() == "live")

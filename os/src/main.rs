@@ -26,7 +26,7 @@ const APPLETS: &[(&str, Applet)] = &[
 
 /// What every applet but PID 1 begins with: the kernel's log, and panics that end up there.
 fn process(name: &'static str, main: fn() -> ExitCode) -> ExitCode {
-    let debug = ipc::Cmdline::read().debug;
+    let debug = layout::Cmdline::read().debug;
     kmsg::install(name, if debug { log::LevelFilter::Debug } else { log::LevelFilter::Info });
     std::panic::set_hook(Box::new(|info| log::error!("panicked: {info}")));
     main()

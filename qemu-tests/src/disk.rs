@@ -17,7 +17,7 @@ fn e2fs(program: &str, args: &[&str], disk: &Path) -> Output {
 pub fn make(disk: &Path, mib: u64) {
     let sized = File::create(disk).and_then(|file| file.set_len(mib << 20));
     assert!(sized.is_ok(), "{}: {sized:?}", disk.display());
-    let label = ipc::paths::DATA_LABEL;
+    let label = layout::paths::DATA_LABEL;
     let made = e2fs("mkfs.ext4", &["-q", "-F", "-m", "0", "-L", label], disk);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }

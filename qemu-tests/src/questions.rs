@@ -2,7 +2,8 @@
 
 use crate::guest::Guest;
 use ipc::control::{HostReport, LogLine, Numbered, Request, Response, UnitReport};
-use ipc::{BootReport, Service, paths};
+use ipc::{BootReport, Service};
+use layout::paths;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, ErrorKind, Write};

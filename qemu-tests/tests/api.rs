@@ -337,7 +337,7 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
     });
     assert_ne!(exec.wait().expect("keel exec").code(), Some(0));
     // Whatever it is made to hold, it holds little, and nobody waits for it.
-    let group = format!("{}/keel-api", ipc::paths::CGROUP_SYSTEM);
+    let group = format!("{}/keel-api", layout::paths::CGROUP_SYSTEM);
     for (file, value) in [("memory.max", "100663296"), ("pids.max", "64"), ("cpu.weight", "20")] {
         assert_eq!(guest.read(&format!("{group}/{file}")).trim(), value, "{file}");
     }

@@ -12,7 +12,8 @@ use ipc::api::{
     ToApi,
 };
 use ipc::control::Request;
-use ipc::{Channel, ChannelError, Cmdline, Outbox, paths};
+use ipc::{Channel, ChannelError, Outbox};
+use layout::{Cmdline, paths};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};

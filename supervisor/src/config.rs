@@ -3,8 +3,9 @@
 use crate::address;
 use crate::seccomp::Filters;
 use container::IdRange;
-use ipc::images::Images;
-use ipc::{NetRequest, PublishedPort, paths};
+use ipc::{NetRequest, PublishedPort};
+use layout::images::Images;
+use layout::paths;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;

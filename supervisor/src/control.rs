@@ -3,7 +3,7 @@
 
 use crate::poller::{Poller, Source};
 use ipc::control::MAX_REQUEST;
-use ipc::{Cmdline, paths};
+use layout::{Cmdline, paths};
 use nix::sys::epoll::EpollFlags;
 use std::collections::BTreeMap;
 use std::fs::{self, File};

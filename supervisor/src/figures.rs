@@ -61,7 +61,7 @@ pub(crate) fn disks(data: Option<&str>) -> Vec<Disk> {
             free: stat.blocks_available().saturating_mul(block),
         })
     };
-    data.into_iter().chain([ipc::paths::RUN]).filter_map(of).collect()
+    data.into_iter().chain([layout::paths::RUN]).filter_map(of).collect()
 }
 
 /// The number of the disk that a path's file system is on. Where that is a partition, its disk: only

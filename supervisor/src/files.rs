@@ -1,6 +1,6 @@
 //! The supervisor's memory over its own death: one file per unit below `/run/keel/units`.
 
-use ipc::paths;
+use layout::paths;
 use policy::SavedState;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Image layers on the host: each mounted once, shared by all containers that use it.
 
 use crate::shell::Shell;
-use ipc::images::Image;
-use ipc::paths;
+use layout::images::Image;
+use layout::paths;
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use std::fs;

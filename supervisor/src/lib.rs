@@ -39,7 +39,7 @@ use std::path::Path;
 
 /// The applet. Returns only when it cannot go on; PID 1 starts it again.
 pub fn main() -> u8 {
-    match shell::Shell::start(Path::new(ipc::paths::CONFIG)).and_then(shell::Shell::run) {
+    match shell::Shell::start(Path::new(layout::paths::CONFIG)).and_then(shell::Shell::run) {
         Ok(()) => 0,
         Err(error) => {
             log::error!("{error}");

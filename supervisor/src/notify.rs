@@ -13,7 +13,7 @@ pub const INSIDE: &str = "/run/keel-notify.sock";
 
 /// Where a unit's socket is on the host.
 pub fn path(unit: &str) -> PathBuf {
-    PathBuf::from(format!("{}/{unit}.notify", ipc::paths::RUN_UNITS))
+    PathBuf::from(format!("{}/{unit}.notify", layout::paths::RUN_UNITS))
 }
 
 /// Makes a unit's socket. The directory above it is closed to all but root; the socket itself is

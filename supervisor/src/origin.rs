@@ -1,7 +1,7 @@
 //! Where a value that a container could not be set up with comes from, for people.
 
 use container::{SetupError, Step};
-use ipc::images::ImageConfig;
+use layout::images::ImageConfig;
 use units::model::Unit;
 
 /// Why a set-up failed, with the key that is to blame where it is one of those that the unit and

@@ -4,8 +4,8 @@ use crate::{address, notify};
 use container::{
     CapSet, CopyUp, Device, InlineFile, Limits, Mount, MountSource, Process, Resource, Rlimit,
 };
-use ipc::images::{Image, ImageConfig};
-use ipc::paths;
+use layout::images::{Image, ImageConfig};
+use layout::paths;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::Ipv4Addr;

@@ -13,8 +13,9 @@ use crate::{notify, now_us, origin, restore};
 use container::Setup;
 use ipc::{
     API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
-    Phase, Service, ShutdownKind, ToInit, ToNet, paths,
+    Phase, Service, ShutdownKind, ToInit, ToNet,
 };
+use layout::paths;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;
@@ -93,9 +94,9 @@ impl Shell {
     /// The links to the other processes.
     pub fn start(dir: &Path) -> Result<Shell, ShellError> {
         let begin = now_us();
-        let init = Channel::inherited(paths::fds::INIT)
-            .map_err(|error| ShellError::Link("PID 1", error))?;
-        let net = Channel::inherited(paths::fds::NET)
+        let init =
+            Channel::inherited(ipc::fds::INIT).map_err(|error| ShellError::Link("PID 1", error))?;
+        let net = Channel::inherited(ipc::fds::NET)
             .map_err(|error| ShellError::Link("netsetup", error))?;
         let mut poller = Poller::new().map_err(ShellError::Epoll)?;
         let config = Config::load(dir);

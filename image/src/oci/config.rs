@@ -2,7 +2,7 @@
 
 use super::layout::json;
 use super::{Digest, Problem};
-use ipc::images::ImageConfig;
+use layout::images::ImageConfig;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;

@@ -5,7 +5,7 @@ use super::layer::temporary_name;
 use super::{Digest, ImageError, ImageSource, Layer, Problem, lower, open};
 use crate::erofs::{self, Options, write_image};
 use crate::tree::{Limits, Tree, read_layer};
-use ipc::images::Image;
+use layout::images::Image;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

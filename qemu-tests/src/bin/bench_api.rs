@@ -131,7 +131,7 @@ fn measure(guest: &mut Guest) -> Report {
     let rate = |count: u64| count as f64 / begin.elapsed().as_secs_f64() / 1e6;
     let written_mb_s = rate((guest.unit("chatty").log.lines.saturating_sub(lines)) * FLOOD_LINE);
     let sent_mb_s = rate(followers.heard().iter().sum::<u64>().saturating_sub(heard));
-    let group = format!("{}/{}", ipc::paths::CGROUP_SYSTEM, Service::Api.applet());
+    let group = format!("{}/{}", layout::paths::CGROUP_SYSTEM, Service::Api.applet());
     let bytes = |file: &str| guest.read(&format!("{group}/{file}")).trim().parse().unwrap_or(0u64);
     let (loaded_kib, peak_kib) = (bytes("memory.current") / 1024, bytes("memory.peak") / 1024);
     if guest.service_pid(Service::Api) != Some(api) {

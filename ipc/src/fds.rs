@@ -1,0 +1,9 @@
+//! Descriptors that PID 1 leaves open for the processes it starts, by number.
+
+/// The link to PID 1.
+pub const INIT: i32 = 3;
+/// The first link to a partner; more follow.
+pub const PARTNERS: i32 = 4;
+/// The link between supervisor and netsetup (only in these two). In api, the one at [`PARTNERS`]
+/// is its link with the supervisor, whose end comes as [`crate::API_LINK`].
+pub const NET: i32 = PARTNERS;

@@ -1,0 +1,11 @@
+//! The layout of a host: what the image builder writes and the host reads.
+//!
+//! - [`paths`]: the paths that more than one process knows
+//! - [`cmdline`]: the parameters of the kernel command line that Keelhost reads
+//! - [`images`]: the index of the images, `images.json`
+
+pub mod cmdline;
+pub mod images;
+pub mod paths;
+
+pub use cmdline::Cmdline;
