@@ -7,7 +7,7 @@ mod common;
 
 use api::start::{Place, run};
 use common::{Connection, Directory, Key, Supervisor, receive, until, write};
-use ipc::{Channel, DataDisk, FromInit, ToInit, ipc::fds};
+use ipc::{Channel, DataDisk, FromInit, ToInit, fds};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;

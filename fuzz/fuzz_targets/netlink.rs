@@ -20,6 +20,6 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     assert!(bytes <= data.len());
-    let event = init::uevents::parse(data);
+    let event = init::devices::uevents::parse(data);
     assert!(event.action.len() + event.subsystem.len() <= data.len());
 });

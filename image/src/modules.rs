@@ -1,7 +1,7 @@
 //! Which kernel modules go into an image, in what form, and the index by which the host finds them.
 //!
 //! Everything is read from the modules themselves (the `.modinfo` section: `alias=`, `depends=`), so
-//! no depmod is needed. The format of the index is described in `init::modules`, which reads it.
+//! no depmod is needed. The format of the index is described in `init::devices::modules`, which reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -91,7 +91,7 @@ pub struct Selection {
 
 /// Reads the modules below `dir` (a kernel's `lib/modules/VERSION`), picks [`BOOT`], [`HARDWARE`] and
 /// all that they depend on. Those loaded on every boot are stored unpacked and with their signature
-/// apart, because unpacking and checking is most of the time that loading takes (`init::insert`); the
+/// apart, because unpacking and checking is most of the time that loading takes (`init::devices::insert`); the
 /// others stay as they are, because most are never used.
 ///
 /// # Errors

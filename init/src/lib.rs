@@ -11,20 +11,15 @@
 pub mod boot;
 pub mod cgroups;
 pub mod clock;
-pub mod data_disk;
 pub mod devices;
 pub mod exits;
 pub mod fatal;
 pub mod fdstore;
 mod going_down;
-pub mod insert;
-pub mod modules;
 pub mod mounts;
 pub mod pid1;
-pub mod power_button;
 pub mod services;
 pub mod shutdown;
-pub mod uevents;
 
 use std::ffi::OsString;
 
@@ -39,5 +34,5 @@ pub fn main() -> ! {
 /// `/sbin/modprobe`: the kernel asks for a module by name or alias (kernel/module/kmod.c runs
 /// `modprobe -q -- NAME`). Returns the exit code.
 pub fn modprobe(args: impl Iterator<Item = OsString>) -> u8 {
-    modules::modprobe(args)
+    devices::modules::modprobe(args)
 }

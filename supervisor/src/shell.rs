@@ -15,7 +15,6 @@ use ipc::{
     API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
     Phase, Service, ShutdownKind, ToInit, ToNet,
 };
-use layout::paths;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::EpollFlags;

@@ -5,7 +5,7 @@
 //! come from the same initrd as the program that loads them. A kernel that insists (lockdown,
 //! `module.sig_enforce`) gets the two put together again.
 
-use crate::modules::ModuleError;
+use crate::devices::modules::ModuleError;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::memfd::{MFdFlags, memfd_create};

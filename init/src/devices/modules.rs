@@ -4,13 +4,13 @@
 //!
 //! ```text
 //! m NAME FILE [DEPENDENCY…]   a module, its file in this directory, what must be loaded before it
-//! b NAME                      load it at boot, in this order; see [`crate::insert`] for the files
+//! b NAME                      load it at boot, in this order; see [`crate::devices::insert`] for the files
 //! a PATTERN NAME              this hardware or kernel alias wants that module
 //! ```
 //!
 //! Names have `_` for `-`, as the kernel has. Patterns are those of modules.alias: `*`, `?`, `[…]`.
 
-use crate::insert;
+use crate::devices::insert;
 use nix::errno::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

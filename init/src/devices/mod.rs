@@ -4,18 +4,24 @@
 //! walks sysfs once for every `modalias` ("coldplug"), and looks for the data disk; later it does the
 //! same for what the kernel announces. It keeps nothing that a restart would lose.
 
+pub mod data_disk;
+pub mod insert;
+pub mod modules;
+pub mod power_button;
+pub mod uevents;
+
 use crate::clock;
-use crate::data_disk::{self, Found};
-use crate::modules::{Index, Loader};
-use crate::power_button::PowerButtons;
-use crate::uevents::Uevents;
+use data_disk::Found;
 use ipc::{Channel, DataDisk, FromInit, Phase, ShutdownKind, ToInit};
 use layout::{Cmdline, paths};
+use modules::{Index, Loader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use power_button::PowerButtons;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
+use uevents::Uevents;
 use units::model::DataDisk as Policy;
 
 /// How long PID 1 may take to say what it knows. It does so right after the start.
