@@ -5,8 +5,8 @@ use fuzz::{pieces, reads_back, steer};
 use ipc::control::{MAX_REQUEST, Numbered, Request, Response};
 use libfuzzer_sys::fuzz_target;
 use std::path::{Component, Path};
-use supervisor::control::take_lines;
-use supervisor::queries::allowed;
+use supervisor::requests::control::take_lines;
+use supervisor::requests::queries::allowed;
 
 fuzz_target!(|data: &[u8]| {
     let (cut, bytes) = steer(data);

@@ -46,7 +46,7 @@ fn judge(message: &FromApi) {
     let FromApi::Ask { key, request, .. } = message else { return };
     let host_only = matches!(request, ApiRequest::Plain { request } if request.host_only());
     let known = clients.iter().find(|client| client.key == *key);
-    match supervisor::api::permit(&clients, key, request) {
+    match supervisor::requests::api::permit(&clients, key, request) {
         Ok(client) => assert!(Some(client) == known && client.role >= request.role()),
         Err(why) if why.code == Code::UnknownKey => assert!(known.is_none()),
         Err(why) => {
@@ -56,8 +56,8 @@ fn judge(message: &FromApi) {
     }
     // Whoever has every role may ask everything that is asked from outside, and nobody's key opens
     // nothing.
-    assert_eq!(supervisor::api::permit(&clients, "SHA256:a", request).is_ok(), !host_only);
-    assert!(supervisor::api::permit(&[], key, request).is_err());
+    assert_eq!(supervisor::requests::api::permit(&clients, "SHA256:a", request).is_ok(), !host_only);
+    assert!(supervisor::requests::api::permit(&[], key, request).is_err());
 }
 
 /// As a process would send that does not use our own code.

@@ -5,8 +5,8 @@ use layout::Cmdline;
 use ipc::api::Client;
 use libfuzzer_sys::fuzz_target;
 use policy::Notice;
-use supervisor::notify;
-use supervisor::probe::judge;
+use supervisor::running::notify;
+use supervisor::health::probe::judge;
 
 fuzz_target!(|data: &[u8]| {
     let notices = notify::parse(data);

@@ -1,39 +1,26 @@
 //! The supervisor: keeps the units as their files say.
 //!
-//! What happens when is decided by [`core`], a pure state machine. Everything else here is its
-//! shell: it turns what the kernel, PID 1, netsetup and people say into events, and the core's actions into
+//! What happens when is decided by [`policy`], a pure state machine. Everything here is its shell: it
+//! turns what the kernel, PID 1, netsetup and people say into events, and the policy's actions into
 //! system calls. It can be killed at any instant: what it must remember is in small files
-//! ([`files`]), what must stay open is with PID 1, and what runs is in the cgroup tree.
+//! ([`takeover::state_files`]), what must stay open is kept by PID 1, and what runs is in the cgroup tree.
 //!
-//! Reading order: [`core`], [`shell`] (the loop), [`actions`], [`runs`], [`restore`].
+//! - [`shell`]: the loop; [`poller`]: what it waits for
+//! - [`config`]: the host folder as it was baked in
+//! - [`running`]: the policy's actions, carried out
+//! - [`health`]: health checks
+//! - [`takeover`]: what an earlier supervisor of this boot has left
+//! - [`requests`]: answers to the API and the control socket, programs run in containers
+//! - [`reporting`]: console lines and events
 
-pub mod actions;
-pub mod address;
-pub mod api;
 pub mod config;
-pub mod control;
-pub mod devices;
-pub mod events;
-mod evidence;
-pub mod execs;
-mod figures;
-pub mod files;
 pub mod health;
-pub mod layers;
-pub mod network;
-pub mod notify;
-mod origin;
-pub mod plan;
 pub mod poller;
-pub mod probe;
-pub mod processes;
-pub mod queries;
-pub mod report;
-pub mod restore;
-pub mod runs;
-pub mod seccomp;
+pub mod reporting;
+pub mod requests;
+pub mod running;
 pub mod shell;
-pub mod values;
+pub mod takeover;
 
 use std::path::Path;
 

@@ -1,15 +1,18 @@
 //! The loop: wait, turn what happened into events, carry out what the core orders.
 
-use crate::api::{self, Api};
 use crate::config::Config;
-use crate::control::Control;
-use crate::devices::Devices;
-use crate::events::Events;
-use crate::files::StateFiles;
+use crate::now_us;
 use crate::poller::{Poller, Source};
-use crate::report::Reporter;
-use crate::runs::{Process, Runs};
-use crate::{notify, now_us, origin, restore};
+use crate::reporting::console::Reporter;
+use crate::reporting::events::Events;
+use crate::requests::api::{self, Api};
+use crate::requests::control::Control;
+use crate::running::devices::Devices;
+use crate::running::notify;
+use crate::running::origin;
+use crate::running::runs::{Process, Runs};
+use crate::takeover;
+use crate::takeover::state_files::StateFiles;
 use container::Setup;
 use ipc::{
     API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
@@ -100,7 +103,7 @@ impl Shell {
         let mut poller = Poller::new().map_err(ShellError::Epoll)?;
         let config = Config::load(dir);
         let loaded = now_us();
-        let (stored, early) = restore::stored_descriptors(&init)?;
+        let (stored, early) = takeover::stored_descriptors(&init)?;
         poller.add(Source::Init, &init, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
         poller.add(Source::Net, &net, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
         let files = StateFiles::default();
@@ -133,7 +136,7 @@ impl Shell {
             events: Events::default(),
             going_down: None,
             devices: Devices::default(),
-            layers: restore::mounted_layers(),
+            layers: takeover::mounted_layers(),
             unsaved: BTreeSet::new(),
             persists: 0,
             init,
@@ -155,9 +158,9 @@ impl Shell {
         } else {
             shell.reporter.problems(&shell.config.problems);
         }
-        restore::take_over(&mut shell, stored, &saved);
+        takeover::take_over(&mut shell, stored, &saved);
         // The clock condition holds unless PID 1 had to set the clock itself.
-        let clock = !restore::clock_was_raised();
+        let clock = !takeover::clock_was_raised();
         shell.feed(Event::ConditionChanged {
             condition: units::model::Condition::Clock,
             holds: clock,
@@ -378,7 +381,7 @@ impl Shell {
     /// Runs taken over in the middle of their set-up have no pipe any more: their program tells.
     fn check_setups(&mut self) {
         for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
-            match restore::is_executed(pid) {
+            match takeover::is_executed(pid) {
                 Some(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
                 Some(false) => self.in_setup.push((unit, generation, pid)),
                 None => {}

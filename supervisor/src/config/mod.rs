@@ -1,11 +1,14 @@
 //! The host folder as it was baked in: what the supervisor works from.
 
-use crate::address;
-use crate::seccomp::Filters;
+pub mod address;
+pub mod seccomp;
+pub mod values;
+
 use container::IdRange;
 use ipc::{NetRequest, PublishedPort};
 use layout::images::Images;
 use layout::paths;
+use seccomp::Filters;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;

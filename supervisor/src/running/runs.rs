@@ -1,6 +1,6 @@
 //! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
 
-use crate::probe::NetProbe;
+use crate::health::probe::NetProbe;
 use container::{Cgroup, DeviceRule, IdRange, Spawned, UserNs};
 use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};

@@ -32,7 +32,7 @@ pub fn reason(error: &SetupError, unit: &Unit, image: &ImageConfig) -> String {
     key.map_or_else(|| error.to_string(), |key| format!("{error} ({key})"))
 }
 
-/// What the program's name was taken from: see [`crate::plan::process`].
+/// What the program's name was taken from: see [`crate::running::plan::process`].
 fn program(unit: &Unit, image: &ImageConfig) -> Option<&'static str> {
     let some = |words: &Option<Vec<String>>| words.as_ref().is_some_and(|words| !words.is_empty());
     let container = &unit.container;

@@ -1,6 +1,7 @@
 //! From a unit and its image to a container plan: which value wins, what is mounted where.
 
-use crate::{address, notify};
+use crate::config::address;
+use crate::running::notify;
 use container::{
     CapSet, CopyUp, Device, InlineFile, Limits, Mount, MountSource, Process, Resource, Rlimit,
 };

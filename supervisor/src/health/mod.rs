@@ -1,11 +1,12 @@
 //! Health probes: begun when the core says so, answered within their timeout.
 
-use crate::actions::send_signal;
+pub mod probe;
+
 use crate::now_us;
-use crate::plan;
 use crate::poller::Source;
-use crate::probe::NetProbe;
-use crate::runs::{Probe, ProbeKind, Process};
+use crate::running::actions::send_signal;
+use crate::running::plan;
+use crate::running::runs::{Probe, ProbeKind, Process};
 use crate::shell::{Shell, ShellError, now};
 use container::{Execution, Setup};
 use ipc::ExitStatus;
@@ -13,6 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::EpollFlags;
 use policy::RunEvent;
+use probe::NetProbe;
 use std::os::fd::{AsFd, OwnedFd};
 use units::model;
 

@@ -3,10 +3,12 @@
 //! The `api` process says whose key asks; only here is decided what that key may do. Nothing it says
 //! is believed beyond that, and nothing waits for it.
 
-use crate::execs::Execs;
+use crate::config::values;
 use crate::poller::{Poller, Source};
+use crate::requests::execs::Execs;
+use crate::requests::queries;
 use crate::shell::{Shell, now};
-use crate::{processes, queries, values};
+use crate::takeover::processes;
 use ipc::api::{
     Answer, ApiRequest, Client, Code, FileReport, FromApi, LogRing, MAX_INLINE, Refusal, Role,
     ToApi,

@@ -1,10 +1,11 @@
 //! Control requests and their answers.
 
-use crate::actions::send_signal;
 use crate::config::port_text;
-use crate::processes::procs;
+use crate::now_us;
+use crate::requests::metrics;
+use crate::running::actions::send_signal;
 use crate::shell::{Shell, now};
-use crate::{figures, now_us};
+use crate::takeover::processes::procs;
 use ipc::Service;
 use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
 use layout::paths;
@@ -136,14 +137,14 @@ impl Shell {
             net: self.net_state.clone(),
             problems: self.config.problems.clone(),
             data_disk: self.data_disk.clone(),
-            supervisor_cpu_usec: figures::own_cpu_usec(),
+            supervisor_cpu_usec: metrics::own_cpu_usec(),
             persists: self.persists,
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             boot: serde_json::from_str(&text(paths::RUN_BOOT)).unwrap_or_default(),
-            memory: figures::memory(&text("/proc/meminfo")),
-            clock: figures::clock(),
-            disks: figures::disks(self.data_disk.path.as_deref()),
-            links: figures::links(&text("/proc/net/dev")),
+            memory: metrics::memory(&text("/proc/meminfo")),
+            clock: metrics::clock(),
+            disks: metrics::disks(self.data_disk.path.as_deref()),
+            links: metrics::links(&text("/proc/net/dev")),
         }
     }
 }

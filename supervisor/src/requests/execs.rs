@@ -1,10 +1,10 @@
 //! Programs that people run in containers.
 
-use crate::actions::send_signal;
-use crate::api::refusal;
-use crate::plan;
 use crate::poller::Source;
-use crate::runs::Process;
+use crate::requests::api::refusal;
+use crate::running::actions::send_signal;
+use crate::running::plan;
+use crate::running::runs::Process;
 use crate::shell::Shell;
 use container::{Execution, Setup, Step};
 use ipc::ExitStatus;

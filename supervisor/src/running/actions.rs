@@ -1,9 +1,12 @@
 //! The core's orders, carried out.
 
+use crate::now_us;
 use crate::poller::Source;
-use crate::runs::UnitNet;
+use crate::requests::metrics;
+use crate::running::notify;
+use crate::running::plan;
+use crate::running::runs::UnitNet;
 use crate::shell::{Shell, ShellError};
-use crate::{figures, notify, now_us, plan};
 use container::{Cgroup, NetNs, NetNsError, Plan, Root, Spawned, UserNs};
 use ipc::{Service, ToInit};
 use layout::paths;
@@ -268,7 +271,7 @@ impl Shell {
         if read.is_none() && write.is_none() {
             return Ok(());
         }
-        let disk = figures::whole_disk(data).ok_or("the disk of the data has no number")?;
+        let disk = metrics::whole_disk(data).ok_or("the disk of the data has no number")?;
         cgroup.limit_io(disk, read, write).map_err(|error| error.to_string())
     }
 

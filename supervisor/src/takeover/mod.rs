@@ -1,14 +1,17 @@
 //! Taking over: what an earlier supervisor of this boot has left.
 
-use crate::actions::send_signal;
-use crate::processes::{procs, status_field};
-use crate::runs::{Process, Run, UnitNet};
+pub mod processes;
+pub mod state_files;
+
+use crate::running::actions::send_signal;
+use crate::running::runs::{Process, Run, UnitNet};
 use crate::shell::{Shell, ShellError};
 use container::Cgroup;
 use ipc::{API_LINK, BootReport, Channel, ChannelError, FromInit, Received};
 use layout::paths;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use policy::{RunEvent, SavedState};
+use processes::{procs, status_field};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
