@@ -40,7 +40,7 @@ pub fn build_folder(
             dir.display()
         )));
     }
-    Ok(build(dir, &folder.loaded, kit, &places::layers(), out, allow_broken)?)
+    Ok(build(dir, &folder.files, &folder.loaded, kit, &places::layers(), out, allow_broken)?)
 }
 
 /// Makes the kit.

@@ -1,19 +1,19 @@
 //! A host folder, read and judged.
 
 use crate::{Failure, profiles};
-use image::{build::unit_files, oci};
+use image::oci;
+use layout::HostFolder;
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use units::{Diagnostic, Loaded, Severity, SourceFile};
+use units::{Diagnostic, Loaded, Severity};
 
 /// A host folder with everything that is wrong with it.
 pub struct Folder {
+    /// Its texts.
+    pub files: HostFolder,
     /// What the texts say.
     pub loaded: Loaded,
-    /// Every text, by the path that diagnostics name.
-    texts: BTreeMap<String, String>,
     /// Mistakes, warnings and notes, the images' included.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -30,32 +30,21 @@ impl Folder {
                 dir.display()
             )));
         }
-        let mut texts = BTreeMap::new();
-        let mut source = |path: &Path| -> Result<SourceFile, Failure> {
-            let bytes =
-                fs::read(path).map_err(|error| Failure(format!("{}: {error}", path.display())))?;
-            let text = String::from_utf8(bytes)
-                .map_err(|error| Failure(format!("{}: not UTF-8 text: {error}", path.display())))?;
-            let path = path.display().to_string();
-            texts.insert(path.clone(), text.clone());
-            Ok(SourceFile { path, text })
-        };
-        let host_path = dir.join("host.toml");
-        let host = if host_path.exists() { Some(source(&host_path)?) } else { None };
-        let files = unit_files(dir)
-            .map_err(|error| Failure(format!("{}/units: {error}", dir.display())))?;
-        if host.is_none() && files.is_empty() {
+        let files = HostFolder::read(dir);
+        if let Some(unreadable) = files.unreadable.first() {
+            return Err(Failure(unreadable.to_string()));
+        }
+        if files.is_empty() {
             return Err(Failure(format!(
                 "{}: neither host.toml nor units/*.toml: not a host folder",
                 dir.display()
             )));
         }
-        let units = files.iter().map(|path| source(path)).collect::<Result<Vec<_>, _>>()?;
-        let loaded = units::load(host, units);
+        let loaded = files.load();
         let mut diagnostics = loaded.diagnostics.clone();
         diagnostics.extend(image_mistakes(dir, &loaded));
         diagnostics.extend(profiles::mistakes(dir, &loaded));
-        Ok(Folder { loaded, texts, diagnostics })
+        Ok(Folder { files, loaded, diagnostics })
     }
 
     /// Whether anything is wrong enough to stop.
@@ -67,7 +56,7 @@ impl Folder {
     pub fn show(&self) {
         let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         for diagnostic in &self.diagnostics {
-            let text = self.texts.get(&diagnostic.file).map_or("", String::as_str);
+            let text = self.files.text(&diagnostic.file);
             eprintln!("{}", diagnostic.render(text, color).trim_end());
             eprintln!();
         }

@@ -7,6 +7,7 @@
 use crate::cpio::Cpio;
 use crate::kit::{self, Kit, KitError};
 use crate::oci;
+use layout::folder::{self, HostFolder};
 use layout::images::Images;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -64,8 +65,8 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
     move |source| BuildError::Io { path, source }
 }
 
-/// Builds `out/vmlinuz` and `out/initrd` from the host folder `dir`, which has been `loaded`. Packed
-/// layers are kept in `cache` for the next build.
+/// Builds `out/vmlinuz` and `out/initrd` from the host folder `dir`, whose texts are `folder` and which has
+/// been `loaded` from them. Packed layers are kept in `cache` for the next build.
 ///
 /// With `skip_bad_images` an image that cannot be used is left out (its units will say so at boot)
 /// instead of being an error.
@@ -74,6 +75,7 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
 /// The first thing that failed. Both files are replaced at the end, whole, or not at all.
 pub fn build(
     dir: &Path,
+    folder: &HostFolder,
     loaded: &Loaded,
     kit: &Kit,
     cache: &Path,
@@ -85,7 +87,7 @@ pub fn build(
     let images = pack_images(dir, loaded, cache, skip_bad_images)?;
     let profiles = profiles(dir, loaded, skip_bad_images)?;
     let initrd = out.join("initrd.new");
-    let sizes = write_initrd(dir, &images, &profiles, kit, cache, &initrd)?;
+    let sizes = write_initrd(folder, &images, &profiles, kit, cache, &initrd)?;
     let kernel = out.join("vmlinuz.new");
     let kernel_size = fs::copy(kit.kernel(), &kernel).map_err(io_error(&kernel))?;
     for (from, to) in [(&initrd, "initrd"), (&kernel, "vmlinuz")] {
@@ -120,7 +122,7 @@ fn pack_images(
 }
 
 fn write_initrd(
-    dir: &Path,
+    folder: &HostFolder,
     images: &Images,
     profiles: &BTreeMap<String, String>,
     kit: &Kit,
@@ -134,22 +136,22 @@ fn write_initrd(
     let padding = written.next_multiple_of(4) - written;
     out.write_all(&[0u8; 4][..padding as usize]).map_err(io_error(path))?;
     let mut cpio = Cpio::new(out);
-    let texts = host_files(dir)?;
-    for (name, text) in &texts {
-        cpio.file(name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
+    for (name, text) in host_files(folder) {
+        cpio.file(&name, 0o644, text.len() as u64, &mut text.as_bytes()).map_err(io_error(path))?;
     }
     let index =
         serde_json::to_vec(images).map_err(|error| io_error(path)(io::Error::other(error)))?;
-    for (name, text) in
-        [("keel/images.json", index), ("keel/epoch", epoch().to_string().into_bytes())]
-    {
-        cpio.file(name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
+    for (name, text) in [
+        (format!("keel/{}", folder::IMAGES), index),
+        ("keel/epoch".to_owned(), epoch().to_string().into_bytes()),
+    ] {
+        cpio.file(&name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
     }
     if !profiles.is_empty() {
         let text = serde_json::to_vec(profiles)
             .map_err(|error| io_error(path)(io::Error::other(error)))?;
-        cpio.file("keel/seccomp.json", 0o644, text.len() as u64, &mut text.as_slice())
-            .map_err(io_error(path))?;
+        let name = format!("keel/{}", folder::SECCOMP);
+        cpio.file(&name, 0o644, text.len() as u64, &mut text.as_slice()).map_err(io_error(path))?;
     }
     let layers: BTreeSet<&String> =
         images.images.values().flat_map(|image| &image.layers).collect();
@@ -189,38 +191,13 @@ fn profiles(
 }
 
 /// `host.toml` and `units/*.toml` as they are: the host reads the same text as `keel check`.
-fn host_files(dir: &Path) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
-    let mut found = BTreeMap::new();
-    let host = dir.join("host.toml");
-    if host.exists() {
-        found.insert("keel/host.toml".to_owned(), fs::read(&host).map_err(io_error(&host))?);
-    }
-    for path in unit_files(dir).map_err(io_error(&dir.join("units")))? {
-        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
-            found.insert(format!("keel/units/{name}"), fs::read(&path).map_err(io_error(&path))?);
-        }
-    }
-    Ok(found)
-}
-
-/// The unit files of a host folder, in order. No `units` folder is no units.
-///
-/// # Errors
-/// The folder cannot be read.
-pub fn unit_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir.join("units")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut found = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
+fn host_files(folder: &HostFolder) -> BTreeMap<String, &str> {
+    let units = folder.units.iter().filter_map(|file| {
+        let name = file.path.rsplit('/').next()?;
+        Some((format!("keel/{}/{name}", folder::UNITS), file.text.as_str()))
+    });
+    let host = folder.host.iter();
+    host.map(|file| (format!("keel/{}", folder::HOST), file.text.as_str())).chain(units).collect()
 }
 
 fn epoch() -> u64 {

@@ -7,11 +7,12 @@
 use crate::clock::{self, Clock, monotonic_ns};
 use crate::{cgroups, mounts, services};
 use ipc::Phase;
-use layout::{Cmdline, paths};
+use layout::{Cmdline, HostFolder, paths};
 use nix::errno::Errno;
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
 use units::model::Host;
 
 /// One phase. What it returns is shown beside its name.
@@ -193,9 +194,7 @@ fn config(boot: &mut Boot) -> Result<String, String> {
 /// host.toml, with defaults in the place of whatever in it is wrong: a mistake there must not
 /// brick the machine (talos#4724). The supervisor shows the mistakes.
 pub fn host_config() -> Host {
-    let path = format!("{}/host.toml", paths::CONFIG);
-    let host = fs::read_to_string(&path).ok().map(|text| units::SourceFile { path, text });
-    units::load(host, Vec::new()).config.host
+    HostFolder::read_host(Path::new(paths::CONFIG)).load().config.host
 }
 
 fn cgroup_tree(boot: &mut Boot) -> Result<String, String> {

@@ -3,9 +3,12 @@
 //! - [`paths`]: the paths that more than one process knows
 //! - [`cmdline`]: the parameters of the kernel command line that Keelhost reads
 //! - [`images`]: the index of the images, `images.json`
+//! - [`folder`]: the host folder, read at one place
 
 pub mod cmdline;
+pub mod folder;
 pub mod images;
 pub mod paths;
 
 pub use cmdline::Cmdline;
+pub use folder::HostFolder;

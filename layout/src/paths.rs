@@ -2,13 +2,8 @@
 
 /// The one binary; each process runs it under its own `argv[0]`.
 pub const BINARY: &str = "/init";
-/// The host folder as it was baked in: `host.toml`, `units/*.toml`.
+/// The host folder as it was baked in; see [`crate::folder`].
 pub const CONFIG: &str = "/keel";
-/// What the image builder resolved: see [`crate::images::Images`].
-pub const IMAGES: &str = "/keel/images.json";
-/// Profiles of system calls, by the text of the units' `seccomp` key: a JSON object of texts. Absent
-/// where no unit has one.
-pub const SECCOMP: &str = "/keel/seccomp.json";
 /// One EROFS image per layer, `<hex digest>.erofs`.
 pub const LAYERS: &str = "/keel/layers";
 /// Modules to load at boot and for hardware: see `image::modules`.

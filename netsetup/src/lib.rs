@@ -36,11 +36,10 @@ pub mod uplink;
 pub mod uplinks;
 
 use ipc::Channel;
-use layout::paths;
+use layout::{HostFolder, paths};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use units::SourceFile;
 use units::model::Host;
 
 use app::{App, AppError, Settings};
@@ -72,17 +71,13 @@ fn run() -> Result<std::convert::Infallible, AppError> {
     }
 }
 
-/// host.toml; what is missing or wrong in it has its default (PID 1 shows the mistakes).
+/// host.toml; what is missing or wrong in it has its default (the supervisor shows the mistakes).
 fn host() -> Host {
-    let path = Path::new(paths::CONFIG).join("host.toml");
-    let file = match std::fs::read_to_string(&path) {
-        Ok(text) => Some(SourceFile { path: "host.toml".into(), text }),
-        Err(error) => {
-            log::warn!("read {}: {error}; using defaults", path.display());
-            None
-        }
-    };
-    units::load(file, Vec::new()).config.host
+    let folder = HostFolder::read_host(Path::new(paths::CONFIG));
+    for unreadable in &folder.unreadable {
+        log::warn!("{unreadable}; using defaults");
+    }
+    folder.load().config.host
 }
 
 /// The time since boot, suspend included: leases go on while a machine sleeps.

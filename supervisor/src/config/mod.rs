@@ -6,17 +6,18 @@ pub mod values;
 
 use container::IdRange;
 use ipc::{NetRequest, PublishedPort};
+use layout::folder::{self, HostFolder};
 use layout::images::Images;
-use layout::paths;
 use seccomp::Filters;
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use units::Severity;
 use units::model::{
     Condition, HostConfig, NetworkMode, Protocol, Unit, UserNamespace, VolumeSource,
 };
-use units::{Severity, SourceFile};
 
 /// Everything that is known before anything runs.
 pub struct Config {
@@ -38,32 +39,15 @@ impl Config {
     /// Reads everything below `dir`. Nothing in it can keep the host from running: what is wrong is
     /// left out and said.
     pub fn load(dir: &Path) -> Config {
-        let mut problems = Vec::new();
-        let source = |path: &Path| match fs::read_to_string(path) {
-            Ok(text) => Ok(SourceFile { path: path.display().to_string(), text }),
-            Err(error) => Err(format!("{}: {error}", path.display())),
-        };
-        let host = source(&dir.join("host.toml")).ok();
-        let mut sources = Vec::new();
-        let entries = fs::read_dir(dir.join("units")).into_iter().flatten().flatten();
-        let mut files: Vec<_> = entries.map(|entry| entry.path()).collect();
-        files.sort();
-        for path in files.iter().filter(|path| path.extension().is_some_and(|e| e == "toml")) {
-            match source(path) {
-                Ok(source) => sources.push(source),
-                Err(error) => problems.push(error),
-            }
-        }
-        let texts: BTreeMap<String, String> = host
-            .iter()
-            .chain(&sources)
-            .map(|file| (file.path.clone(), file.text.clone()))
+        let folder = HostFolder::read(dir);
+        let mut problems: Vec<String> = folder.unreadable.iter().map(ToString::to_string).collect();
+        let unreadable = folder.unreadable.iter();
+        let mut broken: BTreeMap<String, String> = unreadable
+            .filter_map(|it| Some((it.unit()?.to_owned(), it.error.to_string())))
             .collect();
-        let loaded = units::load(host, sources);
-        let mut broken = BTreeMap::new();
+        let loaded = folder.load();
         for diagnostic in loaded.diagnostics.iter().filter(|d| d.severity == Severity::Error) {
-            let text = texts.get(&diagnostic.file).map_or("", String::as_str);
-            problems.push(diagnostic.render(text, false));
+            problems.push(diagnostic.render(folder.text(&diagnostic.file), false));
             let unit = Path::new(&diagnostic.file).file_stem().and_then(|stem| stem.to_str());
             if let Some(unit) = unit.filter(|unit| loaded.left_out.contains(*unit)) {
                 broken.entry(unit.to_owned()).or_insert_with(|| diagnostic.message.clone());
@@ -73,23 +57,16 @@ impl Config {
         for unit in config.units.values_mut() {
             wait_for_volumes(unit);
         }
-        let images =
-            match fs::read(dir.join("images.json")).map(|bytes| serde_json::from_slice(&bytes)) {
-                Ok(Ok(images)) => images,
-                Ok(Err(error)) => {
-                    problems.push(format!("{}: {error}", paths::IMAGES));
-                    Images::default()
-                }
-                Err(error) => {
-                    problems.push(format!("{}: {error}", paths::IMAGES));
-                    Images::default()
-                }
-            };
+        let index = dir.join(folder::IMAGES);
+        let images = read_images(&index).unwrap_or_else(|error| {
+            problems.push(format!("{}: {error}", index.display()));
+            Images::default()
+        });
         let bridged =
             config.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
         let addresses =
             address::assign(config.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
-        let (filters, wrong) = Filters::load(&dir.join("seccomp.json"), config.units.values());
+        let (filters, wrong) = Filters::load(&dir.join(folder::SECCOMP), config.units.values());
         problems.extend(wrong);
         Config { host: config, broken, problems, images, filters, addresses }
     }
@@ -121,6 +98,10 @@ impl Config {
         let requests = self.host.units.values().filter_map(|unit| self.net_request(unit));
         requests.filter(|request| !request.ports.is_empty()).collect()
     }
+}
+
+fn read_images(index: &Path) -> io::Result<Images> {
+    Ok(serde_json::from_slice(&fs::read(index)?)?)
 }
 
 /// A unit with named volumes waits for them, without having to say so.

@@ -19,7 +19,7 @@ pub struct Filters {
 type Key = (Option<String>, u64);
 
 impl Filters {
-    /// Compiles the filters of `units`, whose profiles lie in `file` ([`layout::paths::SECCOMP`]), and
+    /// Compiles the filters of `units`, whose profiles lie in `file` ([`layout::folder::SECCOMP`]), and
     /// says what is wrong. A unit without a filter that can be used does not start.
     pub fn load<'u>(file: &Path, units: impl Iterator<Item = &'u Unit>) -> (Filters, Vec<String>) {
         let mut problems = Vec::new();

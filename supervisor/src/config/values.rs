@@ -1,7 +1,7 @@
 //! The host folder as it is in force, with the origin of each value.
 
 use ipc::api::ConfigValue;
-use std::fs;
+use layout::folder::{HOST, HostFolder};
 use std::path::Path;
 use units::SourceFile;
 use units::schema::{HOST_TABLES, Table, UNIT_TABLES};
@@ -10,30 +10,27 @@ use units::settings::settings;
 /// Every setting of the host folder `dir`: host.toml's, then each unit's, those written before the
 /// defaults.
 pub fn list(dir: &Path) -> Vec<ConfigValue> {
+    let folder = HostFolder::read(dir);
     let mut values = Vec::new();
-    add(dir, "host.toml", None, &HOST_TABLES, &mut values);
-    let entries = fs::read_dir(dir.join("units")).into_iter().flatten().flatten();
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    for name in names {
-        if let Some(unit) = name.strip_suffix(".toml") {
-            add(dir, &format!("units/{name}"), Some(unit), &UNIT_TABLES, &mut values);
-        }
+    // Without a host.toml all its settings are defaults.
+    let none = SourceFile { path: HOST.to_owned(), text: String::new() };
+    add(dir, folder.host.as_ref().unwrap_or(&none), None, &HOST_TABLES, &mut values);
+    for file in &folder.units {
+        let unit = Path::new(&file.path).file_stem().and_then(|stem| stem.to_str());
+        add(dir, file, unit, &UNIT_TABLES, &mut values);
     }
     values
 }
 
 fn add(
     dir: &Path,
-    path: &str,
+    file: &SourceFile,
     unit: Option<&str>,
     tables: &[&Table],
     values: &mut Vec<ConfigValue>,
 ) {
-    let text = fs::read_to_string(dir.join(path)).unwrap_or_default();
-    let file = SourceFile { path: path.to_owned(), text };
-    for setting in settings(&file, tables) {
+    let path = Path::new(&file.path).strip_prefix(dir).unwrap_or(Path::new(&file.path)).display();
+    for setting in settings(file, tables) {
         values.push(ConfigValue {
             unit: unit.map(str::to_owned),
             key: setting.key,
