@@ -1,7 +1,8 @@
-# Keelhost.  make run | make test | make build | make bench
+# Keelhost: make run | make test | make build | make bench. `make` alone lists the targets.
 #
-# Whatever is missing on a Debian machine is installed by name (as root or by sudo); nothing else
-# needs root. Everything that is made goes below target/ and the examples' images/ folders.
+# Debian packages that are missing are installed with apt-get, as root or through sudo. Targets that
+# need root for anything else say so below. Everything is written below target/ and to the images/
+# folders of the examples and tests.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -13,35 +14,49 @@ KEEL    := target/release/keel
 KERNEL  := target/kernel
 SUDO    := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-# What each step needs, as Debian packages.
+# The Debian packages that each step needs.
 BUILD_PACKAGES := gcc binutils xz-utils
 RUN_PACKAGES   := qemu-system-x86 e2fsprogs
 TEST_PACKAGES  := erofs-utils busybox-static dnsmasq-base nftables iproute2 curl openssl python3-venv
 FUZZ_PACKAGES  := g++
 OCI_PACKAGES   := curl libc6-dev python3 util-linux
 BENCH_PACKAGES := e2fsprogs erofs-utils binutils
-# The kernel is unpacked, never installed. The meta package names the newest 6.12.
+# The kernel package is unpacked, not installed. The metapackage depends on the newest 6.12 kernel.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
-.PHONY: help run stack test test-host test-fuzz test-qemu test-oci test-full fuzz lint build images clean
+.PHONY: help run stack recording test test-host test-fuzz test-qemu test-oci test-full fuzz lint build images clean
 .PHONY: bench bench-host bench-engine bench-engine-native bench-engine-calls bench-engine-programs
 .PHONY: packages-build packages-run packages-test packages-fuzz packages-bench packages-calls packages-oci schemathesis
 
 help:
-	@echo 'make run      build, boot examples/hello in QEMU, its console on this terminal'
-	@echo 'make stack    the same with examples/stack (nginx, redis, PostgreSQL, a small program)'
-	@echo 'make test     every test: lint, host, the inputs of the fuzzers, and QEMU'
-	@echo 'make test-oci      public suites for OCI runtimes judge keel-oci; fetched from the Debian mirror'
-	@echo 'make test-full     all of that'
-	@echo 'make fuzz     fuzz everything that reads bytes from outside, SECONDS=30 each'
-	@echo 'make build    the keel command and what it needs: $(KEEL)'
-	@echo 'make bench    measure, print a table, write target/bench/*.json'
-	@echo 'make bench-engine   the last part of it: our engine against crun, runc, podman, docker;'
-	@echo '              bench-engine-native on this machine, without a VM, as root'
+	@echo 'Run and build:'
+	@echo '  make run        build everything, boot examples/hello in QEMU, console on this terminal'
+	@echo '                  (API=7444 if port 7443 is in use)'
+	@echo '  make stack      the same with examples/stack: nginx, redis, PostgreSQL, a small program'
+	@echo '  make build      build the keel command and its kit: $(KEEL)'
+	@echo '  make images     build the container images of the examples and the tests'
+	@echo '  make recording  record a session with examples/hello, draw it as docs/recording.svg'
+	@echo '  make clean      remove build output and container images'
+	@echo
+	@echo 'Test:'
+	@echo '  make test       everything that CI runs: lint, host tests, fuzz corpus, QEMU tests'
+	@echo '  make lint       rustfmt and clippy'
+	@echo '  make test-host  unit and integration tests on this machine; some need root'
+	@echo '  make test-fuzz  run the fuzzers on their committed corpus'
+	@echo "  make test-qemu  tests that boot hosts in QEMU (TESTS='stack network' for some of them)"
+	@echo '  make test-oci   run public OCI runtime test suites against keel-oci; downloads them, needs root'
+	@echo '  make test-full  make test and make test-oci'
+	@echo "  make fuzz       fuzz for SECONDS=30 per target (TARGETS='dhcp layer' for some of them)"
+	@echo
+	@echo 'Measure (prints tables, writes JSON files):'
+	@echo '  make bench      both of the following'
+	@echo '  make bench-host     boot time, memory, crash recovery, remote control'
+	@echo '  make bench-engine   container start in a VM against crun, runc, podman and docker'
+	@echo '  make bench-engine-native  the same on this machine, crun and runc only; needs root'
 
 # --- Debian packages -------------------------------------------------------------------------------
 
-# $(call install,PACKAGES): installs those that are not there.
+# $(call install,PACKAGES): installs the packages that are missing.
 define install
 	@missing=$$(for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || echo $$p; done); \
 	if [ -n "$$missing" ]; then \
@@ -64,7 +79,7 @@ $(KERNEL)/.unpacked: | packages-build
 	@rm -rf $(KERNEL) && mkdir -p $(KERNEL)/deb
 	@apt-cache show $(KERNEL_META) >/dev/null 2>&1 || $(SUDO) apt-get update -qq
 	@package=$$(apt-cache depends $(KERNEL_META) | sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p' | head -n 1); \
-	 [ -n "$$package" ] || { echo "apt knows no $(KERNEL_META)"; exit 1; }; \
+	 [ -n "$$package" ] || { echo "package $(KERNEL_META) not found by apt"; exit 1; }; \
 	 echo "unpacking $$package"; \
 	 cd $(KERNEL)/deb && { apt-get download -qq "$$package" 2>/dev/null || { $(SUDO) apt-get update -qq && apt-get download -qq "$$package"; }; } \
 	 && dpkg-deb -x *.deb .. && rm -rf ../deb
@@ -85,7 +100,7 @@ images: packages-build
 
 # --- Running ---------------------------------------------------------------------------------------
 
-# The port of this machine that leads to the host's API: keel --host 127.0.0.1:7443 ps
+# The local port that is forwarded to the host's API: keel --host 127.0.0.1:7443 ps
 API := 7443
 
 run: build packages-run
@@ -96,6 +111,11 @@ stack: build packages-run
 	@examples/make-images stack
 	@$(KEEL) run examples/stack --memory 1G --data target/stack.img
 
+# Boots examples/hello, records what it prints in docs/recording.txt, and draws docs/recording.svg.
+recording: build packages-run
+	@examples/make-images hello
+	@docs/make-recording
+
 # --- Testing ---------------------------------------------------------------------------------------
 
 test: lint test-host test-fuzz test-qemu
@@ -105,38 +125,38 @@ lint:
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-# A client that tries the API by its description, from PyPI. Debian's own Python, for which
-# python3-venv is.
+# Schemathesis, from PyPI, tests the API against its OpenAPI description. It runs on Debian's Python,
+# because python3-venv belongs to that one.
 SCHEMATHESIS := target/schemathesis
 
 schemathesis: $(SCHEMATHESIS)/.installed
 
 $(SCHEMATHESIS)/.installed: api/tests/schemathesis/requirements.txt | packages-test
-	@echo "unpacking schemathesis"
+	@echo "installing schemathesis"
 	@rm -rf $(SCHEMATHESIS) && /usr/bin/python3 -m venv $(SCHEMATHESIS)
 	@$(SCHEMATHESIS)/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
 	@touch $@
 
-# The tests of namespaces, cgroups and links need root; they say so if they do not have it.
+# Tests of namespaces, cgroups and network links need root and fail with a message without it.
 test-host: packages-build packages-test schemathesis
 	cargo test --locked --workspace --exclude qemu-tests
 
-# The fuzzers with their committed inputs alone: building them takes minutes as it is.
+# Runs the fuzzers on their committed corpus only; building them alone takes minutes.
 test-fuzz: packages-build packages-fuzz
 	fuzz/run 0
 
-# make fuzz SECONDS=600 TARGETS='dhcp layer'
+# For example: make fuzz SECONDS=600 TARGETS='dhcp layer'
 SECONDS := 30
 TARGETS :=
 fuzz: packages-build packages-fuzz
 	fuzz/run $(SECONDS) $(TARGETS)
 
-# Two guests at a time. TESTS='stack network' for some of them.
+# Runs two test programs at a time. TESTS='stack network' selects some of them.
 TESTS :=
 test-qemu: build packages-run packages-test images
 	@qemu-tests/run $(TESTS)
 
-# What is fetched is checked, built and run below target/oci-suites.
+# Downloads are verified, built and run below target/oci-suites.
 test-oci: packages-build packages-oci
 	cargo build --locked --profile try -p oci-runtime --bin keel-oci
 	$(SUDO) KEEL_OCI=$(abspath $(OUT))/$(TRIPLE)/try/keel-oci oci-runtime/suites/run
@@ -150,8 +170,9 @@ bench-host: build packages-run
 	cargo run --locked -p qemu-tests --bin bench
 	cargo run --locked -p qemu-tests --bin bench_api
 
-# Our engine against a floor program, crun, runc, podman and docker. The programs are built as the
-# booting binary is; the others come from Debian's packages.
+# Compares the container engine with a minimal program that makes the same system calls (the floor),
+# and with crun, runc, podman and docker from Debian's packages. Our programs are built with the
+# profile of the boot binary.
 ENGINE_BENCH := target/bench-engine
 
 bench-engine-programs: packages-build packages-bench $(KERNEL)/.unpacked
@@ -162,12 +183,12 @@ bench-engine: bench-engine-programs packages-run
 	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree $(ENGINE_BENCH)/disk.img
 	@$(OUT)/$(TRIPLE)/os/bench_engine vm $(ENGINE_BENCH)/disk.img $(KERNEL)
 
-# The same without the VM, where only those are measured that need no daemon. As root.
+# The same without a VM. Measures only runtimes that need no daemon. Needs root.
 bench-engine-native: bench-engine-programs
 	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree
 	@$(SUDO) $(OUT)/$(TRIPLE)/os/bench_engine native $(ENGINE_BENCH)/tree
 
-# Whether the floor makes the engine's system calls and no others.
+# Checks that the floor program makes the same system calls as the engine.
 bench-engine-calls: bench-engine-programs packages-calls
 	@bench/make-disk $(OUT)/$(TRIPLE)/os $(KERNEL) $(ENGINE_BENCH)/tree
 	@$(SUDO) bench/compare-calls $(OUT)/$(TRIPLE)/os/bench_engine $(ENGINE_BENCH)/tree

@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154
 # The images of examples/hello; sourced by make-images.
 
-# One static program with some three hundred names: a whole userland in 2 MB. Only the names
-# that the units use are given to it.
+# One static program that acts as some three hundred commands: a userland in 2 MB. The image links
+# only the commands that the units use.
 image "$here/hello/images/busybox" \
     --layer busybox-static --prune 'usr/share/*' \
     --link busybox:/bin/sh --link busybox:/bin/date --link busybox:/bin/sleep \
@@ -11,7 +11,7 @@ image "$here/hello/images/busybox" \
     --entrypoint /bin/sh \
     --description 'busybox, with a shell as its entry point'
 
-# The same layer, stored once, and the pages on top of it.
+# The same layer, which is stored once, with the pages on top.
 image "$here/hello/images/web" \
     --base "$here/hello/images/busybox" \
     --layer --copy "$here/hello/web:/srv/pages" --copy "$here/hello/greet:/usr/local/bin/greet:755" \

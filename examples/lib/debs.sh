@@ -2,17 +2,18 @@
 # Sourced by make-image, which sets the variables that are not set here.
 # shellcheck disable=SC2154
 #
-# Debian packages, fetched once and kept below target/debs.
+# Debian packages, downloaded once and cached in target/debs.
 #
-# A package that is there is used as it is, so that a second build needs no network and makes the
-# same image even after a point release. KEEL_DEBS names another cache; removing it fetches anew.
+# A cached package is used as it is, so that a second build needs no network and produces the same
+# image even after a point release. KEEL_DEBS sets another cache directory. Delete the cache to
+# download again.
 
 debs=${KEEL_DEBS:-$here/../target/debs}
 
-# Words that make apt prefer this release's own archive to whatever else the machine knows: a
-# vendor's repository, or a package that somebody has installed by hand (apt_preferences(5); a
-# priority above 1000 also takes a lower version). Without it the same recipe makes another
-# image on another machine.
+# Options that make apt prefer this release's own archive over other sources on the machine: a
+# vendor's repository, or a package that was installed by hand (apt_preferences(5); a priority above
+# 1000 allows downgrades). Without them the same recipe produces different images on different
+# machines.
 apt_options=()
 prefer_archive() {
     local codename='' file=$work/apt-preferences
@@ -24,7 +25,7 @@ prefer_archive() {
     apt_options=(-o "Dir::Etc::Preferences=$file")
 }
 
-# apt's lists are older than what the archive has, or are not there at all: fetches them, once.
+# Updates apt's package lists, once, when they are missing or older than the archive.
 lists_fetched=''
 fetch_lists() {
     [ -z "$lists_fetched" ] || return 1
@@ -37,7 +38,7 @@ fetch_lists() {
     "${sudo[@]}" apt-get -qq update >&2
 }
 
-# The packages that apt knows none of, one a line.
+# Prints the packages that apt does not know, one per line.
 unknown() {
     local package lists candidate
     lists=$(apt-cache "${apt_options[@]}" policy "$@")
@@ -49,13 +50,13 @@ unknown() {
     done
 }
 
-# As root, apt warns that its own user cannot write here; it goes on, and so do we.
+# As root, apt warns that the user _apt cannot write to this directory. The download works anyway.
 download() {
     (cd "$fetched" && apt-get -qq "${apt_options[@]}" download "$@") 2>"$work/apt.log"
 }
 
-# Fetches those of the packages named that are not in the cache. apt checks each file against the
-# signed lists of the archive; what it gave is written down as a sha256 and checked at each use.
+# Downloads the named packages that are not in the cache. apt verifies each file against the signed
+# lists of the archive; its SHA-256 is then recorded and checked at each use.
 fetch_debs() {
     local package missing=() none fetched=$work/debs
     for package in "$@"; do
@@ -69,7 +70,7 @@ fetch_debs() {
     [ -z "$none" ] || die "apt knows no package ${none//$'\n'/ } (try: sudo apt-get update)"
     mkdir -p "$debs" "$fetched"
     printf 'fetching %s\n' "${missing[*]}" >&2
-    # The archive drops a version when the next one comes.
+    # The archive removes a version when its successor arrives.
     download "${missing[@]}" || { fetch_lists && download "${missing[@]}"; } ||
         die "apt-get download: $(cat "$work/apt.log")"
     for package in "${missing[@]}"; do
@@ -83,7 +84,7 @@ fetch_debs() {
     done
 }
 
-# Prints `PACKAGE VERSION` after checking that the cached file is the one that was fetched.
+# Prints `PACKAGE VERSION` after checking that the cached file has not changed.
 check_deb() {
     local sum
     sum=$(sha256sum "$debs/$1.deb" | cut -d' ' -f1)

@@ -2,10 +2,10 @@
 # Sourced by make-image, which sets the variables that are not set here.
 # shellcheck disable=SC2154
 #
-# One layer: a tree made below $work, then a tar of it.
+# Builds one layer: a tree below $work, then a tar archive of it.
 
-# Left out of packages. (In these patterns * matches slashes, too.) Copyright files stay: the licences ask
-# for it of anybody who passes an image on.
+# Left out of packages. (In these patterns * also matches slashes.) Copyright files stay: the licences
+# require them when an image is redistributed.
 default_prune=(
     'usr/share/doc/*' 'usr/share/man/*' 'usr/share/info/*' 'usr/share/locale/*'
     'usr/share/lintian/*' 'usr/share/bug/*' 'usr/share/doc-base/*' 'usr/share/bash-completion/*'
@@ -28,7 +28,7 @@ start_layer() {
     layer_steps=()
 }
 
-# `a:b:c` into the array `field`; the last field keeps further colons.
+# Splits `a:b:c` into the array `field`; the last field keeps further colons.
 split() {
     local text=$1 count=$2
     field=()
@@ -40,9 +40,8 @@ split() {
     field+=("$text")
 }
 
-# The place in the tree of an absolute path of the image. A path that leads through a symbolic
-# link of the tree (/bin/sh) is taken to where it really is: a layer that has both a link and a
-# path below it is refused by careful readers.
+# Prints where an absolute path of the image is in the tree. Symbolic links of the tree (/bin in
+# /bin/sh) are resolved: careful readers refuse a layer with both a link and a path below it.
 place() {
     [ "${1#/}" != "$1" ] || die "$1: paths in an image are absolute"
     case /$1/ in */../* | */./*) die "$1: no . or .. in a path" ;; esac
@@ -52,7 +51,7 @@ place() {
     printf '%s%s/%s' "$tree" "$real" "${1##*/}"
 }
 
-# Resolves the merged-/usr links, the only ones that lead from directory to directory here.
+# Resolves the merged-/usr links, the only links between directories here.
 chroot_path() {
     case $1 in
     /bin | /bin/* | /sbin | /sbin/* | /lib | /lib/* | /lib64 | /lib64/*)
@@ -62,8 +61,8 @@ chroot_path() {
     esac
 }
 
-# The merged-/usr links are in the tree while packages are unpacked, so that /bin/x lands in
-# /usr/bin/x; in a layer above the first they are taken out again.
+# The merged-/usr links exist while packages are unpacked, so that /bin/x ends up in /usr/bin/x. In
+# layers above the first they are removed again.
 merge_usr() {
     local name
     for name in bin sbin lib lib64; do
@@ -76,7 +75,7 @@ unmerge_usr() {
     local name
     for name in bin sbin lib lib64; do
         rm "$tree/$name"
-        # Empty ones were not asked for by anybody, and are in the layers below.
+        # Nothing asked for the empty ones, and the layers below have them.
         [ ! -d "$tree/usr/$name" ] || rmdir --ignore-fail-on-non-empty "$tree/usr/$name"
     done
     [ ! -d "$tree/usr" ] || rmdir --ignore-fail-on-non-empty "$tree/usr"
@@ -90,18 +89,18 @@ skeleton() {
     printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n' \
         >"$tree/etc/passwd"
     printf 'root:x:0:\nnogroup:x:65534:\n' >"$tree/etc/group"
-    # The host mounts its own over these; they are here so that a read-only root has the places.
+    # Mount points: the host mounts its own files here, and a read-only root must have them.
     : >"$tree/etc/hosts"
     : >"$tree/etc/hostname"
     : >"$tree/etc/resolv.conf"
 }
 
-# The newest version of a file in the layers below, or nothing.
+# Prints the newest version of a file in the layers below, or nothing.
 below() {
     local index blob
     for ((index = ${#layers[@]} - 1; index >= 0; index--)); do
         blob=$work/blobs/${layers[index]%% *}
-        # No `grep -q`: it would leave early, and tar would die of the broken pipe.
+        # Not `grep -q`: it would exit early, and tar would get SIGPIPE.
         if tar -tf "$blob" | grep -x "$1" >/dev/null; then
             tar -xOf "$blob" "$1"
             return
@@ -125,7 +124,7 @@ prune() {
         if [ ${#keeps[@]} -gt 0 ]; then
             keep=no
             for pattern in "${keeps[@]}"; do
-                # shellcheck disable=SC2053 # a pattern it is
+                # shellcheck disable=SC2053 # a pattern on purpose
                 [[ $path != $pattern ]] || keep=yes
             done
         fi
@@ -136,7 +135,7 @@ prune() {
         [ $keep = yes ] || printf '%s\0' "$path"
     done < <(find "$tree" -mindepth 2 ! -type d -printf '%P\0') >"$work/pruned"
     (cd "$tree" && xargs -0r rm -f -- <"$work/pruned")
-    # Directories that this emptied go as well; those that a package ships empty stay.
+    # Directories that this emptied are removed too; directories that a package ships empty stay.
     sort -z "$work/pruned" | tr '\0' '\n' | sed -n 's,/[^/]*$,,p' | uniq | sort -ru |
         while IFS= read -r path; do
             (cd "$tree" && rmdir -p --ignore-fail-on-non-empty -- "$path" 2>/dev/null) || true
@@ -165,7 +164,7 @@ step() {
         to=$(place "${field[1]}")
         [ -e "${field[0]}" ] || die "--copy ${field[0]}: no such file"
         mkdir -p "${to%/*}"
-        # Modes are made plain, because those of a checkout follow the umask of who made it.
+        # Normalises modes, because those of a checkout depend on the umask.
         cp -rT --no-preserve=all -- "${field[0]}" "$to"
         if [ -x "${field[0]}" ] && [ -f "$to" ]; then chmod 0755 "$to"; fi
         [ -z "${field[2]-}" ] || chmod "${field[2]}" "$to"
@@ -225,17 +224,17 @@ step() {
     esac
 }
 
-# A pax extended header (pax(1), "pax Header Block") with one binary attribute for the entry that
-# follows. tar(1) writes attributes only as it finds them on disk, and security.* takes root.
+# Writes a pax extended header (pax(1), "pax Header Block") with one binary attribute for the entry
+# that follows. tar(1) only writes attributes that exist on disk, and setting security.* needs root.
 pax_xattr() {
     local path=$1 name=${2%%=*} hex=${2#*=} record=$work/record header=$work/header size total sum
-    # The record's length counts itself.
+    # The length of a record includes its own digits.
     size=$((${#name} + ${#hex} / 2 + 16))
     total=$((size + ${#size}))
     [ ${#total} -eq ${#size} ] || total=$((size + ${#total}))
     {
         printf '%d SCHILY.xattr.%s=' "$total" "$name"
-        # shellcheck disable=SC2059,SC2001 # the escapes are the point
+        # shellcheck disable=SC2059,SC2001 # the format holds the escapes
         printf "$(sed 's/../\\x&/g' <<<"$hex")"
         printf '\n'
     } >"$record"
@@ -254,7 +253,7 @@ pax_xattr() {
     pad 512 <"$record"
 }
 
-# Standard input, filled up with zero bytes to a multiple of $1.
+# Copies standard input and pads it with zero bytes to a multiple of $1.
 pad() {
     local file size
     file=$(mktemp -p "$work")
@@ -265,8 +264,8 @@ pad() {
     rm "$file"
 }
 
-# A piece of the archive: the entries listed in $1 with owner $2, without the end-of-archive blocks
-# (two of 512 bytes, and no more with -b1), so that pieces can be put one after the other.
+# Writes a part of the archive: the entries listed in $1 with owner $2, without the end-of-archive
+# blocks (two of 512 bytes with -b1), so that parts can be concatenated.
 piece() {
     tar -C "$tree" -c -b1 --format=posix \
         --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --no-recursion \
@@ -274,9 +273,9 @@ piece() {
         --numeric-owner --owner="${2%:*}" --group="${2#*:}" | head -c -1024
 }
 
-# The whole tree, sorted. tar gives one owner to all entries of a run, so a run ends where the
-# owner changes or an attribute needs a header of its own. (Two names of one file that fall into
-# different runs become two files.)
+# Writes the whole tree, sorted. One run of tar gives all its entries the same owner, so a run ends
+# where the owner changes or an attribute needs its own header. (Hard links that fall into different
+# runs become separate files.)
 archive() {
     local path current='' run=$work/run
     : >"$run"
@@ -294,7 +293,7 @@ archive() {
     head -c 1024 /dev/zero
 }
 
-# Every shared library that a program or library of this layer asks for is in this layer or below.
+# Checks that every shared library that a file of this layer needs is in this layer or below.
 check_libraries() {
     local file needed soname allowed=() index missing=''
     command -v objdump >/dev/null || die 'objdump is needed (Debian package binutils)'
@@ -310,7 +309,7 @@ check_libraries() {
     } | sort -u >"$work/libraries"
     while IFS= read -r -d '' file; do
         [ "$(head -c 4 "$file" | tr -d '\0')" = $'\x7fELF' ] || continue
-        # One that objdump cannot read needs nothing that could be found here.
+        # A file that objdump cannot read has no dynamic dependencies that could be checked.
         needed=$({ objdump -p "$file" 2>/dev/null || true; } | sed -n 's/^ *NEEDED *//p')
         for soname in $needed; do
             grep -qxF "$soname" "$work/libraries" ||

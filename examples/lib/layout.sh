@@ -2,9 +2,9 @@
 # Sourced by make-image, which sets the variables that are not set here.
 # shellcheck disable=SC2154
 #
-# The OCI layout around the layers: configuration, manifest, index.
+# Writes the OCI layout around the layers: configuration, manifest, index.
 
-# A JSON string. Control characters but newline and tab have no place in a configuration.
+# Prints a JSON string. Control characters other than newline and tab are refused.
 json() {
     local text=$1
     case $text in *[$'\x01'-$'\x08'$'\x0b'-$'\x1f']*) die "control character in ${text@Q}" ;; esac
@@ -15,7 +15,7 @@ json() {
     printf '"%s"' "$text"
 }
 
-# A JSON array of strings.
+# Prints a JSON array of strings.
 json_array() {
     local item separator=''
     printf '['
@@ -27,8 +27,8 @@ json_array() {
     printf ']'
 }
 
-# A JSON object whose keys are given and whose values are empty objects, as the image
-# configuration wants its sets (config.md, "Volumes").
+# Prints a JSON object with the given keys and empty objects as values: how the image configuration
+# represents sets (config.md, "Volumes").
 json_set() {
     local item separator=''
     printf '{'
@@ -41,7 +41,7 @@ json_set() {
     printf '}'
 }
 
-# A JSON object of strings, from NAME=VALUE.
+# Prints a JSON object of strings from NAME=VALUE arguments.
 json_object() {
     local item separator=''
     printf '{'
@@ -55,7 +55,7 @@ json_object() {
     printf '}'
 }
 
-# RFC 3339 time of all that is made.
+# The creation time of everything, as RFC 3339.
 created() {
     date -u -d "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ
 }
@@ -90,7 +90,7 @@ print_config() {
     printf ']}\n'
 }
 
-# One layer a line, which is how read_base finds them again.
+# One layer per line, as read_base expects.
 print_manifest() {
     local layer separator='' digest size type
     printf '{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",\n'
@@ -105,7 +105,7 @@ print_manifest() {
     printf ']%s}\n' "${description:+,\"annotations\":{\"org.opencontainers.image.description\":$(json "$description")\}}"
 }
 
-# Moves a file among the blobs; prints digest and size.
+# Moves a file to the blobs directory and prints its digest and size.
 store() {
     local digest
     digest=$(sha256sum "$1" | cut -d' ' -f1)
@@ -121,7 +121,7 @@ write_layout() {
     print_manifest $config >"$work/manifest"
     manifest=$(store "$work/manifest")
 
-    # Made beside its place and renamed, so that no reader sees half of it.
+    # Written next to its final path and renamed, so that readers never see half a layout.
     local fresh=$target.new
     rm -rf "$fresh"
     mkdir -p "$fresh/blobs/sha256"
@@ -133,7 +133,7 @@ write_layout() {
     printf '"platform":{"architecture":"amd64","os":"linux"}}]}\n' >>"$fresh/index.json"
     for layer in "${layers[@]}" "$config" "$manifest"; do
         layer=${layer%% *}
-        # Layers of a base image are one file on disk where the file system allows it.
+        # Hard-links the layers of a base image where the file system allows it.
         if [ -n "$base" ] && [ -e "$base/blobs/sha256/$layer" ]; then
             ln "$base/blobs/sha256/$layer" "$fresh/blobs/sha256/$layer" 2>/dev/null ||
                 cp "$base/blobs/sha256/$layer" "$fresh/blobs/sha256/$layer"
@@ -145,12 +145,12 @@ write_layout() {
     mv "$fresh" "$target"
 }
 
-# The hexadecimal digest in the first `"digest":"sha256:…"` of the input.
+# Prints the hexadecimal digest of the first `"digest":"sha256:…"` in the input.
 first_digest() {
     grep -m1 -o '"digest":"sha256:[0-9a-f]\{64\}"' | cut -c18-81
 }
 
-# Takes over the layers of an image that this program made. Its configuration is not inherited.
+# Reads the layers of an image that this program built. The configuration is not inherited.
 read_base() {
     [ ${#layers[@]} -eq 0 ] || die '--base comes before the first layer'
     [ -e "$1/index.json" ] || die "--base $1: no image there"

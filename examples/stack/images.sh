@@ -1,13 +1,13 @@
 # shellcheck shell=bash disable=SC2154
 # The images of examples/stack; sourced by make-images.
 #
-# Debian packages without their maintainer scripts: what those would do (users, directories,
-# links) is said here. Dependencies are listed by hand, so that an image holds what its program
-# needs and no more; make-image fails where a shared library is missing.
+# Debian packages without their maintainer scripts: the users, directories and links that those would
+# create are listed here. Dependencies are listed by hand, so that an image holds only what its program
+# needs; make-image fails if a shared library is missing.
 
 images=$here/stack/images
 
-# What all of them share, and what a host therefore stores once.
+# Shared by the other images; a host stores it once.
 image "$images/base" \
     --layer libc6 zlib1g libssl3 libcrypt1 libgcc-s1 libstdc++6 libsystemd0 libcap2 libgcrypt20 \
     libgpg-error0 liblzma5 liblz4-1 libzstd1 busybox-static \
@@ -40,8 +40,8 @@ image "$images/redis" --base "$images/base" \
     --expose 6379/tcp \
     --description 'redis, in memory only'
 
-# Of the server's 200 files in bin and lib, those that make and run a database in UTF-8. The
-# just-in-time compiler would bring 120 MB of LLVM with it.
+# Of the server's 200 files in bin and lib, only those that create and run a UTF-8 database. The
+# just-in-time compiler would add 120 MB of LLVM.
 image "$images/postgres" --base "$images/base" \
     --layer postgresql-15 postgresql-client-15 libpq5 libicu72 libxml2 libpam0g libaudit1 libcap-ng0 \
     libldap-2.5-0 libsasl2-2 libgnutls30 libp11-kit0 libffi8 libidn2-0 libunistring2 libtasn1-6 \
@@ -68,7 +68,7 @@ image "$images/postgres" --base "$images/base" \
     --expose 5432/tcp --stop-signal SIGINT \
     --description 'PostgreSQL 15 with one database, app'
 
-# A static program needs nothing below it but a place to stand.
+# A static program needs no base image.
 build stack-app
 image "$images/app" \
     --layer --copy "$bin/stack-app:/bin/stack-app:755" --user app:1000 --run-as 1000:1000 \

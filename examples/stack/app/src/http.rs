@@ -1,11 +1,11 @@
-//! Just enough of HTTP/1.1 (RFC 9112) for a program that stands behind nginx: one request and one
-//! answer per connection, a thread for each.
+//! Just enough HTTP/1.1 (RFC 9112) for a program behind nginx: one request and one response per
+//! connection, one thread each.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// The longest request line and headers, and the longest form, that are read.
+/// Size limits: request line with headers, and form body.
 const HEAD: u64 = 16 << 10;
 const FORM: usize = 8 << 10;
 
@@ -20,37 +20,37 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// An answer.
+/// A response.
 pub struct Response {
-    /// Status and its words: `200 OK`.
+    /// Status code and reason: `200 OK`.
     pub status: &'static str,
-    /// Media type; for a redirection the place to go.
+    /// Media type; for a redirect, the target.
     pub kind: &'static str,
     /// The body.
     pub body: String,
 }
 
 impl Response {
-    /// A page.
+    /// An HTML page.
     pub fn html(body: String) -> Self {
         Self { status: "200 OK", kind: "text/html; charset=utf-8", body }
     }
 
-    /// A line of text with any status.
+    /// A plain-text response with any status.
     pub fn text(status: &'static str, body: String) -> Self {
         Self { status, kind: "text/plain; charset=utf-8", body }
     }
 
-    /// Says that what was posted is there to be seen at `/` (303, RFC 9110 section 15.4.4).
+    /// Redirects to `/` after a POST (303, RFC 9110 section 15.4.4).
     pub fn see_front_page() -> Self {
         Self { status: "303 See Other\r\nLocation: /", kind: "text/plain", body: String::new() }
     }
 }
 
-/// Reads one request, answers it by `handle`, and closes the connection.
+/// Reads one request, answers it with `handle`, and closes the connection.
 ///
 /// # Errors
-/// What the connection says; the caller may well ignore it.
+/// An I/O error of the connection; the caller can ignore it.
 pub fn serve(stream: &TcpStream, handle: impl Fn(&Request) -> Response) -> io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.set_write_timeout(Some(Duration::from_secs(10)))?;

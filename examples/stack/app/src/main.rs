@@ -1,13 +1,13 @@
-//! `stack-app`: the small program in the middle of `examples/stack`.
+//! `stack-app`: the web application of `examples/stack`.
 //!
-//! - `stack-app serve` answers HTTP on port 8000: counts visits in redis and keeps a guest book
-//!   in PostgreSQL. `/healthz` answers as long as this program works, whatever its neighbours do,
-//!   because restarting it would not mend them.
-//! - `stack-app prepare` makes the tables, and leaves them alone where they are there already.
-//! - `stack-app work` counts in redis, one tick a second, and falls over after `CRASH_AFTER`
-//!   ticks, to be seen restarting.
+//! - `stack-app serve` answers HTTP on port 8000: it counts visits in redis and keeps a guest book in
+//!   PostgreSQL. `/healthz` reports the health of this program alone, not of redis or PostgreSQL,
+//!   because restarting this program would not repair those.
+//! - `stack-app prepare` creates the tables and leaves existing ones alone.
+//! - `stack-app work` counts in redis, one tick per second, and exits with an error after
+//!   `CRASH_AFTER` ticks, to demonstrate restarts.
 //!
-//! `REDIS` and `POSTGRES` are the neighbours' addresses, `redis:6379` and `db:5432` by default.
+//! `REDIS` and `POSTGRES` are the addresses of the two, by default `redis:6379` and `db:5432`.
 
 mod http;
 mod net;
@@ -34,9 +34,9 @@ enum AppError {
     Postgres(#[from] PostgresError),
     #[error("listen on port {PORT}: {0}")]
     Listen(io::Error),
-    #[error("use: stack-app serve | prepare | work")]
+    #[error("usage: stack-app serve | prepare | work")]
     Usage,
-    #[error("that was tick number {0}: falling over, on purpose")]
+    #[error("crashing on purpose after {0} ticks")]
     OnPurpose(u32),
 }
 
@@ -80,11 +80,11 @@ fn serve() -> Result<(), AppError> {
         match stream {
             Ok(stream) => {
                 thread::spawn(move || {
-                    // A visitor who went away is no affair of ours.
+                    // The client closed the connection: nothing to report.
                     let _ = http::serve(&stream, answer);
                 });
             }
-            // Out of descriptors, or the connection is gone already: the next one may do better.
+            // Out of descriptors, or the client has gone: try the next connection.
             Err(error) => {
                 eprintln!("accept: {error}");
                 thread::sleep(Duration::from_millis(100));
@@ -99,7 +99,7 @@ fn answer(request: &Request) -> Response {
         ("GET", "/") => front_page().map(|page| Response::html(page.html())),
         ("POST", "/sign") => sign(&request.body).map(|()| Response::see_front_page()),
         ("GET", "/healthz") => Ok(Response::text("200 OK", "fine\n".into())),
-        _ => Ok(Response::text("404 Not Found", "nothing here\n".into())),
+        _ => Ok(Response::text("404 Not Found", "not found\n".into())),
     };
     result.unwrap_or_else(|error| {
         eprintln!("{} {}: {error}", request.method, request.path);
@@ -128,7 +128,7 @@ fn front_page() -> Result<Page, AppError> {
 }
 
 fn sign(form: &[u8]) -> Result<(), AppError> {
-    // The lengths of the columns, in characters; and PostgreSQL's text holds no zero byte.
+    // Column lengths are in characters; PostgreSQL's text type cannot hold zero bytes.
     let field = |name, longest| -> String {
         let text = http::form_value(form, name).unwrap_or_default();
         text.chars().filter(|&character| character != '\0').take(longest).collect()
@@ -153,13 +153,13 @@ fn prepare() -> Result<(), AppError> {
          WHERE NOT EXISTS (SELECT FROM guests)",
         &[],
     )?;
-    println!("the tables are there");
+    println!("the tables exist");
     Ok(())
 }
 
 fn work() -> Result<(), AppError> {
-    // 15 s is a little more than the 10 s after which a run counts as stable, so that each of
-    // these falls is answered at once.
+    // Runs of 10 s or more count as stable, so after 15 s each crash is followed by an immediate
+    // restart.
     let last: u32 = setting("CRASH_AFTER", "15").parse().unwrap_or(15);
     let mut redis = open_redis()?;
     println!("life number {}", redis.increment("lives")?);

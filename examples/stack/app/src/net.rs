@@ -1,25 +1,25 @@
-//! Connections that cannot hang for ever.
+//! TCP connections with timeouts.
 
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// How long a neighbour may take to accept, to answer, or to take what is sent. Shorter than the
-/// 5 s after which nginx gives up on this program, so that its page can say who was silent.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Timeout for connecting, reading and writing. Shorter than nginx's read timeout, so that the error
+/// page can name the server that did not answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Resolves `HOST:PORT` (names of units are in /etc/hosts) and connects to the first address that
+/// Resolves `HOST:PORT` (unit names are in /etc/hosts) and connects to the first address that
 /// answers.
 ///
 /// # Errors
-/// The last address's error; `NotFound` when the name has no address.
+/// The error of the last address; `NotFound` if the name has no address.
 pub fn connect(address: &str) -> io::Result<TcpStream> {
     let mut last = io::ErrorKind::NotFound.into();
     for candidate in address.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&candidate, PATIENCE) {
+        match TcpStream::connect_timeout(&candidate, TIMEOUT) {
             Ok(stream) => {
-                stream.set_read_timeout(Some(PATIENCE))?;
-                stream.set_write_timeout(Some(PATIENCE))?;
+                stream.set_read_timeout(Some(TIMEOUT))?;
+                stream.set_write_timeout(Some(TIMEOUT))?;
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }

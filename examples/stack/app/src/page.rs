@@ -1,14 +1,14 @@
-//! The one page, as HTML.
+//! The front page, as HTML.
 
-/// What the page shows.
+/// The data that the page shows.
 pub struct Page {
-    /// How many times it was asked for, ever (redis).
+    /// Total number of visits (redis).
     pub visits: i64,
-    /// How often the worker ticked, over all its lives (redis).
+    /// Total number of ticks of the worker, over all its runs (redis).
     pub ticks: String,
-    /// How many times the worker was started (redis).
+    /// Number of starts of the worker (redis).
     pub lives: String,
-    /// The newest entries of the guest book: time, name, words (PostgreSQL).
+    /// The newest entries of the guest book: time, name, text (PostgreSQL).
     pub entries: Vec<[String; 3]>,
 }
 
@@ -20,7 +20,7 @@ td{padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884}td:first-child{whit
 opacity:.7}input,button{font:inherit;padding:.3rem .6rem}.by{opacity:.7;font-size:.9rem}";
 
 impl Page {
-    /// The whole document.
+    /// Renders the document.
     pub fn html(&self) -> String {
         let Self { visits, ticks, lives, entries } = self;
         let rows: String = entries
@@ -34,7 +34,7 @@ impl Page {
             "<!doctype html>\n<html lang=en><meta charset=utf-8><title>the stack</title>\n\
              <style>{STYLE}</style>\n<h1>Visit number {visits}</h1>\n\
              <p class=by>nginx asked app, app asked redis and PostgreSQL.</p>\n\
-             <p>The worker has ticked {} times in {} lives. It falls on purpose now and then.</p>\n\
+             <p>The worker has ticked {} times in {} runs. It crashes on purpose now and then.</p>\n\
              <form method=post action=/sign><input name=name placeholder=name maxlength=40 required>\n\
              <input name=words placeholder=\"a few words\" maxlength=200 required>\n\
              <button>sign</button></form>\n<table>\n{rows}</table>\n</html>\n",
@@ -44,7 +44,7 @@ impl Page {
     }
 }
 
-/// Makes a text harmless inside HTML, also within attributes.
+/// Escapes text for HTML content and attributes.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

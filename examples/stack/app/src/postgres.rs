@@ -1,24 +1,25 @@
-//! Just enough of PostgreSQL's protocol 3.0 to run a statement with parameters.
+//! Just enough of the PostgreSQL protocol 3.0 to run a statement with parameters.
 //!
-//! <https://www.postgresql.org/docs/15/protocol.html>: start-up without a password (the server
-//! trusts its bridge, see `pg_hba.conf`), then the extended query protocol with all values as text. Parameters
-//! travel apart from the statement, so there is no quoting and nothing to inject into.
+//! <https://www.postgresql.org/docs/15/protocol.html>: start-up without a password (the server trusts
+//! its bridge, see `pg_hba.conf`), then the extended query protocol with all values as text.
+//! Parameters are sent separately from the statement, so no quoting is needed and SQL injection is
+//! not possible.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use crate::net;
 
-/// Why PostgreSQL gave no answer that could be used.
+/// Why a statement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PostgresError {
-    /// The connection failed, or ended in the middle of an answer.
+    /// The connection failed, or closed in the middle of a response.
     #[error("PostgreSQL: {0}")]
     Io(#[from] io::Error),
-    /// The server refused; severity and message in its own words.
+    /// The server reported an error: its severity and message.
     #[error("PostgreSQL refused: {0}")]
     Refused(String),
-    /// The server wants a password, which this program has none of.
+    /// The server requires a password, which this program does not support.
     #[error("PostgreSQL asks for authentication of kind {0}; it should trust this network")]
     Authentication(u32),
 }
@@ -26,10 +27,10 @@ pub enum PostgresError {
 /// A row: the columns as text, `None` for NULL.
 pub type Row = Vec<Option<String>>;
 
-/// 3.0, as the start-up message has it.
+/// Protocol version 3.0, as encoded in the start-up message.
 const PROTOCOL: u32 = 3 << 16;
 
-/// The longest message that is taken from the server; rows here are a few hundred bytes.
+/// The largest message accepted from the server; rows here are a few hundred bytes.
 const LONGEST: usize = 1 << 20;
 
 /// A connection to one database.
@@ -39,32 +40,32 @@ impl Postgres {
     /// Connects to `HOST:PORT` and logs in.
     ///
     /// # Errors
-    /// [`PostgresError`] when there is no connection, or the user is not let in.
+    /// [`PostgresError`] if the connection or the login fails.
     pub fn connect(address: &str, user: &str, database: &str) -> Result<Self, PostgresError> {
         let mut connection = Self(BufReader::new(net::connect(address)?));
         let mut body = PROTOCOL.to_be_bytes().to_vec();
         for word in ["user", user, "database", database, "application_name", "stack-app", ""] {
             text(&mut body, word);
         }
-        // The one message without a type byte.
+        // The only message without a type byte.
         connection.0.get_mut().write_all(&with_length(&body))?;
         connection.until_ready()?;
         Ok(connection)
     }
 
-    /// Runs one statement; `$1`, `$2`, … in it stand for the parameters. Gives the rows.
+    /// Runs one statement, in which `$1`, `$2`, … are the parameters, and returns the rows.
     ///
     /// # Errors
-    /// [`PostgresError::Refused`] when the statement failed (the connection can still be used),
-    /// another one when the connection did.
+    /// [`PostgresError::Refused`] if the statement failed (the connection can still be used), another
+    /// one if the connection failed.
     pub fn run(&mut self, statement: &str, parameters: &[&str]) -> Result<Vec<Row>, PostgresError> {
         let message = encode(statement, parameters);
         self.0.get_mut().write_all(&message)?;
         self.until_ready()
     }
 
-    /// Reads messages up to ReadyForQuery, which the server sends when it has finished, whatever
-    /// became of the statement. Everything but rows, errors and authentication is skipped.
+    /// Reads messages up to ReadyForQuery, which the server sends at the end of every statement,
+    /// successful or not. Skips everything but rows, errors and authentication.
     fn until_ready(&mut self) -> Result<Vec<Row>, PostgresError> {
         let mut rows = Vec::new();
         let mut refused = None;
@@ -75,7 +76,7 @@ impl Postgres {
                 b'D' => rows.push(parse_row(&body)?),
                 b'E' => {
                     let text = error_text(&body);
-                    // A fatal error closes the connection, and ReadyForQuery never comes.
+                    // A fatal error closes the connection without ReadyForQuery.
                     if text.starts_with("FATAL") {
                         return Err(PostgresError::Refused(text));
                     }
@@ -92,7 +93,7 @@ impl Postgres {
     }
 }
 
-/// Parse, Bind, Execute and Sync for one statement, in one write.
+/// Encodes Parse, Bind, Execute and Sync for one statement, to be sent in one write.
 fn encode(statement: &str, parameters: &[&str]) -> Vec<u8> {
     let count = (parameters.len() as u16).to_be_bytes();
     let mut parse = Vec::new();
@@ -112,7 +113,7 @@ fn encode(statement: &str, parameters: &[&str]) -> Vec<u8> {
     }
     bind.extend_from_slice(&[0, 0]);
 
-    // The unnamed portal, and all of its rows.
+    // The unnamed portal, without a row limit.
     let execute = [0, 0, 0, 0, 0];
     let mut out = Vec::new();
     for (kind, body) in [(b'P', &parse[..]), (b'B', &bind), (b'E', &execute), (b'S', &[])] {
@@ -122,13 +123,13 @@ fn encode(statement: &str, parameters: &[&str]) -> Vec<u8> {
     out
 }
 
-/// A string of the protocol: bytes and a zero. A zero within would end it early, so it is cut.
+/// Encodes a zero-terminated string; text after an embedded zero byte is cut off.
 fn text(out: &mut Vec<u8>, value: &str) {
     out.extend(value.bytes().take_while(|&byte| byte != 0));
     out.push(0);
 }
 
-/// The body with its length in front, which counts itself.
+/// Prefixes the body with its length, which includes the length field.
 fn with_length(body: &[u8]) -> Vec<u8> {
     let mut out = (body.len() as u32 + 4).to_be_bytes().to_vec();
     out.extend_from_slice(body);
@@ -151,7 +152,7 @@ fn read_message(input: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     }
 }
 
-/// A DataRow: the number of columns, and each one's length (-1 for NULL) and bytes.
+/// Decodes a DataRow: the number of columns, then the length (-1 for NULL) and bytes of each.
 fn parse_row(body: &[u8]) -> io::Result<Row> {
     let mut reader = Reader(body);
     let columns = reader.u16()?;
@@ -166,7 +167,7 @@ fn parse_row(body: &[u8]) -> io::Result<Row> {
         .collect()
 }
 
-/// An ErrorResponse as `SEVERITY: message`. Its fields are a letter and a string each.
+/// Formats an ErrorResponse as `SEVERITY: message`. Each field is a letter and a string.
 fn error_text(body: &[u8]) -> String {
     let field = |letter: u8| {
         body.split(|&byte| byte == 0)
@@ -174,11 +175,11 @@ fn error_text(body: &[u8]) -> String {
             .map(|field| String::from_utf8_lossy(field.get(1..).unwrap_or_default()).into_owned())
             .unwrap_or_default()
     };
-    // `V` is the severity that is never translated.
+    // `V` is the severity that is never localised.
     format!("{}: {}", field(b'V'), field(b'M'))
 }
 
-/// Takes numbers and bytes from the front of a message.
+/// Reads numbers and bytes from the front of a message.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

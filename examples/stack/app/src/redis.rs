@@ -6,21 +6,21 @@ use std::net::TcpStream;
 
 use crate::net;
 
-/// Why redis gave no answer that could be used.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RedisError {
-    /// The connection failed, or ended in the middle of an answer.
+    /// The connection failed, or closed in the middle of a reply.
     #[error("redis: {0}")]
     Io(#[from] io::Error),
-    /// Redis refused the command; its own words.
+    /// Redis reported an error: its message.
     #[error("redis refused: {0}")]
     Refused(String),
-    /// The answer is of another kind than the command's.
+    /// The reply has an unexpected type.
     #[error("redis: unexpected answer {0:?}")]
     Unexpected(Reply),
 }
 
-/// One answer of redis.
+/// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     /// `+OK`
@@ -33,8 +33,8 @@ pub enum Reply {
     Bulk(Option<Vec<u8>>),
 }
 
-/// The longest string that is taken from redis. The protocol's own bound is 512 MB; nothing that
-/// this program asks for is longer than a number.
+/// The longest string accepted from redis. The limit of the protocol is 512 MB; this program only
+/// reads numbers.
 const LONGEST: usize = 64 << 10;
 
 /// A connection to redis.
@@ -44,15 +44,15 @@ impl Redis {
     /// Connects to `HOST:PORT`.
     ///
     /// # Errors
-    /// [`RedisError::Io`] when there is no connection within the time-out of [`net::connect`].
+    /// [`RedisError::Io`] if [`net::connect`] fails or times out.
     pub fn connect(address: &str) -> Result<Self, RedisError> {
         Ok(Self(BufReader::new(net::connect(address)?)))
     }
 
-    /// Adds one to a counter and gives its new value.
+    /// Increments a counter and returns its new value.
     ///
     /// # Errors
-    /// [`RedisError`] when the connection fails or the key is not a counter.
+    /// [`RedisError`] if the connection fails or the key is not a counter.
     pub fn increment(&mut self, key: &str) -> Result<i64, RedisError> {
         match self.command(&["INCR", key])? {
             Reply::Integer(value) => Ok(value),
@@ -60,10 +60,10 @@ impl Redis {
         }
     }
 
-    /// The value of a key, if it has one.
+    /// Returns the value of a key, if it exists.
     ///
     /// # Errors
-    /// [`RedisError`] when the connection fails or the key does not hold a string.
+    /// [`RedisError`] if the connection fails or the key does not hold a string.
     pub fn get(&mut self, key: &str) -> Result<Option<String>, RedisError> {
         match self.command(&["GET", key])? {
             Reply::Bulk(value) => {
@@ -82,7 +82,7 @@ impl Redis {
     }
 }
 
-/// A command: an array of bulk strings.
+/// Encodes a command: an array of bulk strings.
 fn encode(words: &[&str]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -91,7 +91,7 @@ fn encode(words: &[&str]) -> Vec<u8> {
     out
 }
 
-/// Reads one answer. Arrays are never asked for and are an error.
+/// Reads one reply. Arrays are an error: no command here returns one.
 fn read_reply(input: &mut impl BufRead) -> io::Result<Reply> {
     let line = read_line(input)?;
     let (kind, rest) = line.split_at_checked(1).ok_or_else(|| invalid("an empty line"))?;
