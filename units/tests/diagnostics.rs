@@ -1,6 +1,6 @@
 //! Every class of mistake, as a person is told of it.
 //!
-//! The cases lie in `tests/mistakes/*.txt`. After a change of wording, `KEEL_BLESS=1 cargo test -p
+//! The cases lie in `tests/diagnostics/*.txt`. After a change of wording, `KEEL_BLESS=1 cargo test -p
 //! units` writes what is found now into them; read the difference before committing it.
 
 // Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
@@ -49,7 +49,7 @@ fn findings(kind: &str, fragment: &str) -> Vec<String> {
 
 /// Runs the cases of one file: fragments behind `> `, each followed by its findings.
 fn run(kind: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/mistakes/{kind}.txt"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/diagnostics/{kind}.txt"));
     let written = std::fs::read_to_string(&path).unwrap();
     let mut now = String::new();
     let mut fragment: Option<String> = None;
