@@ -69,7 +69,7 @@ fn summary(dir: &Path, folder: &Folder) {
     let weak: Vec<(&String, Vec<String>)> = config
         .units
         .iter()
-        .map(|(name, unit)| (name, units::weakenings(unit)))
+        .map(|(name, unit)| (name, units::relaxed_settings(unit)))
         .filter(|(_, weakenings)| !weakenings.is_empty())
         .collect();
     if !weak.is_empty() {

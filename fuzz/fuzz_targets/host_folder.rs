@@ -39,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(loaded.order.0.iter().flatten().count(), loaded.config.units.len());
     for unit in loaded.config.units.values() {
-        let _ = units::weakenings(unit);
+        let _ = units::relaxed_settings(unit);
     }
 });
 
