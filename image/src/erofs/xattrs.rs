@@ -1,4 +1,4 @@
-//! Extended attributes, as they stand behind an inode.
+//! Extended attributes, as stored after an inode.
 
 use super::ErofsError;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ const HEADER: usize = 12;
 const PREFIXES: [(u8, &[u8]); 3] = [(1, b"user."), (4, b"trusted."), (6, b"security.")];
 
 /// All attributes of an inode: a header, then for each its name without the prefix and its value,
-/// padded to 4 bytes. Nothing at all if there are none.
+/// padded to 4 bytes. Empty if there are none.
 pub(super) fn encode(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, ErofsError> {
     if xattrs.is_empty() {
         return Ok(Vec::new());
@@ -34,7 +34,7 @@ pub(super) fn encode(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, Ero
     Ok(bytes)
 }
 
-/// `i_xattr_icount` for so many bytes: 0 for none, else 1 for the header and 1 for each 4 bytes.
+/// `i_xattr_icount` for `length` bytes: 0 for none, else 1 for the header and 1 for each 4 bytes.
 pub(super) fn count(length: usize) -> Option<u16> {
     match length {
         0 => Some(0),

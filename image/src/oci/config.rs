@@ -1,4 +1,4 @@
-//! The image config: what matters at run time, within bounds.
+//! The image config: the run-time part, with limits.
 
 use super::layout::json;
 use super::{Digest, Problem};
@@ -8,12 +8,13 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Most entries of a list. Far above real images; the sum of all strings is what execve(2) must
-/// take (ARG_MAX is 2 MiB in all).
+/// Maximum number of entries of a list, far above real images. execve(2) limits the sum of all strings
+/// (ARG_MAX is 2 MiB).
 const MAX_ENTRIES: usize = 1024;
-/// Longest string: a single argument of execve(2) may have 128 KiB, a path 4 KiB.
+/// Longest string in bytes. An argument of execve(2) can have 128 KiB, a path 4 KiB.
 const MAX_STRING: usize = 32 << 10;
-/// All strings of a config: they travel to the supervisor in one document per host.
+/// Limit for all strings of a config together: the supervisor reads the configs of all images from one
+/// document.
 const MAX_TOTAL: usize = 256 << 10;
 
 #[derive(Deserialize)]
@@ -45,7 +46,7 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// Reads a config: its run-time part and the digests of the uncompressed layers, lowest first.
+/// Parses a config: its run-time part and the digests of the uncompressed layers, lowest first.
 pub(super) fn parse(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Problem> {
     let file: ConfigFile = json("the config", bytes)?;
     if file.os != "linux" || file.architecture != "amd64" {
@@ -56,7 +57,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Problem>
         return Err(wrong("rootfs.type", format!("{:?} is not \"layers\"", file.rootfs.kind)));
     }
     let diff_ids = file.rootfs.diff_ids.iter().map(|text| {
-        let reason = || format!("{text:?} is no digest (sha256: and 64 hex digits)");
+        let reason = || format!("invalid digest {text:?} (expected sha256: and 64 hex digits)");
         Digest::parse(text).ok_or_else(|| wrong("rootfs.diff_ids", reason()))
     });
     let diff_ids = diff_ids.collect::<Result<Vec<_>, _>>()?;
@@ -112,7 +113,7 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
             return wrong(key, format!("a string of {} bytes (at most {MAX_STRING})", text.len()));
         }
         if text.contains('\0') {
-            return wrong(key, "a NUL byte in a string".to_string());
+            return wrong(key, "a string contains a NUL byte".to_string());
         }
     }
     if total > MAX_TOTAL {
@@ -128,20 +129,22 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
         if !path.starts_with('/') {
             return wrong(key, format!("{path:?} is not absolute"));
         }
-        // Where it would lead depends on who follows it (CVE-2022-23648, CVE-2026-55686).
+        // The target of such a path depends on the program that resolves it (CVE-2022-23648,
+        // CVE-2026-55686).
         if path.split('/').any(|part| part == "..") {
-            return wrong(key, format!("{path:?} holds \"..\""));
+            return wrong(key, format!("{path:?} contains \"..\""));
         }
     }
-    match user_mistake(&config.user) {
+    match user_error(&config.user) {
         Some(reason) => wrong("User", format!("{:?}: {reason}", config.user)),
         None => Ok(()),
     }
 }
 
-/// Why a text is no user and no `user:group`; whether there is such a name shows when the container
-/// starts. A number that is too large must not become its lower 32 bits: root (CVE-2024-40635).
-fn user_mistake(text: &str) -> Option<&'static str> {
+/// Why a text is not a valid `user` or `user:group`. Whether the name exists is checked when the container
+/// starts. A number that is too large must not be truncated to 32 bits, which could be root
+/// (CVE-2024-40635).
+fn user_error(text: &str) -> Option<&'static str> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
@@ -149,15 +152,15 @@ fn user_mistake(text: &str) -> Option<&'static str> {
     let part = |id: &str| {
         let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
         match id {
-            "" => Some("a part is empty"),
+            "" => Some("the user or group is empty"),
             // The highest number, -1 as 32 bits, means "unchanged" to setresuid(2).
             _ if digits && !id.parse().is_ok_and(|id: u32| id != u32::MAX) => {
-                Some("an id is 0 to 4294967294")
+                Some("an id must be 0 to 4294967294")
             }
-            _ if id.starts_with(['-', '+']) => Some("an id has no sign"),
-            _ if id.contains(':') => Some("it is not user or user:group"),
+            _ if id.starts_with(['-', '+']) => Some("an id must not have a sign"),
+            _ if id.contains(':') => Some("expected user or user:group"),
             _ if id.chars().any(|c| c.is_control() || c.is_whitespace()) => {
-                Some("a name has no blanks or control characters")
+                Some("a name must not contain whitespace or control characters")
             }
             _ => None,
         }
