@@ -113,7 +113,10 @@ fn rejected_entries_are_named() {
         (Tarball::new().member(&Header { flag: b'S', ..Header::default() }), "sparse"),
         (Tarball::new().pax(&[(b"GNU.sparse.major", b"1")]).file("f", b""), "sparse"),
         (Tarball::new().pax(&[(b"uid", b"4294967295")]).file("f", b""), "out of range"),
-        (Tarball::new().pax(&[(b"path", &[b'a'; 256])]).file("f", b""), "a file name has 256 bytes"),
+        (
+            Tarball::new().pax(&[(b"path", &[b'a'; 256])]).file("f", b""),
+            "a file name has 256 bytes",
+        ),
         (Tarball::new().pax(&[(b"path", &b"ab/".repeat(2000))]).file("f", b""), "longer than"),
         (Tarball::new().pax(&[(b"path", b"a\0b")]).file("f", b""), "NUL"),
         (Tarball::new().member(&Header { flag: b'!', ..Header::default() }), "unknown member"),
