@@ -82,13 +82,13 @@ mod tests {
         assert_eq!(diagnostics("none", None), error("No such file or directory (os error 2)"));
         assert_eq!(diagnostics("binary", Some(b"\"\xff\"")).len(), 1);
         let unknown = br#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"]}]}"#;
-        let reason = "syscalls[0]: the key `action` is missing";
+        let reason = "syscalls[0]: missing key `action`";
         assert_eq!(diagnostics("action", Some(unknown)), error(reason));
         let deny = br#"{"defaultAction":"SCMP_ACT_ERRNO"}"#;
         let reason = "it forbids execve, which starts the program";
         assert_eq!(diagnostics("deny", Some(deny)), error(reason));
         let large = vec![b' '; MAX_SIZE + 7];
-        let reason = format!("a profile has at most {MAX_SIZE} bytes, and this one has more");
+        let reason = format!("larger than {MAX_SIZE} bytes");
         assert_eq!(diagnostics("large", Some(&large)), error(&reason));
     }
 

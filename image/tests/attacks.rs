@@ -344,7 +344,6 @@ fn too_large_values_are_named() {
     // Numbers instead of strings.
     for user in [json!(-1), json!(4_294_967_296u64), json!(0)] {
         let error = config_refusal(&json!({"User": user}));
-        assert!(error.contains("config key User: invalid type: "), "{error}");
-        assert!(error.ends_with("expected a string"), "{error}");
+        assert!(error.ends_with("config key User: must be a string"), "{error}");
     }
 }

@@ -9,6 +9,8 @@
 //! - [`scalar`], [`entry`], [`names`], [`paths`], [`process`] and [`address`] parse single values,
 //! - `unit`, `container` and `host` build the types of [`model`],
 //! - `graph` checks all units together.
+//!
+//! [`json`] reads the JSON documents of other tools with errors of the same quality.
 
 pub mod address;
 pub mod capability;
@@ -19,6 +21,7 @@ pub mod foreign;
 mod graph;
 pub mod hash;
 mod host;
+pub mod json;
 pub mod kernel_files;
 mod load;
 pub mod model;

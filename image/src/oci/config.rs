@@ -4,9 +4,8 @@ use super::layout::json;
 use super::{Digest, Problem};
 use ipc::images::ImageConfig;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use units::json::{JsonError, Node};
 
 /// Maximum number of entries of a list, far above real images. execve(2) limits the sum of all strings
 /// (ARG_MAX is 2 MiB).
@@ -22,21 +21,8 @@ struct ConfigFile {
     architecture: String,
     os: String,
     #[serde(default)]
-    config: Option<Execution>,
+    config: Value,
     rootfs: RootFs,
-}
-
-/// Each value for itself, so that a wrong one can be named.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Execution {
-    entrypoint: Value,
-    cmd: Value,
-    env: Value,
-    user: Value,
-    working_dir: Value,
-    volumes: Value,
-    stop_signal: Value,
 }
 
 #[derive(Deserialize)]
@@ -61,30 +47,33 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Problem>
         Digest::parse(text).ok_or_else(|| wrong("rootfs.diff_ids", reason()))
     });
     let diff_ids = diff_ids.collect::<Result<Vec<_>, _>>()?;
-    let config = file.config.unwrap_or_default();
-    let config = ImageConfig {
-        entrypoint: value("Entrypoint", config.entrypoint)?,
-        cmd: value("Cmd", config.cmd)?,
-        env: value("Env", config.env)?,
-        user: value("User", config.user)?,
-        working_dir: value("WorkingDir", config.working_dir)?,
-        volumes: value::<BTreeMap<String, IgnoredAny>>("Volumes", config.volumes)?
-            .into_keys()
-            .collect(),
-        stop_signal: value("StopSignal", config.stop_signal)?,
-    };
+    let config = execution(&file.config).map_err(|error| match error {
+        JsonError::Value { place, reason } => wrong(&place, reason),
+        other => {
+            Problem::Document { document: "the config".to_string(), reason: other.to_string() }
+        }
+    })?;
     check(&config)?;
     Ok((config, diff_ids))
 }
 
-/// The value of a key. Docker writes `null` for what is not set.
-fn value<T: DeserializeOwned + Default>(key: &str, value: Value) -> Result<T, Problem> {
-    let read: Result<Option<T>, _> = serde_json::from_value(value);
-    let wrong = |error: serde_json::Error| Problem::Config {
-        key: key.to_string(),
-        reason: error.to_string(),
-    };
-    read.map(Option::unwrap_or_default).map_err(wrong)
+/// The run-time part of a config. Docker writes `null` for what is not set.
+fn execution(value: &Value) -> Result<ImageConfig, JsonError> {
+    if value.is_null() {
+        return Ok(ImageConfig::default());
+    }
+    let config = Node::root(value, "config");
+    let texts = |key| config.get(key)?.map_or(Ok(Vec::new()), |node| node.texts());
+    let text = |key| Ok(config.get(key)?.map_or(Ok(""), |node| node.text())?.to_owned());
+    Ok(ImageConfig {
+        entrypoint: texts("Entrypoint")?,
+        cmd: texts("Cmd")?,
+        env: texts("Env")?,
+        user: text("User")?,
+        working_dir: text("WorkingDir")?,
+        volumes: config.get("Volumes")?.map_or(Ok(Vec::new()), |node| node.names())?,
+        stop_signal: text("StopSignal")?,
+    })
 }
 
 fn check(config: &ImageConfig) -> Result<(), Problem> {
