@@ -10,12 +10,12 @@ use std::net::{IpAddr, Ipv4Addr};
 /// A [`ParseError`] when it is neither.
 pub fn parse_address(text: &str) -> Result<IpAddr, ParseError> {
     text.parse().map_err(|_| {
-        let mistake = ParseError::whole(text, format!("{} is not an IP address", quoted(text)));
+        let error = ParseError::whole(text, format!("{} is not an IP address", quoted(text)));
         match text.split_once('/') {
             Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
-                mistake.hint(format!("write it without a prefix length: `{address}`"))
+                error.hint(format!("write it without a prefix length: `{address}`"))
             }
-            _ => mistake,
+            _ => error,
         }
     })
 }
@@ -26,11 +26,11 @@ pub fn parse_address(text: &str) -> Result<IpAddr, ParseError> {
 /// A [`ParseError`] that points at the part that is wrong.
 pub fn parse_subnet(text: &str) -> Result<IpNet, ParseError> {
     let Some((address, prefix)) = text.split_once('/') else {
-        let mistake = ParseError::whole(text, format!("{} has no prefix length", quoted(text)));
+        let error = ParseError::whole(text, format!("{} has no prefix length", quoted(text)));
         return Err(match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => mistake.hint(format!("add one, such as `{text}/24`")),
-            Ok(IpAddr::V6(_)) => mistake.hint(format!("add one, such as `{text}/64`")),
-            Err(_) => mistake.hint("write it like `10.0.0.2/24`"),
+            Ok(IpAddr::V4(_)) => error.hint(format!("add one, such as `{text}/24`")),
+            Ok(IpAddr::V6(_)) => error.hint(format!("add one, such as `{text}/64`")),
+            Err(_) => error.hint("write it like `10.0.0.2/24`"),
         });
     };
     let addr = parse_address(address)?;
@@ -98,7 +98,7 @@ fn host_mask(prefix: u8) -> u32 {
     u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
 }
 
-/// Whether an address lies in a subnet.
+/// Whether an address is in a subnet.
 pub(crate) fn contains(net: IpNet, addr: IpAddr) -> bool {
     match (net.addr, addr) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {

@@ -16,20 +16,20 @@ pub(super) fn encode(xattrs: &BTreeMap<Vec<u8>, Vec<u8>>) -> Result<Vec<u8>, Ero
     }
     let mut bytes = vec![0; HEADER];
     for (name, value) in xattrs {
-        let wrong = || ErofsError::Xattr(name.escape_ascii().to_string());
+        let invalid = || ErofsError::Xattr(name.escape_ascii().to_string());
         let (index, rest) = PREFIXES
             .iter()
             .find_map(|(index, prefix)| Some((*index, name.strip_prefix(*prefix)?)))
-            .ok_or_else(wrong)?;
-        let name_len = u8::try_from(rest.len()).map_err(|_| wrong())?;
-        let value_len = u16::try_from(value.len()).map_err(|_| wrong())?;
+            .ok_or_else(invalid)?;
+        let name_len = u8::try_from(rest.len()).map_err(|_| invalid())?;
+        let value_len = u16::try_from(value.len()).map_err(|_| invalid())?;
         bytes.extend([name_len, index]);
         bytes.extend(value_len.to_le_bytes());
         bytes.extend(rest);
         bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         // The inode counts them in units of 4 bytes in 16 bits.
-        count(bytes.len()).ok_or_else(wrong)?;
+        count(bytes.len()).ok_or_else(invalid)?;
     }
     Ok(bytes)
 }

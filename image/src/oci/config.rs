@@ -38,17 +38,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Problem>
     if file.os != "linux" || file.architecture != "amd64" {
         return Err(Problem::Platform(vec![format!("{}/{}", file.os, file.architecture)]));
     }
-    let wrong = |key: &str, reason: String| Problem::Config { key: key.to_string(), reason };
+    let invalid = |key: &str, reason: String| Problem::Config { key: key.to_string(), reason };
     if file.rootfs.kind != "layers" {
-        return Err(wrong("rootfs.type", format!("{:?} is not \"layers\"", file.rootfs.kind)));
+        return Err(invalid("rootfs.type", format!("{:?} is not \"layers\"", file.rootfs.kind)));
     }
     let diff_ids = file.rootfs.diff_ids.iter().map(|text| {
         let reason = || format!("invalid digest {text:?} (expected sha256: and 64 hex digits)");
-        Digest::parse(text).ok_or_else(|| wrong("rootfs.diff_ids", reason()))
+        Digest::parse(text).ok_or_else(|| invalid("rootfs.diff_ids", reason()))
     });
     let diff_ids = diff_ids.collect::<Result<Vec<_>, _>>()?;
     let config = execution(&file.config).map_err(|error| match error {
-        JsonError::Value { place, reason } => wrong(&place, reason),
+        JsonError::Value { place, reason } => invalid(&place, reason),
         other => {
             Problem::Document { document: "the config".to_string(), reason: other.to_string() }
         }
@@ -77,7 +77,7 @@ fn execution(value: &Value) -> Result<ImageConfig, JsonError> {
 }
 
 fn check(config: &ImageConfig) -> Result<(), Problem> {
-    let wrong = |key: &str, reason: String| Err(Problem::Config { key: key.to_string(), reason });
+    let invalid = |key: &str, reason: String| Err(Problem::Config { key: key.to_string(), reason });
     let lists = [
         ("Entrypoint", &config.entrypoint),
         ("Cmd", &config.cmd),
@@ -91,7 +91,7 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
     ];
     for (key, list) in lists {
         if list.len() > MAX_ENTRIES {
-            return wrong(key, format!("{} entries (at most {MAX_ENTRIES})", list.len()));
+            return invalid(key, format!("{} entries (at most {MAX_ENTRIES})", list.len()));
         }
     }
     let listed = lists.iter().flat_map(|(key, list)| list.iter().map(move |text| (*key, text)));
@@ -99,33 +99,36 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
     for (key, text) in listed.chain(strings) {
         total += text.len();
         if text.len() > MAX_STRING {
-            return wrong(key, format!("a string of {} bytes (at most {MAX_STRING})", text.len()));
+            return invalid(
+                key,
+                format!("a string of {} bytes (at most {MAX_STRING})", text.len()),
+            );
         }
         if text.contains('\0') {
-            return wrong(key, "a string contains a NUL byte".to_string());
+            return invalid(key, "a string contains a NUL byte".to_string());
         }
     }
     if total > MAX_TOTAL {
-        return wrong("config", format!("{total} bytes of strings (at most {MAX_TOTAL})"));
+        return invalid("config", format!("{total} bytes of strings (at most {MAX_TOTAL})"));
     }
     if let Some(entry) = config.env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
-        return wrong("Env", format!("{entry:?} is not NAME=value"));
+        return invalid("Env", format!("{entry:?} is not NAME=value"));
     }
     let dir =
         Some(&config.working_dir).filter(|dir| !dir.is_empty()).map(|dir| ("WorkingDir", dir));
     let volumes = config.volumes.iter().map(|path| ("Volumes", path));
     for (key, path) in dir.into_iter().chain(volumes) {
         if !path.starts_with('/') {
-            return wrong(key, format!("{path:?} is not absolute"));
+            return invalid(key, format!("{path:?} is not absolute"));
         }
         // The target of such a path depends on the program that resolves it (CVE-2022-23648,
         // CVE-2026-55686).
         if path.split('/').any(|part| part == "..") {
-            return wrong(key, format!("{path:?} contains \"..\""));
+            return invalid(key, format!("{path:?} contains \"..\""));
         }
     }
     match user_error(&config.user) {
-        Some(reason) => wrong("User", format!("{:?}: {reason}", config.user)),
+        Some(reason) => invalid("User", format!("{:?}: {reason}", config.user)),
         None => Ok(()),
     }
 }

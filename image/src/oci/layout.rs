@@ -104,18 +104,18 @@ fn gather(
     depth: usize,
     gathered: &mut Gathered,
 ) -> Result<(), Problem> {
-    let wrong =
+    let invalid =
         |reason: &str| Problem::Document { document: name.to_string(), reason: reason.to_string() };
     let index: Document = json(name, bytes)?;
     check_type(name, &index, media_type.unwrap_or(INDEX_TYPES[0]), &INDEX_TYPES)?;
     let Some(manifests) = index.manifests else {
-        return Err(wrong("not an index: `manifests` is missing"));
+        return Err(invalid("not an index: `manifests` is missing"));
     };
     if index.config.is_some() || index.layers.is_some() {
-        return Err(wrong("the document is both an index and a manifest"));
+        return Err(invalid("the document is both an index and a manifest"));
     }
     if depth >= MAX_DEPTH {
-        return Err(wrong("indexes are nested too deeply"));
+        return Err(invalid("indexes are nested too deeply"));
     }
     for descriptor in manifests {
         if INDEX_TYPES.contains(&descriptor.media_type.as_str()) {
@@ -147,27 +147,27 @@ fn gather(
 /// The image of a manifest.
 fn image(store: &Store, digest: &Digest, descriptor: &Descriptor) -> Result<ImageSource, Problem> {
     let (name, bytes) = blob(descriptor, |name| store.document(name))?;
-    let wrong = |reason: &str| Problem::Document {
+    let invalid = |reason: &str| Problem::Document {
         document: format!("manifest {digest}"),
         reason: reason.to_string(),
     };
     let manifest: Document = json(&name, &bytes)?;
     check_type(&name, &manifest, &descriptor.media_type, &MANIFEST_TYPES)?;
     if manifest.manifests.is_some() {
-        return Err(wrong("the document is both an index and a manifest"));
+        return Err(invalid("the document is both an index and a manifest"));
     }
-    let config = manifest.config.ok_or_else(|| wrong("`config` is missing"))?;
-    let layers = manifest.layers.ok_or_else(|| wrong("`layers` is missing"))?;
+    let config = manifest.config.ok_or_else(|| invalid("`config` is missing"))?;
+    let layers = manifest.layers.ok_or_else(|| invalid("`layers` is missing"))?;
     if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
         let reason =
             format!("not a container image: its config has media type {:?}", config.media_type);
-        return Err(wrong(&reason));
+        return Err(invalid(&reason));
     }
     let config_digest = self::digest(&config)?;
     let (_, config) = blob(&config, |name| store.config(name))?;
     let mut blobs = Vec::new();
     for layer in layers {
-        check_layer_type(&layer.media_type).map_err(|reason| wrong(&reason))?;
+        check_layer_type(&layer.media_type).map_err(|reason| invalid(&reason))?;
         let digest = self::digest(&layer)?;
         let name = blob_name(&digest);
         let content = store.file(&name)?;
@@ -185,15 +185,15 @@ fn check_type(
     expected: &str,
     allowed: &[&str],
 ) -> Result<(), Problem> {
-    let wrong = |reason: String| Err(Problem::Document { document: name.to_string(), reason });
+    let invalid = |reason: String| Err(Problem::Document { document: name.to_string(), reason });
     if document.schema_version != 2 {
-        return wrong(format!("schemaVersion is {}, expected 2", document.schema_version));
+        return invalid(format!("schemaVersion is {}, expected 2", document.schema_version));
     }
     match document.media_type.as_deref() {
         // index.json has no descriptor.
         Some(stated) if name == "index.json" && allowed.contains(&stated) => Ok(()),
         Some(stated) if stated != expected => {
-            wrong(format!("mediaType is {stated:?}, expected {expected:?}"))
+            invalid(format!("mediaType is {stated:?}, expected {expected:?}"))
         }
         _ => Ok(()),
     }

@@ -80,37 +80,37 @@ impl Reader {
     fn take(&mut self, member: Member) -> Result<(), LayerError> {
         self.count()?;
         let name = member.name.clone();
-        let wrong = |reason: &str| Err(LayerError::entry(&name, reason));
+        let invalid = |reason: &str| Err(LayerError::entry(&name, reason));
         let path = components(&name, &self.limits)?;
         let Some((last, parents)) = path.split_last() else {
             if member.kind != Type::Dir {
-                return wrong("the root of a layer must be a directory");
+                return invalid("the root of a layer must be a directory");
             }
             return self.describe(Tree::ROOT, &member);
         };
         if parents.iter().any(|part| part.starts_with(WHITEOUT)) {
-            return wrong("a whiteout cannot be a directory");
+            return invalid("a whiteout cannot be a directory");
         }
         let parent = self.parent(&name, parents)?;
         if *last == OPAQUE_ENTRY {
             return match member.kind {
                 Type::File if parents.is_empty() => {
-                    wrong("the root of a layer cannot be opaque: overlayfs always merges it")
+                    invalid("the root of a layer cannot be opaque: overlayfs always merges it")
                 }
                 Type::File if self.opaque.insert(parent) => Ok(()),
-                Type::File => wrong("duplicate entry"),
-                _ => wrong("a whiteout must be a regular file"),
+                Type::File => invalid("duplicate entry"),
+                _ => invalid("a whiteout must be a regular file"),
             };
         }
         if let Some(hidden) = last.strip_prefix(WHITEOUT) {
             return match (member.kind, hidden) {
-                (Type::File, b"" | b"." | b"..") => wrong("a whiteout without a name"),
+                (Type::File, b"" | b"." | b"..") => invalid("a whiteout without a name"),
                 (Type::File, _) if hidden.starts_with(WHITEOUT) => {
-                    wrong("AUFS metadata is not supported")
+                    invalid("AUFS metadata is not supported")
                 }
                 (Type::File, _) if self.whiteouts.insert((parent, hidden.to_vec())) => Ok(()),
-                (Type::File, _) => wrong("duplicate entry"),
-                _ => wrong("a whiteout must be a regular file"),
+                (Type::File, _) => invalid("duplicate entry"),
+                _ => invalid("a whiteout must be a regular file"),
             };
         }
         match member.kind {
@@ -128,11 +128,11 @@ impl Reader {
                 self.add(parent, last, &member, Kind::File(content))
             }
             Type::Symlink if member.link.is_empty() => {
-                wrong("a symbolic link with an empty target")
+                invalid("a symbolic link with an empty target")
             }
             // One byte less than PATH_MAX, which counts the NUL (symlink(2)).
             Type::Symlink if member.link.len() >= self.limits.path => {
-                wrong("the target of a symbolic link is too long")
+                invalid("the target of a symbolic link is too long")
             }
             Type::Symlink => self.add(parent, last, &member, Kind::Symlink(member.link.clone())),
             Type::Fifo => self.add(parent, last, &member, Kind::Fifo),
@@ -140,10 +140,10 @@ impl Reader {
             Type::Char if member.device == (0, 0) => {
                 match self.whiteouts.insert((parent, last.to_vec())) {
                     true => Ok(()),
-                    false => wrong("duplicate entry"),
+                    false => invalid("duplicate entry"),
                 }
             }
-            Type::Char | Type::Block => wrong("device nodes are not allowed in images"),
+            Type::Char | Type::Block => invalid("device nodes are not allowed in images"),
             Type::HardLink => self.hard_link(parent, last, &member),
         }
     }
@@ -215,16 +215,16 @@ impl Reader {
         last: &[u8],
         member: &Member,
     ) -> Result<(), LayerError> {
-        let wrong = |reason: &str| LayerError::entry(&member.name, reason);
+        let invalid = |reason: &str| LayerError::entry(&member.name, reason);
         let path = components(&member.link, &self.limits)
-            .map_err(|_| wrong("the hard link target is an invalid path"))?;
+            .map_err(|_| invalid("the hard link target is an invalid path"))?;
         let target = path
             .iter()
             .try_fold(Tree::ROOT, |at, part| self.tree.child(at, part))
-            .ok_or_else(|| wrong("the hard link target does not precede it in this layer"))?;
+            .ok_or_else(|| invalid("the hard link target does not precede it in this layer"))?;
         match self.tree.get(target).map(|node| &node.kind) {
             Some(Kind::File(_)) => {}
-            _ => return Err(wrong("the hard link target is not a regular file")),
+            _ => return Err(invalid("the hard link target is not a regular file")),
         }
         self.tree.link(parent, last, target).map_err(|error| rejected(&member.name, error))
     }
@@ -232,18 +232,21 @@ impl Reader {
     fn meta(&self, member: &Member) -> Result<Meta, LayerError> {
         let xattrs: BTreeMap<_, _> =
             member.xattrs.clone().into_iter().filter(|(name, _)| is_kept(name)).collect();
-        let wrong = |reason: String| Err(LayerError::entry(&member.name, reason));
+        let invalid = |reason: String| Err(LayerError::entry(&member.name, reason));
         let mut total = 0usize;
         for (name, value) in &xattrs {
             // XATTR_NAME_MAX and XATTR_SIZE_MAX (linux/limits.h); the value's length must also fit
             // in 16 bits.
             if name.len() > 255 || value.len() > usize::from(u16::MAX) {
-                return wrong("an extended attribute is too long".into());
+                return invalid("an extended attribute is too long".into());
             }
             total = total.saturating_add(name.len()).saturating_add(value.len());
         }
         if total > self.limits.xattrs {
-            return wrong(format!("more than {} bytes of extended attributes", self.limits.xattrs));
+            return invalid(format!(
+                "more than {} bytes of extended attributes",
+                self.limits.xattrs
+            ));
         }
         let (mode, mtime) = (member.mode, member.mtime);
         Ok(Meta { mode, uid: member.uid, gid: member.gid, mtime, xattrs })
@@ -292,18 +295,21 @@ fn is_kept(name: &[u8]) -> bool {
 
 /// The components of a path, relative to the root with or without a leading slash.
 fn components<'a>(path: &'a [u8], limits: &Limits) -> Result<Vec<&'a [u8]>, LayerError> {
-    let wrong = |reason: String| Err(LayerError::entry(path, reason));
+    let invalid = |reason: String| Err(LayerError::entry(path, reason));
     if path.len() > limits.path {
-        return wrong(format!("the path is longer than {} bytes", limits.path));
+        return invalid(format!("the path is longer than {} bytes", limits.path));
     }
     let mut parts = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
         match part {
             b"" | b"." => {}
-            b".." => return wrong("the path contains \"..\"".into()),
-            _ if part.contains(&0) => return wrong("the path contains a NUL byte".into()),
+            b".." => return invalid("the path contains \"..\"".into()),
+            _ if part.contains(&0) => return invalid("the path contains a NUL byte".into()),
             _ if part.len() > MAX_NAME => {
-                return wrong(format!("a file name has {} bytes (at most {MAX_NAME})", part.len()));
+                return invalid(format!(
+                    "a file name has {} bytes (at most {MAX_NAME})",
+                    part.len()
+                ));
             }
             _ => parts.push(part),
         }

@@ -71,29 +71,29 @@ impl Members {
         let mut extended = Extended::default();
         loop {
             let offset = self.next;
-            let wrong = |reason: String| LayerError::Tar { offset, reason };
+            let invalid = |reason: String| LayerError::Tar { offset, reason };
             let Some(header) = self.header()? else {
                 let dangling = extended.pax.is_some() || extended.name.is_some();
                 return match dangling || extended.link.is_some() {
-                    true => Err(wrong("an extended header without a member".into())),
+                    true => Err(invalid("an extended header without a member".into())),
                     false => Ok(None),
                 };
             };
             let flag = header.entry_type().as_byte();
-            let duplicate = || wrong("duplicate extended header for one member".into());
+            let duplicate = || invalid("duplicate extended header for one member".into());
             match flag {
                 b'x' => {
                     let bytes = self.content(&header, offset, MAX_PAX)?;
-                    let pax = Pax::parse(&bytes).map_err(wrong)?;
+                    let pax = Pax::parse(&bytes).map_err(invalid)?;
                     if extended.pax.replace(pax).is_some() {
                         return Err(duplicate());
                     }
                 }
                 b'g' => {
                     let bytes = self.content(&header, offset, MAX_PAX)?;
-                    if !Pax::parse(&bytes).map_err(wrong)?.is_empty() {
+                    if !Pax::parse(&bytes).map_err(invalid)?.is_empty() {
                         let reason = "a global PAX header that changes members is not supported";
-                        return Err(wrong(reason.into()));
+                        return Err(invalid(reason.into()));
                     }
                 }
                 b'L' | b'K' => {
@@ -114,7 +114,7 @@ impl Members {
     fn header(&mut self) -> Result<Option<tar::Header>, LayerError> {
         let mut header = tar::Header::new_old();
         let offset = self.next;
-        let wrong = |reason: &str| LayerError::Tar { offset, reason: reason.to_string() };
+        let invalid = |reason: &str| LayerError::Tar { offset, reason: reason.to_string() };
         if self.next >= self.stream.len() {
             return Ok(None);
         }
@@ -130,7 +130,7 @@ impl Members {
                 && self.stream.read_exact_at(&mut second, self.next).is_ok()
                 && second.iter().any(|byte| *byte != 0)
             {
-                return Err(wrong("a zero block between members"));
+                return Err(invalid("a zero block between members"));
             }
             self.next = self.stream.len();
             return Ok(None);
@@ -141,7 +141,7 @@ impl Members {
         let sum = sum.saturating_sub(field).saturating_add(8 * u32::from(b' '));
         match header.cksum() {
             Ok(stated) if stated == sum => Ok(Some(header)),
-            _ => Err(wrong("not a tar header (wrong checksum)")),
+            _ => Err(invalid("not a tar header (wrong checksum)")),
         }
     }
 
@@ -161,10 +161,10 @@ impl Members {
         offset: u64,
         limit: u64,
     ) -> Result<Vec<u8>, LayerError> {
-        let wrong = |reason: String| LayerError::Tar { offset, reason };
-        let size = header.entry_size().map_err(|_| wrong("invalid size field".into()))?;
+        let invalid = |reason: String| LayerError::Tar { offset, reason };
+        let size = header.entry_size().map_err(|_| invalid("invalid size field".into()))?;
         if size > limit {
-            return Err(wrong(format!("the extended header has {size} bytes (at most {limit})")));
+            return Err(invalid(format!("the extended header has {size} bytes (at most {limit})")));
         }
         let content = self.skip(offset, size)?;
         let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
@@ -181,7 +181,7 @@ impl Members {
         let pax = extended.pax.unwrap_or_default();
         let name = pax.path.or(extended.name);
         let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
-        let wrong = |reason: String| LayerError::entry(&name, reason);
+        let invalid = |reason: String| LayerError::entry(&name, reason);
         let kind = match header.entry_type().as_byte() {
             // Before POSIX a directory was a file with a name that ends in a slash.
             b'0' | 0 | b'7' if name.ends_with(b"/") => Type::Dir,
@@ -192,9 +192,9 @@ impl Members {
             b'4' => Type::Block,
             b'5' => Type::Dir,
             b'6' => Type::Fifo,
-            b'S' => return Err(wrong("sparse files are not supported".into())),
+            b'S' => return Err(invalid("sparse files are not supported".into())),
             flag => {
-                return Err(wrong(format!("unknown member type '{}'", flag.escape_ascii())));
+                return Err(invalid(format!("unknown member type '{}'", flag.escape_ascii())));
             }
         };
         let number = |field: &str, value: std::io::Result<u64>| {
@@ -210,7 +210,7 @@ impl Members {
             None => number("size", header.entry_size())?,
         };
         if kind != Type::File && size != 0 {
-            return Err(wrong(format!("not a regular file, but has {size} bytes of content")));
+            return Err(invalid(format!("not a regular file, but has {size} bytes of content")));
         }
         let uid = match pax.uid {
             Some(uid) => uid,
@@ -229,7 +229,7 @@ impl Members {
         let device = match kind {
             Type::Char | Type::Block => {
                 let part = |value: std::io::Result<Option<u32>>| {
-                    value.ok().flatten().ok_or_else(|| wrong("invalid device number".into()))
+                    value.ok().flatten().ok_or_else(|| invalid("invalid device number".into()))
                 };
                 (part(header.device_major())?, part(header.device_minor())?)
             }
