@@ -1,4 +1,4 @@
-//! `keel build`, and the kit.
+//! `keel build` and `keel kit`.
 
 use crate::folder::Folder;
 use crate::{Failure, places};
@@ -7,7 +7,7 @@ use image::kit::Kit;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Builds and says what came out.
+/// Builds a folder and prints the sizes of the result.
 pub fn command(dir: &Path, out: &Path, allow_broken: bool) -> Result<ExitCode, Failure> {
     let kit = places::open_kit()?;
     let sizes = build_folder(dir, out, allow_broken, &kit)?;
@@ -25,7 +25,7 @@ pub fn command(dir: &Path, out: &Path, allow_broken: bool) -> Result<ExitCode, F
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds a folder after showing what is wrong with it.
+/// Prints the diagnostics of a folder and builds it.
 pub fn build_folder(
     dir: &Path,
     out: &Path,
@@ -36,7 +36,7 @@ pub fn build_folder(
     folder.show();
     if folder.has_errors() && !allow_broken {
         return Err(Failure(format!(
-            "{}: not built, because of the mistakes above (--allow-broken-units builds the rest)",
+            "{}: not built because of the errors above (--allow-broken-units builds the rest)",
             dir.display()
         )));
     }
@@ -58,7 +58,7 @@ pub fn kit(kernel: &Path, program: &Path, out: &Path) -> Result<ExitCode, Failur
     Ok(ExitCode::SUCCESS)
 }
 
-/// Bytes for people.
+/// A size in MiB.
 pub fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }

@@ -1,4 +1,4 @@
-//! A host folder, read and judged.
+//! Reads and checks a host folder.
 
 use crate::{Failure, profiles};
 use image::oci;
@@ -8,25 +8,25 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use units::{Diagnostic, Loaded, Severity};
 
-/// A host folder with everything that is wrong with it.
+/// A host folder with its diagnostics.
 pub struct Folder {
-    /// Its texts.
-    pub files: HostFolder,
-    /// What the texts say.
+    /// The loaded configuration.
     pub loaded: Loaded,
-    /// Mistakes, warnings and notes, the images' included.
+    /// Its files, as they were read.
+    pub files: HostFolder,
+    /// Errors, warnings and notes, including those about images and profiles.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Folder {
-    /// Reads a folder. What is wrong in it is for [`Folder::diagnostics`].
+    /// Reads a folder. Errors in its content go to [`Folder::diagnostics`].
     ///
     /// # Errors
-    /// It is no folder, or a file cannot be read.
+    /// It is not a host folder, or a file cannot be read.
     pub fn read(dir: &Path) -> Result<Folder, Failure> {
         if !dir.is_dir() {
             return Err(Failure(format!(
-                "{}: no such folder (a host folder holds host.toml and units/)",
+                "{}: no such folder (a host folder contains host.toml and units/)",
                 dir.display()
             )));
         }
@@ -36,23 +36,23 @@ impl Folder {
         }
         if files.is_empty() {
             return Err(Failure(format!(
-                "{}: neither host.toml nor units/*.toml: not a host folder",
+                "{}: not a host folder: neither host.toml nor units/*.toml found",
                 dir.display()
             )));
         }
         let loaded = files.load();
         let mut diagnostics = loaded.diagnostics.clone();
-        diagnostics.extend(image_mistakes(dir, &loaded));
-        diagnostics.extend(profiles::mistakes(dir, &loaded));
+        diagnostics.extend(check_images(dir, &loaded));
+        diagnostics.extend(profiles::check(dir, &loaded));
         Ok(Folder { files, loaded, diagnostics })
     }
 
-    /// Whether anything is wrong enough to stop.
+    /// Whether there is any error.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 
-    /// Shows everything on standard error.
+    /// Prints all diagnostics to standard error.
     pub fn show(&self) {
         let color = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         for diagnostic in &self.diagnostics {
@@ -63,19 +63,20 @@ impl Folder {
     }
 }
 
-/// Images that are not there or cannot be used, at the place that names them.
-fn image_mistakes(dir: &Path, loaded: &Loaded) -> Vec<Diagnostic> {
-    let mut judged: BTreeMap<String, Option<String>> = BTreeMap::new();
+/// Errors about images that are missing or cannot be used, at the keys that refer to them.
+fn check_images(dir: &Path, loaded: &Loaded) -> Vec<Diagnostic> {
+    let mut checked: BTreeMap<String, Option<String>> = BTreeMap::new();
     let mut found = Vec::new();
     for reference in units::image_references(loaded) {
-        let verdict = judged.entry(reference.image.clone()).or_insert_with(|| {
+        let problem = checked.entry(reference.image.clone()).or_insert_with(|| {
             oci::probe(&dir.join(reference.image.trim_start_matches("./")))
                 .err()
-                .map(|error| error.to_string())
+                .map(|error| error.problem.to_string())
         });
-        if let Some(why) = verdict {
+        if let Some(problem) = problem {
             found.push(
-                reference.diagnostic(Severity::Error, format!("image {}: {why}", reference.image)),
+                reference
+                    .diagnostic(Severity::Error, format!("image `{}`: {problem}", reference.image)),
             );
         }
     }

@@ -12,6 +12,7 @@ mod qemu;
 mod qmp;
 mod remote;
 mod run;
+mod summary;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use remote::args::{EXIT_CODES, Global, Remote};
@@ -30,10 +31,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Show every mistake in a host folder, or how it will start
+    /// Check a host folder: report all errors at once, or show a summary
     Check {
         /// The folder with host.toml and units/
         dir: PathBuf,
+        /// List every unit, also in a summary of more than one screen
+        #[arg(short, long)]
+        verbose: bool,
     },
     /// Build a host folder into OUT/vmlinuz and OUT/initrd
     Build {
@@ -95,7 +99,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     let result = match command {
-        Command::Check { dir } => check::check(&dir),
+        Command::Check { dir, verbose } => check::check(&dir, verbose),
         Command::Build { dir, output, allow_broken_units } => {
             build::command(&dir, &output, allow_broken_units)
         }

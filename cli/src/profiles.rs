@@ -1,4 +1,4 @@
-//! Profiles of system calls that units bring along, judged as the host will.
+//! Checks the seccomp profiles of units in the same way as the host.
 
 use container::CapSet;
 use container::seccomp::{Document, Filter, Kernel, MAX_SIZE};
@@ -7,44 +7,43 @@ use std::io::Read;
 use std::path::Path;
 use units::{Diagnostic, Loaded, Severity};
 
-/// The oldest kernel that a host runs on: rules for newer ones may count or not.
+/// The oldest supported kernel of a host; rules for newer kernels may apply or not.
 const KERNEL: Kernel = Kernel(6, 12);
 
-/// What is wrong with the profiles, or strange, at the places that name them.
-pub fn mistakes(dir: &Path, loaded: &Loaded) -> Vec<Diagnostic> {
+/// Errors and warnings about the profiles, at the keys that refer to them.
+pub fn check(dir: &Path, loaded: &Loaded) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for reference in &loaded.profiles {
         let path = dir.join(reference.profile.trim_start_matches("./"));
-        let mut say = |severity, text: &str| {
-            let message = format!("seccomp profile {}: {text}", reference.profile);
+        let mut report = |severity, text: &str| {
+            let message = format!("seccomp profile `{}`: {text}", reference.profile);
             found.push(reference.diagnostic(severity, message));
         };
-        // A unit with mistakes of its own may have no good capabilities; the file is judged all the
-        // same.
+        // A unit with errors may have no valid capabilities; its profile is checked anyway.
         let unit = loaded.config.units.get(&reference.unit);
         let caps = unit.and_then(|unit| {
             CapSet::from_names(&unit.container.cap_add, &unit.container.cap_drop).ok()
         });
-        match judge(&path, caps.unwrap_or(CapSet::DEFAULT)) {
-            Ok(warnings) => warnings.iter().for_each(|text| say(Severity::Warning, text)),
-            Err(why) => say(Severity::Error, &why),
+        match check_file(&path, caps.unwrap_or(CapSet::DEFAULT)) {
+            Ok(warnings) => warnings.iter().for_each(|text| report(Severity::Warning, text)),
+            Err(error) => report(Severity::Error, &error),
         }
     }
     found
 }
 
-fn judge(path: &Path, caps: CapSet) -> Result<Vec<String>, String> {
+fn check_file(path: &Path, caps: CapSet) -> Result<Vec<String>, String> {
     let document = Document::parse(&read(path)?).map_err(|error| error.to_string())?;
     let (profile, no_effect) = document.profile(caps, KERNEL);
     Filter::new(&profile).map_err(|error| error.to_string())?;
     Ok(document.warnings().iter().cloned().chain(no_effect).collect())
 }
 
-/// The file, or a little more of it than a profile may have.
+/// Reads the file, up to one byte more than the maximum size of a profile.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let metadata = std::fs::metadata(path).map_err(|error| error.to_string())?;
     if !metadata.is_file() {
-        return Err("is not a file".to_owned());
+        return Err("not a regular file".to_owned());
     }
     let mut text = Vec::new();
     File::open(path)
@@ -62,8 +61,8 @@ mod tests {
     use std::fs;
     use units::SourceFile;
 
-    /// What `keel check` says of a unit whose profile has this text.
-    fn check(name: &str, text: Option<&[u8]>) -> Vec<String> {
+    /// The diagnostics of a unit whose profile has this text.
+    fn diagnostics(name: &str, text: Option<&[u8]>) -> Vec<String> {
         let dir = std::env::temp_dir().join(format!("keel-profiles-{}-{name}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         if let Some(text) = text {
@@ -71,38 +70,38 @@ mod tests {
         }
         let unit = "[container]\nimage = './w'\nseccomp = './p.json'\ncap_add = ['SYS_TIME']\n";
         let file = SourceFile { path: "units/web.toml".to_owned(), text: unit.to_owned() };
-        let found = mistakes(&dir, &units::load(None, vec![file]));
+        let found = check(&dir, &units::load(None, vec![file]));
         fs::remove_dir_all(&dir).unwrap();
         found.iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn a_mistake_names_unit_file_rule_and_reason() {
+    fn an_error_names_unit_file_rule_and_reason() {
         let at = "units/web.toml:3:11";
-        let error = |reason: &str| [format!("{at}: error: seccomp profile ./p.json: {reason}")];
-        assert_eq!(check("none", None), error("No such file or directory (os error 2)"));
-        assert_eq!(check("binary", Some(b"\"\xff\"")).len(), 1);
+        let error = |reason: &str| [format!("{at}: error: seccomp profile `./p.json`: {reason}")];
+        assert_eq!(diagnostics("none", None), error("No such file or directory (os error 2)"));
+        assert_eq!(diagnostics("binary", Some(b"\"\xff\"")).len(), 1);
         let unknown = br#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"]}]}"#;
-        let reason = "syscalls[0]: the key `action` is missing";
-        assert_eq!(check("action", Some(unknown)), error(reason));
+        let reason = "syscalls[0]: missing key `action`";
+        assert_eq!(diagnostics("action", Some(unknown)), error(reason));
         let deny = br#"{"defaultAction":"SCMP_ACT_ERRNO"}"#;
         let reason = "it forbids execve, which starts the program";
-        assert_eq!(check("deny", Some(deny)), error(reason));
+        assert_eq!(diagnostics("deny", Some(deny)), error(reason));
         let large = vec![b' '; MAX_SIZE + 7];
-        let reason = format!("a profile has at most {MAX_SIZE} bytes, and this one has more");
-        assert_eq!(check("large", Some(&large)), error(&reason));
+        let reason = format!("larger than {MAX_SIZE} bytes");
+        assert_eq!(diagnostics("large", Some(&large)), error(&reason));
     }
 
     #[test]
-    fn a_profile_is_judged_with_the_capabilities_of_its_unit() {
+    fn a_profile_is_checked_with_the_capabilities_of_its_unit() {
         let text = br#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
             {"names":["execve"],"action":"SCMP_ACT_ERRNO","includes":{"caps":["CAP_SYS_TIME"]}}]}"#;
-        assert_eq!(check("caps", Some(text)).len(), 1);
+        assert_eq!(diagnostics("caps", Some(text)).len(), 1);
         let text = br#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
             {"names":["mkidr"],"action":"SCMP_ACT_ERRNO"}]}"#;
-        let found = check("slip", Some(text));
+        let found = diagnostics("slip", Some(text));
         assert!(found[0].contains("warning") && found[0].contains("\"mkidr\""), "{found:?}");
         let text = br#"{"defaultAction":"SCMP_ACT_ALLOW"}"#;
-        assert_eq!(check("good", Some(text)), [""; 0]);
+        assert_eq!(diagnostics("good", Some(text)), [""; 0]);
     }
 }

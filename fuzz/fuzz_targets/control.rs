@@ -1,4 +1,4 @@
-//! The control socket: lines in any pieces, a request in each, and the paths that may be read.
+//! The control socket: lines in arbitrary chunks, a request in each, and the paths that can be read.
 #![no_main]
 
 use fuzz::{pieces, reads_back, steer};
@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         {
             judge(path);
         }
-        // What the other side reads: a float may change in its last digit on the way.
+        // Compares what the other side reads: a float may change in its last digit.
         if let Ok(answer) = serde_json::from_str::<Numbered<Response>>(&line) {
             let written = serde_json::to_string(&answer).expect("what was read can be written");
             assert!(serde_json::from_str::<Numbered<Response>>(&written).is_ok(), "{written}");

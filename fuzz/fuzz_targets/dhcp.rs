@@ -1,4 +1,4 @@
-//! What anybody on the link can send to the DHCP client: single packets, and a whole conversation.
+//! Untrusted input to the DHCP client: single packets, and a whole conversation.
 #![no_main]
 
 use fuzz::steer;
@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
 fn one(bytes: &[u8]) {
     let Ok(packet) = Packet::parse(bytes) else { return };
     let mut plain = packet.clone();
-    // Says that two other fields hold options, which is no longer so in what is written.
+    // This option says that two other fields contain options, which `encode` never does.
     plain.options.remove(&code::OVERLOAD);
     assert_eq!(Packet::parse(&plain.encode()).as_ref(), Ok(&plain));
     if let Ok(lease) = Lease::read(&packet, None) {
@@ -49,8 +49,8 @@ fn check(lease: &Lease) {
     assert!(resolv.lines().count() <= 1 && resolv.is_ascii());
 }
 
-/// Messages of two bytes of length each. The client's latest transaction id is put into those that
-/// do not have it: nobody guesses 32 bits.
+/// Messages, each with a length of two bytes. Some get the client's latest transaction id, because a
+/// fuzzer cannot guess 32 bits.
 fn conversation(mut bytes: &[u8]) {
     let config = Config { mac: MAC, hostname: "host".into(), seed: 7 };
     let mut now = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The frames of an exec, in both directions: whole frames, whatever the pieces they come in.
+//! The frames of an exec in both directions: the result must not depend on the chunks.
 #![no_main]
 
 use fuzz::{pieces, steer};

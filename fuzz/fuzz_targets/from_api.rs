@@ -1,5 +1,5 @@
-//! What the `api` process sends to the supervisor, descriptors included, and whether its asker may:
-//! `api` may have been taken over by whoever talks to it.
+//! Messages from the `api` process to the supervisor, including descriptors, and their authorization.
+//! `api` is untrusted: a client may have taken it over.
 #![no_main]
 
 use fuzz::{reads_back, steer};
@@ -19,7 +19,7 @@ static LINK: LazyLock<(Channel, Channel, File)> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let (first, bytes) = steer(data);
     let (ours, theirs, null) = &*LINK;
-    // Now and then with more descriptors than any message has.
+    // Sometimes with more descriptors than any valid message has.
     let count = usize::from(first) % 70;
     send(theirs, bytes, &vec![null.as_raw_fd(); count]);
     match ours.recv::<FromApi>() {
@@ -54,13 +54,12 @@ fn judge(message: &FromApi) {
             assert!(known.is_some_and(|client| client.role < request.role() || host_only));
         }
     }
-    // Whoever has every role may ask everything that is asked from outside, and nobody's key opens
-    // nothing.
+    // A client with all roles may send every request, and an unknown key none.
     assert_eq!(supervisor::requests::api::permit(&clients, "SHA256:a", request).is_ok(), !host_only);
     assert!(supervisor::requests::api::permit(&[], key, request).is_err());
 }
 
-/// As a process would send that does not use our own code.
+/// Sends a message as a process with its own code would.
 fn send(link: &Channel, bytes: &[u8], fds: &[RawFd]) {
     let mut control = vec![0u64; 40];
     // SAFETY: the message header points to buffers that outlive the call, and CMSG_* stay inside

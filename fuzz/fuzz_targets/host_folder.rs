@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
             assert!(setting.line.is_none_or(|line| line <= text.lines().count().max(1)));
         }
         values(&text);
-        // Diagnostics name their file: of two with one name it would not be known which is meant.
+        // Diagnostics refer to a file by name, so names must be unique.
         if texts.insert(name.clone(), text).is_some() {
             return;
         }
@@ -39,11 +39,11 @@ fuzz_target!(|data: &[u8]| {
     }
     assert_eq!(loaded.order.0.iter().flatten().count(), loaded.config.units.len());
     for unit in loaded.config.units.values() {
-        let _ = units::weakenings(unit);
+        let _ = units::relaxed_settings(unit);
     }
 });
 
-/// Single values, as the files have them.
+/// Parsers of single values.
 fn values(text: &str) {
     for word in text.split(['"', '\n']) {
         let _ = (entry::parse_port(word), entry::parse_volume(word), entry::parse_tmpfs(word));

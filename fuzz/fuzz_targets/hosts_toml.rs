@@ -1,5 +1,4 @@
-//! hosts.toml, and the words of the command line that name hosts and moments; what is shown of a
-//! host's texts.
+//! hosts.toml, command-line arguments for hosts and times, and the display of texts from a host.
 #![no_main]
 
 use fuzz::remote::address::Address;

@@ -1,4 +1,4 @@
-//! A host's answers, as the command line reads them: the same ones, whatever the pieces.
+//! HTTP responses of a host, as the command line reads them: the result must not depend on the chunks.
 #![no_main]
 
 use fuzz::remote::http::{Head, Http, Payload, Request};
@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 
 const MOST: usize = 1 << 20;
 
-/// A connection on which this comes, and whatever is sent is lost.
+/// A connection that delivers these bytes and discards what is sent.
 struct Wire<'a>(VecDeque<&'a [u8]>);
 
 impl Read for Wire<'_> {
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(bodies <= bytes.len());
 });
 
-/// Status and body of up to three answers on one connection; `None`: its end did not come.
+/// Status and body of up to three responses on one connection; `None`: incomplete.
 fn answers(wire: Wire<'_>) -> Vec<(u16, Option<Vec<u8>>)> {
     let (mut http, mut found) = (Http::new(wire), Vec::new());
     let request = Request { method: "GET", path: "/", headers: &[] };

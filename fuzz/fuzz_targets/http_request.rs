@@ -1,5 +1,5 @@
-//! What a client says in a request, behind hyper: path, query, headers. The first line is the path
-//! with its query, those that follow are values of headers.
+//! HTTP requests after hyper has parsed them: path, query, headers. The first line is the path with the
+//! query, the following lines are header values.
 #![no_main]
 
 use api::handlers::{exec, logs};
@@ -44,17 +44,17 @@ fuzz_target!(|data: &[u8]| {
         if let Ok(request) = exec::request(&headers) {
             assert!(request.command.first().is_some_and(|program| !program.is_empty()));
         }
-        // The same behind the base64, which no fuzzer gets through by itself.
+        // The same after base64 decoding, which a fuzzer cannot produce by itself.
         drop(fuzz::reads_back::<api_types::ExecRequest>(line));
     }
 });
 
 fn moment(text: &str) {
     let Some(micros) = logger::parse_rfc3339(text) else { return };
-    // Years that RFC 3339 cannot write come out of offsets only.
+    // Years that RFC 3339 cannot represent can only result from offsets.
     if (0..=253_402_300_799_999_999).contains(&micros) {
         assert_eq!(logger::parse_rfc3339(&logger::rfc3339(micros)), Some(micros), "{text}");
     }
-    // The command line lets everything through that the host takes.
+    // The command line accepts everything that the host accepts.
     assert!(text.parse::<fuzz::remote::since::Since>().is_ok(), "{text}");
 }

@@ -1,5 +1,5 @@
 //! Images: archives of OCI layouts and of `docker save`, their documents and compressed layers.
-//! `--- NAME` begins a file of the archive; see `documents` for how it names another's digest.
+//! `--- NAME` begins a file of the archive; see `documents` for how to refer to the digest of another file.
 #![no_main]
 
 use fuzz::{file, folder::documents, tar};

@@ -1,5 +1,5 @@
-//! A layer's tar stream to a tree, and the tree to a file system image, which an independent reader
-//! reads back.
+//! Reads a layer's tar stream into a tree and writes the tree as a file system image, which an independent
+//! reader reads back.
 #![no_main]
 
 use fuzz::{erofs, file, tar};

@@ -1,5 +1,5 @@
-//! The links between Keelhost's own processes. PID 1 hears from all of them, and must take nothing
-//! from one that has no business to say it.
+//! The links between Keelhost's own processes. PID 1 receives messages from all of them, and must reject
+//! every message that a process is not allowed to send.
 #![no_main]
 
 use fuzz::{reads_back, steer};
@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         3 => {
-            // Answers hold any JSON, whose floats may change in their last digit on the way.
+            // Responses contain arbitrary JSON, whose floats may change in their last digit.
             if let Ok(message) = serde_json::from_slice::<ToApi>(bytes) {
                 let written = serde_json::to_vec(&message).expect("what was read can be written");
                 assert!(serde_json::from_slice::<ToApi>(&written).is_ok());
@@ -46,7 +46,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Every port becomes a rule, and every rule a netlink message.
+/// Each port becomes a rule, and each rule a netlink message.
 fn publish(units: &[NetRequest]) {
     let bridge = units::model::Ipv4Net { addr: Ipv4Addr::new(172, 30, 0, 1), prefix: 24 };
     let chains = nft::chains("keel0", bridge, units);
@@ -63,7 +63,7 @@ fn init_hears(bytes: &[u8]) {
     for pid in 1..=8 {
         exits.add(pid, ExitStatus::Code(0), 0);
     }
-    // A line for each message; who says it goes round.
+    // One message per line; the senders alternate.
     for (line, from) in bytes.split(|byte| *byte == b'\n').zip(Service::ALL.into_iter().cycle()) {
         let Some(message) = reads_back::<ToInit>(line) else { continue };
         let trusted = from == Service::Supervisor;

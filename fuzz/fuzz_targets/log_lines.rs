@@ -1,4 +1,4 @@
-//! What containers write, cut into lines; and the lines of log files.
+//! Container output, split into lines; and the lines of log files.
 #![no_main]
 
 use fuzz::{pieces, steer};

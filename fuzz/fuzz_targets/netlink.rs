@@ -1,4 +1,4 @@
-//! What the kernel sends: netlink messages and device events.
+//! Messages from the kernel: netlink and device events.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

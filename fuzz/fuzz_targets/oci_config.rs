@@ -1,18 +1,18 @@
-//! `config.json` of an OCI bundle, up to a plan that the engine takes.
+//! `config.json` of an OCI bundle, up to a plan that the engine accepts.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use oci_runtime::config::{Config, Users};
 use std::path::Path;
 
-/// Whether a path is absolute and has no part that leads up.
+/// Whether a path is absolute and has no `..`.
 fn plain(path: &str) -> bool {
     path.starts_with('/') && !path.contains('\0') && !path.split('/').any(|part| part == "..")
 }
 
 fuzz_target!(|data: &[u8]| {
     let Ok(config) = Config::parse(data, Path::new("/bundle")) else { return };
-    // What was read is what the engine takes: it has nothing left to refuse.
+    // The engine must accept every configuration that was parsed.
     oci_runtime::check(&config).expect("a plan");
     assert!(config.root.to_str().is_some_and(plain));
     for mount in &config.mounts {
@@ -29,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(process.groups.iter().flatten().all(|id| *id != u32::MAX));
     if let Users::New(range) = &config.users {
         let last = range.host_id(range.count - 1).expect("the last id is one");
-        // As -1 it would mean "leave as it is" to the kernel.
+        // -1 would mean "unchanged" to the kernel.
         assert!(last != u32::MAX);
     }
     for setting in &config.settings {

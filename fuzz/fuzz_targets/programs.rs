@@ -1,5 +1,5 @@
-//! ELF files: a program that does not start, a kernel module, what a starting container reports. And
-//! the capabilities of a file.
+//! ELF files: a program that does not start, a kernel module, reports of a starting container; and file
+//! capabilities.
 #![no_main]
 
 use container::status::MAX_DETAIL;
@@ -19,6 +19,6 @@ fuzz_target!(|data: &[u8]| {
         assert!(lines.iter().map(|line| line.len()).sum::<usize>() <= data.len());
     }
     let error = decode_status(data);
-    // A byte that is no UTF-8 becomes a character of three.
+    // A byte that is not valid UTF-8 becomes a character of three bytes.
     assert!(error.detail.len() <= 3 * MAX_DETAIL && !error.to_string().is_empty());
 });

@@ -8,7 +8,7 @@ use logger::{MAX_TEXT, Reader};
 
 const HEADER: u64 = 4096;
 const SLOT: usize = 1024;
-/// Of the input, so much is a slot's beginning; the rest are records.
+/// Length of the slot header in the input; the rest are records.
 const STATE: usize = 14 * 8 + 2 * 24;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     slot.resize(SLOT, 0);
     seal(&mut slot);
     let magic = [b"keelrng1".as_slice(), &MIN_CAPACITY.to_le_bytes()].concat();
-    // Records begin at the tail, wherever that is in the ring.
+    // Records begin at the tail, at any position in the ring.
     let tail =
         state.get(16..24).and_then(|tail| tail.try_into().ok()).map_or(0, u64::from_le_bytes);
     let at = tail % MIN_CAPACITY;

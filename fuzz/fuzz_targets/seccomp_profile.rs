@@ -1,4 +1,4 @@
-//! A profile of system calls in the JSON of docker and podman, read and compiled.
+//! A seccomp profile in the JSON format of docker and podman, parsed and compiled.
 #![no_main]
 
 use container::seccomp::{Document, Filter, Kernel, names};
@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let document = match Document::parse(data) {
         Ok(document) => document,
         Err(error) => {
-            // It goes to a terminal: whatever it repeats of the file is cut and escaped.
+            // The message is shown on a terminal, so text from the file must be truncated and escaped.
             let text = error.to_string();
             assert!(text.len() < 1000 && !text.contains('\u{1b}'), "{text:?}");
             return;
@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
         let (profile, _) = document.profile(caps, Kernel(6, 12));
         let Ok(filter) = Filter::new(&profile) else { continue };
         assert!((1..=4096).contains(&filter.instructions()));
-        // What passed the check can start a program.
+        // A profile that passed the check must allow starting a program.
         for call in ["execve", "write", "exit_group"] {
             assert!(names::number(call).is_some_and(|call| profile.may_allow(call)));
         }

@@ -1,4 +1,4 @@
-//! Streams of events: read the same in any pieces, and what a host writes comes out again.
+//! Server-sent events: the result must not depend on the chunks, and events written by a host round-trip.
 #![no_main]
 
 use fuzz::remote::sse::{Parser, SseEvent};

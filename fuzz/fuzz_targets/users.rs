@@ -1,4 +1,4 @@
-//! A unit's user, against an image's /etc/passwd and /etc/group: three parts, each ended by a NUL.
+//! A unit's user with the /etc/passwd and /etc/group of an image: three parts, each terminated by a NUL.
 #![no_main]
 
 use container::user::{Id, parse, resolve};
@@ -10,7 +10,7 @@ fuzz_target!(|data: &[u8]| {
     let (passwd, group) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let Ok(spec) = parse(&text) else { return };
     let Ok(identity) = resolve(&spec, passwd, group) else { return };
-    // As -1 either would mean "leave as it is" to the kernel: root.
+    // -1 would mean "unchanged" to the kernel, which would be root.
     assert!(identity.uid != u32::MAX && !identity.groups.contains(&u32::MAX));
     assert_eq!(identity.groups.first(), Some(&identity.gid));
     assert!(identity.home.starts_with('/'));

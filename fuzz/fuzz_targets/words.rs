@@ -1,4 +1,4 @@
-//! Short texts: what a program says of itself, a probe's answer, the kernel's command line.
+//! Short texts: readiness notifications, the response to a probe, the kernel command line.
 #![no_main]
 
 use layout::Cmdline;

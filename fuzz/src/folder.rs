@@ -2,12 +2,12 @@
 
 use image::oci::Digest;
 
-/// Begins a document; its name follows on the line.
+/// Begins a document; its name follows on the same line.
 const MARK: &str = "--- ";
 
-/// Reads `--- NAME`, newline, content, again and again. In names and contents `{N}` stands for the
-/// digest in hex of the N-th document (from 0) and `[N]` for its length, of those before it: no
-/// fuzzer guesses a digest.
+/// Reads a sequence of `--- NAME`, newline, content. In names and contents `{N}` stands for the hex digest
+/// of the N-th document (from 0) and `[N]` for its length, if it precedes them: a fuzzer cannot guess a
+/// digest.
 pub fn documents(data: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut documents: Vec<(String, Vec<u8>)> = Vec::new();
     for part in split(data) {
@@ -24,7 +24,7 @@ pub fn documents(data: &[u8]) -> Vec<(String, Vec<u8>)> {
     documents
 }
 
-/// The parts that begin with a mark at the beginning of a line, without it.
+/// The parts that begin with a marker at the start of a line, without the marker.
 fn split(data: &[u8]) -> Vec<&[u8]> {
     let mark = MARK.as_bytes();
     let starts: Vec<usize> = (0..data.len())

@@ -1,4 +1,4 @@
-//! What the fuzzers share.
+//! Common parts of the fuzzers.
 
 pub mod folder;
 pub mod remote;
@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-/// A file in memory of this length with these bytes at these places.
+/// A file in memory with this length and these bytes at these offsets.
 pub fn file(len: u64, parts: &[(u64, &[u8])]) -> File {
     let file = memfd_create(c"fuzz", MFdFlags::MFD_CLOEXEC).expect("memfd_create");
     let file = File::from(file);
@@ -24,8 +24,8 @@ pub fn file(len: u64, parts: &[(u64, &[u8])]) -> File {
     file
 }
 
-/// `data` in pieces whose lengths go by `cut`: what is read from a stream comes in any pieces, and
-/// the pieces must not matter.
+/// `data` in chunks whose lengths depend on `cut`: a stream can arrive in any chunks, and the result must
+/// not depend on them.
 pub fn pieces(data: &[u8], cut: u8) -> impl Iterator<Item = &[u8]> {
     let (mut rest, mut state) = (data, u32::from(cut));
     std::iter::from_fn(move || {
@@ -40,12 +40,12 @@ pub fn pieces(data: &[u8], cut: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The input's first byte, which steers a harness, and the rest of it.
+/// The first byte of the input, which selects a variant, and the rest.
 pub fn steer(data: &[u8]) -> (u8, &[u8]) {
     data.split_first().map_or((0, data), |(first, rest)| (*first, rest))
 }
 
-/// Checks that a message that could be read is read again from what is written of it.
+/// Checks that a message that could be parsed round-trips.
 pub fn reads_back<M>(bytes: &[u8]) -> Option<M>
 where
     M: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,

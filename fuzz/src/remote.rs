@@ -1,4 +1,4 @@
-//! The decoders of `keel`, which is a program and no library: its files, built in.
+//! The decoders of `keel`, which is a program and not a library: its source files are included here.
 
 #[path = "../../cli/src/remote/address.rs"]
 pub mod address;

@@ -1,13 +1,13 @@
 //! Tar streams.
 
-/// In the place of a header's checksum: the right one is put there before the decoder sees it.
-/// Without that a fuzzer would seldom get further than the sum.
+/// Placeholder of a header's checksum, which is replaced by the right one before decoding. Without this
+/// a fuzzer would rarely get past the checksum.
 pub const SUM: &[u8; 8] = b"checksum";
 
 const BLOCK: usize = 512;
 const SUM_AT: std::ops::Range<usize> = 148..156;
 
-/// Puts the right checksum into every block that asks for it.
+/// Replaces all placeholders by the right checksums.
 pub fn seal(stream: &mut [u8]) {
     for block in stream.chunks_exact_mut(BLOCK) {
         if block[SUM_AT] != *SUM {
@@ -19,7 +19,7 @@ pub fn seal(stream: &mut [u8]) {
     }
 }
 
-/// A plain file's header and content.
+/// Header and content of a regular file.
 pub fn member(name: &str, content: &[u8]) -> Vec<u8> {
     let mut header = vec![0u8; BLOCK];
     let name = name.as_bytes();

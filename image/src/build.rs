@@ -1,8 +1,8 @@
-//! From a host folder to a bootable pair: a kernel and an initrd.
+//! Builds a kernel and an initrd from a host folder.
 //!
-//! The initrd is two archives behind each other, which the kernel unpacks in order: the kit's, the
-//! same for every host, compressed; and the host's own, as it is, because its weight is in
-//! layers that are compressed already. Making an image is therefore little more than copying.
+//! The initrd is a concatenation of two archives, which the kernel unpacks in order: the kit's archive,
+//! compressed and the same for every host; and the host's own, uncompressed, because most of it are
+//! layers that are compressed already. Building an image is therefore little more than copying.
 
 use crate::cpio::Cpio;
 use crate::kit::{self, Kit, KitError};
@@ -16,12 +16,12 @@ use std::path::{Path, PathBuf};
 use units::Loaded;
 use units::model::Seccomp;
 
-/// The moment before which no image can have been made, in seconds since 1970: the floor for the
-/// clock of a machine whose own clock is wrong. It is the day of the release, so that the same
+/// The earliest possible build time, in seconds since 1970: the lower bound for the clock of a host whose
+/// own clock is wrong. It is the day of the release rather than of the build, so that a build of the same
 /// folder gives the same bytes on any day; `SOURCE_DATE_EPOCH` raises it.
 pub const RELEASE_EPOCH: u64 = 1_795_305_600;
 
-/// What an image was made of, in bytes.
+/// Sizes of the parts of a build, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// `vmlinuz`.
@@ -30,30 +30,30 @@ pub struct Sizes {
     pub initrd: u64,
     /// All layers of all images, each counted once.
     pub layers: u64,
-    /// How many layers.
+    /// Number of layers.
     pub layer_count: usize,
 }
 
-/// Why no image was made. Nothing has been written then but perhaps cached layers.
+/// Why a build failed. Nothing was written except possibly cached layers.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The kit.
+    /// The kit cannot be used.
     #[error(transparent)]
     Kit(#[from] KitError),
-    /// A container image.
+    /// A container image cannot be used.
     #[error("unit {unit}: image {image}: {source}")]
     Image {
         /// The unit that names it.
         unit: String,
-        /// The image as the unit names it.
+        /// The image, as written in the unit.
         image: String,
         /// What is wrong with it.
         source: oci::ImageError,
@@ -65,14 +65,14 @@ fn io_error(path: &Path) -> impl FnOnce(io::Error) -> BuildError {
     move |source| BuildError::Io { path, source }
 }
 
-/// Builds `out/vmlinuz` and `out/initrd` from the host folder `dir`, whose texts are `folder` and which has
-/// been `loaded` from them. Packed layers are kept in `cache` for the next build.
+/// Builds `out/vmlinuz` and `out/initrd` from the host folder `dir`, whose texts are `folder`, loaded into
+/// `loaded`. Packed layers are kept in `cache` for the next build.
 ///
-/// With `skip_bad_images` an image that cannot be used is left out (its units will say so at boot)
-/// instead of being an error.
+/// With `skip_bad_images` an image that cannot be used is left out instead of being an error; its units
+/// report it at boot.
 ///
 /// # Errors
-/// The first thing that failed. Both files are replaced at the end, whole, or not at all.
+/// The first failure. Both files are replaced at the end of a successful build only.
 pub fn build(
     dir: &Path,
     folder: &HostFolder,
@@ -96,7 +96,7 @@ pub fn build(
     Ok(Sizes { kernel: kernel_size, ..sizes })
 }
 
-/// Packs the image of every unit, each once.
+/// Packs the images of all units, each once.
 fn pack_images(
     dir: &Path,
     loaded: &Loaded,
@@ -132,7 +132,7 @@ fn write_initrd(
     let file = File::create(path).map_err(io_error(path))?;
     let mut out = BufWriter::with_capacity(1 << 20, file);
     let written = kit::append(&kit.base(), &mut out).map_err(io_error(path))?;
-    // The kernel skips zero bytes between archives; the second must begin on a multiple of four.
+    // The kernel skips zero bytes between archives; the second must begin at a multiple of four.
     let padding = written.next_multiple_of(4) - written;
     out.write_all(&[0u8; 4][..padding as usize]).map_err(io_error(path))?;
     let mut cpio = Cpio::new(out);
@@ -170,8 +170,8 @@ fn write_initrd(
     Ok(sizes)
 }
 
-/// The profiles of system calls that units name, as they are. One that cannot be read is left out with
-/// `skip_bad`; its units then say so at boot.
+/// The seccomp profiles of the units, unchanged. With `skip_bad` a profile that cannot be read is left
+/// out; its units report it at boot.
 fn profiles(
     dir: &Path,
     loaded: &Loaded,
@@ -201,6 +201,6 @@ fn host_files(folder: &HostFolder) -> BTreeMap<String, &str> {
 }
 
 fn epoch() -> u64 {
-    let asked = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
-    asked.unwrap_or(0).max(RELEASE_EPOCH)
+    let requested = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|text| text.parse().ok());
+    requested.unwrap_or(0).max(RELEASE_EPOCH)
 }

@@ -1,8 +1,8 @@
-//! An initramfs archive: cpio in the "newc" format
+//! Writes initramfs archives: cpio in the "newc" format
 //! (kernel, Documentation/driver-api/early-userspace/buffer-format.rst).
 //!
-//! The bytes depend on nothing but what is added and in which order: owners are root, times are
-//! zero, inode numbers count up.
+//! The output depends only on the entries and their order: all owners are root, all times are zero, and
+//! inode numbers are sequential.
 
 use std::io::{self, Read, Write};
 
@@ -18,15 +18,15 @@ pub struct Cpio<W: Write> {
 }
 
 impl<W: Write> Cpio<W> {
-    /// An archive without entries yet.
+    /// Starts an archive.
     pub fn new(out: W) -> Cpio<W> {
         Cpio { out, written: 0, inode: 0 }
     }
 
-    /// Adds a directory; `path` without a leading slash. Parents must have been added before.
+    /// Adds a directory; `path` has no leading slash. Its parents must have been added before.
     ///
     /// # Errors
-    /// The writer's.
+    /// An error of the writer.
     pub fn directory(&mut self, path: &str, mode: u32) -> io::Result<()> {
         self.header(path, DIRECTORY | mode, 0, 2)
     }
@@ -34,7 +34,7 @@ impl<W: Write> Cpio<W> {
     /// Adds a symbolic link.
     ///
     /// # Errors
-    /// The writer's.
+    /// An error of the writer.
     pub fn symlink(&mut self, path: &str, target: &str) -> io::Result<()> {
         self.header(path, SYMLINK | 0o777, target.len() as u64, 1)?;
         self.bytes(target.as_bytes())?;
@@ -44,8 +44,8 @@ impl<W: Write> Cpio<W> {
     /// Adds a regular file of exactly `size` bytes.
     ///
     /// # Errors
-    /// The writer's or the reader's, a reader that ends early, or a size that the format cannot
-    /// say (4 GiB and more).
+    /// An error of the writer or the reader, a reader that ends early, or a size that the format cannot
+    /// represent (4 GiB or more).
     pub fn file(
         &mut self,
         path: &str,
@@ -59,16 +59,16 @@ impl<W: Write> Cpio<W> {
         if copied != size {
             return Err(io::Error::new(
                 io::ErrorKind::UnexpectedEof,
-                format!("{path}: {copied} bytes instead of {size}"),
+                format!("{path}: expected {size} bytes, got {copied}"),
             ));
         }
         self.pad()
     }
 
-    /// Ends the archive and gives the writer back. The length is a multiple of 512.
+    /// Ends the archive and returns the writer. The length is a multiple of 512.
     ///
     /// # Errors
-    /// The writer's.
+    /// An error of the writer.
     pub fn finish(mut self) -> io::Result<W> {
         self.header("TRAILER!!!", 0, 0, 1)?;
         let rest = self.written.next_multiple_of(512) - self.written;
@@ -103,7 +103,7 @@ impl<W: Write> Cpio<W> {
         Ok(())
     }
 
-    /// Names and contents end on a multiple of four bytes.
+    /// Pads a name or content to a multiple of four bytes.
     fn pad(&mut self) -> io::Result<()> {
         let rest = self.written.next_multiple_of(4) - self.written;
         self.bytes(&[0u8; 4][..rest as usize])
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_goes_in_comes_out(files in prop::collection::vec(("[a-z/]{1,40}", prop::collection::vec(any::<u8>(), 0..50)), 0..20)) {
+        fn archives_round_trip(files in prop::collection::vec(("[a-z/]{1,40}", prop::collection::vec(any::<u8>(), 0..50)), 0..20)) {
             let mut cpio = Cpio::new(Vec::new());
             for (name, content) in &files {
                 cpio.file(name, 0o644, content.len() as u64, &mut content.as_slice()).unwrap();
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_shrank_while_it_was_read_is_an_error() {
+    fn a_file_that_ends_early_is_an_error() {
         let mut cpio = Cpio::new(Vec::new());
         assert!(cpio.file("x", 0o644, 5, &mut &b"abc"[..]).is_err());
     }

@@ -1,18 +1,18 @@
-//! A tree as an EROFS image: the read-only file system in which layers are mounted.
+//! Writes a tree as an EROFS image: the read-only file system as which layers are mounted.
 //!
-//! The format is the kernel's (Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h): blocks of
+//! The format is that of the kernel (Documentation/filesystems/erofs.rst, fs/erofs/erofs_fs.h): blocks of
 //! 4 KiB; inodes of 64 bytes, each followed by its extended attributes, its block map if it is
-//! compressed, and the end of its content if that fits in the same block. File content is
-//! compressed with LZ4 in pieces of 64 KiB where that saves blocks: unlike zstd it costs next to
-//! nothing to read, and every kernel with `EROFS_FS_ZIP` has it.
+//! compressed, and the end of its content if that fits in the same block. File content is compressed
+//! with LZ4 in clusters of 64 KiB if that saves blocks. LZ4 is much cheaper to read than zstd, and every
+//! kernel with `EROFS_FS_ZIP` supports it.
 //!
-//! An image, in order: the block of the superblock, file content, directories, inodes. It depends
-//! on the tree and the [`Options`] alone: no clock, no random number, no order of a hash table.
+//! The order in an image is: superblock, file content, directories, inodes. The output depends only on
+//! the tree and the [`Options`]: it contains no time, no random number and no hash table order.
 
+mod allocate;
 mod data;
 mod dirs;
 mod format;
-mod place;
 mod xattrs;
 
 use crate::tree::{Content, Kind, Node, NodeId, Tree};
@@ -21,26 +21,25 @@ use format::{BLOCK, Inode};
 use std::collections::BTreeSet;
 use std::io::{Seek, SeekFrom, Write};
 
-/// What an image is besides its tree.
+/// Properties of an image besides its tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// The volume's UUID. Overlayfs tells its lower layers apart by it, so two images should not
-    /// have the same.
+    /// The UUID of the volume. Overlayfs identifies its lower layers by it, so it should be unique.
     pub uuid: [u8; 16],
-    /// The volume's name, at most 15 bytes and a NUL.
+    /// The volume name, at most 15 bytes and a NUL.
     pub name: [u8; 16],
-    /// Store all content as it is.
+    /// Whether to store all content uncompressed.
     pub uncompressed: bool,
 }
 
-/// What became of a tree.
+/// Statistics of a written image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Files of all kinds.
+    /// Number of files of all kinds.
     pub inodes: u64,
-    /// Bytes of content of all regular files.
+    /// Content of all regular files in bytes.
     pub content: u64,
-    /// Bytes of the image.
+    /// Size of the image in bytes.
     pub size: u64,
 }
 
@@ -53,25 +52,25 @@ pub enum ErofsError {
     /// The image could not be written.
     #[error("cannot write the file system image: {0}")]
     Write(std::io::Error),
-    /// The image would have more blocks than 32 bits can count (16 TiB).
+    /// The image would have more than 2^32 blocks (16 TiB).
     #[error("the file system image would be larger than 16 TiB")]
     TooLarge,
-    /// The extended attributes of one file do not fit, or have a name that EROFS does not know.
+    /// The extended attributes of a file do not fit, or one has a prefix that EROFS does not support.
     #[error("cannot store the extended attribute {0}")]
     Xattr(String),
 }
 
-/// Writes the image of `tree` to `out`, from its start. What was in `out` before is not cut off.
+/// Writes the image of `tree` to `out`, from its start. `out` is not truncated.
 ///
 /// # Errors
-/// [`ErofsError`]; `out` holds rubbish then.
+/// An [`ErofsError`]; the content of `out` is undefined then.
 pub fn write_image<W: Write + Seek>(
     tree: &Tree,
     options: &Options,
     out: W,
 ) -> Result<Stats, ErofsError> {
     let mut out = BlockWriter::new(out);
-    // The superblock comes last, when everything it tells is known.
+    // The superblock is written last, when all its fields are known.
     out.write_padded(&[0; BLOCK])?;
     let order = order(tree);
     let mut items = Vec::with_capacity(order.len());
@@ -93,19 +92,19 @@ pub fn write_image<W: Write + Seek>(
         };
         items.push(Item { id: *id, parent: *parent, node, xattrs, layout, size: 0, offset: 0 });
     }
-    // Only the names matter to a directory's size, so its blocks can be reserved before it is
-    // known where the inodes lie that it points to.
+    // The size of a directory depends only on the names in it, so its blocks can be reserved before the
+    // positions of the inodes are known.
     let mut next = out.blocks();
     for item in &mut items {
         if let Kind::Dir(_) = item.node.kind {
-            let shape = dirs::Shape::of(tree, item.id, item.parent);
-            item.size = shape.size();
-            item.layout = shape.layout(item.xattrs.len(), &mut next)?;
+            let dir = dirs::DirBlocks::of(tree, item.id, item.parent);
+            item.size = dir.size();
+            item.layout = dir.layout(item.xattrs.len(), &mut next)?;
         }
     }
-    let mut place = place::Placer::new();
+    let mut allocator = allocate::Allocator::new();
     for item in &mut items {
-        item.offset = place.place(item.length());
+        item.offset = allocator.allocate(item.length());
     }
     let mut nids = vec![0u64; tree.len()];
     for item in &items {
@@ -115,9 +114,9 @@ pub fn write_image<W: Write + Seek>(
     }
     for item in &items {
         if let Kind::Dir(_) = item.node.kind {
-            let shape = dirs::Shape::of(tree, item.id, item.parent);
-            for block in shape.blocks(item.layout.tail_len() > 0) {
-                out.write_padded(&shape.encode(block, tree, &nids))?;
+            let dir = dirs::DirBlocks::of(tree, item.id, item.parent);
+            for block in dir.blocks(item.layout.tail_len() > 0) {
+                out.write_padded(&dir.encode(block, tree, &nids))?;
             }
         }
     }
@@ -142,8 +141,8 @@ pub fn write_image<W: Write + Seek>(
     Ok(stats)
 }
 
-/// The volume name and the size in bytes of an EROFS image, by its superblock; `None` if there is
-/// none.
+/// The volume name and the size in bytes of an EROFS image, from its superblock; `None` if there is no
+/// valid one.
 pub fn identify(image: &mut impl std::io::Read) -> Option<([u8; 16], u64)> {
     let mut block = vec![0; BLOCK];
     image.read_exact(&mut block).ok()?;
@@ -151,28 +150,27 @@ pub fn identify(image: &mut impl std::io::Read) -> Option<([u8; 16], u64)> {
     Some((name, u64::from(blocks).saturating_mul(BLOCK as u64)))
 }
 
-/// An inode with all that is stored beside it.
+/// An inode with everything that is stored with it.
 struct Item<'a> {
     id: NodeId,
     parent: NodeId,
     node: &'a Node,
     xattrs: Vec<u8>,
     layout: Layout,
-    /// Of a directory; other nodes know their own.
+    /// Size of a directory; other nodes have their own.
     size: u64,
-    /// From the start of the inodes.
+    /// Offset from the start of the inodes.
     offset: u64,
 }
 
 impl Item<'_> {
-    /// Bytes from the inode's start to the end of what belongs to it.
+    /// Length of the inode and everything that is stored with it.
     fn length(&self) -> u64 {
         self.layout.length(self.xattrs.len())
     }
 }
 
-/// All nodes once, directories before what is in them, each with the directory it was found in.
-/// What lies together in a directory lies together here.
+/// All nodes once, breadth-first, each with its parent directory. Entries of one directory are adjacent.
 fn order(tree: &Tree) -> Vec<(NodeId, NodeId)> {
     let mut order = vec![(Tree::ROOT, Tree::ROOT)];
     let mut seen = BTreeSet::from([Tree::ROOT]);
@@ -210,9 +208,9 @@ fn write_inodes<W: Write>(
                 item.layout.append(&content, &mut bytes)?;
             }
             Kind::Dir(_) if item.layout.tail_len() > 0 => {
-                let shape = dirs::Shape::of(tree, item.id, item.parent);
-                if let Some(last) = shape.last() {
-                    bytes.extend_from_slice(&shape.encode(last, tree, nids));
+                let dir = dirs::DirBlocks::of(tree, item.id, item.parent);
+                if let Some(last) = dir.last() {
+                    bytes.extend_from_slice(&dir.encode(last, tree, nids));
                 }
             }
             _ => {}

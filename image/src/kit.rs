@@ -1,11 +1,11 @@
-//! What every image of this version of Keelhost has in common: the kernel, its modules, the program
-//! that boots. `keel` finds it in a folder beside itself, made once by `make build`.
+//! The kit: what all images of this version of Keelhost have in common, namely the kernel, its modules
+//! and the boot program. `keel` looks for it in a folder next to itself; `make build` creates it.
 //!
 //! ```text
 //! keel-kit/
-//!   vmlinuz     the kernel, as its package has it
-//!   base.img    the common part of the initrd: modules and program, one zstd-compressed archive
-//!   kit.json    sizes and versions, for people and for the bench
+//!   vmlinuz     the kernel, unchanged from its package
+//!   base.img    the common part of the initrd: modules and program in one zstd-compressed archive
+//!   kit.json    sizes and versions, for people and for benchmarks
 //! ```
 
 use crate::cpio::Cpio;
@@ -15,38 +15,38 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Folder name beside the `keel` program.
+/// Name of the folder next to the `keel` program.
 pub const FOLDER: &str = "keel-kit";
 
-/// How hard zstd tries: the kernel unpacks all levels at the same speed.
+/// Compression level: the kernel decompresses all levels at the same speed.
 const ZSTD_LEVEL: i32 = 19;
 
-/// What a kit is, in figures.
+/// Versions and sizes of a kit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KitInfo {
     /// Version of Keelhost.
     pub version: String,
-    /// Kernel release, `6.12.1-amd64`.
+    /// Kernel release, such as `6.12.1-amd64`.
     pub kernel: String,
-    /// Bytes of the program that boots, as it is in memory.
+    /// Size of the boot program in bytes, uncompressed.
     pub program_bytes: u64,
-    /// Bytes of the program that boots, compressed as it is on disk.
+    /// Size of the boot program in bytes, compressed.
     pub program_packed_bytes: u64,
     /// Number of kernel modules.
     pub modules: usize,
-    /// Bytes of the modules in memory.
+    /// Size of the modules in bytes.
     pub modules_bytes: u64,
-    /// Bytes of `base.img`.
+    /// Size of `base.img` in bytes.
     pub base_bytes: u64,
-    /// Bytes of `vmlinuz`.
+    /// Size of `vmlinuz` in bytes.
     pub kernel_bytes: u64,
 }
 
-/// A kit that is ready to be used.
+/// A kit that is ready for use.
 #[derive(Debug, Clone)]
 pub struct Kit {
     dir: PathBuf,
-    /// Its figures.
+    /// Its versions and sizes.
     pub info: KitInfo,
 }
 
@@ -56,28 +56,28 @@ pub enum KitError {
     /// A file cannot be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The kernel's modules.
+    /// The kernel modules cannot be used.
     #[error(transparent)]
     Modules(#[from] modules::ModulesError),
-    /// The kernel package is not as it should be.
+    /// The kernel package is incomplete.
     #[error("{dir}: {why}")]
     Kernel {
-        /// Where the package was unpacked.
+        /// Directory of the unpacked package.
         dir: PathBuf,
         /// What is missing.
         why: String,
     },
-    /// `kit.json` makes no sense.
+    /// `kit.json` cannot be read or written as JSON.
     #[error("{path}: {source}")]
     Info {
         /// The file.
         path: PathBuf,
-        /// What the decoder said.
+        /// The cause.
         source: serde_json::Error,
     },
 }
@@ -91,7 +91,7 @@ impl Kit {
     /// Opens the kit in `dir`.
     ///
     /// # Errors
-    /// It is not there, or damaged.
+    /// `kit.json` does not exist or is damaged.
     pub fn open(dir: &Path) -> Result<Kit, KitError> {
         let path = dir.join("kit.json");
         let bytes = fs::read(&path).map_err(io_error(&path))?;
@@ -111,18 +111,18 @@ impl Kit {
     }
 
     /// Makes a kit in `out` from a kernel package unpacked in `kernel` (with `boot/vmlinuz-*` and
-    /// `lib/modules/*` or `usr/lib/modules/*`) and the program that boots.
+    /// `lib/modules/*` or `usr/lib/modules/*`) and the boot program.
     ///
     /// # Errors
-    /// What is missing or cannot be written. What was in `out` before stays then as it was, but for
-    /// files that had been replaced.
+    /// A file is missing or cannot be written. Files in `out` that had already been replaced stay
+    /// replaced.
     pub fn make(kernel: &Path, program: &Path, out: &Path) -> Result<Kit, KitError> {
         let (vmlinuz, release) = find_kernel(kernel)?;
         let modules_dir = ["lib/modules", "usr/lib/modules"]
             .map(|dir| kernel.join(dir).join(&release))
             .into_iter()
             .find(|dir| dir.is_dir())
-            .ok_or_else(|| missing(kernel, format!("no modules for kernel {release}")))?;
+            .ok_or_else(|| missing(kernel, format!("no modules found for kernel {release}")))?;
         let selection = modules::select(&modules_dir)?;
         let program_bytes = fs::read(program).map_err(io_error(program))?;
         let archive =
@@ -155,8 +155,8 @@ impl Kit {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), KitError> {
-    let fresh = path.with_extension("new");
-    fs::write(&fresh, bytes).and_then(|()| fs::rename(&fresh, path)).map_err(io_error(path))
+    let temporary = path.with_extension("new");
+    fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path)).map_err(io_error(path))
 }
 
 fn missing(dir: &Path, why: String) -> KitError {
@@ -172,11 +172,11 @@ fn find_kernel(dir: &Path) -> Result<(PathBuf, String), KitError> {
         .filter_map(|entry| entry.file_name().to_str()?.strip_prefix("vmlinuz-").map(str::to_owned))
         .collect();
     names.sort();
-    let release = names.pop().ok_or_else(|| missing(dir, "no boot/vmlinuz-*".to_owned()))?;
+    let release = names.pop().ok_or_else(|| missing(dir, "boot/vmlinuz-* not found".to_owned()))?;
     Ok((boot.join(format!("vmlinuz-{release}")), release))
 }
 
-/// Folders of the running system: mount points, and where things lie.
+/// Directories of the running system: mount points and data.
 const FOLDERS: &[(&str, u32)] = &[
     ("data", 0o700),
     ("dev", 0o755),
@@ -196,7 +196,7 @@ fn base_archive(selection: &modules::Selection, program: &[u8]) -> io::Result<Ve
         cpio.directory(path, *mode)?;
     }
     cpio.file("init", 0o755, program.len() as u64, &mut &*program)?;
-    // The kernel asks for modules by running this.
+    // The kernel runs this to request modules.
     cpio.symlink("sbin/modprobe", "../init")?;
     let index = selection.index.as_bytes();
     cpio.file("keel/modules/index", 0o644, index.len() as u64, &mut &*index)?;
@@ -211,8 +211,8 @@ fn base_archive(selection: &modules::Selection, program: &[u8]) -> io::Result<Ve
     cpio.finish()
 }
 
-/// One zstd frame, as the kernel's unpacker wants it: with a window that it accepts
-/// (lib/decompress_unzstd.c takes up to 128 MiB; level 19 uses 8).
+/// Compresses into one zstd frame with a window that the kernel accepts (lib/decompress_unzstd.c takes up
+/// to 128 MiB; level 19 uses 8 MiB).
 fn zstd(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
     encoder.include_checksum(false)?;

@@ -1,10 +1,10 @@
-//! Host side: container images and a host folder in, bootable artefacts out. No root, no loop
-//! device, no container engine, no other program; the same bytes for the same inputs.
+//! Builds bootable images from a host folder and container images. It needs no root, no loop device, no
+//! container engine and no other program; the same input gives the same bytes.
 //!
 //! - [`oci`] reads images (OCI layouts and archives, docker archives), [`tree`] turns a layer into a
 //!   tree, [`erofs`] writes the tree as a file system image;
-//! - [`modules`] picks kernel modules, [`cpio`] writes archives, [`kit`] is what all images share;
-//! - [`build`] puts a host together.
+//! - [`modules`] selects kernel modules, [`cpio`] writes archives, [`kit`] is the common part of all images;
+//! - [`build`] builds the image of a host.
 
 pub mod build;
 pub mod cpio;

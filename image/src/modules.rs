@@ -1,62 +1,62 @@
-//! Which kernel modules go into an image, in what form, and the index by which the host finds them.
+//! Selects the kernel modules of an image and writes the index by which the host finds them.
 //!
-//! Everything is read from the modules themselves (the `.modinfo` section: `alias=`, `depends=`), so
-//! no depmod is needed. The format of the index is described in `init::devices::modules`, which reads it.
+//! All data comes from the modules themselves (the `.modinfo` section: `alias=`, `depends=`), so depmod
+//! is not needed. The format of the index is described in `init::devices::modules`, which reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// What containers and their network need, loaded on every boot in this order (dependencies come
-/// by themselves).
+/// The modules that containers and their network need, loaded at every boot in this order, after their
+/// dependencies.
 #[rustfmt::skip]
 pub const BOOT: &[&str] = &[
-    // The layers and the writable layer above them.
+    // Image layers and the writable layer above them.
     "erofs", "overlay",
-    // The bridge, and a cable for each container.
+    // The bridge, and a virtual Ethernet pair for each container.
     "bridge", "veth",
     // Published ports and masquerading.
     "nfnetlink", "nf_tables", "nft_ct", "nft_chain_nat", "nft_nat", "nft_masq", "nft_fib", "nft_fib_ipv4",
 ];
 
-/// Drivers of nearly every virtual machine: stored ready to load, as [`BOOT`] is.
+/// Drivers that nearly every virtual machine needs; stored uncompressed, as [`BOOT`].
 const COMMON: &[&str] = &["virtio_net", "virtio_blk", "virtio_rng", "button", "evdev"];
 
-/// Drivers taken along where the kernel package has them; loaded when their hardware is found.
+/// Drivers that are included if the kernel package has them; loaded when their hardware is found.
 #[rustfmt::skip]
 pub const HARDWARE: &[&str] = &[
     // Virtual machines: KVM and QEMU, VMware, Hyper-V, Xen, clouds.
     "virtio_net", "virtio_blk", "virtio_scsi", "virtio_rng", "virtio_balloon", "virtio_mmio", "virtio_input",
     "vmxnet3", "vmw_pvscsi", "hv_netvsc", "hv_storvsc", "hv_utils", "hv_balloon", "xen_netfront", "xen_blkfront",
     "ena", "gve", "mana",
-    // Real machines, and what hypervisors imitate.
+    // Physical machines, and the devices that hypervisors emulate.
     "e1000", "e1000e", "igb", "igbvf", "igc", "ixgbe", "ixgbevf", "i40e", "iavf", "ice", "8139cp", "8139too", "r8169", "tg3", "bnxt_en",
     "mlx4_core", "mlx4_en", "mlx5_core",
     "ahci", "ata_piix", "sd_mod", "nvme", "mptspi", "megaraid_sas", "mpt3sas",
     // The power button; a watchdog.
     "button", "evdev", "i6300esb",
-    // What units may ask for.
+    // For features that units can use.
     "loop", "squashfs", "vfat", "nls_cp437", "nls_ascii", "nls_iso8859_1", "fuse", "tun", "dm_mod", "dm_verity", "xfs", "btrfs",
 ];
 
-/// Trouble with the kernel's modules.
+/// Why the kernel modules cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModulesError {
     /// A file or folder cannot be read.
     #[error("{path}: {source}")]
     Io {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A module without which no container runs is missing from the kernel.
-    #[error("the kernel in {dir} has no module {name}, without which no container runs")]
+    /// The kernel does not have a module that containers require.
+    #[error("{dir}: kernel module {name} not found; containers cannot run without it")]
     Missing {
         /// The module.
         name: String,
-        /// Where it was looked for.
+        /// The directory that was searched.
         dir: PathBuf,
     },
     /// A file that is not a kernel module.
@@ -69,18 +69,18 @@ pub enum ModulesError {
     },
 }
 
-/// A module chosen for an image.
+/// A module selected for an image.
 #[derive(Debug)]
 pub struct Module {
     /// File name in the image.
     pub file: String,
-    /// Its content as it goes into the image.
+    /// Its content in the image.
     pub content: Vec<u8>,
-    /// What was behind the content: the maker's signature, stored in `FILE.sig`.
+    /// The signature that was appended to the content; stored in `FILE.sig`.
     pub signature: Option<Vec<u8>>,
 }
 
-/// The choice for one image.
+/// The modules selected for one image.
 #[derive(Debug)]
 pub struct Selection {
     /// The modules, by name.
@@ -89,18 +89,19 @@ pub struct Selection {
     pub index: String,
 }
 
-/// Reads the modules below `dir` (a kernel's `lib/modules/VERSION`), picks [`BOOT`], [`HARDWARE`] and
-/// all that they depend on. Those loaded on every boot are stored unpacked and with their signature
-/// apart, because unpacking and checking is most of the time that loading takes (`init::devices::insert`); the
-/// others stay as they are, because most are never used.
+/// Reads the modules below `dir` (a kernel's `lib/modules/VERSION`) and selects [`BOOT`], [`HARDWARE`] and
+/// their dependencies. Modules that are loaded at every boot are stored uncompressed and with their
+/// signature in a separate file, because decompressing and verifying takes most of the time of loading
+/// (`init::insert`). The others are stored unchanged, because most are never used.
 ///
 /// # Errors
-/// A folder that cannot be read, a damaged module, or one of [`BOOT`] that is neither there nor built in.
+/// A directory that cannot be read, a damaged module, or a module of [`BOOT`] that is neither present nor
+/// built in.
 pub fn select(dir: &Path) -> Result<Selection, ModulesError> {
     let mut files = BTreeMap::new();
     find(dir, &mut files)?;
     let built_in = built_in(dir);
-    let mut chosen: BTreeMap<String, Info> = BTreeMap::new();
+    let mut selected: BTreeMap<String, Info> = BTreeMap::new();
     for (names, needed, ready) in
         [(BOOT, true, true), (COMMON, false, true), (HARDWARE, false, false)]
     {
@@ -111,12 +112,12 @@ pub fn select(dir: &Path) -> Result<Selection, ModulesError> {
                     dir: dir.to_owned(),
                 });
             }
-            choose(name, ready, &files, &mut chosen)?;
+            add(name, ready, &files, &mut selected)?;
         }
     }
     let mut index = String::new();
     let mut modules = BTreeMap::new();
-    for (name, info) in &chosen {
+    for (name, info) in &selected {
         let file =
             if info.ready { format!("{name}.ko") } else { format!("{name}.{}", info.extension) };
         index.push_str(&format!("m {name} {file}"));
@@ -133,10 +134,10 @@ pub fn select(dir: &Path) -> Result<Selection, ModulesError> {
         };
         modules.insert(name.clone(), module);
     }
-    for name in BOOT.iter().filter(|name| chosen.contains_key(**name)) {
+    for name in BOOT.iter().filter(|name| selected.contains_key(**name)) {
         index.push_str(&format!("b {name}\n"));
     }
-    for (name, info) in &chosen {
+    for (name, info) in &selected {
         for alias in &info.aliases {
             index.push_str(&format!("a {alias} {name}\n"));
         }
@@ -153,15 +154,15 @@ struct Info {
     ready: bool,
 }
 
-fn choose(
+fn add(
     name: &str,
     ready: bool,
     files: &BTreeMap<String, PathBuf>,
-    chosen: &mut BTreeMap<String, Info>,
+    selected: &mut BTreeMap<String, Info>,
 ) -> Result<(), ModulesError> {
-    // What is not a file is built in, or this kernel does not have it.
+    // Without a file the module is built in, or this kernel does not have it.
     let Some(path) = files.get(name) else { return Ok(()) };
-    if chosen.contains_key(name) {
+    if selected.contains_key(name) {
         return Ok(());
     }
     let unpacked = unpack(path, read(path)?)?;
@@ -180,18 +181,18 @@ fn choose(
         .map(|dependency| dependency.replace('-', "_"))
         .filter(|dependency| files.contains_key(dependency))
         .collect();
-    // softdep "pre:" names modules that must be there first; "post:" ones are not needed by us.
+    // softdep "pre:" names modules to load first; "post:" modules are not needed here.
     let extension =
         if path.extension().is_some_and(|e| e == "xz") { "ko.xz" } else { "ko" }.to_owned();
-    // An alias with a space would break the index; none has ever had one.
+    // An alias with whitespace would break the index; the kernel has none.
     let aliases =
         values("alias").into_iter().filter(|alias| !alias.contains(char::is_whitespace)).collect();
-    chosen.insert(
+    selected.insert(
         name.to_owned(),
         Info { path: path.clone(), extension, unpacked, depends: depends.clone(), aliases, ready },
     );
     for dependency in &depends {
-        choose(dependency, ready, files, chosen)?;
+        add(dependency, ready, files, selected)?;
     }
     Ok(())
 }
@@ -211,13 +212,13 @@ fn unpack(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, ModulesError> {
     Ok(unpacked)
 }
 
-/// What the kernel looks for at the end of a signed module (include/linux/module_signature.h).
+/// The marker at the end of a signed module (include/linux/module_signature.h).
 const SIGNATURE_MAGIC: &[u8] = b"~Module signature appended~\n";
 
-/// Bytes of `struct module_signature`, whose last four are the signature's length, big endian.
+/// Size of `struct module_signature`, whose last four bytes are the length of the signature, big endian.
 const SIGNATURE_INFO: usize = 12;
 
-/// A module and what was appended to it, if anything was.
+/// Splits a module from its appended signature, if it has one.
 fn split_signature(module: &[u8]) -> (&[u8], Option<&[u8]>) {
     let split = || {
         let info_end = module.strip_suffix(SIGNATURE_MAGIC)?.len();
@@ -228,7 +229,7 @@ fn split_signature(module: &[u8]) -> (&[u8], Option<&[u8]>) {
     split().map_or((module, None), |(content, signature)| (content, Some(signature)))
 }
 
-/// Every module file below a folder, by module name.
+/// All module files below a directory, by module name.
 fn find(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), ModulesError> {
     let failed = |source| ModulesError::Io { path: dir.to_owned(), source };
     for entry in fs::read_dir(dir).map_err(failed)? {
@@ -256,7 +257,7 @@ fn built_in(dir: &Path) -> BTreeSet<String> {
 /// The strings of the `.modinfo` section of a 64-bit little-endian ELF file (elf(5)).
 pub fn modinfo(elf: &[u8]) -> Result<Vec<&str>, &'static str> {
     let number = |at: usize, size: usize| -> Result<u64, &'static str> {
-        let bytes = elf.get(at..at.saturating_add(size)).ok_or("it is cut short")?;
+        let bytes = elf.get(at..at.saturating_add(size)).ok_or("the file is truncated")?;
         Ok(bytes.iter().rev().fold(0, |value, byte| (value << 8) | u64::from(*byte)))
     };
     if elf.get(..6) != Some(&[0x7f, b'E', b'L', b'F', 2, 1]) {
@@ -268,14 +269,14 @@ pub fn modinfo(elf: &[u8]) -> Result<Vec<&str>, &'static str> {
         let at = index
             .checked_mul(entry_size)
             .and_then(|offset| offset.checked_add(table))
-            .ok_or("a bad offset")?;
-        let at = usize::try_from(at).map_err(|_| "a bad offset")?;
+            .ok_or("invalid offset")?;
+        let at = usize::try_from(at).map_err(|_| "invalid offset")?;
         let (offset, size) =
             (number(at.saturating_add(0x18), 8)?, number(at.saturating_add(0x20), 8)?);
-        let end = offset.checked_add(size).ok_or("a bad offset")?;
-        let range = usize::try_from(offset).map_err(|_| "a bad offset")?
-            ..usize::try_from(end).map_err(|_| "a bad offset")?;
-        // A section without bytes in the file (.bss) is of no interest here.
+        let end = offset.checked_add(size).ok_or("invalid offset")?;
+        let range = usize::try_from(offset).map_err(|_| "invalid offset")?
+            ..usize::try_from(end).map_err(|_| "invalid offset")?;
+        // A section without bytes in the file (.bss) is irrelevant here.
         Ok((number(at, 4)?, elf.get(range).unwrap_or_default()))
     };
     let (_, names) = section(names)?;
@@ -289,7 +290,7 @@ pub fn modinfo(elf: &[u8]) -> Result<Vec<&str>, &'static str> {
                 .collect());
         }
     }
-    Err("it has no .modinfo section")
+    Err("no .modinfo section")
 }
 
 #[cfg(test)]
@@ -298,14 +299,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn netsetup_waits_for_no_module_that_no_boot_loads() {
+    fn modules_that_netsetup_waits_for_are_loaded_at_boot() {
         for name in [netsetup::modules::BRIDGING, netsetup::modules::FIREWALL].concat() {
             assert!(BOOT.contains(&name), "{name}");
         }
     }
 
     #[test]
-    fn a_signature_is_split_off_and_can_be_put_back() {
+    fn a_signature_can_be_split_off_and_appended_again() {
         let mut signed = b"content".to_vec();
         signed.extend([9; 5]);
         signed.extend([0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 5]);
@@ -318,14 +319,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_end_of_a_module_is_split_without_loss(mut bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        fn splitting_a_signature_loses_no_bytes(mut bytes in prop::collection::vec(any::<u8>(), 0..60)) {
             bytes.extend(SIGNATURE_MAGIC);
             let (content, signature) = split_signature(&bytes);
             prop_assert_eq!([content, signature.unwrap_or_default()].concat(), bytes);
         }
 
         #[test]
-        fn any_bytes_are_judged(mut bytes in prop::collection::vec(any::<u8>(), 64..400), elf in any::<bool>()) {
+        fn modinfo_handles_any_bytes(mut bytes in prop::collection::vec(any::<u8>(), 64..400), elf in any::<bool>()) {
             if elf {
                 bytes[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
                 bytes[0x28..0x30].copy_from_slice(&[64, 0, 0, 0, 0, 0, 0, 0]);

@@ -1,13 +1,13 @@
-//! Container images from a path: an OCI layout (a directory or a tar of one) or what
-//! `docker save` writes.
+//! Reads container images from a path: an OCI layout (a directory or a tar archive of one) or an archive
+//! from `docker save`.
 //!
-//! Nothing in an image is believed: documents have size caps and must be of the type they are
-//! said to be, blobs must have the digest and size by which they are named, uncompressed layers
-//! the digest that the config gives them, and files are only ever opened inside the image.
+//! Images are untrusted. Documents have a size limit and must have the declared type, blobs must have
+//! the digest and size of their descriptor, uncompressed layers must have the digest in the config, and
+//! files are opened only inside the image.
 //!
-//! - [`probe`]: what is at a path, without reading layers.
-//! - [`open`]: the same, with the layers ready to be read.
-//! - [`pack_image`]: the layers as file system images, each made once.
+//! - [`probe`] describes the image at a path without reading layers.
+//! - [`open`] does the same and makes the layers readable.
+//! - [`pack_image`] writes the layers as file system images, each once.
 
 mod config;
 mod digest;
@@ -29,35 +29,35 @@ use error::AtPath;
 use std::path::Path;
 use store::Store;
 
-/// Most layers of an image: docker's limit. (The kernel's overlayfs takes 500.)
+/// Maximum number of layers of an image, as in docker. (The kernel's overlayfs accepts 500.)
 const MAX_LAYERS: usize = 128;
 
-/// An image that has been found right as far as that is possible without reading its layers.
+/// An image that is valid as far as that can be checked without reading its layers.
 #[derive(Debug)]
 pub struct ImageSource {
-    /// Digest of the config: the image's identity.
+    /// Digest of the config, which identifies the image.
     pub digest: Digest,
-    /// What matters at run time.
+    /// The run-time configuration.
     pub config: ImageConfig,
     /// Lowest first.
     pub layers: Vec<Layer>,
 }
 
 /// Opens the image at `path`: a directory with an OCI layout, or a tar archive of one or from
-/// `docker save`. (Docker's newer archives are both; the OCI part is taken if it is whole.)
-/// An index leads to the image for linux/amd64.
+/// `docker save`. (Newer archives of docker are both; the OCI part is used if it is complete.) From an
+/// index, the image for linux/amd64 is chosen.
 ///
 /// # Errors
-/// [`ImageError`], which names `path`: there is nothing (with what lies beside it), it is no image,
-/// a document or blob is missing, too large or not what its digest says, there is no image for
-/// linux/amd64 or more than one, or a value of the config is out of bounds.
+/// An [`ImageError`] with `path`: the path does not exist or is not an image, a document or blob is
+/// missing, too large or does not match its digest, there is no image for linux/amd64 or more than one,
+/// or a value of the config is out of range.
 pub fn open(path: &Path) -> Result<ImageSource, ImageError> {
     open_parts(path).at(path)
 }
 
-/// What is at `path`. Reads the documents but no layer: fast enough for a check.
+/// Describes the image at `path`. Reads the documents but no layer, so it is fast.
 ///
-/// The result's `layers` are the digests of the uncompressed layers, as the config gives them.
+/// `layers` of the result are the digests of the uncompressed layers from the config.
 ///
 /// # Errors
 /// As [`open`].
@@ -79,12 +79,12 @@ fn open_parts(path: &Path) -> Result<ImageSource, Problem> {
         (true, false) => layout::resolve(&store),
         (false, true) => docker::resolve(&store),
         (false, false) => Err(Problem::NotAnImage(
-            "it has neither index.json (OCI) nor manifest.json (docker save)".to_string(),
+            "neither index.json (OCI) nor manifest.json (docker save) found".to_string(),
         )),
     }
 }
 
-/// Puts a config and its layers' blobs together.
+/// Combines a config with the blobs of its layers.
 fn assemble(
     digest: Digest,
     config: &[u8],

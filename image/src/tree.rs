@@ -1,13 +1,13 @@
-//! One layer as a tree in memory: names and attributes here, file contents where they already lie.
+//! A layer as a tree in memory: it contains names and attributes, and refers to file contents where they
+//! are stored.
 //!
-//! A layer is never unpacked onto a file system of the build host. Its tar stream is walked once,
-//! every path is resolved against this tree alone, and what comes out goes straight into a file
-//! system image ([`crate::erofs`]). So no path, link or device in a layer can reach anything
-//! outside its own tree, whatever it is called: there is no outside.
+//! A layer is never unpacked to a file system of the build host. Its tar stream is read once, every path
+//! is resolved in this tree, and the result is written to a file system image ([`crate::erofs`]). So no
+//! path, link or device in a layer can refer to anything outside its own tree.
 //!
-//! - [`Region`]: a range of a file, where contents lie.
-//! - [`Tree`]: the tree and the rules of adding to it.
-//! - [`read_layer`]: a tar stream to a tree, whiteouts turned into overlayfs's form.
+//! - [`Region`]: a range of a file with content.
+//! - [`Tree`]: the tree, and the rules for adding to it.
+//! - [`read_layer`]: reads a tar stream into a tree and converts whiteouts to those of overlayfs.
 
 mod error;
 mod layer;
@@ -21,6 +21,6 @@ pub use layer::{Limits, read_layer};
 pub use node::{Content, Kind, Meta, Node, NodeId, Time, Tree};
 pub use region::{Region, RegionReader};
 
-/// The extended attribute by which overlayfs knows a directory that hides the one below it
+/// The extended attribute that marks a directory as opaque for overlayfs: it hides the one below it
 /// (Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories").
 pub const OPAQUE: &[u8] = b"trusted.overlay.opaque";

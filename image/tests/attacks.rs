@@ -1,8 +1,8 @@
-//! Attacks that others have suffered while an image was loaded or unpacked, by their names. Each
-//! image here would write, read or run something outside itself with a builder that takes it at its
-//! word; a victim stands beside it, and must be as it was.
+//! Known attacks on programs that load or unpack images, by CVE number. With a vulnerable builder, each
+//! image here would write, read or run something outside itself. A victim directory next to it must stay
+//! unchanged.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod common;
 
@@ -15,7 +15,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
-/// What an attack is after: a directory with a private file.
+/// The target of an attack: a directory with a private file.
 struct Victim {
     scratch: Scratch,
     dir: PathBuf,
@@ -36,12 +36,12 @@ impl Victim {
         self.dir.join(name).to_str().unwrap().to_owned()
     }
 
-    /// The victim's path for somebody who unpacks to wherever beside it.
+    /// The victim's path relative to any directory that an image could be unpacked to.
     fn upwards(&self, name: &str) -> String {
         format!("{}{}", "../".repeat(12), self.path(name).trim_start_matches('/'))
     }
 
-    /// Builds an image of one layer and says why it was refused, if it was.
+    /// Builds an image with one layer; returns the error if it was rejected.
     fn attack(&self, tar: Tarball) -> Option<String> {
         let tar = tar.end();
         let mut layout = Layout::default();
@@ -60,45 +60,46 @@ impl Victim {
         assert_eq!(fs::read_to_string(self.dir.join("file")).unwrap(), "untouched");
         assert_eq!(fs::metadata(self.dir.join("file")).unwrap().nlink(), 1);
         assert_eq!(fs::read_dir(&self.dir).unwrap().count(), 1);
-        let mut beside: Vec<String> = fs::read_dir(&self.scratch.0)
+        let mut others: Vec<String> = fs::read_dir(&self.scratch.0)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .filter(|name| !["layers", "victim", "image.tar", "image"].contains(&name.as_str()))
             .collect();
-        beside.sort();
-        assert!(beside.is_empty(), "{beside:?}");
+        others.sort();
+        assert!(others.is_empty(), "{others:?}");
     }
 
-    /// Builds it, and it must be refused with this reason.
-    fn refused(&self, tar: Tarball, reason: &str) {
+    /// Builds an image with one layer, which must be rejected with this reason.
+    fn rejects(&self, tar: Tarball, reason: &str) {
         let error = self.attack(tar);
         assert!(error.as_ref().is_some_and(|text| text.contains(reason)), "{reason}: {error:?}");
     }
 }
 
-/// Paths and links of a layer that lead out of the directory it is unpacked to.
+/// Paths and links of a layer that lead out of the directory to which it is unpacked.
 #[test]
 fn cve_2014_9356_layers_and_archives_do_not_lead_out() {
     let victim = Victim::new();
     let (up, file) = (victim.upwards("new"), victim.path("file"));
-    victim.refused(Tarball::new().file(&up, b"x"), "\"..\" in a path");
-    victim.refused(
+    victim.rejects(Tarball::new().file(&up, b"x"), "path contains \"..\"");
+    victim.rejects(
         Tarball::new().symlink("way", &victim.path("")).file("way/new", b"x"),
-        "below a symbolic link",
+        "through a symbolic link",
     );
-    victim.refused(
+    victim.rejects(
         Tarball::new().symlink("way", &victim.upwards("")).file("way/new", b"x"),
-        "below a symbolic link",
+        "through a symbolic link",
     );
-    victim.refused(Tarball::new().hard_link("name", &file), "not before it in this layer");
-    victim.refused(Tarball::new().hard_link("name", &victim.upwards("file")), "impossible path");
-    victim.refused(Tarball::new().file(&format!("../{}", ".wh.victim"), b""), "\"..\" in a path");
-    // An absolute path is one of the image's: it is taken in, and nothing is written to the host.
+    victim.rejects(Tarball::new().hard_link("name", &file), "does not precede it in this layer");
+    victim.rejects(Tarball::new().hard_link("name", &victim.upwards("file")), "invalid path");
+    victim
+        .rejects(Tarball::new().file(&format!("../{}", ".wh.victim"), b""), "path contains \"..\"");
+    // An absolute path is a path in the image: it is accepted, and nothing is written to the host.
     assert_eq!(victim.attack(Tarball::new().file(&victim.path("new"), b"x")), None);
-    // Links may point anywhere: where they lead to is decided in the container.
+    // Links can point anywhere: they are resolved in the container.
     assert_eq!(victim.attack(Tarball::new().symlink("link", &file)), None);
 
-    // What `docker save` writes names its parts by paths.
+    // Archives from `docker save` name their parts by paths.
     let config = json!({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}});
     for (config_at, layer_at) in [
         (victim.upwards("file").as_str(), "layer.tar"),
@@ -120,19 +121,19 @@ fn cve_2014_9356_layers_and_archives_do_not_lead_out() {
     }
 }
 
-/// A layer whose root, as "." or "/", is a link: everything after it lands where the link leads.
+/// A layer whose root, as "." or "/", is a link: all later entries would be written to its target.
 #[test]
-fn cve_2021_29136_the_root_of_a_layer_is_no_link() {
+fn cve_2021_29136_the_root_of_a_layer_is_not_a_link() {
     let victim = Victim::new();
     for name in [".", "./", "/", "./."] {
         let tar = Tarball::new().symlink(name, &victim.path("")).file("new", b"x");
-        victim.refused(tar, "the root of a layer must be a directory");
+        victim.rejects(tar, "the root of a layer must be a directory");
         let tar = Tarball::new().hard_link(name, "file").dir(".", 0o777);
-        victim.refused(tar, "the root of a layer must be a directory");
+        victim.rejects(tar, "the root of a layer must be a directory");
     }
 }
 
-/// Modes of hard links to links, which an unpacker would change through them.
+/// Hard links to symbolic links, with a mode that a vulnerable unpacker sets on the target.
 #[test]
 fn cve_2021_32760_modes_are_not_changed_through_links() {
     let victim = Victim::new();
@@ -140,28 +141,31 @@ fn cve_2021_32760_modes_are_not_changed_through_links() {
         let link =
             Header { name: b"hard", flag: b'1', link: b"soft", mode: 0o4777, ..Header::default() };
         let tar = Tarball::new().symlink("soft", &target).member(&link);
-        victim.refused(tar, "not a regular file");
-        // The same link twice, the second time as the file that is to have the mode.
+        victim.rejects(tar, "not a regular file");
+        // The same link twice, the second time as a file with the mode.
         let again = Header { name: b"soft", mode: 0o4777, ..Header::default() };
-        victim.refused(Tarball::new().symlink("soft", &target).member(&again), "named twice");
+        victim.rejects(Tarball::new().symlink("soft", &target).member(&again), "duplicate entry");
     }
 }
 
-/// A directory in the place of a link of the same name, so that its mode goes to the link's target.
+/// A directory with the same name as a link, so that its mode is set on the link's target.
 #[test]
 fn cve_2026_33056_a_directory_over_a_link_does_not_change_the_target() {
     let victim = Victim::new();
     for (link, dir) in [("d", "d"), ("d", "./d/"), ("a/../d", "d"), ("./d", "d/.")] {
         let tar = Tarball::new().symlink(link, &victim.path("")).dir(dir, 0o777);
         let error = victim.attack(tar).unwrap();
-        assert!(error.contains("named twice") || error.contains("\"..\" in a path"), "{error}");
+        assert!(
+            error.contains("duplicate entry") || error.contains("path contains \"..\""),
+            "{error}"
+        );
     }
 }
 
-/// Documents without end: they are not read, whatever their size is said to be.
+/// Very large documents: they are not read, whatever their declared size.
 #[test]
-fn cve_2023_25153_documents_have_a_largest_size() {
-    // A hole of 64 GiB costs nothing, unless it is read.
+fn cve_2023_25153_the_size_of_documents_is_limited() {
+    // A sparse file of 64 GiB takes no space.
     const HUGE: u64 = 64 << 30;
     for (name, limit) in [("oci-layout", 4 << 20), ("index.json", 4 << 20)] {
         let scratch = Scratch::new();
@@ -188,7 +192,7 @@ fn cve_2023_25153_documents_have_a_largest_size() {
     }
 }
 
-/// Programs that builders call to unpack, as the image would have them.
+/// Programs that builders run to unpack, provided by the image.
 #[test]
 fn cve_2026_41567_no_program_of_an_image_is_run_to_unpack_it() {
     const NAMES: [&str; 10] =
@@ -197,20 +201,20 @@ fn cve_2026_41567_no_program_of_an_image_is_run_to_unpack_it() {
     let victim = Victim::new();
     let script = format!("#!/bin/sh\necho owned >{}\nexec cat\n", victim.path("new"));
     if std::env::var_os(AGAIN).is_none() {
-        // The same once more where each of them is the first that is found.
+        // Once more with these programs first in the search path.
         let scratch = Scratch::new();
-        let snares = scratch.path("snares");
-        fs::create_dir(&snares).unwrap();
+        let decoys = scratch.path("decoys");
+        fs::create_dir(&decoys).unwrap();
         for name in NAMES {
-            fs::write(snares.join(name), &script).unwrap();
+            fs::write(decoys.join(name), &script).unwrap();
             let mode = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(snares.join(name), mode).unwrap();
+            fs::set_permissions(decoys.join(name), mode).unwrap();
         }
         let done = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "cve_2026_41567_no_program_of_an_image_is_run_to_unpack_it"])
             .env(AGAIN, "")
-            .env("PATH", &snares)
-            .current_dir(&snares)
+            .env("PATH", &decoys)
+            .current_dir(&decoys)
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&done.stdout);
@@ -240,7 +244,7 @@ fn cve_2026_41567_no_program_of_an_image_is_run_to_unpack_it() {
     let manifest = layout.image(&layers, &json!({"Env": ["PATH=/bin"]}));
     layout.index(json!([manifest]));
     let image = layout.dir(&victim.scratch);
-    // Also beside the image, where a search path with an empty part looks.
+    // Also next to the image, where a search path with an empty component looks.
     for name in ["unpigz", "tar"] {
         fs::write(image.join(name), &script).unwrap();
         fs::set_permissions(image.join(name), fs::Permissions::from_mode(0o755)).unwrap();
@@ -256,21 +260,21 @@ fn config_refusal(config: &serde_json::Value) -> String {
     refusal(&layout)
 }
 
-/// Numbers that become 0 when only their lower 32 bits count.
+/// Numbers that become 0 when truncated to 32 bits.
 #[test]
-fn cve_2024_40635_a_user_beyond_32_bits_is_refused() {
+fn cve_2024_40635_a_user_beyond_32_bits_is_rejected() {
     for (user, reason) in [
-        ("4294967296", "an id is 0 to 4294967294"),
-        ("4294967295", "an id is 0 to 4294967294"),
-        ("18446744073709551616", "an id is 0 to 4294967294"),
-        ("1000:4294967296", "an id is 0 to 4294967294"),
-        ("-1", "an id has no sign"),
-        ("+0", "an id has no sign"),
-        ("1000:-4294967296", "an id has no sign"),
-        ("1000:", "a part is empty"),
-        (":0", "a part is empty"),
-        ("a:b:c", "it is not user or user:group"),
-        ("root\n", "a name has no blanks or control characters"),
+        ("4294967296", "an id must be 0 to 4294967294"),
+        ("4294967295", "an id must be 0 to 4294967294"),
+        ("18446744073709551616", "an id must be 0 to 4294967294"),
+        ("1000:4294967296", "an id must be 0 to 4294967294"),
+        ("-1", "an id must not have a sign"),
+        ("+0", "an id must not have a sign"),
+        ("1000:-4294967296", "an id must not have a sign"),
+        ("1000:", "the user or group is empty"),
+        (":0", "the user or group is empty"),
+        ("a:b:c", "expected user or user:group"),
+        ("root\n", "a name must not contain whitespace or control characters"),
     ] {
         let error = config_refusal(&json!({"User": user}));
         assert!(error.ends_with(&format!("config key User: {user:?}: {reason}")), "{error}");
@@ -283,30 +287,33 @@ fn cve_2024_40635_a_user_beyond_32_bits_is_refused() {
     }
 }
 
-/// A volume whose path climbs out of the container, to have files of the host copied into it.
+/// A volume whose path leaves the container, so that files of the host are copied into it.
 #[test]
-fn cve_2022_23648_a_volume_path_does_not_climb() {
+fn cve_2022_23648_a_volume_path_cannot_leave_the_container() {
     for path in ["/../etc", "/vol/../../etc", "/vol/..", "/.."] {
         let error = config_refusal(&json!({"Volumes": {path: {}}}));
-        assert!(error.ends_with(&format!("config key Volumes: {path:?} holds \"..\"")), "{error}");
-    }
-}
-
-/// A working directory that climbs out of the container, to have directories made on the host.
-#[test]
-fn cve_2026_55686_a_working_directory_does_not_climb() {
-    for path in ["/../etc/made", "/srv/../../made", "/.."] {
-        let error = config_refusal(&json!({"WorkingDir": path}));
         assert!(
-            error.ends_with(&format!("config key WorkingDir: {path:?} holds \"..\"")),
+            error.ends_with(&format!("config key Volumes: {path:?} contains \"..\"")),
             "{error}"
         );
     }
 }
 
-/// Images whose values are far too large: the message names the value.
+/// A working directory that leaves the container, so that directories are created on the host.
 #[test]
-fn values_without_measure_are_named() {
+fn cve_2026_55686_a_working_directory_cannot_leave_the_container() {
+    for path in ["/../etc/made", "/srv/../../made", "/.."] {
+        let error = config_refusal(&json!({"WorkingDir": path}));
+        assert!(
+            error.ends_with(&format!("config key WorkingDir: {path:?} contains \"..\"")),
+            "{error}"
+        );
+    }
+}
+
+/// Images with values that are far too large: the message names the value.
+#[test]
+fn too_large_values_are_named() {
     let million: Vec<String> = (0..1_000_000).map(|n| format!("NAME{n}=x")).collect();
     let long = "x".repeat(10_000_000);
     for (config, end) in [
@@ -334,10 +341,9 @@ fn values_without_measure_are_named() {
     }
     let error = config_refusal(&json!({"Volumes": {format!("/{long}"): {}}}));
     assert!(error.ends_with("config key Volumes: a string of 10000001 bytes (at most 32768)"));
-    // Numbers where texts belong.
+    // Numbers instead of strings.
     for user in [json!(-1), json!(4_294_967_296u64), json!(0)] {
         let error = config_refusal(&json!({"User": user}));
-        assert!(error.contains("config key User: invalid type: "), "{error}");
-        assert!(error.ends_with("expected a string"), "{error}");
+        assert!(error.ends_with("config key User: must be a string"), "{error}");
     }
 }

@@ -1,6 +1,6 @@
-//! Images written from random trees, read back by two readers that are not the writer.
+//! Images written from random trees, read back by two independent readers.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod common;
 
@@ -19,7 +19,7 @@ fn image_of(tree: &Tree, options: &Options) -> Vec<u8> {
     out.into_inner()
 }
 
-/// What a reader should find, by path.
+/// The expected entries, by path.
 fn expected(tree: &Tree) -> BTreeMap<Vec<u8>, (NodeId, reader::Entry)> {
     let mut found = BTreeMap::new();
     let mut waiting = vec![(Vec::new(), Tree::ROOT)];
@@ -67,7 +67,7 @@ fn expected(tree: &Tree) -> BTreeMap<Vec<u8>, (NodeId, reader::Entry)> {
     found
 }
 
-/// Compares an image with its tree, and names of one node with one inode.
+/// Compares an image with its tree, and checks that all names of a node have the same inode.
 fn compare(tree: &Tree, image: &[u8]) {
     let expected = expected(tree);
     let found = reader::read(image);
@@ -102,7 +102,7 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
                 0 => 0,
                 1 => word[at % word.len()],
                 2 => noise(),
-                // Half of it shrinks: pieces of both kinds in one file.
+                // Half of it is compressible: clusters of both kinds in one file.
                 3 if at / 65536 % 2 == 0 => noise(),
                 3 => word[at % word.len()],
                 _ => word[noise() as usize % word.len()] & 0x0f,
@@ -141,7 +141,7 @@ fn kind(devices: bool) -> impl Strategy<Value = Kind> {
     ]
 }
 
-/// A tree of up to 60 nodes in directories chosen at random, some with a second name.
+/// A tree of up to 60 nodes in random directories, some with a second name.
 fn tree(devices: bool) -> impl Strategy<Value = Tree> {
     let name = prop_oneof![
         6 => "[a-z!.-]{1,12}".prop_map(String::into_bytes),
@@ -178,7 +178,7 @@ proptest! {
     })]
 
     #[test]
-    fn trees_come_back(tree in tree(true), uncompressed: bool) {
+    fn trees_round_trip(tree in tree(true), uncompressed: bool) {
         let options = Options { uncompressed, ..Options::default() };
         let image = image_of(&tree, &options);
         compare(&tree, &image);
@@ -186,8 +186,8 @@ proptest! {
     }
 
     #[test]
-    fn erofs_utils_agree(mut tree in tree(false)) {
-        // What is extracted must be readable by whoever runs this.
+    fn erofs_utils_accept_the_images(mut tree in tree(false)) {
+        // The user who runs the test must be able to read what is extracted.
         for (id, _) in expected(&tree).into_values() {
             tree.get_mut(id).unwrap().meta.mode |= 0o700;
         }
@@ -227,7 +227,7 @@ fn large_directories_span_blocks() {
 }
 
 #[test]
-fn text_shrinks_and_noise_does_not_grow() {
+fn text_is_compressed_and_random_data_does_not_grow() {
     let text: Vec<u8> =
         (0..100_000).flat_map(|n: u32| format!("line {n}\n").into_bytes()).collect();
     let sizes = |content: &[u8]| {

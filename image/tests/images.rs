@@ -1,6 +1,6 @@
-//! Images in all the forms they come in.
+//! Images in all supported formats.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod common;
 
@@ -11,7 +11,7 @@ use image::oci::{Digest, pack_image, probe};
 use serde_json::{Value, json};
 
 #[test]
-fn directory_and_archive_give_the_same() {
+fn directory_and_archive_give_the_same_result() {
     let scratch = Scratch::new();
     let layout = simple();
     let layers = scratch.path("layers");
@@ -36,7 +36,7 @@ fn directory_and_archive_give_the_same() {
 }
 
 #[test]
-fn layers_that_are_there_are_kept_and_damaged_ones_made_again() {
+fn existing_layers_are_kept_and_damaged_ones_are_rewritten() {
     let scratch = Scratch::new();
     let (path, layers) = (simple().dir(&scratch), scratch.path("layers"));
     let image = pack_image(&path, &layers).unwrap();
@@ -50,7 +50,7 @@ fn layers_that_are_there_are_kept_and_damaged_ones_made_again() {
     assert_eq!(std::fs::read(&file).unwrap(), whole);
 }
 
-/// Docker's `save`, old (a link where a layer comes again) and with a layer twice.
+/// Archives from `docker save`: an old one (with a link for a repeated layer), and one with a layer twice.
 #[test]
 fn docker_archives() {
     let scratch = Scratch::new();
@@ -78,7 +78,7 @@ fn docker_archives() {
     };
     let image = pack_image(&build(&config, &manifest), &scratch.path("layers")).unwrap();
     assert_eq!(image.config.cmd, ["sh"]);
-    // The layer that comes twice stays where it comes last.
+    // Of the layer that occurs twice, the last occurrence is kept.
     let expected = [upper(), base()].map(|tar| Digest::of(&tar).hex().to_string());
     assert_eq!(image.layers, expected);
 
@@ -91,11 +91,11 @@ fn docker_archives() {
 }
 
 #[test]
-fn nothing_there_lists_what_is() {
+fn a_missing_image_lists_the_other_files() {
     let scratch = Scratch::new();
     std::fs::write(scratch.path("web.tar"), b"").unwrap();
     let error = probe(&scratch.path("wbe.tar")).unwrap_err().to_string();
-    assert!(error.ends_with("there is no image here; beside it are web.tar"), "{error}");
+    assert!(error.ends_with("not found; the directory contains web.tar"), "{error}");
     let error = probe(&scratch.path("web.tar")).unwrap_err().to_string();
     assert!(error.contains("neither index.json"), "{error}");
     std::fs::write(scratch.path("web.tar"), gzip(b"x")).unwrap();
@@ -104,7 +104,7 @@ fn nothing_there_lists_what_is() {
 }
 
 #[test]
-fn the_platform_is_chosen_and_attestations_are_passed_over() {
+fn the_platform_is_selected_and_attestations_are_ignored() {
     let mut layout = Layout::default();
     let mut ours = layout.image(&[(base(), base(), LAYER)], &json!({}));
     ours["platform"] = json!({"architecture": "amd64", "os": "linux"});
@@ -118,13 +118,13 @@ fn the_platform_is_chosen_and_attestations_are_passed_over() {
     let scratch = Scratch::new();
     assert_eq!(probe(&layout.dir(&scratch)).unwrap().layers.len(), 1);
     layout.index(json!([arm]));
-    assert!(refusal(&layout).contains("no image for linux/amd64; it has linux/arm64"));
+    assert!(refusal(&layout).contains("no image for linux/amd64; available: linux/arm64"));
 }
 
-/// A layer with `tmp/x` but no `tmp` must not change what the layer below says of `/tmp`; and the
-/// same layer at the bottom of another image has nothing to copy from.
+/// A layer with `tmp/x` but without `tmp` must not change the attributes of `/tmp` in the layer below. The
+/// same layer as the lowest of another image uses the default attributes.
 #[test]
-fn directories_without_an_entry_are_those_of_the_layer_below() {
+fn implied_directories_have_the_attributes_of_the_layer_below() {
     let scratch = Scratch::new();
     let sparse = Tarball::new().file("tmp/x", b"").end();
     let image = |layers: &[Vec<u8>]| {

@@ -1,6 +1,6 @@
-//! Tar streams, honest and hostile, to trees.
+//! Reads valid and malicious tar streams into trees.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod common;
 
@@ -22,7 +22,7 @@ fn find(tree: &Tree, path: &str) -> Option<NodeId> {
     path.split('/').try_fold(Tree::ROOT, |at, name| tree.child(at, name.as_bytes()))
 }
 
-/// The message of a refused layer, which must name the entry.
+/// The error of a rejected layer, which must name the entry.
 fn refusal(tar: Tarball) -> String {
     read(tar).unwrap_err().to_string()
 }
@@ -53,7 +53,7 @@ fn attributes_are_kept() {
 }
 
 #[test]
-fn a_directory_again_replaces_its_attributes() {
+fn a_repeated_directory_replaces_its_attributes() {
     let tar = Tarball::new().dir("d", 0o700).file("d/f", b"").dir("d/", 0o1777);
     let tree = read(tar).unwrap();
     assert_eq!(tree.get(find(&tree, "d").unwrap()).unwrap().meta.mode, 0o1777);
@@ -61,7 +61,7 @@ fn a_directory_again_replaces_its_attributes() {
 }
 
 #[test]
-fn whiteouts_become_overlayfs_ones() {
+fn whiteouts_become_those_of_overlayfs() {
     let tar = Tarball::new()
         .file("a/.wh.gone", b"")
         .file("b/kept", b"")
@@ -80,7 +80,7 @@ fn whiteouts_become_overlayfs_ones() {
         node.meta.xattrs.get(OPAQUE).map(Vec::as_slice)
     };
     assert_eq!(opaque("b"), Some(b"y".as_slice()));
-    // A directory that the layer itself brings in place of the removed one must not be merged.
+    // A new directory of the layer in place of a removed one must not be merged.
     assert_eq!(opaque("new"), Some(b"y".as_slice()));
     assert_eq!(opaque("a"), None);
     assert!(find(&tree, "b/hidden").is_none());
@@ -88,32 +88,35 @@ fn whiteouts_become_overlayfs_ones() {
 }
 
 #[test]
-fn refused_entries_are_named() {
+fn rejected_entries_are_named() {
     let device = Header { name: b"dev/sda", flag: b'4', device: (8, 0), ..Header::default() };
     let cases = [
-        (Tarball::new().file("a/../../etc/passwd", b""), "\"..\" in a path"),
-        (Tarball::new().symlink("l", "/etc").file("l/passwd", b""), "below a symbolic link"),
+        (Tarball::new().file("a/../../etc/passwd", b""), "path contains \"..\""),
+        (Tarball::new().symlink("l", "/etc").file("l/passwd", b""), "through a symbolic link"),
         (Tarball::new().file("f", b"").file("f/x", b""), "not a directory"),
-        (Tarball::new().file("f", b"").file("./f", b""), "named twice"),
-        (Tarball::new().dir("f", 0o755).file("f", b""), "named twice"),
-        (Tarball::new().symlink("f", "x").dir("f", 0o777), "named twice"),
-        (Tarball::new().file(".wh.x", b"").file(".wh.x", b""), "named twice"),
-        (Tarball::new().file(".wh.", b""), "a whiteout of nothing"),
-        (Tarball::new().file(".wh...", b""), "a whiteout of nothing"),
-        (Tarball::new().dir(".wh.d", 0o755), "must be a plain file"),
-        (Tarball::new().file(".wh.d/x", b""), "a whiteout is not a directory"),
+        (Tarball::new().file("f", b"").file("./f", b""), "duplicate entry"),
+        (Tarball::new().dir("f", 0o755).file("f", b""), "duplicate entry"),
+        (Tarball::new().symlink("f", "x").dir("f", 0o777), "duplicate entry"),
+        (Tarball::new().file(".wh.x", b"").file(".wh.x", b""), "duplicate entry"),
+        (Tarball::new().file(".wh.", b""), "a whiteout without a name"),
+        (Tarball::new().file(".wh...", b""), "a whiteout without a name"),
+        (Tarball::new().dir(".wh.d", 0o755), "must be a regular file"),
+        (Tarball::new().file(".wh.d/x", b""), "a whiteout cannot be a directory"),
         (Tarball::new().file(".wh..wh.plnk", b""), "AUFS"),
         (Tarball::new().file(".wh..wh..opq", b""), "root of a layer cannot be opaque"),
-        (Tarball::new().hard_link("l", "/etc/passwd"), "not before it in this layer"),
-        (Tarball::new().hard_link("l", "../passwd"), "impossible path"),
+        (Tarball::new().hard_link("l", "/etc/passwd"), "does not precede it in this layer"),
+        (Tarball::new().hard_link("l", "../passwd"), "invalid path"),
         (Tarball::new().dir("d", 0o755).hard_link("l", "d"), "not a regular file"),
         (Tarball::new().symlink("s", "x").hard_link("l", "s"), "not a regular file"),
-        (Tarball::new().member(&device), "device nodes in images are refused"),
+        (Tarball::new().member(&device), "device nodes are not allowed in images"),
         (Tarball::new().file(".", b""), "must be a directory"),
         (Tarball::new().member(&Header { flag: b'S', ..Header::default() }), "sparse"),
         (Tarball::new().pax(&[(b"GNU.sparse.major", b"1")]).file("f", b""), "sparse"),
         (Tarball::new().pax(&[(b"uid", b"4294967295")]).file("f", b""), "out of range"),
-        (Tarball::new().pax(&[(b"path", &[b'a'; 256])]).file("f", b""), "a name of 256 bytes"),
+        (
+            Tarball::new().pax(&[(b"path", &[b'a'; 256])]).file("f", b""),
+            "a file name has 256 bytes",
+        ),
         (Tarball::new().pax(&[(b"path", &b"ab/".repeat(2000))]).file("f", b""), "longer than"),
         (Tarball::new().pax(&[(b"path", b"a\0b")]).file("f", b""), "NUL"),
         (Tarball::new().member(&Header { flag: b'!', ..Header::default() }), "unknown member"),
@@ -123,22 +126,22 @@ fn refused_entries_are_named() {
         ),
         (
             Tarball::new().pax(&[(b"path", b"x")]).pax(&[(b"path", b"y")]).file("f", b""),
-            "two extended",
+            "duplicate extended",
         ),
-        (Tarball::new().pax(&[(b"path", b"x")]), "no member behind it"),
+        (Tarball::new().pax(&[(b"path", b"x")]), "without a member"),
         (
             Tarball::new().member(&Header { size: Some(1 << 40), ..Header::default() }),
-            "ends in the middle",
+            "archive is truncated",
         ),
     ];
     for (tar, expected) in cases {
         let message = refusal(tar);
-        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+        assert!(message.contains(expected), "{message:?} does not contain {expected:?}");
     }
 }
 
-/// A file whose content is a tar itself, with its true size in PAX and this one in the header: a
-/// reader that believes the header sees the content as further members.
+/// A file whose content is a tar archive, with its true size in PAX and another one in the header: a
+/// reader that uses the header would see the content as further members.
 fn size_in_the_header(stated: u64) {
     let inner = Tarball::new().file("smuggled", b"").end();
     let size = inner.len().to_string();
@@ -154,29 +157,29 @@ fn size_in_the_header(stated: u64) {
     }
 }
 
-/// Readers that take the header's size, here 0.
+/// Vulnerable readers use the size in the header, here 0.
 #[test]
-fn cve_2025_62518_pax_size_counts_and_not_the_header() {
+fn cve_2025_62518_the_pax_size_overrides_the_header() {
     size_in_the_header(0);
 }
 
-/// Readers that take the size of PAX only where the header has none.
+/// Vulnerable readers use the PAX size only if the header has none.
 #[test]
-fn cve_2026_33055_pax_size_counts_where_the_header_has_another_one() {
+fn cve_2026_33055_the_pax_size_overrides_a_different_size_in_the_header() {
     for stated in [1, 512, 1024, 1 << 30] {
         size_in_the_header(stated);
     }
 }
 
 #[test]
-fn caps_are_kept() {
+fn limits_are_enforced() {
     let small = Limits { entries: 3, bytes: 10, ..Limits::default() };
     let tar = Tarball::new().file("a/b/c/d", b"");
     assert!(read_bytes(&tar.end(), &small).unwrap_err().to_string().contains("3 entries"));
     let tar = Tarball::new().file("a", b"123456").file("b", b"123456");
     assert!(read_bytes(&tar.end(), &small).unwrap_err().to_string().contains("10 bytes"));
     let huge = Header { flag: b'x', size: Some(1 << 30), ..Header::default() };
-    assert!(refusal(Tarball::new().member(&huge)).contains("an extended header of"));
+    assert!(refusal(Tarball::new().member(&huge)).contains("the extended header has"));
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn hard_links_share_one_node() {
     assert_eq!(tree.get(find(&tree, "a").unwrap()).unwrap().names, 2);
 }
 
-/// Members of every kind with short names, so that they meet.
+/// Members of every kind with short names, so that they conflict.
 fn member() -> impl Strategy<Value = (Vec<u8>, u8, Vec<u8>, Vec<u8>, u64)> {
     let name = "[ab./]{0,5}(\\.wh\\.)?[abc.]{0,3}".prop_map(String::into_bytes);
     let flag = prop::sample::select(b"0123456xgLKS\0".to_vec());
@@ -202,10 +205,9 @@ fn member() -> impl Strategy<Value = (Vec<u8>, u8, Vec<u8>, Vec<u8>, u64)> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the members and whichever bytes were hit: a tree or an error. And a tree that
-    /// comes out can be written.
+    /// Any members with any corrupted bytes give a tree or an error, and the tree can be written.
     #[test]
-    fn any_stream_ends_in_an_answer(
+    fn any_stream_is_handled(
         members in prop::collection::vec(member(), 0..12),
         hits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in any::<prop::sample::Index>(),

@@ -36,7 +36,7 @@ pub enum Error {
         wanted: &'static str,
     },
     /// `config.json`.
-    #[error(transparent)]
+    #[error("config.json: {0}")]
     Config(#[from] ConfigError),
     /// A key of `config.json` asks for something that this host does not have.
     #[error("config.json: {key}: {reason}")]

@@ -5,14 +5,10 @@ use super::time::Instant;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::Duration;
-use units::model::Restart;
+use units::model::{MIN_RESTART_DELAY, Restart};
 
 /// A run that was ready this long was stable: its end restarts at once and the delays begin anew.
 pub const STABLE: Duration = Duration::from_secs(10);
-
-/// No delay after an unstable run is shorter, whatever the unit says: a restart without a delay is
-/// a storm (two init systems in the field spin at 200 to 1,000 starts a second).
-pub const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// Most moments remembered for `max_attempts` within `window`, so that the state file of a unit
 /// stays small. A larger limit counts as this one.
@@ -92,7 +88,7 @@ impl Backoff {
 
     /// `delay` doubled `exponent` times, at most `max_delay`, and up to a tenth more or less.
     fn delay(&mut self, exponent: u32, restart: &Restart) -> Duration {
-        let first = restart.delay.max(MIN_DELAY);
+        let first = restart.delay.max(MIN_RESTART_DELAY);
         let longest = restart.max_delay.max(first);
         let factor = 1_u32.checked_shl(exponent).unwrap_or(u32::MAX);
         let plain = first.checked_mul(factor).unwrap_or(longest).min(longest);
@@ -100,7 +96,7 @@ impl Backoff {
         let tenth = nanos / 10;
         let offset = self.random() % tenth.saturating_mul(2).saturating_add(1);
         let jittered = Duration::from_nanos((nanos - tenth).saturating_add(offset));
-        jittered.max(MIN_DELAY)
+        jittered.max(MIN_RESTART_DELAY)
     }
 
     /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014):

@@ -96,7 +96,7 @@ mod tests;
 mod time;
 mod transitions;
 
-pub use backoff::{MIN_DELAY, STABLE};
+pub use backoff::STABLE;
 pub use event::{Action, Command, Event, Notice, Refusal, Report, RunEvent};
 pub use exit::{Ended, Failure, LastExit};
 pub use graph::{Reason, Unmet};

@@ -274,11 +274,11 @@ fn check_names_every_mistake_at_once() {
     let output = run_keel(&["check", &good.path().display().to_string()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    assert!(said.contains("no mistakes") && said.contains("start order"), "{said}");
+    assert!(said.contains("no errors") && said.contains("start order"), "{said}");
     let (one, two) = (said.find("1  one"), said.find("2  two"));
     assert!(one.is_some() && one < two, "{said}");
-    // What becomes of the volumes where there is no disk.
-    assert!(said.contains("keeps them in memory"), "{said}");
+    // Where the volumes are stored without a data disk.
+    assert!(said.contains("in memory if there is no such disk"), "{said}");
 
     let output = run_keel(&["check", "/nowhere/at/all"]);
     assert_ne!(output.status.code(), Some(0));
@@ -315,7 +315,7 @@ fn a_folder_with_mistakes_changes_nothing_in_the_output() {
     let output = run_keel(&["build", &bad.path().display().to_string(), "-o", &dir]);
     assert!(!output.status.success());
     let said = text(&output.stderr);
-    assert!(said.contains("not built, because of the mistakes above"), "{said}");
+    assert!(said.contains("not built because of the errors above"), "{said}");
     let mut names: Vec<String> = fs::read_dir(out.path())
         .expect("the folder")
         .flatten()

@@ -1,21 +1,21 @@
 //! Addresses and subnets of `host.toml`.
 
-use crate::diagnostic::{Mistake, quoted};
+use crate::diagnostic::{ParseError, quoted};
 use crate::model::{IpNet, Ipv4Net};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Reads an IPv4 or IPv6 address.
 ///
 /// # Errors
-/// What it is not.
-pub fn parse_address(text: &str) -> Result<IpAddr, Mistake> {
+/// A [`ParseError`] when it is neither.
+pub fn parse_address(text: &str) -> Result<IpAddr, ParseError> {
     text.parse().map_err(|_| {
-        let mistake = Mistake::whole(text, format!("{} is not an IP address", quoted(text)));
+        let error = ParseError::whole(text, format!("{} is not an IP address", quoted(text)));
         match text.split_once('/') {
             Some((address, _)) if address.parse::<IpAddr>().is_ok() => {
-                mistake.hint(format!("no prefix length here: `{address}`"))
+                error.hint(format!("write it without a prefix length: `{address}`"))
             }
-            _ => mistake,
+            _ => error,
         }
     })
 }
@@ -23,72 +23,73 @@ pub fn parse_address(text: &str) -> Result<IpAddr, Mistake> {
 /// Reads an address with a prefix length: `10.0.0.2/24`, `2001:db8::2/64`.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_subnet(text: &str) -> Result<IpNet, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_subnet(text: &str) -> Result<IpNet, ParseError> {
     let Some((address, prefix)) = text.split_once('/') else {
-        let mistake = Mistake::whole(text, format!("{} has no prefix length", quoted(text)));
+        let error = ParseError::whole(text, format!("{} has no prefix length", quoted(text)));
         return Err(match text.parse::<IpAddr>() {
-            Ok(IpAddr::V4(_)) => mistake.hint(format!("write it with one: `{text}/24`")),
-            Ok(IpAddr::V6(_)) => mistake.hint(format!("write it with one: `{text}/64`")),
-            Err(_) => mistake.hint("write it like `10.0.0.2/24`"),
+            Ok(IpAddr::V4(_)) => error.hint(format!("add one, such as `{text}/24`")),
+            Ok(IpAddr::V6(_)) => error.hint(format!("add one, such as `{text}/64`")),
+            Err(_) => error.hint("write it like `10.0.0.2/24`"),
         });
     };
     let addr = parse_address(address)?;
-    let most = if addr.is_ipv4() { 32 } else { 128 };
+    let max = if addr.is_ipv4() { 32 } else { 128 };
     let at = address.len() + 1..text.len();
     let digits = prefix.bytes().all(|byte| byte.is_ascii_digit());
     match prefix.parse::<u8>() {
-        Ok(prefix) if digits && prefix <= most => Ok(IpNet { addr, prefix }),
-        _ => Err(Mistake::new(at, format!("{} is not a prefix length", quoted(prefix)))
-            .hint(format!("here it is 0 to {most}"))),
+        Ok(prefix) if digits && prefix <= max => Ok(IpNet { addr, prefix }),
+        _ => Err(ParseError::new(at, format!("invalid prefix length {}", quoted(prefix)))
+            .hint(format!("the range is 0 to {max}"))),
     }
 }
 
-/// Reads an address for the static configuration of a link: one that a machine can have.
+/// Reads an address for the static configuration of a link: one that a host can have.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_link_address(text: &str) -> Result<IpNet, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_link_address(text: &str) -> Result<IpNet, ParseError> {
     let net = parse_subnet(text)?;
     let addr = net.addr;
     if addr.is_unspecified() || addr.is_multicast() || addr.is_loopback() {
         let message = format!("{} cannot be the address of a link", quoted(text));
-        return Err(Mistake::whole(text, message));
+        return Err(ParseError::whole(text, message));
     }
     if let IpAddr::V4(addr) = addr {
-        check_not_edge(text, Ipv4Net { addr, prefix: net.prefix })?;
+        check_host_address(text, Ipv4Net { addr, prefix: net.prefix })?;
     }
     Ok(net)
 }
 
-/// Reads the bridge's own address and prefix. The subnet is 8 to 29 bits long, so that it holds
-/// more than the host.
+/// Reads the bridge's own address and prefix. The prefix is 8 to 29 bits long, so that the subnet has
+/// addresses for containers too.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_bridge(text: &str) -> Result<Ipv4Net, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_bridge(text: &str) -> Result<Ipv4Net, ParseError> {
     let net = parse_link_address(text)?;
     let IpAddr::V4(addr) = net.addr else {
-        return Err(Mistake::whole(text, "the bridge has an IPv4 address")
+        return Err(ParseError::whole(text, "the bridge address must be an IPv4 address")
             .hint("write it like `10.88.0.1/16`"));
     };
     if !(8..=29).contains(&net.prefix) {
-        let message = format!("a prefix of {} bits does not suit the bridge", net.prefix);
-        return Err(Mistake::whole(text, message).hint("8 to 29, such as `10.88.0.1/16`"));
+        let message = format!("prefix length {} is out of range for the bridge", net.prefix);
+        return Err(ParseError::whole(text, message).hint("use 8 to 29, such as `10.88.0.1/16`"));
     }
     Ok(Ipv4Net { addr, prefix: net.prefix })
 }
 
-/// Refuses the first and last address of a subnet, which mean the subnet and everybody in it.
-fn check_not_edge(text: &str, net: Ipv4Net) -> Result<(), Mistake> {
+/// Rejects the first and the last address of a subnet: the network address and the broadcast address.
+fn check_host_address(text: &str, net: Ipv4Net) -> Result<(), ParseError> {
     let host_bits = host_mask(net.prefix);
     let host = u32::from(net.addr) & host_bits;
     if net.prefix <= 30 && (host == 0 || host == host_bits) {
-        let what = if host == 0 { "the subnet itself" } else { "the broadcast address" };
+        let kind =
+            if host == 0 { "the network address of its subnet" } else { "the broadcast address" };
         let first = Ipv4Addr::from((u32::from(net.addr) & !host_bits) + 1);
-        let message = format!("{} is {what}, not the address of a machine", quoted(text));
-        return Err(Mistake::whole(text, message)
-            .hint(format!("write one inside it, such as `{first}/{}`", net.prefix)));
+        let message = format!("{} is {kind}, not a host address", quoted(text));
+        return Err(ParseError::whole(text, message)
+            .hint(format!("use an address inside the subnet, such as `{first}/{}`", net.prefix)));
     }
     Ok(())
 }
@@ -97,7 +98,7 @@ fn host_mask(prefix: u8) -> u32 {
     u32::MAX.checked_shr(u32::from(prefix)).unwrap_or(0)
 }
 
-/// Whether an address lies in a subnet.
+/// Whether an address is in a subnet.
 pub(crate) fn contains(net: IpNet, addr: IpAddr) -> bool {
     match (net.addr, addr) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {

@@ -1,7 +1,7 @@
 //! The names of capabilities (capabilities(7)).
 
-/// Those of Linux 6.12 in the order of their numbers (`include/uapi/linux/capability.h`), without
-/// `CAP_`.
+/// The capabilities of Linux 6.12 in numerical order (`include/uapi/linux/capability.h`), without the
+/// prefix `CAP_`.
 pub const NAMES: [&str; 41] = [
     "CHOWN",
     "DAC_OVERRIDE",
@@ -46,7 +46,7 @@ pub const NAMES: [&str; 41] = [
     "CHECKPOINT_RESTORE",
 ];
 
-/// Those that a container has without a word in its unit.
+/// The capabilities that a container has by default.
 pub const DEFAULT: [&str; 11] = [
     "CHOWN",
     "DAC_OVERRIDE",

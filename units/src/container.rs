@@ -14,16 +14,16 @@ use crate::sysctl::{check_sysctl, check_sysctl_value};
 use crate::value::{Text, Value};
 use std::ops::Range;
 
-/// Where the parts of a container stand that are checked against other units or the file system.
+/// Spans of the values that are checked later, against other units or the file system.
 #[derive(Default)]
-pub(crate) struct Places {
+pub(crate) struct Spans {
     pub(crate) image: Option<Range<usize>>,
     pub(crate) ports: Vec<(Port, Range<usize>)>,
     pub(crate) seccomp: Option<Range<usize>>,
 }
 
-/// A container of which nothing has been said.
-pub(crate) fn blank() -> Container {
+/// A container with the default of every key.
+pub(crate) fn defaults() -> Container {
     Container {
         image: String::new(),
         entrypoint: None,
@@ -49,13 +49,13 @@ pub(crate) fn blank() -> Container {
 }
 
 /// Reads the table into `container`.
-pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Places) {
+pub(crate) fn read(value: &Value<'_>, container: &mut Container, spans: &mut Spans) {
     let Some(table) = value.reader(&schema::CONTAINER, &schema::UNIT_TABLES) else { return };
     let string = |key: &str| table.get(key).and_then(|value| value.text("a string"));
     match table.get("image") {
         None => {
             let hint = "add `image = \"./images/NAME\"`";
-            table.source.error(&table.place, "`[container]` names no `image`", hint);
+            table.source.error(&table.span, "missing key `image` in `[container]`", hint);
         }
         Some(value) => {
             let text = value.text("a path such as \"./images/web\"");
@@ -63,7 +63,7 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
                 && let Some(image) = text.checked(check_image)
             {
                 container.image = image;
-                places.image = Some(text.span);
+                spans.image = Some(text.span);
             }
         }
     }
@@ -82,16 +82,16 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
         container.read_only = read_only;
     }
     read_mounts(&table, container);
-    read_ports(&table, container, places);
+    read_ports(&table, container, spans);
     read_capabilities(&table, container);
     read_privileges(&table, container);
     read_sysctls(&table, container);
     read_unmask(&table, container);
-    read_seccomp(&table, container, places);
+    read_seccomp(&table, container, spans);
     for text in texts(&table, "devices") {
         let Some(device) = text.read(parse_device) else { continue };
         if container.devices.iter().any(|other| other.target == device.target) {
-            let message = format!("{} is there twice", quoted(&device.target));
+            let message = format!("duplicate device {}", quoted(&device.target));
             table.source.error(&text.span, message, "");
         } else {
             container.devices.push(device);
@@ -103,7 +103,7 @@ pub(crate) fn read(value: &Value<'_>, container: &mut Container, places: &mut Pl
 pub(crate) fn command(source: &Source<'_>, value: &Value<'_>) -> Option<Vec<String>> {
     let words = value.command_line()?;
     match words.split_first() {
-        None => source.error(&value.span, "an empty command", "name a program"),
+        None => source.error(&value.span, "empty command", "name a program"),
         Some((first, rest)) if first == "CMD" || first == "CMD-SHELL" => {
             let rest: Vec<String> = if first == "CMD" {
                 rest.to_vec()
@@ -113,10 +113,10 @@ pub(crate) fn command(source: &Source<'_>, value: &Value<'_>) -> Option<Vec<Stri
             };
             let rest: Vec<String> = rest.iter().map(|word| format!("{word:?}")).collect();
             let hint = format!("write `command = [{}]`", rest.join(", "));
-            source.error(&value.span, format!("`{first}` is compose's"), &hint);
+            source.error(&value.span, format!("`{first}` is compose syntax"), &hint);
         }
         Some((first, _)) if first.is_empty() => {
-            source.error(&value.span, "an empty program name", "");
+            source.error(&value.span, "empty program name", "");
         }
         Some(_) => return Some(words),
     }
@@ -132,10 +132,15 @@ fn read_environment(table: &Reader<'_>, container: &mut Container) {
     let hint = if value.is_array() { "write `environment = { NAME = \"value\" }`" } else { "" };
     let Some(variables) = value.table("a table of strings", hint) else { return };
     for entry in value.entries(variables) {
-        if let Err(mistake) = check_variable_name(entry.key()) {
-            table.source.error(&entry.key_span, mistake.message, "");
+        if let Err(error) = check_variable_name(entry.key()) {
+            let hint = error.hint.unwrap_or_default();
+            table.source.error(&entry.key_span, error.message, &hint);
         } else if entry.key().contains('\0') {
-            table.source.error(&entry.key_span, "a variable's name holds a NUL character", "");
+            table.source.error(
+                &entry.key_span,
+                "environment variable name contains a NUL character",
+                "",
+            );
         } else if let Some(text) = entry.text("a string") {
             container.environment.insert(entry.key().to_owned(), text.value.to_owned());
         }
@@ -143,86 +148,87 @@ fn read_environment(table: &Reader<'_>, container: &mut Container) {
 }
 
 fn read_mounts(table: &Reader<'_>, container: &mut Container) {
-    let mut taken: Vec<String> = Vec::new();
-    let mut free = |target: &str, text: &Text<'_>| {
-        if taken.iter().any(|other| other == target) {
-            let message = format!("two mounts at {}", quoted(target));
+    let mut targets: Vec<String> = Vec::new();
+    let mut is_unique = |target: &str, text: &Text<'_>| {
+        if targets.iter().any(|other| other == target) {
+            let message = format!("duplicate mount point {}", quoted(target));
             table.source.error(&text.span, message, "");
             return false;
         }
-        taken.push(target.to_owned());
+        targets.push(target.to_owned());
         true
     };
     for text in texts(table, "volumes") {
         let Some(volume) = text.read(parse_volume) else { continue };
         if let VolumeSource::HostPath(path) = &volume.source
-            && holds_the_hosts_state(path)
+            && overlaps_host_state(path)
         {
-            let message = format!("{} holds what the host is ruled by", quoted(path));
-            let hint = "its sockets, keys and units: mount what the program needs and no more";
+            let message = format!("{} exposes the control state of the host", quoted(path));
+            let hint =
+                "it contains sockets, keys or units of the host; mount only what the program needs";
             table.source.warning(&text.span, message, hint);
         }
-        if free(&volume.target, &text) {
+        if is_unique(&volume.target, &text) {
             container.volumes.push(volume);
         }
     }
     for text in texts(table, "tmpfs") {
         let Some(tmpfs) = text.read(parse_tmpfs) else { continue };
-        if free(&tmpfs.target, &text) {
+        if is_unique(&tmpfs.target, &text) {
             container.tmpfs.push(tmpfs);
         }
     }
 }
 
-/// Whether the host's own sockets, keys or units are in this directory of the host, or this in theirs
+/// Whether this host path is above or below a directory with the host's own sockets, keys or units
 /// (docs/operating.md, "Where things are").
-fn holds_the_hosts_state(path: &str) -> bool {
-    const STATES: [&str; 4] = ["/run/keel", "/data/keel", "/data/keel-api", "/keel"];
+fn overlaps_host_state(path: &str) -> bool {
+    const STATE_DIRS: [&str; 4] = ["/run/keel", "/data/keel", "/data/keel-api", "/keel"];
     let below = |path: &str, of: &str| {
         path.strip_prefix(of.trim_end_matches('/'))
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    STATES.iter().any(|state| below(path, state) || below(state, path))
+    STATE_DIRS.iter().any(|dir| below(path, dir) || below(dir, path))
 }
 
-fn read_ports(table: &Reader<'_>, container: &mut Container, places: &mut Places) {
+fn read_ports(table: &Reader<'_>, container: &mut Container, spans: &mut Spans) {
     let Some(value) = table.get("ports") else { return };
     for text in value.texts().unwrap_or_default() {
         let Some(port) = text.read(parse_port) else { continue };
-        if let Some(other) = container.ports.iter().find(|other| clash(other, &port)) {
-            let message = format!("port {} of the host is published twice", other.host);
+        if let Some(other) = container.ports.iter().find(|other| conflicts(other, &port)) {
+            let message = format!("host port {} is published twice", other.host);
             table.source.error(&text.span, message, "");
             continue;
         }
         container.ports.push(port);
-        places.ports.push((port, text.span));
+        spans.ports.push((port, text.span));
     }
     match container.network {
         NetworkMode::Host if !container.ports.is_empty() => {
-            // They would look like open or closed doors where there are none.
-            places.ports.clear();
+            // They must not conflict with the ports of other units: nothing is published.
+            spans.ports.clear();
             table.source.warning(
                 &value.key_span,
                 "`ports` has no effect with `network = \"host\"`",
-                "the container listens on the host itself; leave `ports` out",
+                "the container listens on the host directly; remove `ports`",
             );
         }
         NetworkMode::None if !container.ports.is_empty() => table.source.error(
             &value.key_span,
             "ports cannot be published with `network = \"none\"`",
-            "use `network = \"bridge\"` or leave `ports` out",
+            "use `network = \"bridge\"` or remove `ports`",
         ),
         _ => {}
     }
 }
 
-/// Whether two published ports take the same port of the same address of the host.
-pub(crate) fn clash(a: &Port, b: &Port) -> bool {
-    let meet = match (a.address, b.address) {
+/// Whether two published ports use the same host port on the same host address.
+pub(crate) fn conflicts(a: &Port, b: &Port) -> bool {
+    let same_address = match (a.address, b.address) {
         (Some(a), Some(b)) => a == b,
         _ => true,
     };
-    a.host == b.host && a.protocol == b.protocol && meet
+    a.host == b.host && a.protocol == b.protocol && same_address
 }
 
 fn read_capabilities(table: &Reader<'_>, container: &mut Container) {
@@ -236,8 +242,8 @@ fn read_capabilities(table: &Reader<'_>, container: &mut Container) {
     }
     for text in texts(table, "cap_add") {
         if all(&text) {
-            let message = "`ALL` capabilities cannot be added";
-            table.source.error(&text.span, message, "name those that it needs");
+            let message = "`cap_add` does not accept `ALL`";
+            table.source.error(&text.span, message, "list the capabilities that the program needs");
         } else if let Some(name) = text.read(parse_capability) {
             if container.cap_drop.contains(&name) {
                 let message = format!("`{name}` is both added and dropped");
@@ -263,15 +269,15 @@ fn read_privileges(table: &Reader<'_>, container: &mut Container) {
     if container.userns == UserNamespace::Auto
         && let Some(value) = table.get("user").filter(Value::is_string)
         && let Some(text) = value.text("a string")
-        && let Some(id) = text.value.split(':').find(|id| beyond(id))
+        && let Some(id) = text.value.split(':').find(|id| is_outside_range(id))
     {
-        let message = format!("{} is beyond the 65536 ids of the container", quoted(id));
-        table.source.error(&text.span, message, "a smaller id, or `userns = \"host\"`");
+        let message = format!("id {} is outside the container's range of 65536 ids", quoted(id));
+        table.source.error(&text.span, message, "use an id up to 65535, or `userns = \"host\"`");
     }
 }
 
-/// Whether this is a number that a container with users of its own does not have.
-fn beyond(id: &str) -> bool {
+/// Whether this is a numeric id that is not mapped in a container with its own user namespace.
+fn is_outside_range(id: &str) -> bool {
     id.parse::<u32>().is_ok_and(|id| id > 65_535)
 }
 
@@ -282,12 +288,9 @@ fn read_sysctls(table: &Reader<'_>, container: &mut Container) {
     for entry in value.entries(settings) {
         let own_network = container.network != NetworkMode::Host;
         match check_sysctl(entry.key(), own_network) {
-            Err(mistake) => {
-                table.source.error(
-                    &entry.key_span,
-                    mistake.message,
-                    mistake.hint.as_deref().unwrap_or_default(),
-                );
+            Err(error) => {
+                let hint = error.hint.unwrap_or_default();
+                table.source.error(&entry.key_span, error.message, &hint);
             }
             Ok(()) => {
                 if let Some(text) = entry.text("a string such as \"1024\"")
@@ -303,10 +306,10 @@ fn read_sysctls(table: &Reader<'_>, container: &mut Container) {
 fn read_unmask(table: &Reader<'_>, container: &mut Container) {
     for text in texts(table, "unmask") {
         let Some(paths) = text.read(parse_unmask) else { continue };
-        if container.userns == UserNamespace::Host && paths.iter().any(|path| rules_the_host(path))
-        {
-            let message = format!("{} gives the unit the whole host", quoted(text.value));
-            let hint = "with `userns = \"host\"` the kernel asks for nothing more: no capability, no other key";
+        if container.userns == UserNamespace::Host && paths.iter().any(|path| controls_host(path)) {
+            let message =
+                format!("unmasking {} gives the unit full control of the host", quoted(text.value));
+            let hint = "with `userns = \"host\"` the kernel requires no capability to write there";
             table.source.warning(&text.span, message, hint);
         }
         container.unmask.extend(paths);
@@ -315,24 +318,24 @@ fn read_unmask(table: &Reader<'_>, container: &mut Container) {
     container.unmask.dedup();
 }
 
-/// Whether to write there takes no capability but the host's root (proc_sysctl.c, `test_perm`;
+/// Whether the host's root can write there without any capability (proc_sysctl.c, `test_perm`;
 /// sysrq.c, `write_sysrq_trigger`).
-fn rules_the_host(path: &str) -> bool {
+fn controls_host(path: &str) -> bool {
     ["/proc/sys", "/proc/sysrq-trigger"].contains(&path)
 }
 
-fn read_seccomp(table: &Reader<'_>, container: &mut Container, places: &mut Places) {
+fn read_seccomp(table: &Reader<'_>, container: &mut Container, spans: &mut Spans) {
     let Some(text) = table.get("seccomp").and_then(|value| value.text("a string")) else { return };
     let Some(seccomp) = text.read(parse_seccomp) else { return };
     if matches!(seccomp, Seccomp::Profile(_)) {
-        places.seccomp = Some(text.span);
+        spans.seccomp = Some(text.span);
     }
     container.seccomp = seccomp;
 }
 
-/// What weakens the walls between a unit and the host: short phrases for people, empty for a unit
-/// that has all of them.
-pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
+/// The settings with which a unit relaxes its isolation from the host, as short phrases for people.
+/// Empty for a unit with the default isolation.
+pub fn relaxed_settings(unit: &crate::model::Unit) -> Vec<String> {
     let container = &unit.container;
     let mut out = Vec::new();
     if container.userns == UserNamespace::Host {
@@ -356,9 +359,9 @@ pub fn weakenings(unit: &crate::model::Unit) -> Vec<String> {
         out.push(format!("has added capabilities: {}", beyond.join(", ")));
     }
     if container.userns == UserNamespace::Host
-        && container.unmask.iter().any(|path| rules_the_host(path))
+        && container.unmask.iter().any(|path| controls_host(path))
     {
-        out.push("rules the host's kernel by its files".to_owned());
+        out.push("controls the host's kernel through its files".to_owned());
     }
     if container.unmask.len() == crate::kernel_files::all().count() {
         out.push("sees and writes all kernel files".to_owned());

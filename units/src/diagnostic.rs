@@ -1,4 +1,4 @@
-//! What is wrong with a text, and where.
+//! Diagnostics: what is wrong with a text, and where.
 
 use crate::render::{clean, position};
 use std::fmt;
@@ -7,11 +7,11 @@ use std::ops::Range;
 /// How much a diagnostic matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// A mistake: the unit is left out, or the value of `host.toml` is replaced by its default.
+    /// The unit is left out, or the value of `host.toml` is replaced by its default.
     Error,
-    /// Allowed, but surely or probably not what was meant.
+    /// Allowed, but probably not what was meant.
     Warning,
-    /// Worth knowing.
+    /// Information only.
     Note,
 }
 
@@ -26,39 +26,39 @@ impl Severity {
     }
 }
 
-/// Another place that a diagnostic speaks of.
+/// Another place that belongs to a diagnostic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Related {
-    /// The file, as its path was given.
+    /// The file, by the path under which it was given.
     pub file: String,
-    /// Line, from 1.
+    /// Line, starting at 1.
     pub line: usize,
-    /// Column in characters, from 1.
+    /// Column in characters, starting at 1.
     pub column: usize,
     /// What is there.
     pub message: String,
 }
 
-/// One mistake, warning or note about one place of one file.
+/// One error, warning or note about one place in one file.
 ///
 /// `Display` gives one line for a console or a log; [`Diagnostic::render`] shows the source too.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// How much it matters.
+    /// Error, warning or note.
     pub severity: Severity,
-    /// The file, as its path was given.
+    /// The file, by the path under which it was given.
     pub file: String,
-    /// Bytes of the file's text. Meaningless when `line` is 0.
+    /// Byte range in the file's text. Not meaningful when `line` is 0.
     pub span: Range<usize>,
-    /// Line of the span's start, from 1; 0 when the diagnostic is about the whole file.
+    /// Line of the span's start, starting at 1; 0 when the diagnostic is about the whole file.
     pub line: usize,
-    /// Column of the span's start in characters, from 1; 0 when it is about the whole file.
+    /// Column of the span's start in characters, starting at 1; 0 when it is about the whole file.
     pub column: usize,
-    /// What is wrong, in one line.
+    /// What is wrong, on one line.
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Other places that take part in it.
+    /// Other places that are involved.
     pub related: Vec<Related>,
 }
 
@@ -85,7 +85,7 @@ impl Diagnostic {
         }
     }
 
-    /// A diagnostic about a file as a whole, or about a file that is not there.
+    /// A diagnostic about a whole file, or about a missing file.
     pub fn whole_file(severity: Severity, file: &str, message: impl Into<String>) -> Self {
         Diagnostic {
             severity,
@@ -99,7 +99,7 @@ impl Diagnostic {
         }
     }
 
-    /// The same with a hint.
+    /// The same diagnostic with a hint.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -126,47 +126,47 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// A mistake within one string value: what a scalar parser ([`crate::entry`], [`crate::scalar`])
-/// says about its input, before it is known where in a file that stands.
+/// An error in one string value: what a parser such as [`crate::entry::parse_port`] reports about its
+/// input, before the position of the value in a file is known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Mistake {
-    /// The bytes of the value that are wrong.
+pub struct ParseError {
+    /// The byte range of the value that is wrong.
     pub at: Range<usize>,
-    /// What is wrong with them.
+    /// What is wrong.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
 }
 
-impl Mistake {
-    /// A mistake in the bytes `at` of a value.
+impl ParseError {
+    /// An error in the bytes `at` of a value.
     pub(crate) fn new(at: Range<usize>, message: impl Into<String>) -> Self {
-        Mistake { at, message: message.into(), hint: None }
+        ParseError { at, message: message.into(), hint: None }
     }
 
-    /// A mistake of the whole of `value`.
+    /// An error about the whole `value`.
     pub(crate) fn whole(value: &str, message: impl Into<String>) -> Self {
-        Mistake::new(0..value.len(), message)
+        ParseError::new(0..value.len(), message)
     }
 
-    /// The same with a hint.
+    /// The same error with a hint.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same, for a value that begins `by` bytes further on.
-    pub(crate) fn moved(mut self, by: usize) -> Self {
+    /// The same error, for a value that begins `by` bytes later.
+    pub(crate) fn shifted(mut self, by: usize) -> Self {
         self.at = self.at.start + by..self.at.end + by;
         self
     }
 }
 
-/// A piece of somebody's text as it is put into a message: in backquotes, cut when long.
+/// Text from a file as it is quoted in a message: in backquotes, cut when long.
 pub(crate) fn quoted(text: &str) -> String {
-    const MOST: usize = 60;
-    match text.char_indices().nth(MOST) {
+    const MAX_CHARS: usize = 60;
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("`{}…`", text.get(..end).unwrap_or_default()),
         None => format!("`{text}`"),
     }

@@ -1,7 +1,7 @@
-//! The entries of `ports`, `volumes`, `tmpfs` and `devices`: short forms with colons, as compose
-//! and podman have them.
+//! The entries of `ports`, `volumes`, `tmpfs` and `devices`: short forms with colons, as in compose
+//! and podman.
 
-use crate::diagnostic::{Mistake, quoted};
+use crate::diagnostic::{ParseError, quoted};
 use crate::model::{Device, Port, Protocol, Tmpfs, Volume, VolumeSource};
 use crate::names::check_volume_name;
 use crate::paths::{absolute_path, mount_target};
@@ -9,24 +9,24 @@ use crate::scalar::parse_size;
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
-/// The parts of `text` between colons, each with its place.
+/// The parts of `text` between colons, each with its byte range.
 fn parts(text: &str) -> Vec<(&str, Range<usize>)> {
-    pieces(text, ':', 0)
+    split_with_spans(text, ':', 0)
 }
 
-fn pieces(text: &str, separator: char, offset: usize) -> Vec<(&str, Range<usize>)> {
+fn split_with_spans(text: &str, separator: char, offset: usize) -> Vec<(&str, Range<usize>)> {
     let mut at = offset;
     text.split(separator)
         .map(|part| {
-            let place = at..at + part.len();
-            at = place.end + 1;
-            (part, place)
+            let span = at..at + part.len();
+            at = span.end + 1;
+            (part, span)
         })
         .collect()
 }
 
 /// Reads a port number, 1 to 65535.
-pub(crate) fn parse_port_number(text: &str, at: Range<usize>) -> Result<u16, Mistake> {
+pub(crate) fn parse_port_number(text: &str, at: Range<usize>) -> Result<u16, ParseError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u16>() {
         Ok(port) if digits && port > 0 => Ok(port),
@@ -34,12 +34,15 @@ pub(crate) fn parse_port_number(text: &str, at: Range<usize>) -> Result<u16, Mis
             .split_once('-')
             .is_some_and(|(a, b)| a.parse::<u16>().is_ok() && b.parse::<u16>().is_ok()) =>
         {
-            Err(Mistake::new(at, format!("{} is a range of ports", quoted(text)))
-                .hint("write one entry for each port"))
+            Err(ParseError::new(
+                at,
+                format!("port ranges such as {} are not supported", quoted(text)),
+            )
+            .hint("write one entry per port"))
         }
         _ => {
-            let message = format!("{} is not a port number", quoted(text));
-            Err(Mistake::new(at, message).hint("ports are 1 to 65535"))
+            let message = format!("invalid port number {}", quoted(text));
+            Err(ParseError::new(at, message).hint("the range is 1 to 65535"))
         }
     }
 }
@@ -47,20 +50,20 @@ pub(crate) fn parse_port_number(text: &str, at: Range<usize>) -> Result<u16, Mis
 /// Reads one entry of `ports`: `[ADDR:]HOST:CONTAINER[/tcp|/udp]`.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_port(text: &str) -> Result<Port, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_port(text: &str) -> Result<Port, ParseError> {
     if text.starts_with('[') {
-        return Err(Mistake::whole(text, "ports are published on IPv4 addresses only")
-            .hint("leave the address out or write an IPv4 one: `127.0.0.1:8080:80`"));
+        return Err(ParseError::whole(text, "ports can be published on IPv4 addresses only")
+            .hint("remove the address or use an IPv4 one: `127.0.0.1:8080:80`"));
     }
     let (numbers, protocol) = match text.split_once('/') {
         None => (text, Protocol::Tcp),
         Some((numbers, "tcp")) => (numbers, Protocol::Tcp),
         Some((numbers, "udp")) => (numbers, Protocol::Udp),
         Some((numbers, other)) => {
-            let message = format!("{} is no protocol of a port", quoted(other));
-            return Err(Mistake::new(numbers.len() + 1..text.len(), message)
-                .hint("`/tcp` (the default) or `/udp`"));
+            let message = format!("unknown protocol {}", quoted(other));
+            return Err(ParseError::new(numbers.len() + 1..text.len(), message)
+                .hint("use `/tcp` (the default) or `/udp`"));
         }
     };
     let parts = parts(numbers);
@@ -69,19 +72,23 @@ pub fn parse_port(text: &str) -> Result<Port, Mistake> {
         [(address, at), host, container] => {
             let Ok(address) = address.parse::<Ipv4Addr>() else {
                 let message = format!("{} is not an IPv4 address", quoted(address));
-                return Err(Mistake::new(at.clone(), message).hint("write `ADDR:HOST:CONTAINER`"));
+                return Err(
+                    ParseError::new(at.clone(), message).hint("write `ADDR:HOST:CONTAINER`")
+                );
             };
             (Some(address).filter(|address| !address.is_unspecified()), host, container)
         }
         [(one, at)] => {
             let port = parse_port_number(one, at.clone())?;
-            let message = format!("{} names one port only", quoted(text));
-            return Err(Mistake::whole(text, message)
-                .hint(format!("write `HOST:CONTAINER`, here `{port}:{port}`")));
+            let message = format!("{} does not name both ports", quoted(text));
+            return Err(ParseError::whole(text, message)
+                .hint(format!("write `HOST:CONTAINER`, such as `{port}:{port}`")));
         }
         _ => {
-            let message = format!("{} is not a published port", quoted(text));
-            return Err(Mistake::whole(text, message).hint("write `[ADDR:]HOST:CONTAINER[/udp]`"));
+            let message = format!("invalid port {}", quoted(text));
+            return Err(
+                ParseError::whole(text, message).hint("write `[ADDR:]HOST:CONTAINER[/udp]`")
+            );
         }
     };
     let host = parse_port_number(host.0, host.1.clone())?;
@@ -92,8 +99,8 @@ pub fn parse_port(text: &str) -> Result<Port, Mistake> {
 /// Reads one entry of `volumes`: `NAME:/path[:ro]` or `/host/path:/path[:ro]`.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_volume(text: &str) -> Result<Volume, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_volume(text: &str) -> Result<Volume, ParseError> {
     const FORM: &str = "write `NAME:/path` or `/host/path:/path`, with `:ro` for read-only";
     let parts = parts(text);
     let (source, target, option) = match parts.as_slice() {
@@ -101,12 +108,12 @@ pub fn parse_volume(text: &str) -> Result<Volume, Mistake> {
         [source, target, option] => (source, target, Some(option)),
         [(one, _)] if one.starts_with('/') => {
             let name = one.rsplit('/').find(|part| !part.is_empty()).unwrap_or("data");
-            return Err(Mistake::whole(text, format!("the volume {} has no name", quoted(text)))
-                .hint(format!("give it one: `{name}:{one}`")));
+            return Err(ParseError::whole(text, format!("volume {} has no name", quoted(text)))
+                .hint(format!("name it: `{name}:{one}`")));
         }
         _ => {
-            let message = format!("{} is not a volume", quoted(text));
-            return Err(Mistake::whole(text, message).hint(FORM));
+            let message = format!("invalid volume {}", quoted(text));
+            return Err(ParseError::whole(text, message).hint(FORM));
         }
     };
     let read_only = match option {
@@ -115,60 +122,64 @@ pub fn parse_volume(text: &str) -> Result<Volume, Mistake> {
             "ro" => true,
             "rw" => false,
             other => {
-                let message = format!("{} is no option of a volume", quoted(other));
-                return Err(Mistake::new(at.clone(), message)
-                    .hint("`ro` for read-only; `rw` is the default"));
+                let message = format!("unknown volume option {}", quoted(other));
+                return Err(ParseError::new(at.clone(), message)
+                    .hint("use `ro` for read-only; `rw` is the default"));
             }
         },
     };
     let (name, at) = source;
     let source = if name.starts_with('/') {
-        VolumeSource::HostPath(absolute_path(name).map_err(|mistake| mistake.moved(at.start))?)
+        VolumeSource::HostPath(absolute_path(name).map_err(|error| error.shifted(at.start))?)
     } else if name.starts_with('.') || name.starts_with('~') {
-        return Err(Mistake::new(at.clone(), format!("{} is a relative path", quoted(name)))
-            .hint("write `NAME:/path` for a named volume, or an absolute path of the host"));
+        return Err(ParseError::new(
+            at.clone(),
+            format!("volume source {} is a relative path", quoted(name)),
+        )
+        .hint("use `NAME:/path` for a named volume, or an absolute path of the host"));
     } else {
-        check_volume_name(name).map_err(|mistake| mistake.moved(at.start))?;
+        check_volume_name(name).map_err(|error| error.shifted(at.start))?;
         VolumeSource::Named((*name).to_owned())
     };
-    let target = mount_target(target.0).map_err(|mistake| mistake.moved(target.1.start))?;
+    let target = mount_target(target.0).map_err(|error| error.shifted(target.1.start))?;
     Ok(Volume { source, target, read_only })
 }
 
 /// Reads one entry of `tmpfs`: `/path[:size=64M][,mode=1777]`.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_tmpfs(text: &str) -> Result<Tmpfs, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_tmpfs(text: &str) -> Result<Tmpfs, ParseError> {
     let (path, options) = match text.split_once(':') {
         Some((path, options)) => (path, Some(options)),
         None => (text, None),
     };
     let mut tmpfs = Tmpfs { target: mount_target(path)?, size: None, mode: 0o1777 };
     let Some(options) = options else { return Ok(tmpfs) };
-    for (option, at) in pieces(options, ',', path.len() + 1) {
+    for (option, at) in split_with_spans(options, ',', path.len() + 1) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
         let value_at = at.start + name.len() + 1;
         match name {
             "size" => {
-                let size = parse_size(value).map_err(|mistake| mistake.moved(value_at))?;
+                let size = parse_size(value).map_err(|error| error.shifted(value_at))?;
                 if size == 0 {
-                    let message = "a tmpfs of size 0 would be without limit";
-                    return Err(Mistake::new(at, message).hint("write a size like `64M`"));
+                    let message = "a tmpfs with size 0 has no size limit";
+                    return Err(ParseError::new(at, message).hint("use a size such as `64M`"));
                 }
                 tmpfs.size = Some(size);
             }
             "mode" => match u32::from_str_radix(value, 8) {
                 Ok(mode) if mode <= 0o7777 && !value.starts_with('+') => tmpfs.mode = mode,
                 _ => {
-                    let message = format!("{} is not a mode", quoted(value));
-                    return Err(Mistake::new(at, message).hint("four octal digits: `mode=1777`"));
+                    let message = format!("invalid mode {}", quoted(value));
+                    return Err(ParseError::new(at, message)
+                        .hint("use up to four octal digits: `mode=1777`"));
                 }
             },
             _ => {
-                let message = format!("{} is no option of a tmpfs", quoted(option));
-                return Err(Mistake::new(at, message)
-                    .hint("there are `size` and `mode`: `/tmp:size=64M,mode=1777`"));
+                let message = format!("unknown tmpfs option {}", quoted(option));
+                return Err(ParseError::new(at, message)
+                    .hint("the options are `size` and `mode`: `/tmp:size=64M,mode=1777`"));
             }
         }
     }
@@ -178,27 +189,27 @@ pub fn parse_tmpfs(text: &str) -> Result<Tmpfs, Mistake> {
 /// Reads one entry of `devices`: `/dev/X[:/dev/Y]`.
 ///
 /// # Errors
-/// A [`Mistake`] that points at the part that is wrong.
-pub fn parse_device(text: &str) -> Result<Device, Mistake> {
+/// A [`ParseError`] that points at the part that is wrong.
+pub fn parse_device(text: &str) -> Result<Device, ParseError> {
     let parts = parts(text);
     let (source, target) = match parts.as_slice() {
         [source] => (source, source),
         [source, target] => (source, target),
         [_, _, (_, at)] => {
-            return Err(Mistake::new(at.clone(), "a device has no options here").hint(
-                "it can be read and written, but not made: write `/dev/X` or `/dev/X:/dev/Y`",
+            return Err(ParseError::new(at.clone(), "device options are not supported").hint(
+                "the container can read and write the device but not create nodes; write `/dev/X` or `/dev/X:/dev/Y`",
             ));
         }
         _ => {
-            let message = format!("{} is not a device", quoted(text));
-            return Err(Mistake::whole(text, message).hint("write `/dev/X` or `/dev/X:/dev/Y`"));
+            let message = format!("invalid device {}", quoted(text));
+            return Err(ParseError::whole(text, message).hint("write `/dev/X` or `/dev/X:/dev/Y`"));
         }
     };
     let below_dev = |(path, at): &(&str, Range<usize>)| {
-        let path = absolute_path(path).map_err(|mistake| mistake.moved(at.start))?;
+        let path = absolute_path(path).map_err(|error| error.shifted(at.start))?;
         if path.strip_prefix("/dev/").is_none() {
-            let message = format!("{} is not below /dev", quoted(&path));
-            return Err(Mistake::new(at.clone(), message));
+            let message = format!("device path {} is not below /dev", quoted(&path));
+            return Err(ParseError::new(at.clone(), message));
         }
         Ok(path)
     };

@@ -1,44 +1,44 @@
-//! Names that people bring from systemd, compose, Kubernetes and podman, and what they are here.
+//! Key names from systemd, compose, Kubernetes and podman, and the keys that replace them.
 
 use crate::suggest::folded;
 
-/// One foreign name.
+/// One key of another system.
 #[derive(Debug, Clone, Copy)]
 pub struct Foreign {
-    /// As its home writes it.
+    /// The name in that system.
     pub name: &'static str,
-    /// Its home.
-    pub home: &'static str,
-    /// Our key, dotted; empty when there is none.
-    pub here: &'static str,
-    /// How to write it here, or why it is not there.
-    pub how: &'static str,
+    /// The system.
+    pub system: &'static str,
+    /// The dotted key of a unit file; empty when there is none.
+    pub key: &'static str,
+    /// How to write it, or why there is no such key.
+    pub note: &'static str,
 }
 
 impl Foreign {
     /// The hint that is given for this name.
     pub fn hint(&self) -> String {
-        if self.here.is_empty() {
-            format!("{} `{}`: {}", possessive(self.home), self.name, self.how)
+        if self.key.is_empty() {
+            format!("{} `{}`: {}", possessive(self.system), self.name, self.note)
         } else {
-            let Foreign { home, name, here, how } = self;
-            format!("{} `{name}` is `{here}` here: {how}", possessive(home))
+            let Foreign { system, name, key, note } = self;
+            format!("{} `{name}` is `{key}` here: {note}", possessive(system))
         }
     }
 }
 
-fn possessive(home: &str) -> String {
-    if home.ends_with('s') { format!("{home}'") } else { format!("{home}'s") }
+fn possessive(name: &str) -> String {
+    if name.ends_with('s') { format!("{name}'") } else { format!("{name}'s") }
 }
 
-/// The foreign name that `key` is, whatever its case and hyphens.
+/// Looks up a foreign name, ignoring case, hyphens and underscores.
 pub(crate) fn find(key: &str) -> Option<&'static Foreign> {
     let plain = folded(key);
     let exact = FOREIGN.iter().find(|foreign| foreign.name == key);
     exact.or_else(|| FOREIGN.iter().find(|foreign| folded(foreign.name) == plain))
 }
 
-/// What a foreign value is here: the word of `words` that means the same.
+/// The value that replaces a foreign one.
 pub(crate) fn value(word: &str) -> Option<&'static str> {
     const VALUES: [(&str, &str); 16] = [
         ("no", "never"),
@@ -59,16 +59,16 @@ pub(crate) fn value(word: &str) -> Option<&'static str> {
         ("default", "bridge"),
     ];
     let word = folded(word);
-    VALUES.iter().find(|(foreign, _)| folded(foreign) == word).map(|(_, here)| *here)
+    VALUES.iter().find(|(foreign, _)| folded(foreign) == word).map(|(_, value)| *value)
 }
 
 const fn entry(
     name: &'static str,
-    home: &'static str,
-    here: &'static str,
-    how: &'static str,
+    system: &'static str,
+    key: &'static str,
+    note: &'static str,
 ) -> Foreign {
-    Foreign { name, home, here, how }
+    Foreign { name, system, key, note }
 }
 
 const SYSTEMD: &str = "systemd";
@@ -77,20 +77,15 @@ const KUBERNETES: &str = "Kubernetes";
 const QUADLET: &str = "quadlet";
 const PODMAN: &str = "podman";
 
-/// The table itself, by home. Names that our keys differ from only in case or hyphens are here,
-/// too: they mean the same, but lists and durations are written differently.
+/// The table, by system. It includes names that differ from a unit's key only in case or hyphens:
+/// they mean the same, but lists and durations are written differently.
 pub const FOREIGN: &[Foreign] = &[
-    entry(
-        "Unit",
-        SYSTEMD,
-        "",
-        "there are no sections for this: write the keys at the top of the file",
-    ),
+    entry("Unit", SYSTEMD, "", "there is no such section; write the keys at the top of the file"),
     entry(
         "Service",
         SYSTEMD,
         "",
-        "write its keys at the top of the file, and what concerns the process in `[container]`",
+        "write its keys at the top of the file, and the settings of the process in `[container]`",
     ),
     entry(
         "Install",
@@ -122,7 +117,7 @@ pub const FOREIGN: &[Foreign] = &[
         "ExecStartPre",
         SYSTEMD,
         "",
-        "make it a unit of `type = \"oneshot\"` and name it in `requires`",
+        "make it a unit with `type = \"oneshot\"` and list it in `requires`",
     ),
     entry(
         "ExecStop",
@@ -130,7 +125,7 @@ pub const FOREIGN: &[Foreign] = &[
         "stop_signal",
         "`stop_signal = \"SIGQUIT\"`; no command is run to stop a unit",
     ),
-    entry("ExecReload", SYSTEMD, "", "nothing reloads a unit; restart it"),
+    entry("ExecReload", SYSTEMD, "", "units cannot be reloaded; restart the unit"),
     entry(
         "RestartSec",
         SYSTEMD,
@@ -181,7 +176,7 @@ pub const FOREIGN: &[Foreign] = &[
         "EnvironmentFile",
         SYSTEMD,
         "container.environment",
-        "there are no files of variables: `environment = { LEVEL = \"info\" }` in `[container]`",
+        "environment files are not supported; write `environment = { LEVEL = \"info\" }` in `[container]`",
     ),
     entry("User", SYSTEMD, "container.user", "`user = \"1000:1000\"` in `[container]`"),
     entry("Group", SYSTEMD, "container.user", "`user = \"1000:1000\"` in `[container]`"),
@@ -218,7 +213,7 @@ pub const FOREIGN: &[Foreign] = &[
         "services",
         COMPOSE,
         "",
-        "one file for each: `units/web.toml`; the file's name is the service's name",
+        "write one file per service, `units/web.toml`; the file name is the service name",
     ),
     entry(
         "depends_on",
@@ -226,7 +221,7 @@ pub const FOREIGN: &[Foreign] = &[
         "requires",
         "`requires = [\"db\"]`; for `service_healthy` write `ready = \"healthy\"` in the other unit",
     ),
-    entry("container_name", COMPOSE, "", "the file's name is the unit's name"),
+    entry("container_name", COMPOSE, "", "the file name is the unit's name"),
     entry(
         "restart_policy",
         COMPOSE,
@@ -250,23 +245,23 @@ pub const FOREIGN: &[Foreign] = &[
         "env_file",
         COMPOSE,
         "container.environment",
-        "there are no files of variables: `environment = { LEVEL = \"info\" }` in `[container]`",
+        "environment files are not supported; write `environment = { LEVEL = \"info\" }` in `[container]`",
     ),
     entry(
         "privileged",
         COMPOSE,
         "",
-        "there are no privileged containers: name what it needs in `cap_add` and `devices`",
+        "privileged containers are not supported; list what the container needs in `cap_add` and `devices`",
     ),
     entry("network_mode", COMPOSE, "container.network", "`network = \"host\"` in `[container]`"),
     entry(
         "networks",
         COMPOSE,
         "container.network",
-        "there is one bridge, on which units find each other by name: `network = \"bridge\"`",
+        "there is one bridge, on which units reach each other by name: `network = \"bridge\"`",
     ),
-    entry("expose", COMPOSE, "", "units on the bridge reach each other without it"),
-    entry("links", COMPOSE, "", "units on the bridge find each other by name"),
+    entry("expose", COMPOSE, "", "not needed: units on the bridge reach each other's ports"),
+    entry("links", COMPOSE, "", "not needed: units on the bridge reach each other by name"),
     entry("deploy", COMPOSE, "limits", "write `[limits]` and `restart`"),
     entry("mem_limit", COMPOSE, "limits.memory", "`memory = \"256M\"` in `[limits]`"),
     entry("cpu_count", COMPOSE, "limits.cpus", "`cpus = 2` in `[limits]`"),
@@ -279,9 +274,9 @@ pub const FOREIGN: &[Foreign] = &[
         "container.image",
         "build the image elsewhere and put its archive below the host folder: `image = \"./images/web.tar\"`",
     ),
-    entry("secrets", COMPOSE, "", "there are no secrets yet; an image of the host holds none"),
+    entry("secrets", COMPOSE, "", "secrets are not supported yet"),
     entry("configs", COMPOSE, "", "put files into the image, or use `environment`"),
-    entry("labels", COMPOSE, "", "a unit has a `description` only"),
+    entry("labels", COMPOSE, "", "labels are not supported; a unit has a `description`"),
     entry(
         "security_opt",
         COMPOSE,
@@ -299,19 +294,19 @@ pub const FOREIGN: &[Foreign] = &[
         "memswap_limit",
         COMPOSE,
         "limits.swap",
-        "`swap = \"64M\"` in `[limits]`, without the memory",
+        "`swap = \"64M\"` in `[limits]`; it does not include memory",
     ),
     entry(
         "cpu_shares",
         COMPOSE,
         "limits.cpu_weight",
-        "`cpu_weight = 100` in `[limits]`; 100 is 1024 shares",
+        "`cpu_weight = 100` in `[limits]`; 100 corresponds to 1024 shares",
     ),
     entry(
         "init",
         COMPOSE,
         "",
-        "put an init such as tini into the image, as its entrypoint; when the first process ends, all others do",
+        "add an init such as tini to the image as its entrypoint; when the first process exits, all others are killed",
     ),
     entry(
         "test",
@@ -326,14 +321,14 @@ pub const FOREIGN: &[Foreign] = &[
         "`interval = \"1s\"` in `[healthcheck]`",
     ),
     entry("apiVersion", KUBERNETES, "", "a unit is one flat file; see docs/units.md"),
-    entry("metadata", KUBERNETES, "", "the file's name is the unit's name"),
+    entry("metadata", KUBERNETES, "", "the file name is the unit's name"),
     entry("spec", KUBERNETES, "", "a unit is one flat file; see docs/units.md"),
-    entry("containers", KUBERNETES, "container", "one container in each unit: `[container]`"),
+    entry("containers", KUBERNETES, "container", "a unit has one container: `[container]`"),
     entry(
         "initContainers",
         KUBERNETES,
         "",
-        "make each a unit of `type = \"oneshot\"` and name it in `requires`",
+        "make each a unit with `type = \"oneshot\"` and list it in `requires`",
     ),
     entry(
         "args",
@@ -345,7 +340,7 @@ pub const FOREIGN: &[Foreign] = &[
         "livenessProbe",
         KUBERNETES,
         "healthcheck",
-        "`[healthcheck]` with `http = \":80/healthz\"`; failing it restarts the unit",
+        "`[healthcheck]` with `http = \":80/healthz\"`; the unit is restarted when it fails",
     ),
     entry(
         "readinessProbe",
@@ -412,7 +407,7 @@ pub const FOREIGN: &[Foreign] = &[
         "container.user",
         "`user`, `cap_add`, `cap_drop` and `read_only` in `[container]`",
     ),
-    entry("replicas", KUBERNETES, "", "one container in each unit"),
+    entry("replicas", KUBERNETES, "", "a unit has one container"),
     entry(
         "Exec",
         QUADLET,

@@ -1,7 +1,7 @@
 //! `host.toml`.
 
 use crate::address::{contains, overlap, parse_address, parse_bridge, parse_link_address};
-use crate::diagnostic::{Mistake, quoted};
+use crate::diagnostic::{ParseError, quoted};
 use crate::model::{
     Api, Client, DataDisk, Host, Interface, IpNet, Ipv4Net, Network, Role, Storage,
 };
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 impl Default for Host {
-    /// What holds without a `host.toml`.
+    /// The configuration without a `host.toml`.
     fn default() -> Self {
         Host {
             hostname: "keel".to_owned(),
@@ -29,7 +29,7 @@ impl Default for Host {
     }
 }
 
-/// Reads `host.toml`; what is wrong in it keeps its default.
+/// Reads `host.toml`; a key with an error keeps its default.
 pub(crate) fn parse(source: &Source<'_>) -> Host {
     let mut host = Host::default();
     let Some(table) = syntax::parse(source) else { return host };
@@ -67,8 +67,8 @@ fn read_api(value: &Value<'_>, api: &mut Api) {
     let Some(named) = clients.table("a table of tables", hint) else { return };
     for entry in clients.entries(named) {
         if check_unit_name(entry.key()).is_err() {
-            let message = format!("{} cannot be a client's name", quoted(entry.key()));
-            let hint = "1 to 63 of a-z, 0-9 and `-`, with no `-` at either end";
+            let message = format!("invalid client name {}", quoted(entry.key()));
+            let hint = "a client name is 1 to 63 characters of a-z, 0-9 and `-`, without `-` at either end";
             table.source.error(&entry.key_span, message, hint);
             continue;
         }
@@ -77,8 +77,8 @@ fn read_api(value: &Value<'_>, api: &mut Api) {
             [("reader", Role::Reader), ("operator", Role::Operator), ("admin", Role::Admin)];
         let role = found.get("role").map(|value| value.word(&words));
         let Some(key) = found.get("key") else {
-            let message = format!("the client {} has no key", quoted(entry.key()));
-            table.source.error(&entry.key_span, message, "`keel keygen` prints the line to write");
+            let message = format!("client {} has no `key`", quoted(entry.key()));
+            table.source.error(&entry.key_span, message, "`keel keygen` prints the line to add");
             continue;
         };
         let Some(text) = key.text("a fingerprint").and_then(|text| text.checked(check_fingerprint))
@@ -86,11 +86,11 @@ fn read_api(value: &Value<'_>, api: &mut Api) {
             continue;
         };
         if let Some((other, _)) = api.clients.iter().find(|(_, client)| client.key == text) {
-            let message = format!("the client `{other}` has the same key");
-            table.source.error(&entry.key_span, message, "a key has one name and one role");
+            let message = format!("client `{other}` has the same key");
+            table.source.error(&entry.key_span, message, "each key can belong to one client only");
             continue;
         }
-        // A role that is not understood must not become any.
+        // An invalid role must not become a default role.
         let Some(role) = role.unwrap_or(Some(Role::Reader)) else { continue };
         api.clients.insert(entry.key().to_owned(), Client { key: text, role });
     }
@@ -99,12 +99,12 @@ fn read_api(value: &Value<'_>, api: &mut Api) {
 /// Checks the fingerprint of a public key: `SHA256:` and 43 characters of base64.
 ///
 /// # Errors
-/// A [`Mistake`] that says what is wrong.
-pub fn check_fingerprint(text: &str) -> Result<(), Mistake> {
-    let hint = "`keel keygen` prints it: `SHA256:` and 43 characters";
+/// A [`ParseError`] that describes what is wrong.
+pub fn check_fingerprint(text: &str) -> Result<(), ParseError> {
+    let hint = "`keel keygen` prints it: `SHA256:` and 43 characters of base64";
     let Some(digest) = text.strip_prefix("SHA256:") else {
-        let message = format!("{} is no fingerprint of a key", quoted(text));
-        return Err(Mistake::whole(text, message).hint(hint));
+        let message = format!("invalid key fingerprint {}", quoted(text));
+        return Err(ParseError::whole(text, message).hint(hint));
     };
     let base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     // 32 bytes are 43 characters, of which the last holds four bits.
@@ -112,8 +112,8 @@ pub fn check_fingerprint(text: &str) -> Result<(), Mistake> {
     if digest.len() == 43 && digest.bytes().all(base64) && ends {
         return Ok(());
     }
-    let message = format!("{} is not the whole fingerprint of a key", quoted(text));
-    Err(Mistake::whole(text, message).hint(hint))
+    let message = format!("incomplete or invalid key fingerprint {}", quoted(text));
+    Err(ParseError::whole(text, message).hint(hint))
 }
 
 fn read_network(value: &Value<'_>, network: &mut Network) {
@@ -128,9 +128,9 @@ fn read_network(value: &Value<'_>, network: &mut Network) {
     let hint = "write `[network.interface.eth0]`";
     let Some(named) = interfaces.table("a table of tables", hint) else { return };
     for entry in interfaces.entries(named) {
-        if let Err(mistake) = check_link_name(entry.key()) {
-            let hint = mistake.hint.unwrap_or_default();
-            table.source.error(&entry.key_span, mistake.message, &hint);
+        if let Err(error) = check_link_name(entry.key()) {
+            let hint = error.hint.unwrap_or_default();
+            table.source.error(&entry.key_span, error.message, &hint);
             continue;
         }
         if let Some(interface) = read_interface(&entry, network.bridge) {
@@ -148,15 +148,13 @@ fn read_interface(value: &Value<'_>, bridge: Ipv4Net) -> Option<Interface> {
         let Some(net) = text.read(parse_link_address) else { continue };
         let containers = IpNet { addr: IpAddr::V4(bridge.addr), prefix: bridge.prefix };
         if overlap(net, containers) {
-            let message = format!(
-                "this subnet overlaps that of the containers' bridge, {}/{}",
-                bridge.addr, bridge.prefix
-            );
-            let hint = "choose another one: `bridge = \"172.31.0.1/16\"` in `[network]`";
+            let message =
+                format!("subnet overlaps the container bridge {}/{}", bridge.addr, bridge.prefix);
+            let hint = "move the bridge: `bridge = \"172.31.0.1/16\"` in `[network]`";
             table.source.error(&text.span, message, hint);
         }
         if address.contains(&net) {
-            table.source.warning(&text.span, "this address is there twice", "");
+            table.source.warning(&text.span, "duplicate address", "");
         } else {
             address.push(net);
         }
@@ -177,21 +175,21 @@ fn read_gateways(table: &Reader<'_>, address: &[IpNet], dhcp: bool) -> Vec<IpAdd
         let Some(gateway) = text.read(parse_address) else { continue };
         let error = |message: String, hint| table.source.error(&text.span, message, hint);
         if gateways.iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
-            error("a second default gateway of the same family".to_owned(), "keep one");
+            error("duplicate default gateway of the same address family".to_owned(), "keep one");
             continue;
         }
         let link_local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let reachable = link_local
             || address.iter().any(|net| contains(*net, gateway))
-            // DHCP may bring the address that makes it reachable.
+            // DHCP may provide the address that makes it reachable.
             || (dhcp && gateway.is_ipv4());
         if gateway.is_unspecified() || gateway.is_multicast() || gateway.is_loopback() {
             error(format!("`{gateway}` cannot be a gateway"), "");
         } else if address.iter().any(|net| net.addr == gateway) {
-            error(format!("`{gateway}` is this machine's own address"), "");
+            error(format!("gateway `{gateway}` is the host's own address"), "");
         } else if !reachable {
-            let hint = "a gateway lies in the subnet of an `address` of the same link";
-            error(format!("`{gateway}` cannot be reached from this link"), hint);
+            let hint = "a gateway must be in the subnet of an `address` of the same link";
+            error(format!("gateway `{gateway}` is not reachable from this link"), hint);
         } else {
             gateways.push(gateway);
         }

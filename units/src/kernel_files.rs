@@ -1,12 +1,12 @@
-//! What of /proc and /sys a container does not see or cannot write to, unless its unit says so.
+//! Files of /proc and /sys that are masked or read-only in a container unless its unit unmasks them.
 
-use crate::diagnostic::{Mistake, quoted};
+use crate::diagnostic::{ParseError, quoted};
 use crate::suggest::closest;
 
-/// The counters of each CPU that tell when it was too hot: a side channel between containers.
+/// Thermal throttling counters of each CPU: a side channel between containers.
 pub const THROTTLE: &str = "/sys/devices/system/cpu/cpu*/thermal_throttle";
 
-/// Hidden: a file behind the null device, a directory behind an empty read-only one.
+/// Masked: a file by the null device, a directory by an empty read-only one.
 pub const HIDDEN: [&str; 14] = [
     "/proc/acpi",
     "/proc/asound",
@@ -24,7 +24,7 @@ pub const HIDDEN: [&str; 14] = [
     THROTTLE,
 ];
 
-/// Visible, but not to be written.
+/// Visible but read-only.
 pub const READ_ONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
@@ -33,11 +33,11 @@ pub fn all() -> impl Iterator<Item = &'static str> {
     HIDDEN.into_iter().chain(READ_ONLY)
 }
 
-/// Reads one entry of `unmask`: one of these paths, or `ALL`. Gives the paths that it stands for.
+/// Reads one entry of `unmask`: one of these paths, or `ALL`. Returns the paths that it stands for.
 ///
 /// # Errors
-/// A [`Mistake`] with the nearest path.
-pub fn parse_unmask(text: &str) -> Result<Vec<String>, Mistake> {
+/// A [`ParseError`] that suggests the nearest path.
+pub fn parse_unmask(text: &str) -> Result<Vec<String>, ParseError> {
     if text.eq_ignore_ascii_case("all") {
         return Ok(all().map(str::to_owned).collect());
     }
@@ -45,10 +45,11 @@ pub fn parse_unmask(text: &str) -> Result<Vec<String>, Mistake> {
     if all().any(|known| known == path) {
         return Ok(vec![path.to_owned()]);
     }
-    let mistake = Mistake::whole(text, format!("{} is neither hidden nor read-only", quoted(text)));
+    let error =
+        ParseError::whole(text, format!("{} is not a masked or read-only path", quoted(text)));
     Err(match closest(path, all()) {
-        Some(near) => mistake.hint(format!("did you mean `{near}`?")),
-        None => mistake.hint(format!("`ALL`, or one of {}", all().collect::<Vec<_>>().join(", "))),
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error.hint(format!("use `ALL` or one of {}", all().collect::<Vec<_>>().join(", "))),
     })
 }
 
@@ -57,7 +58,7 @@ mod tests {
     use super::{all, parse_unmask};
 
     #[test]
-    fn every_path_is_taken_and_others_are_not() {
+    fn only_the_listed_paths_are_accepted() {
         for path in all() {
             assert_eq!(parse_unmask(path).unwrap(), [path]);
         }

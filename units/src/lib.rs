@@ -1,17 +1,16 @@
-//! The TOML vocabulary of Keelhost: types, parsing, validation, diagnostics.
+//! The configuration format of Keelhost: types, parsing, validation, diagnostics.
 //!
-//! Pure: no I/O beyond the text given. [`load`] takes the texts of a host folder and gives what is
-//! good in them as the types of [`model`], and everything that is wrong, at once, as
-//! [`Diagnostic`]s that point into the text.
+//! The crate does no I/O. [`load`] takes the texts of a host folder and returns the valid part as the
+//! types of [`model`], and all errors at once as [`Diagnostic`]s that point into the text.
 //!
 //! From a text to a unit:
-//! - `syntax` makes a tree of keys and values with their places out of it,
-//! - `reader` and `value` take it apart by the keys that [`schema`] lists, and read on past every
-//!   mistake,
-//! - [`scalar`], [`entry`], [`names`], [`paths`], [`process`], [`address`] know how single values
-//!   are written,
-//! - `unit`, `container` and `host` put them together,
-//! - `graph` looks at all units together.
+//! - `syntax` parses it into a tree of keys and values with their spans,
+//! - `reader` and `value` read the keys that [`schema`] lists, and continue after every error,
+//! - [`scalar`], [`entry`], [`names`], [`paths`], [`process`] and [`address`] parse single values,
+//! - `unit`, `container` and `host` build the types of [`model`],
+//! - `graph` checks all units together.
+//!
+//! [`json`] reads the JSON documents of other tools with errors of the same quality.
 
 pub mod address;
 pub mod capability;
@@ -22,6 +21,7 @@ pub mod foreign;
 mod graph;
 pub mod hash;
 mod host;
+pub mod json;
 pub mod kernel_files;
 mod load;
 pub mod model;
@@ -39,8 +39,8 @@ pub mod sysctl;
 mod unit;
 mod value;
 
-pub use container::weakenings;
-pub use diagnostic::{Diagnostic, Mistake, Related, Severity};
+pub use container::relaxed_settings;
+pub use diagnostic::{Diagnostic, ParseError, Related, Severity};
 pub use graph::StartOrder;
 pub use load::{
     ImageReference, Loaded, ProfileReference, SourceFile, image_references, load, named_volumes,

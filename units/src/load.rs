@@ -1,6 +1,6 @@
-//! A whole host folder: its texts in, everything that is good in them out.
+//! Loads a whole host folder from its texts.
 
-use crate::diagnostic::{Diagnostic, Mistake, Severity};
+use crate::diagnostic::{Diagnostic, ParseError, Severity};
 use crate::graph::{self, All, StartOrder};
 use crate::model::{Host, HostConfig, Seccomp, VolumeSource};
 use crate::names::check_unit_name;
@@ -12,37 +12,37 @@ use std::ops::Range;
 /// A file of a host folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceFile {
-    /// How the file is called in diagnostics: its path below the host folder, `units/web.toml`.
+    /// The name of the file in diagnostics: its path below the host folder, such as `units/web.toml`.
     pub path: String,
     /// Its content.
     pub text: String,
 }
 
-/// What a host folder says.
+/// The result of loading a host folder.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
-    /// Everything that is good.
+    /// The valid part of the configuration.
     pub config: HostConfig,
-    /// Everything that is to be said, by file and place.
+    /// Errors, warnings and notes, by file and position.
     pub diagnostics: Vec<Diagnostic>,
     /// The order in which `config.units` start.
     pub order: StartOrder,
-    /// Names of the units that have been left out because of their mistakes.
+    /// Names of the units that are left out because of errors.
     pub left_out: BTreeSet<String>,
-    /// Where the units name their images, those of left-out units too.
+    /// The `image` keys of all units, including left-out ones.
     pub images: Vec<ImageReference>,
-    /// Where the units name profiles of system calls, those of left-out units too.
+    /// The `seccomp` keys with a profile, of all units, including left-out ones.
     pub profiles: Vec<ProfileReference>,
 }
 
 impl Loaded {
-    /// Whether anything is wrong.
+    /// Whether there is any error.
     pub fn has_errors(&self) -> bool {
         self.diagnostics.iter().any(Diagnostic::is_error)
     }
 }
 
-/// One `image` key, for whoever can see whether the image is there.
+/// One `image` key, for callers that can check whether the image exists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageReference {
     /// The unit.
@@ -51,16 +51,16 @@ pub struct ImageReference {
     pub image: String,
     /// The unit's file.
     pub file: String,
-    /// Place of the value in it.
+    /// Byte range of the value in it.
     pub span: Range<usize>,
-    /// Line of the place, from 1.
+    /// Line of the value, starting at 1.
     pub line: usize,
-    /// Column of the place in characters, from 1.
+    /// Column of the value in characters, starting at 1.
     pub column: usize,
 }
 
 impl ImageReference {
-    /// A diagnostic about this image, at the place where the unit names it.
+    /// A diagnostic about this image, at the value of the `image` key.
     pub fn diagnostic(&self, severity: Severity, message: impl Into<String>) -> Diagnostic {
         Diagnostic {
             severity,
@@ -75,7 +75,7 @@ impl ImageReference {
     }
 }
 
-/// One `seccomp` key that names a file, for whoever can read it.
+/// One `seccomp` key that names a profile, for callers that can read the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProfileReference {
     /// The unit.
@@ -86,7 +86,7 @@ pub struct ProfileReference {
 }
 
 impl ProfileReference {
-    /// A diagnostic about this profile, at the place where the unit names it.
+    /// A diagnostic about this profile, at the value of the `seccomp` key.
     pub fn diagnostic(&self, severity: Severity, message: impl Into<String>) -> Diagnostic {
         Diagnostic { severity, message: message.into(), ..self.place.clone() }
     }
@@ -97,7 +97,7 @@ pub fn image_references(loaded: &Loaded) -> impl Iterator<Item = &ImageReference
     loaded.images.iter()
 }
 
-/// The named volumes of a host, each with the units that mount it.
+/// The named volumes of a host, each with the names of the units that mount it.
 pub fn named_volumes(config: &HostConfig) -> BTreeMap<String, Vec<String>> {
     let mut volumes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for unit in config.units.values() {
@@ -112,11 +112,11 @@ pub fn named_volumes(config: &HostConfig) -> BTreeMap<String, Vec<String>> {
     volumes
 }
 
-/// Reads the texts of a host folder.
+/// Loads the texts of a host folder.
 ///
-/// Nothing in them makes it fail: a unit with a mistake is left out of the result and named in
-/// [`Loaded::left_out`], a mistake in `host.toml` leaves the default in place, and the rest stands.
-/// A unit that requires a left-out one stays (it will not start), with a note.
+/// Loading never fails: a unit with an error is left out and listed in [`Loaded::left_out`], and a key
+/// of `host.toml` with an error keeps its default. A unit that requires a left-out one is kept, with a
+/// note that it cannot start.
 pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
     let mut diagnostics = Vec::new();
     let host = match &host {
@@ -127,7 +127,7 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
             host
         }
         None => {
-            let message = "there is no host.toml: defaults are used";
+            let message = "no host.toml found; using the defaults";
             diagnostics.push(Diagnostic::whole_file(Severity::Note, "host.toml", message));
             Host::default()
         }
@@ -136,18 +136,20 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
     let mut all: All<'_> = BTreeMap::new();
     for file in &units {
         match unit_name(file) {
-            Err(mistake) => {
-                let mut found =
-                    Diagnostic::whole_file(Severity::Error, &file.path, mistake.message);
-                found.hint = mistake.hint;
-                // Its content is read all the same, so that all mistakes come at once.
+            Err(error) => {
+                let mut found = Diagnostic::whole_file(Severity::Error, &file.path, error.message);
+                found.hint = error.hint;
+                // Its content is still parsed, so that all errors are reported at once.
                 diagnostics.push(found);
                 let parsed = unit::parse(Source::new(&file.path, &file.text), "unnamed");
                 diagnostics.extend(in_order(parsed.source));
             }
             Ok(name) => {
                 if let Some(other) = all.get(name) {
-                    let message = format!("`{name}` is already the unit of {}", other.source.file);
+                    let message = format!(
+                        "duplicate unit `{name}`, already defined by {}",
+                        other.source.file
+                    );
                     diagnostics.push(Diagnostic::whole_file(Severity::Error, &file.path, message));
                     continue;
                 }
@@ -161,7 +163,7 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
     let in_cycle = graph::check_cycles(&all);
     graph::check_ports(&all);
     graph::check_port_count(&all, &in_cycle);
-    graph::check_bridge_room(&all, &in_cycle, host.network.bridge);
+    graph::check_bridge_capacity(&all, &in_cycle, host.network.bridge);
     graph::check_volumes(&all);
     let left_out: BTreeSet<String> = all
         .iter()
@@ -173,7 +175,7 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
     let mut good = BTreeMap::new();
     let (mut images, mut profiles) = (Vec::new(), Vec::new());
     for (name, parsed) in all {
-        if let Some(span) = parsed.places.image.clone() {
+        if let Some(span) = parsed.spans.image.clone() {
             let (line, column) = crate::render::position(parsed.source.text, span.start);
             images.push(ImageReference {
                 unit: name.clone(),
@@ -185,7 +187,7 @@ pub fn load(host: Option<SourceFile>, units: Vec<SourceFile>) -> Loaded {
             });
         }
         if let (Some(span), Seccomp::Profile(profile)) =
-            (parsed.places.seccomp.clone(), &parsed.unit.container.seccomp)
+            (parsed.spans.seccomp.clone(), &parsed.unit.container.seccomp)
         {
             let Source { file, text, .. } = parsed.source;
             let place = Diagnostic::new(Severity::Error, file, text, span, "");
@@ -208,10 +210,10 @@ fn in_order(source: Source<'_>) -> Vec<Diagnostic> {
 }
 
 /// The name of a unit, from its file's name.
-fn unit_name(file: &SourceFile) -> Result<&str, Mistake> {
+fn unit_name(file: &SourceFile) -> Result<&str, ParseError> {
     let base = file.path.rsplit('/').next().unwrap_or(&file.path);
     let Some(name) = base.strip_suffix(".toml") else {
-        return Err(Mistake::whole(base, "a unit's file ends in `.toml`"));
+        return Err(ParseError::whole(base, "a unit file name must end in `.toml`"));
     };
     check_unit_name(name).map(|()| name)
 }

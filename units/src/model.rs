@@ -1,7 +1,7 @@
-//! The vocabulary as types: what a host folder says once it has been read and found right.
+//! The configuration as types: the content of a host folder after validation.
 //!
-//! These types are the agreement between the parser (`units`), the image builder, the supervisor
-//! and netsetup. They hold validated values only; text, spans and mistakes live in the parser.
+//! The image builder, the supervisor and netsetup use these types. They hold validated values only;
+//! texts, spans and errors stay in the parser.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,51 +10,51 @@ use std::time::Duration;
 /// One container service: the content of `units/NAME.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unit {
-    /// The file's name without `.toml`: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, a valid host name label.
+    /// The file name without `.toml`: `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`, a valid host name label.
     pub name: String,
     /// Free text for people.
     pub description: String,
-    /// Order only: start after these units are ready (or done, for one-shots), stop before them.
+    /// Ordering only: starts after these units are ready (one-shots: done), stops before them.
     pub after: Vec<String>,
-    /// Need: these units are started too and must be ready first; implies `after`.
+    /// Requirement: these units are started too and must be ready first. Implies `after`.
     pub requires: Vec<String>,
-    /// Would like: these units are started too, their failure changes nothing; implies no order.
+    /// Weak dependency: these units are started too, but their failure has no effect. Implies no order.
     pub wants: Vec<String>,
     /// Host conditions to wait for before each start.
     pub wait_for: Vec<Condition>,
     /// How long to wait for `wait_for` and for dependencies before the start counts as failed.
-    /// `None` waits for ever.
+    /// `None`: no limit.
     pub wait_timeout: Option<Duration>,
-    /// Long-running or run-once.
+    /// Long-running or one-shot.
     pub kind: Kind,
-    /// What makes a started service ready for those that come after it.
+    /// When a started service counts as ready for the units after it.
     pub ready: Ready,
-    /// How long a start may take to become ready before it counts as failed. `None`: for ever.
+    /// How long a unit may take to become ready before the start counts as failed. `None`: no limit.
     pub start_timeout: Option<Duration>,
-    /// When an ended container is started again, and how fast.
+    /// When an exited container is restarted, and with which delay.
     pub restart: Restart,
-    /// Signal number that asks the main process to stop. `None`: the image's, else SIGTERM.
+    /// Number of the signal that asks the main process to stop. `None`: the image's, else SIGTERM.
     pub stop_signal: Option<i32>,
-    /// Grace between the stop signal and killing the whole cgroup.
+    /// Time between the stop signal and killing the whole cgroup.
     pub stop_timeout: Duration,
-    /// What happens to the host when this unit has failed for good.
+    /// What the host does when this unit has failed permanently.
     pub on_failure: OnFailure,
-    /// Started at boot (`true`) or only by hand or as somebody's dependency.
+    /// Started at boot (`true`), or only manually or as a dependency (`false`).
     pub enabled: bool,
     /// The container itself.
     pub container: Container,
-    /// How its health is asked, if at all.
+    /// The health check, if there is one.
     pub healthcheck: Option<Healthcheck>,
     /// Resource limits.
     pub limits: Limits,
-    /// How much of its output is kept.
+    /// How much of the container's output is kept.
     pub log: LogPolicy,
 }
 
-/// Whether a unit is meant to stay up.
+/// Whether a unit runs continuously or once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Runs until stopped; any end is unexpected.
+    /// Runs until it is stopped; any exit is unexpected.
     Service,
     /// Runs once; exit code 0 is `done` and makes dependents ready, anything else is a failure.
     Oneshot,
@@ -63,7 +63,7 @@ pub enum Kind {
 /// When a started service counts as ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// As soon as its program runs (the exec succeeded).
+    /// As soon as its program runs (execve(2) succeeded).
     Started,
     /// When it sends `READY=1` to `$NOTIFY_SOCKET` (sd_notify(3)).
     Notify,
@@ -71,10 +71,10 @@ pub enum Ready {
     Healthy,
 }
 
-/// A fact about the host that a unit can wait for.
+/// A condition of the host that a unit can wait for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Condition {
-    /// Some uplink has an address (`net.addr`).
+    /// An uplink has an address (`net.addr`).
     NetAddr,
     /// There is a default route (`net.route`).
     NetRoute,
@@ -86,108 +86,111 @@ pub enum Condition {
     Volume(String),
 }
 
-/// Restart policy and its pace.
+/// The shortest delay after an unstable run. It limits the restart rate of a unit that exits
+/// immediately: without a delay some init systems start such a unit 200 to 1,000 times a second.
+pub const MIN_RESTART_DELAY: Duration = Duration::from_millis(10);
+
+/// Restart policy and restart delays.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Restart {
-    /// When to start again.
+    /// When to restart.
     pub policy: RestartPolicy,
-    /// First delay after an unstable run (default 100 ms), doubled for each further one.
+    /// Delay after the first unstable run (default 100 ms), doubled after each further one.
     pub delay: Duration,
     /// Upper bound of the delay (default 60 s).
     pub max_delay: Duration,
-    /// Opt-in: after this many failed attempts within `window` the unit is `failed`.
+    /// Optional: after this many failed attempts within `window` the unit is `failed`.
     pub max_attempts: Option<u32>,
-    /// The span in which `max_attempts` counts. `None`: since the last stable run.
+    /// The period in which attempts are counted. `None`: since the last stable run.
     pub window: Option<Duration>,
 }
 
-/// When an ended container is started again.
+/// When an exited container is restarted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestartPolicy {
     /// Whatever the exit status (the default for services).
     Always,
     /// Only after a failure (the default for one-shots is `Never`).
     OnFailure,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
-/// The host's reaction to a unit that has failed for good.
+/// What the host does when a unit has failed permanently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Nothing but the unit's state changes.
+    /// Only the unit's state changes.
     Continue,
-    /// The host shuts down in order and reboots.
+    /// The host stops all units in order and reboots.
     Reboot,
-    /// The host shuts down in order and powers off.
+    /// The host stops all units in order and powers off.
     Poweroff,
 }
 
 /// The `[container]` table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Container {
-    /// Where the image lies, as written: a path below the host folder (`./images/web`).
+    /// Path of the image below the host folder, as written (`./images/web`).
     pub image: String,
-    /// Replaces the image's entrypoint (and drops its command, as compose and podman do).
+    /// Replaces the image's entrypoint and discards its command, as compose and podman do.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command.
     pub command: Option<Vec<String>>,
-    /// Added to the image's environment, which it overrides.
+    /// Environment variables; they override those of the image.
     pub environment: BTreeMap<String, String>,
     /// `uid`, `uid:gid`, `name` or `name:group`, as written. `None`: the image's.
     pub user: Option<String>,
     /// Replaces the image's working directory.
     pub working_dir: Option<String>,
-    /// Host name inside; the unit's name by default.
+    /// Host name inside the container; the unit's name by default.
     pub hostname: Option<String>,
     /// Named volumes and host paths.
     pub volumes: Vec<Volume>,
-    /// Fresh tmpfs mounts.
+    /// tmpfs mounts, empty at each start.
     pub tmpfs: Vec<Tmpfs>,
     /// Published ports.
     pub ports: Vec<Port>,
-    /// Which network the container sees.
+    /// The container's network.
     pub network: NetworkMode,
-    /// Mount the root read-only.
+    /// Whether the root file system is mounted read-only.
     pub read_only: bool,
     /// Capabilities added to the default set, without `CAP_`, upper case.
     pub cap_add: Vec<String>,
-    /// Capabilities taken from the default set; `ALL` takes all.
+    /// Capabilities removed from the default set; `ALL` removes all.
     pub cap_drop: Vec<String>,
-    /// Whose users the container's users are.
+    /// The user namespace.
     pub userns: UserNamespace,
-    /// Nothing that is executed gains privilege: set-user-id bits and file capabilities are inert.
+    /// Whether set-user-ID bits and file capabilities are ignored (`PR_SET_NO_NEW_PRIVS`).
     pub no_new_privileges: bool,
-    /// Settings of the kernel that belong to the container's own namespaces (sysctl(8) names).
+    /// Kernel settings of the container's own namespaces (sysctl(8) names).
     pub sysctls: BTreeMap<String, String>,
-    /// Kernel files that are not hidden from it or are not read-only
-    /// ([`crate::kernel_files`]).
+    /// Kernel files that are neither masked nor made read-only ([`crate::kernel_files`]).
     pub unmask: Vec<String>,
-    /// Host device nodes made visible inside.
+    /// Device nodes of the host that the container can use.
     pub devices: Vec<Device>,
-    /// Which system calls it may make.
+    /// The seccomp filter.
     pub seccomp: Seccomp,
 }
 
-/// The filter of system calls.
+/// The seccomp filter of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seccomp {
-    /// The host's own, which fits the capabilities.
+    /// The default filter, adapted to the container's capabilities.
     Default,
-    /// None.
+    /// No filter.
     Unconfined,
-    /// A profile of the user's: a path below the host folder that begins with `./`, as written.
+    /// A custom profile: a path below the host folder that begins with `./`, as written.
     Profile(String),
 }
 
-/// What a container sees of the network.
+/// The network of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetworkMode {
-    /// Own namespace, one veth on the host's bridge.
+    /// Its own namespace with a veth interface on the host's bridge.
     Bridge,
     /// The host's own namespace.
     Host,
-    /// Own namespace with loopback only.
+    /// Its own namespace with loopback only.
     None,
 }
 
@@ -202,10 +205,10 @@ pub struct Volume {
     pub read_only: bool,
 }
 
-/// What a volume entry names.
+/// The source of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {
-    /// A named volume, kept on the data disk (or in memory where the host has none).
+    /// A named volume, kept on the data disk, or in memory if the host has none.
     Named(String),
     /// An absolute path of the host.
     HostPath(String),
@@ -216,7 +219,7 @@ pub enum VolumeSource {
 pub struct Tmpfs {
     /// Absolute path inside the container.
     pub target: String,
-    /// Upper bound in bytes; `None`: half of the memory (the kernel's default).
+    /// Size limit in bytes; `None`: half of the memory (the kernel's default).
     pub size: Option<u64>,
     /// Mode of its root directory.
     pub mode: u32,
@@ -225,7 +228,7 @@ pub struct Tmpfs {
 /// One entry of `ports`: `[ADDR:]HOST:CONTAINER[/udp]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Port {
-    /// Only connections to this host address; `None`: to any.
+    /// Host address on which the port is published; `None`: all addresses.
     pub address: Option<Ipv4Addr>,
     /// Port on the host.
     pub host: u16,
@@ -249,71 +252,71 @@ pub enum Protocol {
 pub struct Device {
     /// Path on the host, below /dev.
     pub source: String,
-    /// Path inside, below /dev.
+    /// Path inside the container, below /dev.
     pub target: String,
 }
 
 /// The `[healthcheck]` table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Healthcheck {
-    /// How to ask.
+    /// How health is probed.
     pub probe: Probe,
-    /// Time between the end of one probe and the start of the next.
+    /// Time between the end of a probe and the start of the next one.
     pub interval: Duration,
-    /// A probe that takes longer has failed.
+    /// A probe that takes longer counts as failed.
     pub timeout: Duration,
-    /// This many failures in a row make the unit unhealthy, which restarts it.
+    /// After this many consecutive failures the unit is unhealthy and is restarted.
     pub retries: u32,
-    /// Failures in this span after the start do not count (successes do).
+    /// Failures in this period after the start are ignored; a success counts.
     pub start_period: Duration,
 }
 
-/// How health is asked. Probes run in the container's own network namespace, against loopback.
+/// How health is probed. Probes run in the container's network namespace, against loopback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// GET; healthy when the status is 200 to 399. Written `":80/healthz"`.
+    /// An HTTP GET request; healthy if the status is 200 to 399. Written `":80/healthz"`.
     Http {
         /// Port inside the container.
         port: u16,
         /// Path and query, beginning with `/`.
         path: String,
     },
-    /// A connection is accepted. Written `":6379"`.
+    /// A TCP connection; healthy if it is accepted. Written `":6379"`.
     Tcp {
         /// Port inside the container.
         port: u16,
     },
-    /// A command run inside the container exits with 0.
+    /// A command in the container; healthy if it exits with 0.
     Command(Vec<String>),
 }
 
-/// Whose users the container's users are.
+/// The user namespace of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserNamespace {
-    /// The unit's own: 65536 ids that nobody else has; root inside is nobody on the host.
+    /// Its own: 65536 ids that no other unit has; root in the container is unprivileged on the host.
     Auto,
-    /// The host's: root inside is root.
+    /// The host's: root in the container is root on the host.
     Host,
 }
 
-/// The `[limits]` table; `None` means no limit beyond the host's own.
+/// The `[limits]` table; `None` means no limit other than the host's own.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Limits {
-    /// Bytes of memory (`memory.max`).
+    /// Memory in bytes (`memory.max`).
     pub memory: Option<u64>,
-    /// Bytes of memory from which on it is slowed down and made to give some back (`memory.high`).
+    /// Memory in bytes above which the container is throttled and its memory reclaimed (`memory.high`).
     pub memory_high: Option<u64>,
-    /// Bytes of swap (`memory.swap.max`); with a limit of memory 0 unless the unit says otherwise.
+    /// Swap in bytes (`memory.swap.max`); with a memory limit, 0 unless the unit sets it.
     pub swap: Option<u64>,
-    /// CPUs, in thousandths (500 is half a CPU; `cpu.max`).
+    /// CPU time in thousandths of a CPU (500 is half a CPU; `cpu.max`).
     pub cpu_millis: Option<u64>,
-    /// Share of the CPUs where they are scarce, 1 to 10000 (`cpu.weight`; the kernel's own is 100).
+    /// CPU weight under contention, 1 to 10000 (`cpu.weight`; the kernel's default is 100).
     pub cpu_weight: Option<u64>,
-    /// Bytes read from the data disk in a second (`io.max`).
+    /// Bytes read from the data disk per second (`io.max`).
     pub io_read: Option<u64>,
-    /// Bytes written to the data disk in a second.
+    /// Bytes written to the data disk per second.
     pub io_write: Option<u64>,
-    /// Number of tasks (`pids.max`); 2048 unless the unit says otherwise.
+    /// Number of tasks (`pids.max`); 2048 unless the unit sets it.
     pub pids: Option<u64>,
     /// Open files per process (`RLIMIT_NOFILE`, soft and hard).
     pub nofile: Option<u64>,
@@ -322,16 +325,16 @@ pub struct Limits {
 /// The `[log]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogPolicy {
-    /// Bytes at which a log file is rotated.
+    /// Size in bytes at which a log file is rotated.
     pub max_size: u64,
-    /// Rotated files kept, the current one included.
+    /// Number of files kept, including the current one.
     pub max_files: u32,
 }
 
 /// The content of `host.toml`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Host {
-    /// The machine's name.
+    /// The host name.
     pub hostname: String,
     /// `[network]`.
     pub network: Network,
@@ -344,9 +347,9 @@ pub struct Host {
 /// The `[api]` table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Api {
-    /// Whether it is asked for; `None`: if there is a client.
+    /// Whether the API is enabled; `None`: if there is a client.
     pub enabled: Option<bool>,
-    /// Who may call, by name.
+    /// The clients, by name.
     pub clients: BTreeMap<String, Client>,
 }
 
@@ -356,28 +359,28 @@ pub struct Client {
     /// `SHA256:` and the unpadded base64 of the SHA-256 of the public key
     /// (SubjectPublicKeyInfo, DER).
     pub key: String,
-    /// What they may do.
+    /// The client's role.
     pub role: Role,
 }
 
-/// What a client of the API may do; each may do all that the one before it may.
+/// The role of an API client; each role includes the one before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Sees.
+    /// Can read state, logs and events.
     #[default]
     Reader,
-    /// Also starts, stops, restarts and signals units.
+    /// Can also start, stop, restart and signal units.
     Operator,
-    /// May do everything.
+    /// Can do everything.
     Admin,
 }
 
 /// The `[network]` table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
-    /// Address of the host on the containers' bridge and the prefix of their subnet.
+    /// The host's address on the container bridge, and the prefix length of the subnet.
     pub bridge: Ipv4Net,
-    /// Name servers; empty: those that DHCP gives.
+    /// Name servers; empty: those from DHCP.
     pub dns: Vec<IpAddr>,
     /// `[network.interface.NAME]`. Empty: DHCP on every Ethernet link.
     pub interfaces: BTreeMap<String, Interface>,
@@ -386,17 +389,17 @@ pub struct Network {
 /// One `[network.interface.NAME]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
-    /// Ask DHCPv4 (the default when no address is given).
+    /// Whether to use DHCPv4 (the default if there is no static address).
     pub dhcp: bool,
     /// Static addresses, `10.0.0.2/24` or `2001:db8::2/64`.
     pub address: Vec<IpNet>,
     /// Static default gateways, at most one per family.
     pub gateway: Vec<IpAddr>,
-    /// MTU in bytes; `None`: the link's own (or what DHCP says).
+    /// MTU in bytes; `None`: from DHCP, else the link's own.
     pub mtu: Option<u32>,
 }
 
-/// An IPv4 address with a prefix length; host bits are kept.
+/// An IPv4 address with a prefix length; the host bits are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ipv4Net {
     /// The address.
@@ -405,7 +408,7 @@ pub struct Ipv4Net {
     pub prefix: u8,
 }
 
-/// An address with a prefix length; host bits are kept.
+/// An IPv4 or IPv6 address with a prefix length; the host bits are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IpNet {
     /// The address.
@@ -421,14 +424,14 @@ pub struct Storage {
     pub data: DataDisk,
 }
 
-/// What the host does about its data disk (the ext4 file system labelled `KEEL-DATA`).
+/// How the host uses its data disk (the ext4 file system labelled `KEEL-DATA`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataDisk {
-    /// Use it if it is there at boot; else volumes live in memory for this boot.
+    /// Use it if it is present at boot; otherwise volumes are kept in memory until the next boot.
     Auto,
-    /// Never look for one.
+    /// Never use one.
     Memory,
-    /// Wait for it; units with named volumes do not start without it.
+    /// Required: units with named volumes do not start without it.
     Required,
 }
 

@@ -1,19 +1,19 @@
-//! The names that a host folder gives: units, volumes, machines, links.
+//! Names in a host folder: units, volumes, hosts, links, environment variables, conditions.
 
-use crate::diagnostic::{Mistake, quoted};
+use crate::diagnostic::{ParseError, quoted};
 use crate::model::Condition;
 use crate::suggest::closest;
 
-/// Checks a unit's name: a host name label in lower case, since it is one inside containers
+/// Checks a unit name: a host name label in lower case, since units are host names inside containers
 /// (RFC 1123, section 2.1).
 ///
 /// # Errors
-/// What the name may hold.
-pub fn check_unit_name(name: &str) -> Result<(), Mistake> {
-    let rule = "a unit's name is 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end";
+/// A [`ParseError`] that says which names are valid.
+pub fn check_unit_name(name: &str) -> Result<(), ParseError> {
+    let rule = "a unit name is 1 to 63 characters of a-z, 0-9 and `-`, without `-` at either end";
     if name == "localhost" {
-        return Err(Mistake::whole(name, "`localhost` cannot be a unit's name")
-            .hint("names of units are host names inside containers, where this one is taken"));
+        return Err(ParseError::whole(name, "invalid unit name `localhost`")
+            .hint("unit names are host names inside containers, where `localhost` is reserved"));
     }
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if name.is_empty()
@@ -22,28 +22,28 @@ pub fn check_unit_name(name: &str) -> Result<(), Mistake> {
         || name.ends_with('-')
         || !name.chars().all(inner)
     {
-        let message = format!("{} cannot be a unit's name", quoted(name));
-        return Err(Mistake::whole(name, message).hint(rule));
+        let message = format!("invalid unit name {}", quoted(name));
+        return Err(ParseError::whole(name, message).hint(rule));
     }
     Ok(())
 }
 
-/// Checks a volume's name: it is a directory's name on the data disk.
+/// Checks a volume name: it is the name of a directory on the data disk.
 ///
 /// # Errors
-/// What the name may hold.
-pub fn check_volume_name(name: &str) -> Result<(), Mistake> {
+/// A [`ParseError`] that says which names are valid.
+pub fn check_volume_name(name: &str) -> Result<(), ParseError> {
     let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let first = name.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     if !first || name.len() > 63 || !name.chars().all(inner) {
         let message = if name.is_empty() {
-            "an empty volume name".to_owned()
+            "empty volume name".to_owned()
         } else {
-            format!("{} cannot be a volume's name", quoted(name))
+            format!("invalid volume name {}", quoted(name))
         };
-        return Err(Mistake::whole(name, message).hint(
-            "a volume's name is 1 to 63 of a-z, A-Z, 0-9, `-`, `_` and `.`, with a letter or \
-             digit first; a path of the host begins with `/`",
+        return Err(ParseError::whole(name, message).hint(
+            "a volume name is 1 to 63 characters of a-z, A-Z, 0-9, `-`, `_` and `.`, and begins with a \
+             letter or digit; a path of the host begins with `/`",
         ));
     }
     Ok(())
@@ -53,8 +53,8 @@ pub fn check_volume_name(name: &str) -> Result<(), Mistake> {
 /// most 64 bytes in all, as sethostname(2) takes.
 ///
 /// # Errors
-/// What the name may hold.
-pub fn check_hostname(name: &str) -> Result<(), Mistake> {
+/// A [`ParseError`] that says which names are valid.
+pub fn check_hostname(name: &str) -> Result<(), ParseError> {
     let label = |label: &str| {
         !label.is_empty()
             && label.len() <= 63
@@ -63,10 +63,10 @@ pub fn check_hostname(name: &str) -> Result<(), Mistake> {
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
     };
     if name.len() > 64 || !name.split('.').all(label) {
-        let message = format!("{} cannot be a host name", quoted(name));
-        return Err(Mistake::whole(name, message).hint(
-            "a host name is at most 64 letters, digits, `-` and `.`, with no `-` at either end \
-             of a part",
+        let message = format!("invalid host name {}", quoted(name));
+        return Err(ParseError::whole(name, message).hint(
+            "a host name is at most 64 letters, digits, `-` and `.`, without `-` at either end of \
+             a label",
         ));
     }
     Ok(())
@@ -76,29 +76,34 @@ pub fn check_hostname(name: &str) -> Result<(), Mistake> {
 /// ASCII.
 ///
 /// # Errors
-/// What the name may hold.
-pub fn check_link_name(name: &str) -> Result<(), Mistake> {
+/// A [`ParseError`] that says which names are valid.
+pub fn check_link_name(name: &str) -> Result<(), ParseError> {
     let inner = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | ':');
     if name.is_empty() || name.len() > 15 || name == "." || name == ".." || !name.chars().all(inner)
     {
-        let message = format!("{} cannot be a network link's name", quoted(name));
-        return Err(Mistake::whole(name, message)
-            .hint("the kernel's names are 1 to 15 characters without `/`, `:` and spaces"));
+        let message = format!("invalid link name {}", quoted(name));
+        return Err(ParseError::whole(name, message)
+            .hint("a link name is 1 to 15 characters without `/`, `:` and spaces"));
     }
     if name == "lo" {
-        return Err(Mistake::whole(name, "`lo` is set up by the host itself"));
+        return Err(ParseError::whole(
+            name,
+            "link `lo` cannot be configured; the host sets it up itself",
+        ));
     }
     Ok(())
 }
 
-/// Checks the name of an environment variable: anything without `=` (NUL has been refused).
+/// Checks the name of an environment variable: not empty, and without `=`. (The caller rejects NUL.)
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn check_variable_name(name: &str) -> Result<(), Mistake> {
+/// A [`ParseError`] that says which names are valid.
+pub fn check_variable_name(name: &str) -> Result<(), ParseError> {
     if name.is_empty() || name.contains('=') {
-        let message = format!("{} cannot be a variable's name", quoted(name));
-        return Err(Mistake::whole(name, message));
+        let message = format!("invalid environment variable name {}", quoted(name));
+        return Err(
+            ParseError::whole(name, message).hint("a name is not empty and contains no `=`")
+        );
     }
     Ok(())
 }
@@ -106,8 +111,8 @@ pub fn check_variable_name(name: &str) -> Result<(), Mistake> {
 /// Reads one entry of `wait_for`: `net.addr`, `net.route`, `dns`, `clock` or `volume:NAME`.
 ///
 /// # Errors
-/// A [`Mistake`] with the nearest condition.
-pub fn parse_condition(text: &str) -> Result<Condition, Mistake> {
+/// A [`ParseError`] that suggests the nearest condition.
+pub fn parse_condition(text: &str) -> Result<Condition, ParseError> {
     const FOREIGN: [(&str, &str); 8] = [
         ("network", "net.route"),
         ("net", "net.route"),
@@ -128,17 +133,20 @@ pub fn parse_condition(text: &str) -> Result<Condition, Mistake> {
                 let prefix = "volume:".len();
                 return match check_volume_name(name) {
                     Ok(()) => Ok(Condition::Volume(name.to_owned())),
-                    Err(mistake) => Err(mistake.moved(prefix)),
+                    Err(error) => Err(error.shifted(prefix)),
                 };
             }
             let known = ["net.addr", "net.route", "dns", "clock", "volume:NAME"];
             let foreign = FOREIGN.iter().find(|(name, _)| *name == text).map(|(_, here)| *here);
             let hint = match foreign.or_else(|| closest(text, known)) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("one of `{}`; for another unit use `requires`", known.join("`, `")),
+                None => format!(
+                    "expected one of `{}`; to wait for a unit, use `requires`",
+                    known.join("`, `")
+                ),
             };
-            let message = format!("{} is no condition of the host", quoted(text));
-            Err(Mistake::whole(text, message).hint(hint))
+            let message = format!("unknown condition {}", quoted(text));
+            Err(ParseError::whole(text, message).hint(hint))
         }
     }
 }

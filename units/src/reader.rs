@@ -1,5 +1,5 @@
-//! Reading a TOML table key by key: every value comes with its place, and every mistake is noted
-//! and read past, so that one run finds them all.
+//! Reads a TOML table key by key. Every value comes with its span, and reading continues after every
+//! error, so that one run reports all of them.
 
 use crate::diagnostic::{Diagnostic, Severity, quoted};
 use crate::foreign;
@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use toml::de::DeTable;
 
-/// One file: its text, and what has been found wrong with it so far.
+/// One file: its text, and the diagnostics found so far.
 pub(crate) struct Source<'a> {
     pub(crate) file: &'a str,
     pub(crate) text: &'a str,
@@ -56,24 +56,24 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A table whose keys are known.
+/// A table with a schema.
 pub(crate) struct Reader<'a> {
     pub(crate) source: &'a Source<'a>,
     table: &'a DeTable<'a>,
     schema: &'static Table,
-    /// Place of the table's name; empty, at the start, for the file itself.
-    pub(crate) place: Range<usize>,
+    /// Span of the table's name; empty, at the start, for the file itself.
+    pub(crate) span: Range<usize>,
 }
 
 impl<'a> Reader<'a> {
-    /// Takes a table and complains about every key that `schema` does not have; `all` are the
-    /// tables of the same file, where the key may belong.
+    /// Takes a table and reports every key that is not in `schema`. `all` are the tables of the same
+    /// file, to find where the key belongs.
     pub(crate) fn new(
         source: &'a Source<'a>,
         table: &'a DeTable<'a>,
         schema: &'static Table,
         all: &[&'static Table],
-        place: Range<usize>,
+        span: Range<usize>,
     ) -> Self {
         for entry in entries(source, table) {
             if !schema.has(entry.key()) {
@@ -85,27 +85,26 @@ impl<'a> Reader<'a> {
                 source.error(&entry.key_span, message, &hint);
             }
         }
-        Reader { source, table, schema, place }
+        Reader { source, table, schema, span }
     }
 
-    /// The value of a key of the schema, if it is there.
+    /// The value of a key of the schema, if it is present.
     pub(crate) fn get(&self, key: &str) -> Option<Value<'a>> {
         debug_assert!(self.schema.has(key), "`{key}` is not in the schema");
         find(self.source, self.table, key)
     }
 }
 
-/// What to write instead of an unknown key: its right place, its translation, or the word it is a
-/// misspelling of.
+/// What to write instead of an unknown key: the table where it belongs, its replacement if it is a
+/// foreign name, or the key that it probably misspells.
 fn unknown_key_hint(key: &str, schema: &Table, all: &[&'static Table]) -> String {
-    if let Some(home) = all.iter().find(|table| table.has(key)) {
-        return match home.path {
+    if let Some(table) = all.iter().find(|table| table.has(key)) {
+        return match table.path {
             "" => format!("`{key}` belongs at the top of the file, before the first table"),
             path => format!("`{key}` belongs in `[{path}]`"),
         };
     }
-    // A slip of the pen is likelier than a foreign name that happens to be near, but a foreign
-    // name written exactly is no slip.
+    // An exact foreign name takes precedence over a similar key.
     if let Some(foreign) = foreign::find(key) {
         return foreign.hint();
     }
@@ -121,5 +120,5 @@ fn unknown_key_hint(key: &str, schema: &Table, all: &[&'static Table]) -> String
         }
     }
     let known: Vec<String> = schema.keys.iter().map(|known| format!("`{}`", known.name)).collect();
-    format!("known here: {}", known.join(", "))
+    format!("known keys: {}", known.join(", "))
 }

@@ -1,7 +1,7 @@
-//! Diagnostics as a person reads them: the place, the line of source, a caret below it, help.
+//! Renders diagnostics for people: position, source line, caret and help.
 //!
-//! The source is shown as a terminal would, but is never trusted: control and direction-changing
-//! characters are replaced, so that a unit file cannot drive the terminal of whoever checks it.
+//! The source is untrusted: control characters and bidirectional formatting characters are replaced,
+//! so that a unit file cannot control the terminal of the user who checks it.
 
 use crate::diagnostic::{Diagnostic, Severity};
 use std::fmt::Write as _;
@@ -9,16 +9,16 @@ use std::ops::Range;
 
 /// Columns between tab stops.
 const TAB: usize = 4;
-/// Longest piece of a source line that is shown, in columns.
+/// Longest part of a source line that is shown, in columns.
 const WINDOW: usize = 140;
 /// Columns kept before the caret when a line is longer than that.
 const BEFORE: usize = 40;
 
 impl Diagnostic {
-    /// The diagnostic with its line of source, over several lines, with a newline at the end.
+    /// The diagnostic with its source line, as several lines that end with a newline.
     ///
-    /// `source` is the text of [`Diagnostic::file`]; with any other text (the empty one, too) the
-    /// place is given without the line. `color` adds ANSI escape sequences.
+    /// `source` is the text of [`Diagnostic::file`]. If it does not have the line, as an empty text, only
+    /// the position is shown. `color` adds ANSI escape sequences.
     pub fn render(&self, source: &str, color: bool) -> String {
         let style = Style { color };
         let mut out = String::new();
@@ -76,7 +76,7 @@ impl Diagnostic {
     }
 }
 
-/// Whether and how to colour.
+/// Whether to use colour.
 struct Style {
     color: bool,
 }
@@ -87,7 +87,7 @@ impl Style {
     }
 }
 
-/// A line as shown, and where its caret line starts and how long it is, in columns.
+/// A line as it is shown, with the start and the length of its carets in columns.
 struct ShownLine {
     text: String,
     column: usize,
@@ -113,7 +113,7 @@ fn show_line(line: &str, span: Range<usize>) -> ShownLine {
         column += width;
     }
     let from = from.unwrap_or(column);
-    // At least one caret, also below an empty span, a zero-width character or the line's end.
+    // At least one caret, even for an empty span, a zero-width character or the end of the line.
     let to = to.unwrap_or(column).max(from + 1);
 
     let cut = if column <= WINDOW { 0 } else { from.saturating_sub(BEFORE) };
@@ -127,7 +127,7 @@ fn show_line(line: &str, span: Range<usize>) -> ShownLine {
         if at < cut {
             continue;
         }
-        // A wide character or tab may straddle the cut: the shift is that of the first one kept.
+        // A wide character or tab may cross the cut, so the offset is that of the first character kept.
         let skipped = *skipped.get_or_insert(at);
         if at - skipped >= WINDOW {
             text.push('…');
@@ -143,13 +143,13 @@ fn show_line(line: &str, span: Range<usize>) -> ShownLine {
     ShownLine { text, column: (from - skipped.min(from)) + lead, width: shown_to - from }
 }
 
-/// Byte offset of the start of line `line` (from 1).
+/// Byte offset of the start of line `line` (starting at 1).
 fn line_start(text: &str, line: usize) -> usize {
     text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum()
 }
 
-/// Line and column (in characters), both from 1, of a byte offset. An offset inside a character
-/// counts as its start, one past the end as the end.
+/// Line and column (in characters) of a byte offset, both starting at 1. An offset inside a character
+/// counts as its start, an offset beyond the end as the end.
 pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     let mut offset = offset.min(text.len());
     while !text.is_char_boundary(offset) {
@@ -161,12 +161,12 @@ pub(crate) fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Text with every character replaced that could drive a terminal.
+/// The text with every character replaced that could control a terminal.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// `c`, or a stand-in of the same width if it would move the cursor or the reading direction.
+/// `c`, or a replacement character if it could move the cursor or change the text direction.
 fn safe(c: char) -> char {
     match c {
         c if c.is_control() => '\u{fffd}',
@@ -176,8 +176,8 @@ fn safe(c: char) -> char {
     }
 }
 
-/// Columns that a terminal gives to a character: the blocks of Unicode's EastAsianWidth.txt that
-/// are wide, and of UnicodeData.txt that combine. Coarse (whole blocks), enough for a caret.
+/// Columns of a character in a terminal, from the wide blocks of Unicode's EastAsianWidth.txt and the
+/// combining blocks of UnicodeData.txt. Approximate (whole blocks), but sufficient for a caret.
 fn char_width(c: char) -> usize {
     match u32::from(c) {
         0x0300..=0x036f

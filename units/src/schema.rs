@@ -1,16 +1,16 @@
-//! Every key that can be written, with its type, default and meaning.
+//! Every key of the configuration files, with its type, default and meaning.
 //!
-//! The parser takes its lists of known keys from here and `docs/units.md` is made from here, so
-//! that neither can know a key that the other does not.
+//! The parser takes its list of known keys from this module, and `docs/units.md` is generated from it,
+//! so that the two always agree.
 
 /// One key of a table.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
     /// As written.
     pub name: &'static str,
-    /// Its type, for people.
+    /// Its type, as text.
     pub kind: &'static str,
-    /// What holds when it is absent, for people; `required` if it must be there.
+    /// Its default, as text; `required` if the key must be present.
     pub default: &'static str,
     /// What it does.
     pub meaning: &'static str,
@@ -19,16 +19,16 @@ pub struct Key {
 /// One table of a file.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    /// Dotted name; empty for the keys before the first table. `NAME` stands for any name.
+    /// Dotted name; empty for the top-level keys. `NAME` stands for any name.
     pub path: &'static str,
-    /// What it is about.
+    /// What it configures.
     pub meaning: &'static str,
-    /// Its keys, in the order of the documentation. Tables within it are keys, too.
+    /// Its keys in the order of the documentation, including tables within it.
     pub keys: &'static [Key],
 }
 
 impl Table {
-    /// Whether `name` can be written in this table.
+    /// Whether this table has a key `name`.
     pub fn has(&self, name: &str) -> bool {
         self.keys.iter().any(|key| key.name == name)
     }
@@ -43,35 +43,35 @@ const fn key(
     Key { name, kind, default, meaning }
 }
 
-/// The keys of a unit file before its first table.
+/// The top-level keys of a unit file.
 pub const UNIT: Table = Table {
     path: "",
-    meaning: "What the unit is, what it needs, and what happens when it ends.",
+    meaning: "What the unit is, what it depends on, and what happens when it exits.",
     keys: &[
         key("description", "string", "`\"\"`", "Free text for people."),
         key(
             "after",
             "list of units",
             "`[]`",
-            "Order only: starts after these are ready (one-shots: done), stops before them.",
+            "Ordering only: starts after these units are ready (one-shots: done), stops before them.",
         ),
         key(
             "requires",
             "list of units",
             "`[]`",
-            "Need: these are started too and must be ready first. Implies `after`.",
+            "Requirement: these units are started too and must be ready first. Implies `after`.",
         ),
         key(
             "wants",
             "list of units",
             "`[]`",
-            "Would like: these are started too; their failure changes nothing, and no order is implied.",
+            "Weak dependency: these units are started too, but their failure has no effect. Implies no order.",
         ),
         key(
             "wait_for",
             "list of conditions",
             "`[]`",
-            "Facts of the host to wait for before each start: `net.addr`, `net.route`, `dns`, `clock`, `volume:NAME`.",
+            "Conditions of the host to wait for before each start: `net.addr`, `net.route`, `dns`, `clock`, `volume:NAME`.",
         ),
         key(
             "wait_timeout",
@@ -83,49 +83,49 @@ pub const UNIT: Table = Table {
             "type",
             "`service` or `oneshot`",
             "`\"service\"`",
-            "Long-running, or run once: exit code 0 is success and makes those that come after it start.",
+            "Long-running, or run once: exit code 0 is success, and units after it can then start.",
         ),
         key(
             "ready",
             "`started`, `notify` or `healthy`",
             "`\"started\"`",
-            "When a service counts as ready: its program runs; it sent `READY=1` to `$NOTIFY_SOCKET`; its first health check passed.",
+            "When a service counts as ready: its program runs; it has sent `READY=1` to `$NOTIFY_SOCKET`; or its first health check has passed.",
         ),
         key(
             "start_timeout",
             "duration or `\"never\"`",
             "`\"90s\"`; one-shots `\"never\"`",
-            "How long a start may take to become ready (one-shots: to end) before it counts as failed.",
+            "How long a unit may take to become ready (one-shots: to exit) before the start counts as failed.",
         ),
         key(
             "restart",
             "`always`, `on-failure`, `never`, or a table",
             "`\"always\"`; one-shots `\"never\"`",
-            "When an ended container is started again; the table form also sets the pace, see `[restart]`.",
+            "When an exited container is restarted. The table form also sets the delays, see `[restart]`.",
         ),
         key(
             "stop_signal",
             "signal name or number",
             "the image's, else `\"SIGTERM\"`",
-            "What asks the main process to stop.",
+            "The signal that asks the main process to stop.",
         ),
         key(
             "stop_timeout",
             "duration",
             "`\"10s\"`",
-            "Grace between the stop signal and killing everything in the container. `\"0\"` kills at once.",
+            "Time between the stop signal and killing all processes of the container. `\"0\"` kills immediately.",
         ),
         key(
             "on_failure",
             "`continue`, `reboot` or `poweroff`",
             "`\"continue\"`",
-            "What happens to the host when the unit has failed for good.",
+            "What the host does when the unit has failed permanently.",
         ),
         key(
             "enabled",
             "boolean",
             "`true`",
-            "Started at boot; `false`: only by hand or because another unit needs it.",
+            "Whether the unit is started at boot. `false`: only manually or as a dependency.",
         ),
         key("container", "table", "required", "See `[container]`."),
         key("healthcheck", "table", "none", "See `[healthcheck]`."),
@@ -137,32 +137,32 @@ pub const UNIT: Table = Table {
 /// The table form of `restart`.
 pub const RESTART: Table = Table {
     path: "restart",
-    meaning: "The table form of `restart`. The first end of a run that lasted 10 s is followed by a start at once; after that the delay doubles with each short run, and a run of 10 s resets it.",
+    meaning: "The table form of `restart`. A container that ran for at least 10 s is restarted immediately. After shorter runs the delay applies and doubles with each one; a run of 10 s resets it.",
     keys: &[
         key(
             "policy",
             "`always`, `on-failure` or `never`",
             "as `restart`",
-            "When to start again. A stop by hand wins over all of them.",
+            "When to restart. A manual stop overrides every policy.",
         ),
         key(
             "delay",
             "duration, at least `10ms`",
             "`\"100ms\"`",
-            "First delay after a short run, doubled for each further one.",
+            "Delay after the first short run, doubled after each further one.",
         ),
         key("max_delay", "duration", "`\"60s\"`", "Upper bound of the delay."),
         key(
             "max_attempts",
             "integer from 1",
             "none",
-            "After this many failed starts within `window` the unit is `failed` and stays down. Without it the host never gives up.",
+            "After this many failed starts within `window` the unit is `failed` and is not restarted. Without it the unit is restarted without limit.",
         ),
         key(
             "window",
             "duration",
             "since the last stable run",
-            "The span in which `max_attempts` counts.",
+            "The period in which failed starts are counted.",
         ),
     ],
 };
@@ -170,7 +170,7 @@ pub const RESTART: Table = Table {
 /// The `[container]` table.
 pub const CONTAINER: Table = Table {
     path: "container",
-    meaning: "The container itself. What is absent is as the image says.",
+    meaning: "The container. The image provides the defaults.",
     keys: &[
         key(
             "image",
@@ -182,71 +182,76 @@ pub const CONTAINER: Table = Table {
             "entrypoint",
             "list of strings",
             "the image's",
-            "Replaces the image's entrypoint and drops its command.",
+            "Replaces the image's entrypoint and discards its command.",
         ),
         key("command", "list of strings", "the image's", "Replaces the image's command."),
         key(
             "environment",
             "table of strings",
             "`{}`",
-            "Added to the image's environment, which it overrides.",
+            "Environment variables; they override those of the image.",
         ),
         key(
             "user",
             "`uid`, `uid:gid`, `name` or `name:group`",
             "the image's",
-            "Who runs the main process. Names are looked up in the image; numbers never are.",
+            "The user of the main process. Names are looked up in the image, numbers are not.",
         ),
-        key("working_dir", "absolute path", "the image's", "Where the main process starts."),
-        key("hostname", "host name", "the unit's name", "Host name inside."),
+        key(
+            "working_dir",
+            "absolute path",
+            "the image's",
+            "Working directory of the main process.",
+        ),
+        key("hostname", "host name", "the unit's name", "Host name inside the container."),
         key(
             "volumes",
             "list of `NAME:/path[:ro]` or `/host:/path[:ro]`",
             "`[]`",
-            "Named volumes live on the data disk (or in memory where there is none). A path of the host weakens the container's walls. A path that the image itself declares as a volume, and nothing is mounted on, is kept in memory over restarts, for this boot.",
+            "Named volumes are kept on the data disk, or in memory if there is none. A path of the host relaxes the container's isolation. A volume that the image declares, if nothing is mounted there, is kept in memory across restarts until the host reboots.",
         ),
         key(
             "tmpfs",
             "list of `/path[:size=64M][,mode=1777]`",
             "`[]`",
-            "Fresh file systems in memory.",
+            "File systems in memory, empty at each start.",
         ),
         key(
             "ports",
             "list of `[ADDR:]HOST:CONTAINER[/udp]`",
             "`[]`",
-            "Published ports. Without an address: on every IPv4 address of the host. All units together: 1000 at most.",
+            "Published ports. Without an address: on every IPv4 address of the host. The limit is 1000 over all units.",
         ),
         key(
             "network",
             "`bridge`, `host` or `none`",
             "`\"bridge\"`",
-            "Its own network on the host's bridge, the host's network, or loopback only.",
+            "Its own network namespace on the host's bridge, the host's network, or loopback only.",
         ),
-        key("read_only", "boolean", "`false`", "The root cannot be written to."),
+        key("read_only", "boolean", "`false`", "Whether the root file system is read-only."),
         key(
             "cap_add",
             "list of capabilities",
             "`[]`",
-            "Added to the default set. With or without `CAP_`.",
+            "Capabilities added to the default set, with or without `CAP_`.",
         ),
         key(
             "cap_drop",
             "list of capabilities or `\"ALL\"`",
             "`[]`",
-            "Taken from the default set, before `cap_add`.",
+            "Capabilities removed from the default set, before `cap_add` applies.",
         ),
         key(
             "userns",
             "`auto` or `host`",
             "`\"auto\"`",
-            "`auto`: the container has 65536 users of its own, and its root is nobody on the host. `host`: its root is the host's.",
+            "`auto`: the container has its own user namespace with 65536 ids, and its root is unprivileged on the host. `host`: its root is the host's root.",
         ),
         key(
             "no_new_privileges",
             "boolean",
             "`true`",
-            "Set-user-id programs and file capabilities give nothing. `false` for images that need `su` or `sudo`.",
+            "Whether set-user-ID bits and file capabilities are ignored. Use `false` for images that need `su` or `sudo`.",
         ),
         key(
             "sysctls",
@@ -258,19 +263,19 @@ pub const CONTAINER: Table = Table {
             "unmask",
             "list of paths or `\"ALL\"`",
             "`[]`",
-            "Kernel files that are otherwise hidden or read-only (`/proc/interrupts`, `/proc/sys`; docs/security.md has the list) as the kernel shows them.",
+            "Kernel files to leave unmasked and writable that are masked or read-only by default (`/proc/interrupts`, `/proc/sys`; the list is in docs/security.md).",
         ),
         key(
             "devices",
             "list of `/dev/X[:/dev/Y]`",
             "`[]`",
-            "Device nodes of the host to read and write.",
+            "Device nodes of the host that the container can read and write.",
         ),
         key(
             "seccomp",
             "`default`, `unconfined` or a path beginning with `./`",
             "`\"default\"`",
-            "Which system calls it may make: the host's own list, which fits its capabilities; all of them; or a profile below the host folder, in the JSON of docker and podman.",
+            "The seccomp filter: the default one, which depends on the capabilities; none; or a profile below the host folder, in the JSON format of docker and podman.",
         ),
     ],
 };
@@ -278,34 +283,44 @@ pub const CONTAINER: Table = Table {
 /// The `[healthcheck]` table.
 pub const HEALTHCHECK: Table = Table {
     path: "healthcheck",
-    meaning: "How its health is asked: exactly one of `http`, `tcp` and `command`. Probes run in the container's own network, against loopback.",
+    meaning: "The health check: exactly one of `http`, `tcp` and `command`. Probes run in the container's network namespace, against loopback.",
     keys: &[
-        key("http", "`:PORT/path`", "none", "GET; healthy when the status is 200 to 399."),
-        key("tcp", "`:PORT`", "none", "A connection is accepted."),
-        key("command", "list of strings", "none", "A command inside the container exits with 0."),
+        key(
+            "http",
+            "`:PORT/path`",
+            "none",
+            "An HTTP GET request; healthy if the status is 200 to 399.",
+        ),
+        key("tcp", "`:PORT`", "none", "A TCP connection; healthy if it is accepted."),
+        key(
+            "command",
+            "list of strings",
+            "none",
+            "A command in the container; healthy if it exits with 0.",
+        ),
         key(
             "interval",
             "duration, at least `100ms`",
             "`\"10s\"`",
-            "Time between the end of one probe and the start of the next.",
+            "Time between the end of a probe and the start of the next one.",
         ),
         key(
             "timeout",
             "duration, at least `10ms`",
             "`\"3s\"`",
-            "A probe that takes longer has failed.",
+            "A probe that takes longer counts as failed.",
         ),
         key(
             "retries",
             "integer, 1 to 1000",
             "`3`",
-            "So many failures in a row make the unit unhealthy, which restarts it.",
+            "After this many consecutive failures the unit is unhealthy and is restarted.",
         ),
         key(
             "start_period",
             "duration",
             "`\"0\"`",
-            "Failures in this span after the start do not count; a success does.",
+            "Failures in this period after the start are ignored; a success counts.",
         ),
     ],
 };
@@ -313,64 +328,69 @@ pub const HEALTHCHECK: Table = Table {
 /// The `[limits]` table.
 pub const LIMITS: Table = Table {
     path: "limits",
-    meaning: "What the container may use at most.",
+    meaning: "Resource limits of the container.",
     keys: &[
         key(
             "memory",
             "size, at least `1M`",
             "none",
-            "Memory of all its processes, page cache included; beyond it the kernel kills.",
+            "Memory of all its processes, including page cache; above it the kernel kills the container.",
         ),
         key(
             "memory_high",
             "size, at least `1M`",
             "none",
-            "From here on it is slowed down and gives memory back, before `memory` kills.",
+            "Memory above which the container is throttled and its memory reclaimed, before `memory` applies.",
         ),
-        key(
-            "swap",
-            "size",
-            "none",
-            "Swap, where the host has some. With `memory` it is 0 unless it is said.",
-        ),
-        key("cpus", "number, 0.01 to 1024", "none", "CPUs; `0.5` is half of one."),
+        key("swap", "size", "none", "Swap, if the host has any. With `memory` it is 0 unless set."),
+        key("cpus", "number, 0.01 to 1024", "none", "CPU time in CPUs; `0.5` is half a CPU."),
         key(
             "cpu_weight",
             "integer, 1 to 10000",
             "the kernel's, 100",
-            "Its share of the CPUs where units compete for them.",
+            "Relative share of CPU time when units compete for it.",
         ),
-        key("io_read", "size, at least `4K`", "none", "Bytes a second from the data disk."),
-        key("io_write", "size, at least `4K`", "none", "Bytes a second to the data disk."),
-        key("pids", "integer, 1 to 4194304", "`2048`", "Processes and threads."),
+        key("io_read", "size, at least `4K`", "none", "Bytes read from the data disk per second."),
         key(
-            "nofile",
-            "integer, 1 to 1048576",
-            "the host's, 1048576",
-            "Open files of each process.",
+            "io_write",
+            "size, at least `4K`",
+            "none",
+            "Bytes written to the data disk per second.",
         ),
+        key("pids", "integer, 1 to 4194304", "`2048`", "Number of processes and threads."),
+        key("nofile", "integer, 1 to 1048576", "the host's, 1048576", "Open files per process."),
     ],
 };
 
 /// The `[log]` table.
 pub const LOG: Table = Table {
     path: "log",
-    meaning: "How much of its output is kept.",
+    meaning: "How much of the container's output is kept.",
     keys: &[
-        key("max_size", "size, at least `64K`", "`\"10M\"`", "A log file of this size is rotated."),
-        key("max_files", "integer, 1 to 1000", "`3`", "Files kept, the current one included."),
+        key(
+            "max_size",
+            "size, at least `64K`",
+            "`\"10M\"`",
+            "Size at which a log file is rotated.",
+        ),
+        key(
+            "max_files",
+            "integer, 1 to 1000",
+            "`3`",
+            "Number of files kept, including the current one.",
+        ),
     ],
 };
 
 /// All tables of a unit file.
 pub const UNIT_TABLES: [&Table; 6] = [&UNIT, &RESTART, &CONTAINER, &HEALTHCHECK, &LIMITS, &LOG];
 
-/// The keys of `host.toml` before its first table.
+/// The top-level keys of `host.toml`.
 pub const HOST: Table = Table {
     path: "",
-    meaning: "The machine. The whole file may be absent.",
+    meaning: "The host. The file is optional.",
     keys: &[
-        key("hostname", "host name", "`\"keel\"`", "The machine's name."),
+        key("hostname", "host name", "`\"keel\"`", "The host name."),
         key("network", "table", "none", "See `[network]`."),
         key("storage", "table", "none", "See `[storage]`."),
         key("api", "table", "none", "See `[api]`."),
@@ -380,15 +400,15 @@ pub const HOST: Table = Table {
 /// The `[network]` table.
 pub const NETWORK: Table = Table {
     path: "network",
-    meaning: "The containers' bridge and the machine's own links.",
+    meaning: "The container bridge and the host's network links.",
     keys: &[
         key(
             "bridge",
             "IPv4 address with prefix",
             "`\"10.88.0.1/16\"`",
-            "Address of the host on the containers' bridge, and their subnet.",
+            "The host's address on the container bridge, and the subnet of the containers.",
         ),
-        key("dns", "list of addresses", "`[]`", "Name servers. Empty: those that DHCP gives."),
+        key("dns", "list of addresses", "`[]`", "Name servers. Empty: those from DHCP."),
         key(
             "interface",
             "table of tables",
@@ -401,13 +421,13 @@ pub const NETWORK: Table = Table {
 /// A `[network.interface.NAME]` table.
 pub const INTERFACE: Table = Table {
     path: "network.interface.NAME",
-    meaning: "One link, by the kernel's name (`eth0`). Once there is one such table, links without one are left alone.",
+    meaning: "One link, by the kernel's name (`eth0`). If there is any such table, links without one are not configured.",
     keys: &[
         key(
             "dhcp",
             "boolean",
             "`true` unless there is an `address`",
-            "Ask for an IPv4 address by DHCP.",
+            "Whether to get an IPv4 address by DHCP.",
         ),
         key(
             "address",
@@ -419,9 +439,14 @@ pub const INTERFACE: Table = Table {
             "gateway",
             "address, or a list",
             "`[]`",
-            "Static default gateways, at most one of each family.",
+            "Static default gateways, at most one per address family.",
         ),
-        key("mtu", "integer, 576 to 65535", "the link's own", "Largest packet in bytes."),
+        key(
+            "mtu",
+            "integer, 576 to 65535",
+            "the link's own",
+            "Size of the largest packet in bytes.",
+        ),
     ],
 };
 
@@ -433,14 +458,14 @@ pub const STORAGE: Table = Table {
         "data",
         "`auto`, `memory` or `required`",
         "`\"auto\"`",
-        "Use it if it is there at boot, else keep volumes in memory; never look for one; or hold back units with named volumes until it is there.",
+        "`auto`: use it if it is present at boot, otherwise keep volumes in memory. `memory`: never use one. `required`: units with named volumes wait for it.",
     )],
 };
 
 /// The `[api]` table.
 pub const API: Table = Table {
     path: "api",
-    meaning: "Remote control over HTTPS on port 7443. Who has no key in the list is not listened to.",
+    meaning: "Remote control over HTTPS on port 7443. Only clients whose keys are listed can connect.",
     keys: &[
         key(
             "enabled",
@@ -448,14 +473,14 @@ pub const API: Table = Table {
             "`true` if there is a client",
             "Whether the host can be controlled over the network.",
         ),
-        key("client", "table of tables", "none", "Who may call: `[api.client.NAME]`, see below."),
+        key("client", "table of tables", "none", "The clients: `[api.client.NAME]`, see below."),
     ],
 };
 
 /// An `[api.client.NAME]` table.
 pub const CLIENT: Table = Table {
     path: "api.client.NAME",
-    meaning: "One client, by a name of your choice. The key alone says who somebody is.",
+    meaning: "One client, with a name of your choice. A client is identified by its key alone.",
     keys: &[
         key(
             "key",
@@ -467,7 +492,7 @@ pub const CLIENT: Table = Table {
             "role",
             "`reader`, `operator` or `admin`",
             "`\"reader\"`",
-            "A reader sees; an operator also starts, stops, restarts and signals units; an admin may do everything.",
+            "A reader can read state, logs and events. An operator can also start, stop, restart and signal units. An admin can do everything.",
         ),
     ],
 };

@@ -1,4 +1,4 @@
-//! What is written in a file of the host folder, and what holds where nothing is: for `keel config`.
+//! The effective settings of a file of the host folder, written or default: for `keel config`.
 
 use crate::load::SourceFile;
 use crate::schema::Table;
@@ -8,16 +8,16 @@ use toml::de::{DeTable, DeValue};
 /// One setting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// The key with its tables, `container.image`.
+    /// The dotted key, such as `container.image`.
     pub key: String,
     /// The value as TOML.
     pub value: String,
-    /// The line of the file, from 1; `None`: a default.
+    /// The line of the file, starting at 1; `None`: a default.
     pub line: Option<usize>,
 }
 
-/// The settings of a file in the order of their lines, then the defaults of those keys of `tables`
-/// that have one and are not written. A file that is no TOML has none.
+/// The settings of a file in the order of their lines, followed by the defaults of the keys of `tables`
+/// that the file does not set. Empty for a file that is not valid TOML.
 pub fn settings(file: &SourceFile, tables: &[&Table]) -> Vec<Setting> {
     let Ok(root) = DeTable::parse(&file.text) else { return Vec::new() };
     let mut found = Vec::new();
@@ -27,7 +27,7 @@ pub fn settings(file: &SourceFile, tables: &[&Table]) -> Vec<Setting> {
     for table in tables.iter().filter(|table| !table.path.contains("NAME")) {
         for key in table.keys {
             let name = joined(table.path, key.name);
-            // A default that is a value is written as code; others are words.
+            // A default that is a value is in backquotes; others are descriptions.
             let value = key.default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`'));
             if let Some(value) =
                 value.filter(|value| !value.contains('`') && !written.contains(&name))
@@ -43,7 +43,7 @@ fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Nesting that is followed; the vocabulary has three levels.
+/// Limit of nesting; the format has three levels.
 const MAX_DEPTH: usize = 8;
 
 fn collect(text: &str, table: &DeTable<'_>, path: &str, depth: usize, found: &mut Vec<Setting>) {
@@ -69,7 +69,7 @@ mod tests {
     use crate::schema;
 
     #[test]
-    fn what_is_written_has_its_line_and_the_rest_is_a_default() {
+    fn written_settings_have_a_line_and_others_are_defaults() {
         let text = "hostname = \"edge\"\n\n[network.interface.eth0]\ndhcp = true\n[storage]\n";
         let file = SourceFile { path: "host.toml".to_owned(), text: text.to_owned() };
         let all = settings(&file, &schema::HOST_TABLES);

@@ -1,16 +1,16 @@
 //! "Did you mean": the known word nearest to an unknown one.
 
-/// Words longer than this are nobody's typing mistake.
-const LONGEST: usize = 64;
+/// Longer words are not compared: they are not misspelled keys.
+const MAX_LEN: usize = 64;
 
-/// The candidate that `word` is most likely a misspelling of: the one at the smallest edit
-/// distance, if that is at most a third of the word, else one that begins with it (`env`).
+/// The candidate that `word` most likely misspells: the one with the smallest edit distance, if that is
+/// at most a third of the word's length, else one that begins with the word (`env`).
 pub(crate) fn closest<'c>(
     word: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
     let plain = folded(word);
-    if plain.is_empty() || plain.len() > LONGEST {
+    if plain.is_empty() || plain.len() > MAX_LEN {
         return None;
     }
     let allowed = (plain.len() / 3).max(1);
@@ -18,30 +18,30 @@ pub(crate) fn closest<'c>(
     for candidate in candidates {
         let other = folded(candidate);
         let mut distance = distance(&plain, &other);
-        // One-letter names are all one edit apart: that says nothing.
+        // All one-letter names are one edit apart, which is no evidence of a misspelling.
         if distance > allowed || (distance > 0 && plain.len().max(other.len()) < 2) {
             if plain.len() < 3 || !other.starts_with(&plain) {
                 continue;
             }
             distance = allowed + 1;
         }
-        if best.is_none_or(|(least, _)| distance < least) {
+        if best.is_none_or(|(smallest, _)| distance < smallest) {
             best = Some((distance, candidate));
         }
     }
     best.map(|(_, candidate)| candidate)
 }
 
-/// Spelling without what people vary: case, and the choice of `-` or `_`.
+/// The word without case, hyphens, underscores and spaces.
 pub(crate) fn folded(word: &str) -> Vec<char> {
     word.chars()
         .filter(|c| !matches!(c, '-' | '_' | ' '))
         .map(|c| c.to_ascii_lowercase())
-        .take(LONGEST + 1)
+        .take(MAX_LEN + 1)
         .collect()
 }
 
-/// Optimal string alignment: insertions, deletions, replacements, swaps of neighbours.
+/// Optimal string alignment distance: insertions, deletions, replacements, and swaps of neighbours.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
@@ -66,16 +66,16 @@ fn distance(a: &[char], b: &[char]) -> usize {
 mod tests {
     use super::*;
 
-    fn apart(a: &str, b: &str) -> usize {
+    fn distance_of(a: &str, b: &str) -> usize {
         distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>())
     }
 
     #[test]
     fn distances() {
-        assert_eq!(apart("", "abc"), 3);
-        assert_eq!(apart("restrat", "restart"), 1);
-        assert_eq!(apart("kitten", "sitting"), 3);
-        assert_eq!(apart("abc", "abc"), 0);
+        assert_eq!(distance_of("", "abc"), 3);
+        assert_eq!(distance_of("restrat", "restart"), 1);
+        assert_eq!(distance_of("kitten", "sitting"), 3);
+        assert_eq!(distance_of("abc", "abc"), 0);
     }
 
     #[test]

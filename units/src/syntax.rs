@@ -1,11 +1,12 @@
-//! TOML's own syntax: one diagnostic for the first place where it breaks.
+//! TOML syntax: one diagnostic for the first syntax error.
 
 use crate::diagnostic::Severity;
 use crate::reader::Source;
 use toml::Spanned;
 use toml::de::DeTable;
 
-/// Reads the text of a file as TOML. `None` when it is not; the diagnostic is in `source`.
+/// Parses the text of a file as TOML. Returns `None` after a syntax error, which is reported to
+/// `source`.
 pub(crate) fn parse<'a>(source: &Source<'a>) -> Option<Spanned<DeTable<'a>>> {
     match DeTable::parse(source.text) {
         Ok(table) => Some(table),
@@ -25,7 +26,7 @@ fn line_around(text: &str, offset: usize) -> &str {
     text.get(start..).and_then(|rest| rest.split('\n').next()).unwrap_or_default().trim()
 }
 
-/// What to do about a line in somebody else's syntax.
+/// A hint for a line in the syntax of another format.
 fn hint(message: &str, line: &str) -> Option<String> {
     let word = |text: &str| {
         let bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');

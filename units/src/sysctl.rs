@@ -1,54 +1,59 @@
-//! Kernel settings that a unit may choose: those of its own namespaces, and no other
-//! (CVE-2022-0811: a setting that a runtime passed on changed the host).
+//! Kernel settings that a unit can set: only those of its own namespaces (CVE-2022-0811: a runtime
+//! applied a setting that changed the host).
 
-use crate::diagnostic::Mistake;
+use crate::diagnostic::ParseError;
 
 /// Settings of the IPC namespace below `kernel.` (sysctl(5), `Documentation/admin-guide/sysctl`).
 const KERNEL: [&str; 8] =
     ["shm_rmid_forced", "shmall", "shmmax", "shmmni", "msgmax", "msgmnb", "msgmni", "sem"];
 
-/// Most bytes of a value; the longest of these settings are a handful of numbers.
-const LONGEST: usize = 256;
+/// Longest value in bytes; the longest of these settings are a few numbers.
+const MAX_LEN: usize = 256;
 
-const HINT: &str = "those of the container's own namespaces are `net.*`, `kernel.msg*`, `kernel.sem`, `kernel.shm*` and `fs.mqueue.*`";
+const HINT: &str =
+    "the allowed names are `net.*`, `kernel.msg*`, `kernel.sem`, `kernel.shm*` and `fs.mqueue.*`";
 
-/// Checks a name such as `net.core.somaxconn`. Without a network of its own (`own_network`) a
-/// container has no `net.*`.
+/// Checks a name such as `net.core.somaxconn`. `net.*` requires a network namespace of the container
+/// (`own_network`).
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn check_sysctl(name: &str, own_network: bool) -> Result<(), Mistake> {
-    let mistake = |message: String| Mistake::whole(name, message).hint(HINT);
+/// A [`ParseError`] for an invalid name, or a setting that is not part of the container's namespaces.
+pub fn check_sysctl(name: &str, own_network: bool) -> Result<(), ParseError> {
+    let error = |message: String| ParseError::whole(name, message).hint(HINT);
     let plain = |part: &str| {
         let sign = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         !part.is_empty() && part.chars().all(sign)
     };
     if !name.split('.').all(plain) {
-        return Err(mistake(format!(
-            "{} is not the name of a setting",
-            crate::diagnostic::quoted(name)
-        )));
+        return Err(error(format!("invalid sysctl name {}", crate::diagnostic::quoted(name))));
     }
     match name.split_once('.') {
         Some(("net", _)) if own_network => Ok(()),
-        Some(("net", _)) => Err(Mistake::whole(name, format!("`{name}` is the host's"))
-            .hint("with `network = \"host\"` the container has no network settings of its own")),
+        Some(("net", _)) => {
+            Err(ParseError::whole(name, format!("sysctl `{name}` would change the host"))
+                .hint("with `network = \"host\"` the container has no `net.*` settings of its own"))
+        }
         Some(("kernel", rest)) if KERNEL.contains(&rest) => Ok(()),
         Some(("fs", rest)) if rest.starts_with("mqueue.") => Ok(()),
-        _ => Err(mistake(format!("`{name}` would change the host"))),
+        _ => Err(error(format!("sysctl `{name}` would change the host"))),
     }
 }
 
 /// Checks a value: numbers and words on one line.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn check_sysctl_value(value: &str) -> Result<(), Mistake> {
-    if value.is_empty() || value.len() > LONGEST {
-        return Err(Mistake::whole(value, format!("a setting has 1 to {LONGEST} bytes")));
+/// A [`ParseError`] for a value that is empty, too long, or not on one line.
+pub fn check_sysctl_value(value: &str) -> Result<(), ParseError> {
+    if value.is_empty() || value.len() > MAX_LEN {
+        return Err(ParseError::whole(
+            value,
+            format!("a sysctl value must have 1 to {MAX_LEN} bytes"),
+        ));
     }
     match value.char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
-        Some((at, c)) => Err(Mistake::new(at..at + c.len_utf8(), "a setting is one line")),
+        Some((at, c)) => {
+            Err(ParseError::new(at..at + c.len_utf8(), "a sysctl value must be on one line"))
+        }
         None => Ok(()),
     }
 }
@@ -64,7 +69,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn cve_2022_0811_settings_of_the_host_are_refused() {
+    fn cve_2022_0811_settings_of_the_host_are_rejected() {
         for name in [
             "kernel.core_pattern",
             "kernel.shm_rmid_forced+kernel.core_pattern",
@@ -89,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_accepted_stays_below_its_directory(name in "(net|kernel|fs)\\.[a-z0-9_./+-]{0,30}") {
+        fn accepted_names_stay_below_their_directory(name in "(net|kernel|fs)\\.[a-z0-9_./+-]{0,30}") {
             if check_sysctl(&name, true).is_ok() {
                 let file = sysctl_file(&name);
                 prop_assert!(!file.contains("..") && !file.contains("//"));

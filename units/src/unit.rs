@@ -1,9 +1,10 @@
-//! One unit file: the keys at its top, `restart`, `[healthcheck]`, `[limits]`, `[log]`, and what
-//! must hold between them.
+//! One unit file: its top-level keys, `restart`, `[healthcheck]`, `[limits]`, `[log]`, and the checks
+//! across them.
 
-use crate::container::{self, Places};
+use crate::container::{self, Spans};
 use crate::model::{
-    Condition, Healthcheck, Kind, Limits, LogPolicy, OnFailure, Ready, Restart, RestartPolicy, Unit,
+    Condition, Healthcheck, Kind, Limits, LogPolicy, MIN_RESTART_DELAY, OnFailure, Ready, Restart,
+    RestartPolicy, Unit,
 };
 use crate::names::parse_condition;
 use crate::process::{parse_http_probe, parse_signal, parse_tcp_probe, signal_number};
@@ -14,32 +15,29 @@ use crate::value::{Text, Value};
 use std::ops::Range;
 use std::time::Duration;
 
-/// `wait_timeout` and a service's `start_timeout`.
+/// Default of `wait_timeout` and of a service's `start_timeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(90);
-/// `stop_timeout`.
+/// Default of `stop_timeout`.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// `restart.delay`.
+/// Default of `restart.delay`.
 const DEFAULT_DELAY: Duration = Duration::from_millis(100);
-/// Below this a unit that dies at once would be restarted in a storm.
-const LEAST_DELAY: Duration = Duration::from_millis(10);
-/// `restart.max_delay`.
+/// Default of `restart.max_delay`.
 const DEFAULT_MAX_DELAY: Duration = Duration::from_secs(60);
-/// `limits.pids`, as podman has it: far above what a service needs, far below a fork bomb.
+/// Default of `limits.pids`, as in podman: far more than a service needs, far less than a fork bomb.
 const DEFAULT_PIDS: u64 = 2048;
 /// The highest `kernel.pid_max` (proc_sys_kernel(5)).
-const MOST_PIDS: u64 = 4_194_304;
+const MAX_PIDS: u64 = 4_194_304;
 /// The kernel's default `fs.nr_open`.
-const MOST_FILES: u64 = 1_048_576;
-/// A container with less memory could not even be set up.
-const LEAST_MEMORY: u64 = 1 << 20;
-
-/// A page: less moves nothing at all.
-const LEAST_IO: u64 = 4 << 10;
-/// Below this a log would be all rotation.
-const LEAST_LOG: u64 = 64 << 10;
-/// `log.max_size`.
+const MAX_FILES: u64 = 1_048_576;
+/// A container cannot be set up with less memory.
+const MIN_MEMORY: u64 = 1 << 20;
+/// One page: with a lower limit no I/O could make progress.
+const MIN_IO: u64 = 4 << 10;
+/// Smaller files would be rotated all the time.
+const MIN_LOG: u64 = 64 << 10;
+/// Default of `log.max_size`.
 const DEFAULT_LOG: u64 = 10 << 20;
-/// `log.max_files`.
+/// Default of `log.max_files`.
 const DEFAULT_LOG_FILES: u32 = 3;
 
 const POLICIES: [(&str, RestartPolicy); 3] = [
@@ -48,7 +46,7 @@ const POLICIES: [(&str, RestartPolicy); 3] = [
     ("never", RestartPolicy::Never),
 ];
 
-/// Which key names another unit.
+/// The key that refers to another unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkKind {
     After,
@@ -67,27 +65,27 @@ impl LinkKind {
     }
 }
 
-/// One mention of another unit, and where it stands.
+/// One reference to another unit, with its span.
 pub(crate) struct Link {
     pub(crate) kind: LinkKind,
     pub(crate) to: String,
     pub(crate) span: Range<usize>,
 }
 
-/// A unit with the places that checks across units need. With errors in its source the unit is
-/// the best guess at what was meant, for the sake of further checks.
+/// A unit with the spans that checks across units need. If the source has errors, the unit is a best
+/// guess for further checks.
 pub(crate) struct Parsed<'a> {
     pub(crate) source: Source<'a>,
     pub(crate) unit: Unit,
     pub(crate) links: Vec<Link>,
     pub(crate) waits: Vec<(Condition, Range<usize>)>,
-    pub(crate) places: Places,
+    pub(crate) spans: Spans,
 }
 
 /// Reads one unit file.
 pub(crate) fn parse<'a>(source: Source<'a>, name: &str) -> Parsed<'a> {
-    let mut unit = blank(name);
-    let (mut links, mut waits, mut places) = (Vec::new(), Vec::new(), Places::default());
+    let mut unit = defaults(name);
+    let (mut links, mut waits, mut spans) = (Vec::new(), Vec::new(), Spans::default());
     if let Some(table) = syntax::parse(&source) {
         let top = Reader::new(&source, table.get_ref(), &schema::UNIT, &schema::UNIT_TABLES, 0..0);
         for kind in [LinkKind::After, LinkKind::Requires, LinkKind::Wants] {
@@ -97,10 +95,10 @@ pub(crate) fn parse<'a>(source: Source<'a>, name: &str) -> Parsed<'a> {
         read_top(&top, &mut unit);
         read_restart(&top, &mut unit);
         match top.get("container") {
-            Some(value) => container::read(&value, &mut unit.container, &mut places),
+            Some(value) => container::read(&value, &mut unit.container, &mut spans),
             None => source.error(
                 &(0..0),
-                "a unit needs a `[container]`",
+                "missing table `[container]`",
                 "add `[container]` with `image = \"./images/NAME\"`",
             ),
         }
@@ -117,11 +115,11 @@ pub(crate) fn parse<'a>(source: Source<'a>, name: &str) -> Parsed<'a> {
     unit.requires = named(LinkKind::Requires);
     unit.wants = named(LinkKind::Wants);
     unit.wait_for = waits.iter().map(|(condition, _)| condition.clone()).collect();
-    Parsed { source, unit, links, waits, places }
+    Parsed { source, unit, links, waits, spans }
 }
 
-/// A unit of which nothing has been said.
-fn blank(name: &str) -> Unit {
+/// A unit with the default of every key.
+fn defaults(name: &str) -> Unit {
     Unit {
         name: name.to_owned(),
         description: String::new(),
@@ -144,7 +142,7 @@ fn blank(name: &str) -> Unit {
         stop_timeout: DEFAULT_STOP_TIMEOUT,
         on_failure: OnFailure::Continue,
         enabled: true,
-        container: container::blank(),
+        container: container::defaults(),
         healthcheck: None,
         limits: Limits { pids: Some(DEFAULT_PIDS), ..Limits::default() },
         log: LogPolicy { max_size: DEFAULT_LOG, max_files: DEFAULT_LOG_FILES },
@@ -153,7 +151,7 @@ fn blank(name: &str) -> Unit {
 
 fn read_links(top: &Reader<'_>, kind: LinkKind) -> Vec<Link> {
     let names = top.get(kind.key()).and_then(|value| value.texts()).unwrap_or_default();
-    once(top, names, kind.key())
+    deduplicated(top, names, kind.key())
         .into_iter()
         .map(|text| Link { kind, to: text.value.to_owned(), span: text.span })
         .collect()
@@ -161,18 +159,18 @@ fn read_links(top: &Reader<'_>, kind: LinkKind) -> Vec<Link> {
 
 fn read_waits(top: &Reader<'_>) -> Vec<(Condition, Range<usize>)> {
     let names = top.get("wait_for").and_then(|value| value.texts()).unwrap_or_default();
-    once(top, names, "wait_for")
+    deduplicated(top, names, "wait_for")
         .into_iter()
         .filter_map(|text| Some((text.read(parse_condition)?, text.span)))
         .collect()
 }
 
-/// Drops what is listed twice, with a warning.
-fn once<'a>(top: &Reader<'a>, texts: Vec<Text<'a>>, key: &str) -> Vec<Text<'a>> {
+/// Removes duplicates, with a warning.
+fn deduplicated<'a>(top: &Reader<'a>, texts: Vec<Text<'a>>, key: &str) -> Vec<Text<'a>> {
     let mut kept: Vec<Text<'a>> = Vec::with_capacity(texts.len());
     for text in texts {
         if kept.iter().any(|other| other.value == text.value) {
-            let message = format!("`{}` stands in `{key}` twice", text.value);
+            let message = format!("duplicate entry `{}` in `{key}`", text.value);
             top.source.warning(&text.span, message, "");
         } else {
             kept.push(text);
@@ -246,21 +244,22 @@ fn read_restart(top: &Reader<'_>, unit: &mut Unit) {
             policy_span = value.span;
         }
         let delay = table.get("delay");
-        if let Some(delay) = delay.as_ref().and_then(|value| value.duration_from(LEAST_DELAY)) {
+        if let Some(delay) = delay.as_ref().and_then(|value| value.duration_from(MIN_RESTART_DELAY))
+        {
             restart.delay = delay;
             restart.max_delay = restart.max_delay.max(delay);
         }
         if let Some(value) = table.get("max_delay")
-            && let Some(most) = value.duration_from(LEAST_DELAY)
+            && let Some(max) = value.duration_from(MIN_RESTART_DELAY)
         {
-            if most < restart.delay {
+            if max < restart.delay {
                 let hint = match delay {
                     Some(_) => "make `max_delay` at least as long as `delay`",
-                    None => "`delay` is `100ms` unless it is written",
+                    None => "`delay` defaults to `100ms`",
                 };
                 top.source.error(&value.span, "`max_delay` is shorter than `delay`", hint);
             }
-            restart.max_delay = most;
+            restart.max_delay = max;
         }
         restart.max_attempts = table
             .get("max_attempts")
@@ -279,8 +278,8 @@ fn read_restart(top: &Reader<'_>, unit: &mut Unit) {
         value.expected("a policy such as \"always\", or a table", "");
     }
     if oneshot && restart.policy == RestartPolicy::Always {
-        let hint = "write `on-failure` or `never`, or make it a service";
-        top.source.error(&policy_span, "a one-shot cannot be restarted always", hint);
+        let hint = "use `on-failure` or `never`, or make the unit a service";
+        top.source.error(&policy_span, "a one-shot cannot use the restart policy `always`", hint);
     }
 }
 
@@ -302,16 +301,16 @@ fn read_healthcheck(value: &Value<'_>) -> Option<Healthcheck> {
     }
     probes.sort_by_key(|(at, _)| at.start);
     for (at, _) in probes.iter().skip(1) {
-        let message = "a health check asks in one way only";
+        let message = "a health check can have only one probe";
         table.source.error(at, message, "keep one of `http`, `tcp` and `command`");
     }
     if probes.is_empty() {
-        let message = "`[healthcheck]` does not say what to ask";
-        table.source.error(&table.place, message, "add one of `http`, `tcp` and `command`");
+        let message = "`[healthcheck]` has no probe";
+        table.source.error(&table.span, message, "add one of `http`, `tcp` and `command`");
     }
-    let duration = |key: &str, least: u64, default: Duration| {
+    let duration = |key: &str, min: u64, default: Duration| {
         let value = table.get(key);
-        value.and_then(|v| v.duration_from(Duration::from_millis(least))).unwrap_or(default)
+        value.and_then(|v| v.duration_from(Duration::from_millis(min))).unwrap_or(default)
     };
     let interval = duration("interval", 100, Duration::from_secs(10));
     let timeout = duration("timeout", 10, Duration::from_secs(3));
@@ -328,41 +327,42 @@ fn read_healthcheck(value: &Value<'_>) -> Option<Healthcheck> {
 fn read_limits(top: &Reader<'_>, limits: &mut Limits) {
     let Some(value) = top.get("limits") else { return };
     let Some(table) = value.reader(&schema::LIMITS, &schema::UNIT_TABLES) else { return };
-    limits.memory = table.get("memory").and_then(|value| value.size_from(LEAST_MEMORY));
+    limits.memory = table.get("memory").and_then(|value| value.size_from(MIN_MEMORY));
     if let Some(value) = table.get("cpus")
         && let Some(millis) = value.thousandths()
     {
-        // The shortest quota that the kernel takes is 1 ms of each 100 ms.
+        // The shortest quota that the kernel accepts is 1 ms of each 100 ms.
         if (10..=1_024_000).contains(&millis) {
             limits.cpu_millis = Some(millis);
         } else {
-            let hint = "it is 0.01 to 1024; `0.5` is half a CPU";
+            let hint = "the range is 0.01 to 1024; `0.5` is half a CPU";
             top.source.error(&value.span, "`cpus` is out of range", hint);
         }
     }
-    let size = |key: &str, least| table.get(key).and_then(|value| value.size_from(least));
-    limits.memory_high = size("memory_high", LEAST_MEMORY);
-    if let (Some(high), Some(most)) = (limits.memory_high, limits.memory)
-        && high > most
+    let size = |key: &str, min| table.get(key).and_then(|value| value.size_from(min));
+    limits.memory_high = size("memory_high", MIN_MEMORY);
+    if let (Some(high), Some(max)) = (limits.memory_high, limits.memory)
+        && high > max
         && let Some(value) = table.get("memory_high")
     {
-        let hint = "`memory` kills before `memory_high` slows down";
-        top.source.error(&value.span, "`memory_high` is above `memory`", hint);
+        let hint =
+            "the container would be killed at `memory` before it is throttled at `memory_high`";
+        top.source.error(&value.span, "`memory_high` is larger than `memory`", hint);
     }
     limits.swap = size("swap", 0);
     limits.cpu_weight = table.get("cpu_weight").and_then(|value| value.integer_in(1, 10_000));
-    limits.io_read = size("io_read", LEAST_IO);
-    limits.io_write = size("io_write", LEAST_IO);
-    if let Some(pids) = table.get("pids").and_then(|value| value.integer_in(1, MOST_PIDS)) {
+    limits.io_read = size("io_read", MIN_IO);
+    limits.io_write = size("io_write", MIN_IO);
+    if let Some(pids) = table.get("pids").and_then(|value| value.integer_in(1, MAX_PIDS)) {
         limits.pids = Some(pids);
     }
-    limits.nofile = table.get("nofile").and_then(|value| value.integer_in(1, MOST_FILES));
+    limits.nofile = table.get("nofile").and_then(|value| value.integer_in(1, MAX_FILES));
 }
 
 fn read_log(top: &Reader<'_>, log: &mut LogPolicy) {
     let Some(value) = top.get("log") else { return };
     let Some(table) = value.reader(&schema::LOG, &schema::UNIT_TABLES) else { return };
-    if let Some(size) = table.get("max_size").and_then(|value| value.size_from(LEAST_LOG)) {
+    if let Some(size) = table.get("max_size").and_then(|value| value.size_from(MIN_LOG)) {
         log.max_size = size;
     }
     let files = table.get("max_files").and_then(|value| value.integer_in(1, 1000));
@@ -371,18 +371,18 @@ fn read_log(top: &Reader<'_>, log: &mut LogPolicy) {
     }
 }
 
-/// What must hold between keys of different tables.
+/// Checks across keys of different tables.
 fn check(top: &Reader<'_>, unit: &Unit) {
     let source = top.source;
     let healthcheck = top.get("healthcheck");
     if unit.kind == Kind::Oneshot {
         if let Some(value) = top.get("ready").filter(|_| unit.ready != Ready::Started) {
-            let hint = "it is done when it ends with 0; leave `ready` out";
-            source.error(&value.span, "a one-shot is never ready before its end", hint);
+            let hint = "a one-shot is done when it exits with 0; remove `ready`";
+            source.error(&value.span, "a one-shot cannot be ready before it exits", hint);
         }
         if let Some(value) = &healthcheck {
-            let hint = "leave `[healthcheck]` out, or make it a service";
-            source.error(&value.key_span, "a one-shot has no health check", hint);
+            let hint = "remove `[healthcheck]`, or make the unit a service";
+            source.error(&value.key_span, "a one-shot cannot have a health check", hint);
         }
     } else if unit.ready == Ready::Healthy
         && healthcheck.is_none()
@@ -391,14 +391,14 @@ fn check(top: &Reader<'_>, unit: &Unit) {
         let hint = "add one, such as `http = \":80/\"` in `[healthcheck]`";
         source.error(&value.span, "`ready = \"healthy\"` needs a `[healthcheck]`", hint);
     }
-    let gives_up = unit.kind == Kind::Oneshot
+    let can_fail = unit.kind == Kind::Oneshot
         || unit.restart.policy == RestartPolicy::Never
         || unit.restart.max_attempts.is_some();
     if let Some(value) = top.get("on_failure")
         && unit.on_failure != OnFailure::Continue
-        && !gives_up
+        && !can_fail
     {
-        let message = "`on_failure` has no effect: this service is never given up";
+        let message = "`on_failure` has no effect: the service is restarted without limit";
         source.warning(&value.key_span, message, "add `restart = { max_attempts = 5 }`");
     }
 }

@@ -1,6 +1,6 @@
-//! One value of a file: what it is, where it stands, and how it is read as the type it should be.
+//! One value of a file with its span, and how it is read as the expected type.
 
-use crate::diagnostic::{Mistake, Severity, quoted};
+use crate::diagnostic::{ParseError, Severity, quoted};
 use crate::reader::{Reader, Source};
 use crate::schema::Table;
 use crate::suggest::closest;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
-/// A value and where it stands.
+/// A value and its span.
 #[derive(Clone)]
 pub(crate) struct Value<'a> {
     source: &'a Source<'a>,
     /// The key, for messages.
     key: &'a str,
-    /// Place of the key.
+    /// Span of the key.
     pub(crate) key_span: Range<usize>,
     value: &'a DeValue<'a>,
     pub(crate) span: Range<usize>,
 }
 
-/// A string value and where it stands.
+/// A string value and its span.
 #[derive(Clone)]
 pub(crate) struct Text<'a> {
     source: &'a Source<'a>,
@@ -31,8 +31,8 @@ pub(crate) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// Place of some bytes of the value: exact where the value is written as it is, without
-    /// escapes; else the whole string.
+    /// Span of some bytes of the value: exact if the value is written without escapes, else the whole
+    /// string.
     fn part(&self, at: &Range<usize>) -> Range<usize> {
         let inner = self.span.start + 1..self.span.end.saturating_sub(1);
         let exact = self.source.text.get(inner.clone()) == Some(self.value);
@@ -43,39 +43,39 @@ impl<'a> Text<'a> {
         inner.start + at.start..inner.start + at.end
     }
 
-    pub(crate) fn mistake(&self, mistake: Mistake) {
-        let at = self.part(&mistake.at);
-        self.source.report(Severity::Error, &at, mistake.message, mistake.hint);
+    fn report(&self, error: ParseError) {
+        let at = self.part(&error.at);
+        self.source.report(Severity::Error, &at, error.message, error.hint);
     }
 
-    /// The value as `parse` reads it, or a diagnostic.
-    pub(crate) fn read<T>(&self, parse: impl FnOnce(&str) -> Result<T, Mistake>) -> Option<T> {
-        parse(self.value).map_err(|mistake| self.mistake(mistake)).ok()
+    /// The value as `parse` reads it; an error becomes a diagnostic.
+    pub(crate) fn read<T>(&self, parse: impl FnOnce(&str) -> Result<T, ParseError>) -> Option<T> {
+        parse(self.value).map_err(|error| self.report(error)).ok()
     }
 
-    /// The value as it is, if `check` has nothing against it.
+    /// The value as it is, if `check` accepts it.
     pub(crate) fn checked(
         &self,
-        check: impl FnOnce(&str) -> Result<(), Mistake>,
+        check: impl FnOnce(&str) -> Result<(), ParseError>,
     ) -> Option<String> {
         self.read(check).map(|()| self.value.to_owned())
     }
 }
 
 impl<'a> Value<'a> {
-    /// The key under which the value stands.
+    /// The key of the value.
     pub(crate) fn key(&self) -> &'a str {
         self.key
     }
 
-    /// Says that the value is of the wrong type.
+    /// Reports that the value has the wrong type.
     pub(crate) fn expected(&self, what: &str, hint: &str) {
         let found = type_name(self.value);
         let message = format!("`{}`: expected {what}, found {found}", self.key);
         self.source.error(&self.span, message, hint);
     }
 
-    /// The value as it stands in the file, if it is short and on one line.
+    /// The value as written in the file, if it is short and on one line.
     fn raw(&self) -> Option<&'a str> {
         self.source.text.get(self.span.clone()).filter(|t| t.len() <= 40 && !t.contains('\n'))
     }
@@ -105,9 +105,9 @@ impl<'a> Value<'a> {
             }
             return None;
         };
-        // Strings end up as C strings, which end at the first NUL.
+        // Strings become C strings, which end at the first NUL.
         if value.contains('\0') {
-            self.source.error(&self.span, format!("`{}` holds a NUL character", self.key), "");
+            self.source.error(&self.span, format!("`{}` contains a NUL character", self.key), "");
             return None;
         }
         Some(Text { source: self.source, value, span: self.span.clone() })
@@ -117,26 +117,27 @@ impl<'a> Value<'a> {
         match self.value {
             DeValue::Boolean(value) => Some(*value),
             DeValue::String(text) => {
-                let yes = ["true", "yes", "on", "1"].iter().any(|w| text.eq_ignore_ascii_case(w));
-                let hint = format!("write `{} = {yes}`", self.key);
+                let is_true =
+                    ["true", "yes", "on", "1"].iter().any(|w| text.eq_ignore_ascii_case(w));
+                let hint = format!("write `{} = {is_true}`", self.key);
                 self.expected("a boolean", &hint);
                 None
             }
             _ => {
-                self.expected("a boolean", "`true` or `false`");
+                self.expected("a boolean", "use `true` or `false`");
                 None
             }
         }
     }
 
-    /// The value as an integer; one that does not fit in 128 bits is out of any range anyway.
+    /// The value as an integer; one that does not fit in 128 bits saturates, out of any range.
     pub(crate) fn integer(&self, what: &str) -> Option<i128> {
         match self.value {
             DeValue::Integer(value) => {
                 Some(i128::from_str_radix(value.as_str(), value.radix()).unwrap_or(i128::MAX))
             }
             DeValue::String(text) if text.parse::<u64>().is_ok() => {
-                self.expected(what, &format!("leave the quotes out: `{} = {text}`", self.key));
+                self.expected(what, &format!("remove the quotes: `{} = {text}`", self.key));
                 None
             }
             _ => {
@@ -147,23 +148,23 @@ impl<'a> Value<'a> {
     }
 
     /// The value as an integer between bounds.
-    pub(crate) fn integer_in(&self, least: u64, most: u64) -> Option<u64> {
+    pub(crate) fn integer_in(&self, min: u64, max: u64) -> Option<u64> {
         let value = self.integer("an integer")?;
-        let fitting = u64::try_from(value).ok().filter(|value| (least..=most).contains(value));
-        if fitting.is_none() {
+        let in_range = u64::try_from(value).ok().filter(|value| (min..=max).contains(value));
+        if in_range.is_none() {
             let message = format!("`{}` is out of range", self.key);
-            self.source.error(&self.span, message, &format!("it is {least} to {most}"));
+            self.source.error(&self.span, message, &format!("the range is {min} to {max}"));
         }
-        fitting
+        in_range
     }
 
-    /// The value as a number in thousandths. Negative ones are 0, which is out of any range.
+    /// The value as a number in thousandths. Negative numbers become 0, which is out of any range.
     pub(crate) fn thousandths(&self) -> Option<u64> {
         let text = match self.value {
             DeValue::Integer(_) => self.integer("a number")?.to_string(),
             DeValue::Float(value) => value.as_str().to_owned(),
             DeValue::String(text) if scalar::parse_thousandths(text).is_some() => {
-                let hint = format!("leave the quotes out: `{} = {text}`", self.key);
+                let hint = format!("remove the quotes: `{} = {text}`", self.key);
                 self.expected("a number", &hint);
                 return None;
             }
@@ -183,7 +184,7 @@ impl<'a> Value<'a> {
         value
     }
 
-    /// The value as a span of time.
+    /// The value as a duration.
     pub(crate) fn duration(&self) -> Option<Duration> {
         const WHAT: &str = "a duration such as \"90s\"";
         if let (true, Some(raw)) = (self.is_integer(), self.raw()) {
@@ -198,26 +199,26 @@ impl<'a> Value<'a> {
         self.text(WHAT)?.read(scalar::parse_duration)
     }
 
-    /// The value as a span of time that is not below `least`.
-    pub(crate) fn duration_from(&self, least: Duration) -> Option<Duration> {
+    /// The value as a duration of at least `min`.
+    pub(crate) fn duration_from(&self, min: Duration) -> Option<Duration> {
         let value = self.duration()?;
-        if value < least {
+        if value < min {
             let message = format!("`{}` is too short", self.key);
-            let hint = format!("it is at least `{}`", scalar::format_duration(least));
+            let hint = format!("the minimum is `{}`", scalar::format_duration(min));
             self.source.error(&self.span, message, &hint);
             return None;
         }
         Some(value)
     }
 
-    /// The value as a span of time or as `"never"` (`"0"`), which is `None`.
+    /// The value as a duration or as `"never"` (`"0"`), which is `None`.
     pub(crate) fn timeout(&self) -> Option<Option<Duration>> {
         if let DeValue::String(text) = self.value {
             match text.as_ref() {
                 "never" | "0" => return Some(None),
                 "infinity" | "infinite" | "none" | "forever" | "inf" => {
-                    let message = format!("{} is not a duration", quoted(text));
-                    self.source.error(&self.span, message, "to wait for ever write `never`");
+                    let message = format!("invalid duration {}", quoted(text));
+                    self.source.error(&self.span, message, "write `never` for no limit");
                     return None;
                 }
                 _ => {}
@@ -226,15 +227,15 @@ impl<'a> Value<'a> {
         self.duration().map(|value| Some(value).filter(|value| !value.is_zero()))
     }
 
-    /// The value as a size in bytes that is not below `least`.
-    pub(crate) fn size_from(&self, least: u64) -> Option<u64> {
+    /// The value as a size of at least `min` bytes.
+    pub(crate) fn size_from(&self, min: u64) -> Option<u64> {
         let bytes = if self.is_integer() {
             let value = self.integer("a size")?;
             if value < 0 {
                 self.source.error(&self.span, format!("`{}` is negative", self.key), "");
                 return None;
             }
-            // Those beyond 64 bits fall to the check below.
+            // A value beyond 64 bits fails the check below.
             u64::try_from(value).unwrap_or(u64::MAX)
         } else {
             self.text("a size such as \"256M\"")?.read(scalar::parse_size)?
@@ -243,12 +244,12 @@ impl<'a> Value<'a> {
             self.source.error(&self.span, format!("`{}` is too large", self.key), "");
             return None;
         }
-        if bytes < least {
+        if bytes < min {
             let plural = if bytes == 1 { "" } else { "s" };
             let message = format!("`{}` is too small: {bytes} byte{plural}", self.key);
             let hint = match self.raw().filter(|_| self.is_integer() && bytes > 0) {
                 Some(raw) => format!("did you mean `\"{raw}M\"`?"),
-                None => format!("it is at least `{}`", scalar::format_size(least)),
+                None => format!("the minimum is `{}`", scalar::format_size(min)),
             };
             self.source.error(&self.span, message, &hint);
             return None;
@@ -256,7 +257,7 @@ impl<'a> Value<'a> {
         Some(bytes)
     }
 
-    /// The value as one of some words.
+    /// The value as one of the given words.
     pub(crate) fn word<T: Copy>(&self, words: &[(&'static str, T)]) -> Option<T> {
         let known = || words.iter().map(|(word, _)| *word);
         let list = known().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
@@ -265,15 +266,16 @@ impl<'a> Value<'a> {
             return None;
         }
         let text = self.text("a word")?;
-        if let Some((_, meaning)) = words.iter().find(|(word, _)| *word == text.value) {
-            return Some(*meaning);
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
+            return Some(*value);
         }
-        let translated = foreign::value(text.value).filter(|here| known().any(|w| w == *here));
+        let translated = foreign::value(text.value)
+            .filter(|replacement| known().any(|word| word == *replacement));
         let hint = match translated.or_else(|| closest(text.value, known())) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("one of {list}"),
+            None => format!("expected one of {list}"),
         };
-        let message = format!("`{}` cannot be {}", self.key, quoted(text.value));
+        let message = format!("invalid value {} for `{}`", quoted(text.value), self.key);
         self.source.error(&self.span, message, &hint);
         None
     }
@@ -297,7 +299,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as a list of strings. Elements of another type are complained about and left out.
+    /// The value as a list of strings. Elements of another type are reported and left out.
     pub(crate) fn texts(&self) -> Option<Vec<Text<'a>>> {
         let hint = match self.value {
             DeValue::String(text) => {
@@ -317,16 +319,16 @@ impl<'a> Value<'a> {
         self.text("a string or a list of strings").map(|text| vec![text])
     }
 
-    /// The value as the words of a command line. `None` also when an element is wrong: a command
-    /// with a hole in it is none.
+    /// The value as the words of a command line. `None` if any element is invalid: a command with a missing
+    /// word must not run.
     pub(crate) fn command_line(&self) -> Option<Vec<String>> {
         let hint = match self.value {
             DeValue::String(text) if !text.contains(['"', '\'', '\\']) => {
                 let words: Vec<String> =
                     text.split_whitespace().map(|word| format!("\"{word}\"")).collect();
-                format!("one string for each word: `{} = [{}]`", self.key, words.join(", "))
+                format!("write one string per word: `{} = [{}]`", self.key, words.join(", "))
             }
-            DeValue::String(_) => "one string for each word, without a shell".to_owned(),
+            DeValue::String(_) => "write one string per word; no shell is used".to_owned(),
             _ => String::new(),
         };
         let elements = self.elements("a list of strings", &hint)?;
@@ -348,7 +350,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value as a table of a file's vocabulary.
+    /// The value as a table with a schema.
     pub(crate) fn reader(
         &self,
         schema: &'static Table,
@@ -364,7 +366,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The value of a key, if it is there.
+/// The value of a key, if it is present.
 pub(crate) fn find<'a>(
     source: &'a Source<'a>,
     table: &'a DeTable<'a>,

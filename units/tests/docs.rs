@@ -1,7 +1,7 @@
-//! `docs/units.md` is made from the schema, and its examples are right.
+//! `docs/units.md` is generated from the schema, and its examples are valid.
 //!
-//! After a change of the schema or of the template beside this file,
-//! `KEEL_BLESS=1 cargo test -p units` writes the page anew.
+//! After a change of the schema or of the template next to this file,
+//! `KEEL_BLESS=1 cargo test -p units` regenerates the page.
 
 // Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
 #![allow(clippy::unwrap_used)]
@@ -43,13 +43,12 @@ fn tables(tables: &[&Table]) -> String {
 fn page() -> String {
     let mut foreign = String::new();
     for entry in FOREIGN {
-        let here =
-            if entry.here.is_empty() { "–".to_owned() } else { format!("`{}`", entry.here) };
-        writeln!(foreign, "| `{}` | {} | {here} | {} |", entry.name, entry.home, cell(entry.how))
+        let key = if entry.key.is_empty() { "–".to_owned() } else { format!("`{}`", entry.key) };
+        writeln!(foreign, "| `{}` | {} | {key} | {} |", entry.name, entry.system, cell(entry.note))
             .unwrap();
     }
-    let note = "<!-- Made from units/src/schema.rs and units/tests/units.md.template by \
-                `KEEL_BLESS=1 cargo test -p units`. Change those, not this. -->\n";
+    let note = "<!-- Generated from units/src/schema.rs and units/tests/units.md.template by \
+                `KEEL_BLESS=1 cargo test -p units`. Edit those instead. -->\n";
     let page = TEMPLATE
         .replace("{{UNIT}}", &tables(&UNIT_TABLES))
         .replace("{{HOST}}", &tables(&HOST_TABLES))
@@ -64,11 +63,14 @@ fn the_page_is_up_to_date() {
         std::fs::write(&path, page()).unwrap();
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == page(), "docs/units.md is stale: KEEL_BLESS=1 cargo test -p units");
+    assert!(
+        written == page(),
+        "docs/units.md is out of date: run KEEL_BLESS=1 cargo test -p units"
+    );
 }
 
 #[test]
-fn the_examples_of_the_page_are_right() {
+fn the_examples_of_the_page_are_valid() {
     let (mut host, mut units) = (None, Vec::new());
     for block in TEMPLATE.split("```toml\n# ").skip(1) {
         let (path, rest) = block.split_once('\n').unwrap();
@@ -80,7 +82,7 @@ fn the_examples_of_the_page_are_right() {
     assert_eq!(load(host, units).diagnostics, []);
 }
 
-/// The defaults in the schema are words; this holds them against what the parser does.
+/// The defaults in the schema are text; this compares them with those of the parser.
 #[test]
 fn the_documented_defaults_are_the_real_ones() {
     let unit = |text: &str| {
@@ -91,7 +93,7 @@ fn the_documented_defaults_are_the_real_ones() {
     let bare = unit("healthcheck.tcp = ':80'");
     for table in UNIT_TABLES {
         for key in table.keys {
-            // Only plain values; words such as "the image's" are for people.
+            // Plain values only; others, such as "the image's", are descriptions.
             let default = key.default.split(';').next().unwrap_or_default();
             let Some(value) = default.strip_prefix('`').and_then(|v| v.strip_suffix('`')) else {
                 continue;
@@ -101,8 +103,8 @@ fn the_documented_defaults_are_the_real_ones() {
                 "container" => continue,
                 path => format!("{path}.{}", key.name),
             };
-            let said = unit(&format!("{name} = {value}\nhealthcheck.tcp = ':80'"));
-            assert_eq!(said, bare, "{name} = {value} is not the default");
+            let explicit = unit(&format!("{name} = {value}\nhealthcheck.tcp = ':80'"));
+            assert_eq!(explicit, bare, "{name} = {value} is not the default");
         }
     }
     let container = UNIT_TABLES.iter().find(|table| table.path == "container").unwrap();

@@ -1,5 +1,4 @@
-//! What holds for every text: nothing panics, values survive being written and read, places are
-//! where they should be.
+//! Properties of every text: no panic, values round-trip, and spans are valid.
 
 // Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
 #![allow(clippy::unwrap_used)]
@@ -42,9 +41,8 @@ cpus = 0.5
 address = ["10.0.0.2/24"]
 "#;
 
-/// Loads a text as a unit and as `host.toml`, and holds against every diagnostic what must be true
-/// of all.
-fn survives(text: &str) {
+/// Loads a text as a unit and as `host.toml`, and checks the invariants of every diagnostic.
+fn check_invariants(text: &str) {
     let file = |path: &str| SourceFile { path: path.to_owned(), text: text.to_owned() };
     let db = SourceFile { path: "db.toml".to_owned(), text: "container.image = './db'".to_owned() };
     let loaded = load(Some(file("host.toml")), vec![file("web.toml"), db]);
@@ -55,8 +53,8 @@ fn survives(text: &str) {
         let shown = found.render(text, false);
         assert!(!shown.contains('\u{1b}') && shown.ends_with('\n'), "{shown}");
     }
-    let wrong = loaded.diagnostics.iter().any(|f| f.is_error() && f.file == "web.toml");
-    assert_eq!(loaded.config.units.contains_key("web"), !wrong);
+    let has_errors = loaded.diagnostics.iter().any(|f| f.is_error() && f.file == "web.toml");
+    assert_eq!(loaded.config.units.contains_key("web"), !has_errors);
     assert!(loaded.config.units.contains_key("db"));
     assert_eq!(loaded.order.0.iter().flatten().count(), loaded.config.units.len());
 }
@@ -120,19 +118,19 @@ fn insert() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn any_text_is_survived(text in any::<String>()) {
-        survives(&text);
+    fn any_text_is_handled(text in any::<String>()) {
+        check_invariants(&text);
     }
 
     #[test]
-    fn any_mutation_of_a_good_file_is_survived(
+    fn any_mutation_of_a_valid_file_is_handled(
         cuts in prop::collection::vec((any::<prop::sample::Index>(), 0usize..20, insert()), 1..6),
     ) {
-        survives(&spliced(SEED, &cuts));
+        check_invariants(&spliced(SEED, &cuts));
     }
 
     #[test]
-    fn any_value_of_any_key_is_survived(
+    fn any_value_of_any_key_is_handled(
         table in prop::sample::select(
             ["", "restart", "container", "healthcheck", "limits", "log", "network",
              "network.interface.eth0", "storage", "api", "api.client.anna"].to_vec()),
@@ -148,11 +146,11 @@ proptest! {
         ],
     ) {
         let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
-        survives(&format!("{header}{key} = {value}\n"));
+        check_invariants(&format!("{header}{key} = {value}\n"));
     }
 
     #[test]
-    fn rendering_survives_any_place(
+    fn any_span_can_be_rendered(
         text in prop_oneof![any::<String>(), Just(SEED.to_owned())],
         start in 0usize..3000,
         length in 0usize..3000,
@@ -164,7 +162,7 @@ proptest! {
         let found = Diagnostic::new(Severity::Error, "f", &text, span, "m").with_hint(&other);
         let shown = found.render(&text, true);
         prop_assert!(shown.contains('^'));
-        // A source that has changed meanwhile, or was not to be had, is no reason to panic.
+        // A changed or missing source must not cause a panic.
         found.render(&other, false);
         found.render("", false);
     }
@@ -190,7 +188,7 @@ proptest! {
     }
 
     #[test]
-    fn durations_are_what_they_say(h in 0u64..100, m in 0u64..100, s in 0u64..1000, ms in 0u64..10_000) {
+    fn durations_have_the_value_of_their_parts(h in 0u64..100, m in 0u64..100, s in 0u64..1000, ms in 0u64..10_000) {
         let expected = Duration::from_millis(((h * 60 + m) * 60 + s) * 1000 + ms);
         prop_assert_eq!(parse_duration(&format!("{h}h{m}m{s}s{ms}ms")), Ok(expected));
         let reversed = format!("{ms}ms{s}s");
@@ -212,12 +210,12 @@ proptest! {
     }
 
     #[test]
-    fn scalars_survive_any_text(text in prop_oneof![any::<String>(), "[0-9a-zA-Z./:=,+_-]{0,40}"]) {
+    fn scalar_parsers_handle_any_text(text in prop_oneof![any::<String>(), "[0-9a-zA-Z./:=,+_-]{0,40}"]) {
         let check = |at: Range<usize>| {
             assert!(at.start <= at.end && text.get(at.clone()).is_some(), "{at:?} of {text:?}");
         };
         macro_rules! all { ($($parse:expr),*) => { $(
-            if let Err(mistake) = $parse(&text) { check(mistake.at); }
+            if let Err(error) = $parse(&text) { check(error.at); }
         )* } }
         all!(
             parse_duration, parse_size, entry::parse_port, entry::parse_volume, entry::parse_tmpfs,
@@ -231,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn an_absolute_path_stays_one(text in "/[a./]{0,20}") {
+    fn normalized_paths_are_absolute(text in "/[a./]{0,20}") {
         if let Ok(path) = units::paths::absolute_path(&text) {
             prop_assert!(path.starts_with('/') && !path.contains("//"));
             prop_assert!(!path.split('/').any(|part| part == ".." || part == "."));
@@ -240,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn a_unit_written_down_reads_back_as_itself(unit in any_unit()) {
+    fn a_written_unit_parses_back_to_itself(unit in any_unit()) {
         let mut files = vec![SourceFile {
             path: format!("units/{}.toml", unit.name),
             text: write_unit(&unit),
@@ -258,10 +256,10 @@ proptest! {
         prop_assert_eq!(&loaded.config.units[&unit.name], &unit);
     }
 
-    /// Whatever the links: every unit that is not in a cycle and names only others is kept, and
-    /// starts after all that it waits for.
+    /// For any dependencies: every unit outside a cycle is kept, and starts after all units that it
+    /// waits for.
     #[test]
-    fn the_start_order_keeps_every_edge(
+    fn the_start_order_respects_every_edge(
         edges in prop::collection::vec((0usize..8, 0usize..8), 0..16),
     ) {
         let files: Vec<SourceFile> = (0..8).map(|unit| {
@@ -273,7 +271,7 @@ proptest! {
             }
         }).collect();
         let loaded = load(None, files);
-        // Reachability by closure, to tell which units are in a cycle.
+        // The transitive closure, to determine which units are in a cycle.
         let mut reach = [[false; 8]; 8];
         for (from, to) in &edges { reach[*from][*to] = true; }
         for via in 0..8 { for from in 0..8 { for to in 0..8 {
@@ -282,11 +280,11 @@ proptest! {
         for (unit, reaches) in reach.iter().enumerate() {
             prop_assert_eq!(loaded.left_out.contains(&format!("u{unit}")), reaches[unit]);
         }
-        let layer = |unit: usize| {
-            loaded.order.0.iter().position(|layer| layer.contains(&format!("u{unit}")))
+        let stage = |unit: usize| {
+            loaded.order.0.iter().position(|stage| stage.contains(&format!("u{unit}")))
         };
         for (from, to) in edges {
-            if let (Some(from), Some(to)) = (layer(from), layer(to)) {
+            if let (Some(from), Some(to)) = (stage(from), stage(to)) {
                 prop_assert!(to < from);
             }
         }

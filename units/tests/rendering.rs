@@ -1,4 +1,4 @@
-//! What a diagnostic looks like.
+//! How diagnostics are rendered.
 
 // Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
 #![allow(clippy::unwrap_used)]
@@ -24,7 +24,7 @@ fn at(text: &str, needle: &str) -> Diagnostic {
 }
 
 #[test]
-fn several_mistakes_in_one_file() {
+fn several_errors_in_one_file() {
     let text =
         "restrat = \"always\"\n\n[container]\nimage = './w'\nports = [\"8080:80\", \"80:http\"]\n";
     assert_eq!(
@@ -36,13 +36,13 @@ fn several_mistakes_in_one_file() {
   | ^^^^^^^
   |
   = help: did you mean `restart`?
-error: `http` is not a port number
+error: invalid port number `http`
  --> units/web.toml:5:25
   |
 5 | ports = ["8080:80", "80:http"]
   |                         ^^^^
   |
-  = help: ports are 1 to 65535
+  = help: the range is 1 to 65535
 "#
     );
 }
@@ -54,7 +54,7 @@ fn a_cycle_names_each_of_its_edges() {
     let x = unit("");
     assert_eq!(
         rendered(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &c), ("x.toml", &x)]),
-        r#"error: these units wait for each other: a → b → c → a
+        r#"error: dependency cycle: a → b → c → a
  --> a.toml:1:10
   |
 1 | after = ['b']
@@ -63,13 +63,13 @@ fn a_cycle_names_each_of_its_edges() {
   = a.toml:1:10: `a` has `b` in `after`
   = b.toml:1:18: `b` has `c` in `requires`
   = c.toml:1:10: `c` has `a` in `after`
-  = help: none of them can start; remove one of these entries
+  = help: none of these units can start; remove one of the entries
 "#
     );
 }
 
 #[test]
-fn two_cycles_through_one_unit_are_both_told() {
+fn two_cycles_through_one_unit_are_both_reported() {
     let unit = |links: &str| format!("{links}\n[container]\nimage = './w'\n");
     let (a, b, c) = (unit("after = ['b', 'c']"), unit("after = ['a']"), unit("after = ['a']"));
     let shown = rendered(&[("a.toml", &a), ("b.toml", &b), ("c.toml", &c)]);
@@ -102,7 +102,7 @@ fn a_long_line_is_cut_around_the_caret() {
 }
 
 #[test]
-fn line_ends_of_windows_and_spans_over_lines() {
+fn crlf_line_ends_and_spans_over_several_lines() {
     let text = "a = 1\r\nb = '''x\r\ny'''\r\n";
     assert_eq!(
         at(text, "'''x\r\ny'''").render(text, false),
@@ -121,14 +121,14 @@ fn the_end_of_the_file_has_a_caret() {
 }
 
 #[test]
-fn a_whole_file_and_a_file_that_is_not_there() {
-    let found = Diagnostic::whole_file(Severity::Note, "host.toml", "there is none").with_hint("h");
-    assert_eq!(found.render("", false), "note: there is none\n --> host.toml\n  = help: h\n");
-    assert_eq!(found.to_string(), "host.toml: note: there is none (h)");
+fn diagnostics_about_a_whole_or_missing_file() {
+    let found = Diagnostic::whole_file(Severity::Note, "host.toml", "not found").with_hint("h");
+    assert_eq!(found.render("", false), "note: not found\n --> host.toml\n  = help: h\n");
+    assert_eq!(found.to_string(), "host.toml: note: not found (h)");
 }
 
 #[test]
-fn a_unit_file_cannot_drive_the_terminal() {
+fn a_unit_file_cannot_control_the_terminal() {
     let text = "a = \"\u{1b}]0;owned\u{7}\" \u{202e}x";
     let mut found = at(text, "x");
     found.message = text.to_owned();

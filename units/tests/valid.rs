@@ -1,10 +1,10 @@
-//! What a right folder becomes: every key once, and every default once.
+//! Valid folders: every key once, and every default once.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 use units::model::*;
-use units::{Loaded, Severity, SourceFile, StartOrder, load, named_volumes, weakenings};
+use units::{Loaded, Severity, SourceFile, StartOrder, load, named_volumes, relaxed_settings};
 
 fn file(path: &str, text: &str) -> SourceFile {
     SourceFile { path: path.to_owned(), text: text.to_owned() }
@@ -223,7 +223,7 @@ fn every_key() {
     );
     assert_eq!(unit.log, LogPolicy { max_size: 1_000_000, max_files: 1 });
     assert_eq!(
-        weakenings(&unit),
+        relaxed_settings(&unit),
         [
             "root inside is the host's root",
             "its programs may gain privileges",
@@ -238,29 +238,33 @@ fn every_key() {
 }
 
 #[test]
-fn only_capabilities_beyond_the_default_set_weaken() {
-    let weak =
-        |more: &str| weakenings(&good(&format!("[container]\nimage = \"./images/a\"\n{more}\n")));
-    assert_eq!(weak("cap_drop = [\"ALL\"]\ncap_add = [\"NET_BIND_SERVICE\"]"), [""; 0]);
-    assert_eq!(weak("cap_add = [\"CHOWN\", \"NET_RAW\"]"), ["has added capabilities: NET_RAW"]);
-    assert_eq!(weak("network = \"host\""), ["shares the host's network"]);
-    assert_eq!(weak("volumes = [\"/srv:/srv\"]"), ["reads and writes the host's /srv"]);
+fn only_capabilities_outside_the_default_set_are_relaxed_settings() {
+    let relaxed = |more: &str| {
+        relaxed_settings(&good(&format!("[container]\nimage = \"./images/a\"\n{more}\n")))
+    };
+    assert_eq!(relaxed("cap_drop = [\"ALL\"]\ncap_add = [\"NET_BIND_SERVICE\"]"), [""; 0]);
+    assert_eq!(relaxed("cap_add = [\"CHOWN\", \"NET_RAW\"]"), ["has added capabilities: NET_RAW"]);
+    assert_eq!(relaxed("network = \"host\""), ["shares the host's network"]);
+    assert_eq!(relaxed("volumes = [\"/srv:/srv\"]"), ["reads and writes the host's /srv"]);
 }
 
 #[test]
-fn what_rules_the_host_is_said_plainly() {
-    let weak = |more: &str| {
+fn control_of_the_host_is_reported() {
+    let relaxed = |more: &str| {
         let text = format!("[container]\nimage = \"./images/a\"\n{more}\n");
         let loaded = load_units(&[("a", text.as_str())]);
         assert!(loaded.diagnostics.iter().all(|d| d.severity == Severity::Warning));
-        (loaded.diagnostics.len(), weakenings(&loaded.config.units["a"]).join("; "))
+        (loaded.diagnostics.len(), relaxed_settings(&loaded.config.units["a"]).join("; "))
     };
     let opened = "sees and writes kernel files: /proc/sys";
-    assert_eq!(weak("unmask = [\"/proc/sys\"]"), (0, opened.to_owned()));
-    let all = "root inside is the host's root; rules the host's kernel by its files; ";
-    assert_eq!(weak("userns = \"host\"\nunmask = [\"/proc/sys\"]"), (1, format!("{all}{opened}")));
+    assert_eq!(relaxed("unmask = [\"/proc/sys\"]"), (0, opened.to_owned()));
+    let all = "root inside is the host's root; controls the host's kernel through its files; ";
     assert_eq!(
-        weak("userns = \"host\"\nunmask = [\"all\"]"),
+        relaxed("userns = \"host\"\nunmask = [\"/proc/sys\"]"),
+        (1, format!("{all}{opened}"))
+    );
+    assert_eq!(
+        relaxed("userns = \"host\"\nunmask = [\"all\"]"),
         (1, format!("{all}sees and writes all kernel files"))
     );
 }
@@ -329,7 +333,7 @@ fn a_host_without_a_file_has_defaults_and_a_note() {
 const IMAGE: &str = "container.image = './w'\n";
 
 #[test]
-fn layers_of_the_start_order() {
+fn stages_of_the_start_order() {
     let with = |text: &str| format!("{text}\n{IMAGE}");
     let loaded = load_units(&[
         ("a", &with("after = ['b', 'c']")),
@@ -339,13 +343,13 @@ fn layers_of_the_start_order() {
         ("e", &with("wants = ['a']")),
     ]);
     assert_eq!(loaded.diagnostics, []);
-    let layers: Vec<Vec<&str>> =
-        loaded.order.0.iter().map(|layer| layer.iter().map(String::as_str).collect()).collect();
-    assert_eq!(layers, [vec!["c", "d", "e"], vec!["b"], vec!["a"]]);
+    let stages: Vec<Vec<&str>> =
+        loaded.order.0.iter().map(|stage| stage.iter().map(String::as_str).collect()).collect();
+    assert_eq!(stages, [vec!["c", "d", "e"], vec!["b"], vec!["a"]]);
 }
 
 #[test]
-fn the_start_order_loses_no_unit_in_a_cycle() {
+fn the_start_order_contains_units_in_a_cycle() {
     let mut units = BTreeMap::new();
     for (name, needs) in [("a", "b"), ("b", "a"), ("c", "a")] {
         let mut unit = good(IMAGE);
@@ -357,7 +361,7 @@ fn the_start_order_loses_no_unit_in_a_cycle() {
 }
 
 #[test]
-fn a_broken_unit_leaves_the_others_running() {
+fn a_unit_with_errors_does_not_affect_the_others() {
     let loaded = load_units(&[
         ("bad", "restart = 'sometimes'\ncontainer.image = './w'"),
         ("good", IMAGE),
@@ -369,17 +373,17 @@ fn a_broken_unit_leaves_the_others_running() {
     assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["bad", "worse"]);
     assert_eq!(loaded.order.0, [["good", "needs-bad"]]);
     let note = loaded.diagnostics.iter().find(|found| found.severity == Severity::Note).unwrap();
-    assert_eq!(note.message, "`needs-bad` cannot start: it requires `bad`, which has mistakes");
+    assert_eq!(note.message, "`needs-bad` cannot start: it requires `bad`, which has errors");
     let images: Vec<_> = units::image_references(&loaded).map(|image| &image.unit).collect();
     assert_eq!(images, ["bad", "good", "needs-bad"]);
     let with_profile = "container = { image = './w', seccomp = './p.json' }\nafter = ['ghost']";
     let loaded = load_units(&[("bad", with_profile)]);
-    let found = loaded.profiles[0].diagnostic(Severity::Error, "it is not there");
-    assert_eq!(found.to_string(), "units/bad.toml:1:40: error: it is not there");
+    let found = loaded.profiles[0].diagnostic(Severity::Error, "not found");
+    assert_eq!(found.to_string(), "units/bad.toml:1:40: error: not found");
 }
 
 #[test]
-fn a_broken_host_keeps_what_is_right_in_it() {
+fn a_host_file_with_errors_keeps_its_valid_keys() {
     let text = "hostname = 'edge'\nnetwork.bridge = 'no'\nstorage.data = 'memory'";
     let loaded = load(Some(file("host.toml", text)), vec![]);
     assert!(loaded.has_errors());
@@ -389,7 +393,7 @@ fn a_broken_host_keeps_what_is_right_in_it() {
 }
 
 #[test]
-fn of_two_units_with_one_port_the_first_still_runs() {
+fn of_two_units_with_the_same_port_the_first_still_runs() {
     let with = |port: &str| format!("[container]\nimage = './w'\nports = ['{port}']\n");
     let loaded = load_units(&[
         ("a", &with("80:80")),
@@ -398,11 +402,11 @@ fn of_two_units_with_one_port_the_first_still_runs() {
         ("d", &with("81:80")),
     ]);
     assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["b"]);
-    // With the host's own network nothing is published, so nothing can clash.
+    // With the host's network nothing is published, so there is no conflict.
     let host = format!("{}network = 'host'\n", with("80:80"));
     let loaded = load_units(&[("a", &with("80:80")), ("b", &host)]);
     assert!(loaded.left_out.is_empty());
-    // Two units of which one is off may be meant as alternatives.
+    // If one of two units is disabled, they may be alternatives.
     let off = format!("enabled = false\n{}", with("80:80"));
     let loaded = load_units(&[("a", &with("80:80")), ("b", &off)]);
     assert!(loaded.left_out.is_empty());
@@ -410,7 +414,7 @@ fn of_two_units_with_one_port_the_first_still_runs() {
 }
 
 #[test]
-fn of_more_published_ports_than_a_host_takes_the_first_still_run() {
+fn units_within_the_limit_of_published_ports_still_run() {
     let text = |first: u32, count: u32| {
         let ports: Vec<String> = (0..count).map(|n| format!("'{}:80'", first + n)).collect();
         format!("[container]\nimage = './a'\nports = [{}]\n", ports.join(", "))
@@ -420,12 +424,12 @@ fn of_more_published_ports_than_a_host_takes_the_first_still_run() {
     let loaded = load_units(&[("a", &a), ("b", &b), ("c", &c), ("d", host)]);
     assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["b"], "c fits without b");
     let error = loaded.diagnostics.iter().find(|found| found.is_error()).unwrap();
-    assert_eq!(b.get(error.span.clone()), Some("'2400:80'"), "the first that is too many");
-    assert_eq!(error.message, "the units of a host publish 1000 ports at most, together");
+    assert_eq!(b.get(error.span.clone()), Some("'2400:80'"), "the first port above the limit");
+    assert_eq!(error.message, "too many published ports: the limit is 1000 over all units");
 }
 
 #[test]
-fn of_more_units_than_the_bridge_has_addresses_the_first_still_run() {
+fn units_within_the_bridge_subnet_still_run() {
     let bridged = |name: &str| file(&format!("{name}.toml"), "[container]\nimage = './a'\n");
     let host = || Some(file("host.toml", "network.bridge = '10.1.0.1/29'"));
     let alone = file("alone.toml", "[container]\nimage = './a'\nnetwork = 'none'\n");
@@ -433,15 +437,19 @@ fn of_more_units_than_the_bridge_has_addresses_the_first_still_run() {
     let mut units: Vec<SourceFile> = ["f", "e", "d", "c", "b"].map(bridged).into();
     units.extend([alone, broken]);
     let loaded = load(host(), units.clone());
-    assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["bad"], "five fit into a /29");
+    assert_eq!(
+        loaded.left_out.iter().collect::<Vec<_>>(),
+        ["bad"],
+        "a /29 has addresses for five units"
+    );
     units.push(bridged("a"));
     let loaded = load(host(), units);
     assert_eq!(loaded.left_out.iter().collect::<Vec<_>>(), ["bad", "f"]);
     let error = loaded.diagnostics.iter().find(|found| found.file == "f.toml").unwrap();
     assert_eq!(
         error.to_string(),
-        "f.toml: error: the bridge has no address left for `f`: 10.1.0.1/29 has room for 5 units \
-         (host.toml can give it more: `bridge = \"10.1.0.1/28\"` in `[network]`)"
+        "f.toml: error: no bridge address left for `f`: 10.1.0.1/29 has addresses for 5 units \
+         (use a larger subnet in host.toml: `bridge = \"10.1.0.1/28\"` in `[network]`)"
     );
 }
 
@@ -460,10 +468,10 @@ fn volumes_and_their_users() {
 fn an_image_diagnostic_points_at_the_image() {
     let loaded = load_units(&[("web", "\n[container]\nimage = './w'\n")]);
     let image = units::image_references(&loaded).next().unwrap();
-    let found = image.diagnostic(Severity::Error, "there is no image `./w`");
+    let found = image.diagnostic(Severity::Error, "image `./w` not found");
     assert_eq!(
         found.render("\n[container]\nimage = './w'\n", false),
-        "error: there is no image `./w`\n \
+        "error: image `./w` not found\n \
           --> units/web.toml:3:9\n  \
            |\n\
          3 | image = './w'\n  \

@@ -87,11 +87,7 @@ impl Document {
     /// # Errors
     /// The first thing that is wrong, and where.
     pub fn parse(text: &[u8]) -> Result<Document, ProfileError> {
-        if text.len() > MAX_SIZE {
-            return Err(ProfileError::TooLarge);
-        }
-        let value = serde_json::from_slice(text).map_err(|e| ProfileError::Json(e.to_string()))?;
-        Document::from_value(&value)
+        Document::from_value(&units::json::parse(text, MAX_SIZE)?)
     }
 
     /// Reads the `linux.seccomp` of a `config.json`.

@@ -1,60 +1,60 @@
-//! File content: as it is, or in compressed pieces with a map of where each lies.
+//! File content: uncompressed, or in compressed clusters with a map of their positions.
 
 use super::ErofsError;
 use super::format::{BLOCK, INODE};
 use crate::tree::Content;
 use std::io::{BufWriter, Write};
 
-/// Content that is compressed together ("physical cluster"). Larger pieces shrink better and waste
-/// less of their last block, but a page that is read costs the whole piece; LZ4 looks back 64 KiB
+/// Size of the content that is compressed together ("physical cluster"). Larger clusters compress better
+/// and waste less of their last block, but reading one page costs a whole cluster. LZ4 looks back 64 KiB
 /// at most.
-const PIECE: usize = 64 << 10;
+const CLUSTER: usize = 64 << 10;
 
-/// `struct z_erofs_map_header` and the 8 bytes reserved behind it.
+/// `struct z_erofs_map_header` and the 8 reserved bytes after it.
 const MAP_HEADER: usize = 16;
 /// `struct z_erofs_lcluster_index`, one for each block of uncompressed content.
 const INDEX: usize = 8;
 const TYPE_PLAIN: u16 = 0;
 const TYPE_HEAD: u16 = 1;
 const TYPE_NONHEAD: u16 = 2;
-/// In the first index behind a head: the number of compressed blocks follows.
+/// Flag in the first index after a head: the other bits are the number of compressed blocks.
 const BLOCK_COUNT: u16 = 1 << 11;
-const ADVISE_BIG_PIECES: u16 = 0x2;
-const ADVISE_INLINE_PIECE: u16 = 0x8;
+const ADVISE_BIG_PCLUSTER: u16 = 0x2;
+const ADVISE_INLINE_PCLUSTER: u16 = 0x8;
 
 /// How an inode's content is stored.
 pub(super) enum Layout {
-    /// There is none.
+    /// No content.
     None,
-    /// Whole blocks from `first` on, and the last `tail` bytes behind the inode.
+    /// Whole blocks from `first` on, and the last `tail` bytes after the inode.
     Flat { first: u32, full: u32, tail: usize },
-    /// A map behind the inode, one index for each block of content; the last piece behind the map
-    /// if `last` is not empty.
+    /// A map after the inode with one index for each block of content. If `last` is not empty, it is the
+    /// last cluster, stored after the map.
     Compressed { map: Vec<u8>, blocks: u32, last: Vec<u8> },
 }
 
 impl Layout {
-    /// Stores content as it is.
+    /// Stores content uncompressed.
     pub fn flat<W: Write>(
         content: &Content,
         xattrs: usize,
         out: &mut BlockWriter<W>,
     ) -> Result<Layout, ErofsError> {
         let first = out.blocks();
-        let size = usize::try_from(content.len()).unwrap_or(PIECE).min(PIECE);
+        let size = usize::try_from(content.len()).unwrap_or(CLUSTER).min(CLUSTER);
         let mut buffer = vec![0; size];
         let mut offset = 0u64;
         loop {
-            let piece = read_piece(content, offset, &mut buffer)?;
-            offset = offset.saturating_add(piece.len() as u64);
+            let chunk = read_chunk(content, offset, &mut buffer)?;
+            offset = offset.saturating_add(chunk.len() as u64);
             if offset == content.len() {
-                return flat_end(piece, xattrs, first, out);
+                return flat_end(chunk, xattrs, first, out);
             }
-            out.write_padded(piece)?;
+            out.write_padded(chunk)?;
         }
     }
 
-    /// Bytes from the inode's start to the end of what is stored behind it.
+    /// Length from the start of the inode to the end of what is stored after it.
     pub fn length(&self, xattrs: usize) -> u64 {
         let length = match self {
             Layout::None => INODE + xattrs,
@@ -64,7 +64,7 @@ impl Layout {
         length as u64
     }
 
-    /// Bytes of uncompressed content behind the inode.
+    /// Length of the uncompressed content after the inode.
     pub fn tail_len(&self) -> usize {
         match self {
             Layout::Flat { tail, .. } => *tail,
@@ -72,7 +72,7 @@ impl Layout {
         }
     }
 
-    /// Appends what is stored behind the inode and its attributes.
+    /// Appends what is stored after the inode and its attributes.
     pub fn append(&self, content: &Content, bytes: &mut Vec<u8>) -> Result<(), ErofsError> {
         match self {
             Layout::None => {}
@@ -87,8 +87,8 @@ impl Layout {
                 bytes.extend([0; 2]);
                 let size = u16::try_from(last.len()).unwrap_or_default();
                 bytes.extend(size.to_le_bytes());
-                let inline = if last.is_empty() { 0 } else { ADVISE_INLINE_PIECE };
-                bytes.extend((ADVISE_BIG_PIECES | inline).to_le_bytes());
+                let inline = if last.is_empty() { 0 } else { ADVISE_INLINE_PCLUSTER };
+                bytes.extend((ADVISE_BIG_PCLUSTER | inline).to_le_bytes());
                 bytes.extend([0; 2]); // LZ4; an index for each block
                 bytes.extend([0; 8]);
                 bytes.extend(map);
@@ -99,27 +99,27 @@ impl Layout {
     }
 }
 
-/// Where the map begins, from the inode's start.
+/// Offset of the map from the start of the inode.
 fn map_at(xattrs: usize) -> usize {
     (INODE + xattrs).next_multiple_of(8) + MAP_HEADER
 }
 
-/// Ends flat content with its last piece: the blocks before it have been written from `first` on.
+/// Ends flat content with its last chunk: the blocks before it have been written from `first` on.
 fn flat_end<W: Write>(
-    piece: &[u8],
+    chunk: &[u8],
     xattrs: usize,
     first: u32,
     out: &mut BlockWriter<W>,
 ) -> Result<Layout, ErofsError> {
-    let tail = piece.len() % BLOCK;
+    let tail = chunk.len() % BLOCK;
     let tail = if INODE + xattrs + tail <= BLOCK { tail } else { 0 };
-    let (blocks, _) = piece.split_at(piece.len().saturating_sub(tail));
+    let (blocks, _) = chunk.split_at(chunk.len().saturating_sub(tail));
     out.write_padded(blocks)?;
     Ok(Layout::Flat { first, full: out.blocks().saturating_sub(first), tail })
 }
 
-/// Reads the piece at `offset`, which is shorter than the buffer only at the end.
-fn read_piece<'a>(
+/// Reads the chunk at `offset`, which is shorter than the buffer only at the end.
+fn read_chunk<'a>(
     content: &Content,
     offset: u64,
     buffer: &'a mut [u8],
@@ -131,7 +131,7 @@ fn read_piece<'a>(
     Ok(part)
 }
 
-/// Compresses file content where that pays.
+/// Compresses file content where that saves blocks.
 pub(super) struct Encoder {
     uncompressed: bool,
     largest: u16,
@@ -141,16 +141,16 @@ pub(super) struct Encoder {
 
 impl Encoder {
     pub fn new(uncompressed: bool) -> Encoder {
-        let packed = vec![0; lz4_flex::block::get_maximum_output_size(PIECE)];
-        Encoder { uncompressed, largest: 0, raw: vec![0; PIECE], packed }
+        let packed = vec![0; lz4_flex::block::get_maximum_output_size(CLUSTER)];
+        Encoder { uncompressed, largest: 0, raw: vec![0; CLUSTER], packed }
     }
 
-    /// Blocks of the largest compressed piece so far; 0 if nothing was compressed.
+    /// Number of blocks of the largest compressed cluster so far; 0 if nothing was compressed.
     pub fn largest(&self) -> u16 {
         self.largest
     }
 
-    /// Stores the content of a file whose attributes take `xattrs` bytes.
+    /// Stores the content of a file whose extended attributes take `xattrs` bytes.
     pub fn write<W: Write>(
         &mut self,
         content: &Content,
@@ -164,7 +164,7 @@ impl Encoder {
         let mut map = Map::default();
         let mut offset = 0u64;
         loop {
-            let raw = read_piece(content, offset, &mut self.raw)?;
+            let raw = read_chunk(content, offset, &mut self.raw)?;
             offset = offset.saturating_add(raw.len() as u64);
             let packed = match lz4_flex::block::compress_into(raw, &mut self.packed) {
                 Ok(length) => self.packed.get(..length).unwrap_or(raw),
@@ -172,7 +172,7 @@ impl Encoder {
             };
             let lclusters = raw.len().div_ceil(BLOCK);
             let blocks = packed.len().div_ceil(BLOCK);
-            // An eighth less, or it is not worth unpacking.
+            // Compression must save at least an eighth to be worth the decompression.
             let shrinks = blocks + (lclusters / 8).max(1) <= lclusters;
             if offset < content.len() {
                 match shrinks {
@@ -186,15 +186,15 @@ impl Encoder {
                 self.largest = self.largest.max(if shrinks { clamp(blocks) } else { 0 });
                 continue;
             }
-            // The last piece has a third place to go: behind the inode. The cheapest wins.
-            let behind = map_at(xattrs) + map.bytes.len() + lclusters * INDEX;
-            let index = if map.any { 0 } else { behind - INODE - xattrs };
+            // The last cluster can also be stored after the inode. The smallest form is chosen.
+            let inline_at = map_at(xattrs) + map.bytes.len() + lclusters * INDEX;
+            let index = if map.any { 0 } else { inline_at - INODE - xattrs };
             let tail = raw.len() % BLOCK;
             let plain = match !map.any && INODE + xattrs + tail <= BLOCK {
                 true => raw.len(),
                 false => lclusters * BLOCK,
             };
-            let inline = match behind + packed.len() <= BLOCK {
+            let inline = match inline_at + packed.len() <= BLOCK {
                 true => index + packed.len(),
                 false => usize::MAX,
             };
@@ -225,31 +225,32 @@ fn clamp(blocks: usize) -> u16 {
     u16::try_from(blocks).unwrap_or(u16::MAX)
 }
 
-/// The indexes of a compressed file.
+/// The index map of a compressed file.
 #[derive(Default)]
 struct Map {
     bytes: Vec<u8>,
-    /// Whether any piece is compressed.
+    /// Whether any cluster is compressed.
     any: bool,
 }
 
 impl Map {
     fn push(&mut self, kind: u16, union: [u8; 4]) {
         self.bytes.extend(kind.to_le_bytes());
-        // Pieces begin at block boundaries, so the offset in the block is always 0.
+        // Clusters begin at block boundaries, so the offset in the block is always 0.
         self.bytes.extend([0; 2]);
         self.bytes.extend(union);
     }
 
-    /// Blocks that are stored as they are, one after the other.
+    /// Adds consecutive blocks that are stored uncompressed.
     fn plain(&mut self, count: usize, first: u32) {
         for block in (first..).take(count) {
             self.push(TYPE_PLAIN, block.to_le_bytes());
         }
     }
 
-    /// `count` blocks of content in `blocks` compressed ones. Each index behind the head says how
-    /// far it is to the head and to the next one, the first of them also how many blocks to read.
+    /// Adds `count` blocks of content that are stored in `blocks` compressed ones. Each index after the head
+    /// contains the distances to its head and to the next one; the first of them contains the number of
+    /// compressed blocks instead of the distance back.
     fn compressed(&mut self, count: usize, blocks: usize, first: u32) {
         self.any = true;
         self.push(TYPE_HEAD, first.to_le_bytes());
@@ -269,11 +270,11 @@ impl Map {
     }
 }
 
-/// Writes in order and counts blocks.
+/// Writes sequentially and counts blocks.
 pub(super) struct BlockWriter<W: Write> {
     out: BufWriter<W>,
     blocks: u32,
-    /// Bytes in the block that has been begun.
+    /// Bytes in the current, incomplete block.
     open: usize,
 }
 
@@ -287,14 +288,14 @@ impl<W: Write> BlockWriter<W> {
         self.blocks
     }
 
-    /// Writes bytes and zeros up to the end of a block.
+    /// Writes bytes, padded with zeros to the end of a block.
     pub fn write_padded(&mut self, bytes: &[u8]) -> Result<(), ErofsError> {
         self.write(bytes)?;
         self.pad()
     }
 
-    /// Writes zeros and bytes such that they end with a block: LZ4 data is stored that way, so
-    /// that the kernel can unpack it in place.
+    /// Writes bytes, padded with zeros before them so that they end with a block: LZ4 data is stored that
+    /// way, so that the kernel can decompress it in place.
     pub fn write_padded_before(&mut self, bytes: &[u8]) -> Result<(), ErofsError> {
         self.fill((bytes.len().next_multiple_of(BLOCK) - bytes.len()) as u64)?;
         self.write(bytes)
@@ -312,7 +313,7 @@ impl<W: Write> BlockWriter<W> {
         Ok(())
     }
 
-    /// Writes zeros up to the end of the block, if one has been begun.
+    /// Pads the current block with zeros, if it is incomplete.
     pub fn pad(&mut self) -> Result<(), ErofsError> {
         match self.open {
             0 => Ok(()),

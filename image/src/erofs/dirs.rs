@@ -1,4 +1,4 @@
-//! Directories: blocks of entries, sorted by name over all blocks, names behind the entries.
+//! Directories: blocks of entries, sorted by name across all blocks, with the names after the entries.
 
 use super::ErofsError;
 use super::data::Layout;
@@ -9,41 +9,41 @@ use std::ops::Range;
 /// `struct erofs_dirent`.
 const ENTRY: usize = 12;
 
-/// A directory's entries, `.` and `..` among them, and how they fall into blocks.
-pub(super) struct Shape<'a> {
+/// The entries of a directory, including `.` and `..`, and their distribution over blocks.
+pub(super) struct DirBlocks<'a> {
     entries: Vec<(&'a [u8], NodeId)>,
-    /// Which entries are in each block, and how many bytes they need.
+    /// The entries in each block, and the bytes that they need.
     blocks: Vec<(Range<usize>, usize)>,
 }
 
-impl<'a> Shape<'a> {
-    pub fn of(tree: &'a Tree, id: NodeId, parent: NodeId) -> Shape<'a> {
+impl<'a> DirBlocks<'a> {
+    pub fn of(tree: &'a Tree, id: NodeId, parent: NodeId) -> DirBlocks<'a> {
         let mut entries: Vec<(&[u8], NodeId)> = tree.entries(id).collect();
         entries.push((b".", id));
         entries.push((b"..", parent));
-        // The kernel looks names up by bisection, in byte order.
+        // The kernel looks up names by binary search in byte order.
         entries.sort_unstable();
         let mut blocks: Vec<(Range<usize>, usize)> = Vec::new();
         for (number, (name, _)) in entries.iter().enumerate() {
-            let needs = ENTRY + name.len();
+            let needed = ENTRY + name.len();
             match blocks.last_mut() {
-                Some((range, used)) if *used + needs <= BLOCK => {
+                Some((range, used)) if *used + needed <= BLOCK => {
                     range.end = number + 1;
-                    *used += needs;
+                    *used += needed;
                 }
-                _ => blocks.push((number..number + 1, needs)),
+                _ => blocks.push((number..number + 1, needed)),
             }
         }
-        Shape { entries, blocks }
+        DirBlocks { entries, blocks }
     }
 
-    /// `i_size`: all blocks but the last count as full.
+    /// `i_size`: all blocks except the last count as full.
     pub fn size(&self) -> u64 {
         let full = self.blocks.len().saturating_sub(1) * BLOCK;
         (full + self.blocks.last().map_or(0, |(_, used)| *used)) as u64
     }
 
-    /// The last block goes behind the inode if it fits there; the others are reserved from `next`.
+    /// The last block is stored after the inode if it fits there; the others are reserved from `next` on.
     pub fn layout(&self, xattrs: usize, next: &mut u32) -> Result<Layout, ErofsError> {
         let last = self.blocks.last().map_or(0, |(_, used)| *used);
         let inline = INODE + xattrs + last <= BLOCK;
@@ -54,7 +54,7 @@ impl<'a> Shape<'a> {
         Ok(Layout::Flat { first, full: count, tail: if inline { last } else { 0 } })
     }
 
-    /// The blocks that do not go behind the inode.
+    /// The blocks that are not stored after the inode.
     pub fn blocks(&self, inline: bool) -> impl Iterator<Item = &(Range<usize>, usize)> {
         self.blocks.iter().take(self.blocks.len() - usize::from(inline))
     }
@@ -64,7 +64,7 @@ impl<'a> Shape<'a> {
         self.blocks.last()
     }
 
-    /// One block's bytes, not padded.
+    /// The bytes of one block, without padding.
     pub fn encode(&self, block: &(Range<usize>, usize), tree: &Tree, nids: &[u64]) -> Vec<u8> {
         let entries = self.entries.get(block.0.clone()).unwrap_or_default();
         let mut bytes = Vec::with_capacity(block.1);

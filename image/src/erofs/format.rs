@@ -1,17 +1,17 @@
-//! The structures on disk (the kernel's fs/erofs/erofs_fs.h), little endian throughout.
+//! The on-disk structures (the kernel's fs/erofs/erofs_fs.h), all little endian.
 
 use super::data::Layout;
 use super::xattrs;
 use crate::tree::{Kind, Node, NodeId, Tree};
 
-/// Size of a block. The kernel takes at most the page size, so this is the one that always mounts.
+/// Block size. The kernel accepts at most its page size, so this size can always be mounted.
 pub(super) const BLOCK: usize = 4096;
 /// Unit of inode numbers.
 pub(super) const SLOT: u64 = 32;
-/// `struct erofs_inode_extended`: the form with 32-bit ids and its own time.
+/// Size of `struct erofs_inode_extended`: the form with 32-bit ids and a time.
 pub(super) const INODE: usize = 64;
 
-/// Where the superblock lies in its block.
+/// Offset of the superblock in its block.
 const SUPER_AT: usize = 1024;
 const MAGIC: u32 = 0xE0F5_E1E2;
 const COMPAT_CHECKSUM: u32 = 1;
@@ -20,13 +20,13 @@ const INCOMPAT_ZERO_PADDING: u32 = 0x1;
 const INCOMPAT_COMPR_CFGS_AND_BIG_PCLUSTER: u32 = 0x2;
 const INCOMPAT_ZTAILPACKING: u32 = 0x10;
 
-/// `i_format`: bit 0 is the extended form, the bits above say how the content is stored.
+/// `i_format`: bit 0 is the extended form, the bits above are the content layout.
 const EXTENDED: u16 = 1;
 const FLAT_PLAIN: u16 = 0;
 const COMPRESSED_FULL: u16 = 1;
 const FLAT_INLINE: u16 = 2;
 
-/// What the superblock tells.
+/// The variable fields of the superblock.
 pub(super) struct Super {
     pub root: u16,
     pub inodes: u64,
@@ -34,11 +34,11 @@ pub(super) struct Super {
     pub meta: u32,
     pub uuid: [u8; 16],
     pub name: [u8; 16],
-    /// Blocks of the largest compressed piece; 0: nothing is compressed.
+    /// Number of blocks of the largest compressed cluster; 0: nothing is compressed.
     pub largest: u16,
 }
 
-/// The whole first block.
+/// The first block, with the superblock.
 pub(super) fn superblock(about: &Super) -> Vec<u8> {
     let compressed = about.largest > 0;
     let incompat = match compressed {
@@ -65,9 +65,9 @@ pub(super) fn superblock(about: &Super) -> Vec<u8> {
     bytes.extend(u16::from(compressed).to_le_bytes()); // algorithms: bit 0 is LZ4
     bytes.resize(SUPER_AT + 128, 0);
     if compressed {
-        // struct z_erofs_lz4_cfgs and its length before it.
+        // struct z_erofs_lz4_cfgs, preceded by its length.
         bytes.extend(14u16.to_le_bytes());
-        bytes.extend(u16::MAX.to_le_bytes()); // how far back a match may lie
+        bytes.extend(u16::MAX.to_le_bytes()); // maximum match distance
         bytes.extend(about.largest.to_le_bytes());
     }
     bytes.resize(BLOCK, 0);
@@ -78,7 +78,7 @@ pub(super) fn superblock(about: &Super) -> Vec<u8> {
     bytes
 }
 
-/// Volume name and number of blocks of a superblock that [`superblock`] could have written.
+/// Volume name and number of blocks of a superblock written by [`superblock`].
 pub(super) fn identify(block: &[u8]) -> Option<([u8; 16], u32)> {
     let about = block.get(SUPER_AT..)?;
     let field = |at: usize| about.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
@@ -99,7 +99,7 @@ fn crc32c(bytes: &[u8]) -> u32 {
     })
 }
 
-/// An inode's own fields.
+/// The fields of an inode.
 pub(super) struct Inode<'a> {
     node: &'a Node,
     links: u32,
@@ -111,7 +111,7 @@ impl<'a> Inode<'a> {
         let is_dir =
             |child: NodeId| tree.get(child).is_some_and(|node| matches!(node.kind, Kind::Dir(_)));
         let links = match node.kind {
-            // Its own ".", its name, and the ".." of each directory in it.
+            // Its ".", its name, and the ".." of each directory in it.
             Kind::Dir(_) => {
                 let below = tree.entries(id).filter(|(_, child)| is_dir(*child)).count();
                 u32::try_from(below).unwrap_or(u32::MAX).saturating_add(2)
@@ -121,7 +121,7 @@ impl<'a> Inode<'a> {
         Inode { node, links, number }
     }
 
-    /// The 64 bytes. `dir_size` is the size of a directory.
+    /// The 64 bytes of the inode. `dir_size` is the size of a directory.
     pub fn encode(&self, layout: &Layout, dir_size: u64, xattrs: usize) -> [u8; INODE] {
         let meta = &self.node.meta;
         let (kind, size, device) = match &self.node.kind {

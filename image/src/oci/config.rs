@@ -1,19 +1,19 @@
-//! The image config: what matters at run time, within bounds.
+//! The image config: the run-time part, with limits.
 
 use super::layout::json;
 use super::{Digest, Problem};
 use layout::images::ImageConfig;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use units::json::{JsonError, Node};
 
-/// Most entries of a list. Far above real images; the sum of all strings is what execve(2) must
-/// take (ARG_MAX is 2 MiB in all).
+/// Maximum number of entries of a list, far above real images. execve(2) limits the sum of all strings
+/// (ARG_MAX is 2 MiB).
 const MAX_ENTRIES: usize = 1024;
-/// Longest string: a single argument of execve(2) may have 128 KiB, a path 4 KiB.
+/// Longest string in bytes. An argument of execve(2) can have 128 KiB, a path 4 KiB.
 const MAX_STRING: usize = 32 << 10;
-/// All strings of a config: they travel to the supervisor in one document per host.
+/// Limit for all strings of a config together: the supervisor reads the configs of all images from one
+/// document.
 const MAX_TOTAL: usize = 256 << 10;
 
 #[derive(Deserialize)]
@@ -21,21 +21,8 @@ struct ConfigFile {
     architecture: String,
     os: String,
     #[serde(default)]
-    config: Option<Execution>,
+    config: Value,
     rootfs: RootFs,
-}
-
-/// Each value for itself, so that a wrong one can be named.
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "PascalCase", default)]
-struct Execution {
-    entrypoint: Value,
-    cmd: Value,
-    env: Value,
-    user: Value,
-    working_dir: Value,
-    volumes: Value,
-    stop_signal: Value,
 }
 
 #[derive(Deserialize)]
@@ -45,49 +32,52 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// Reads a config: its run-time part and the digests of the uncompressed layers, lowest first.
+/// Parses a config: its run-time part and the digests of the uncompressed layers, lowest first.
 pub(super) fn parse(bytes: &[u8]) -> Result<(ImageConfig, Vec<Digest>), Problem> {
     let file: ConfigFile = json("the config", bytes)?;
     if file.os != "linux" || file.architecture != "amd64" {
         return Err(Problem::Platform(vec![format!("{}/{}", file.os, file.architecture)]));
     }
-    let wrong = |key: &str, reason: String| Problem::Config { key: key.to_string(), reason };
+    let invalid = |key: &str, reason: String| Problem::Config { key: key.to_string(), reason };
     if file.rootfs.kind != "layers" {
-        return Err(wrong("rootfs.type", format!("{:?} is not \"layers\"", file.rootfs.kind)));
+        return Err(invalid("rootfs.type", format!("{:?} is not \"layers\"", file.rootfs.kind)));
     }
     let diff_ids = file.rootfs.diff_ids.iter().map(|text| {
-        let reason = || format!("{text:?} is no digest (sha256: and 64 hex digits)");
-        Digest::parse(text).ok_or_else(|| wrong("rootfs.diff_ids", reason()))
+        let reason = || format!("invalid digest {text:?} (expected sha256: and 64 hex digits)");
+        Digest::parse(text).ok_or_else(|| invalid("rootfs.diff_ids", reason()))
     });
     let diff_ids = diff_ids.collect::<Result<Vec<_>, _>>()?;
-    let config = file.config.unwrap_or_default();
-    let config = ImageConfig {
-        entrypoint: value("Entrypoint", config.entrypoint)?,
-        cmd: value("Cmd", config.cmd)?,
-        env: value("Env", config.env)?,
-        user: value("User", config.user)?,
-        working_dir: value("WorkingDir", config.working_dir)?,
-        volumes: value::<BTreeMap<String, IgnoredAny>>("Volumes", config.volumes)?
-            .into_keys()
-            .collect(),
-        stop_signal: value("StopSignal", config.stop_signal)?,
-    };
+    let config = execution(&file.config).map_err(|error| match error {
+        JsonError::Value { place, reason } => invalid(&place, reason),
+        other => {
+            Problem::Document { document: "the config".to_string(), reason: other.to_string() }
+        }
+    })?;
     check(&config)?;
     Ok((config, diff_ids))
 }
 
-/// The value of a key. Docker writes `null` for what is not set.
-fn value<T: DeserializeOwned + Default>(key: &str, value: Value) -> Result<T, Problem> {
-    let read: Result<Option<T>, _> = serde_json::from_value(value);
-    let wrong = |error: serde_json::Error| Problem::Config {
-        key: key.to_string(),
-        reason: error.to_string(),
-    };
-    read.map(Option::unwrap_or_default).map_err(wrong)
+/// The run-time part of a config. Docker writes `null` for what is not set.
+fn execution(value: &Value) -> Result<ImageConfig, JsonError> {
+    if value.is_null() {
+        return Ok(ImageConfig::default());
+    }
+    let config = Node::root(value, "config");
+    let texts = |key| config.get(key)?.map_or(Ok(Vec::new()), |node| node.texts());
+    let text = |key| Ok(config.get(key)?.map_or(Ok(""), |node| node.text())?.to_owned());
+    Ok(ImageConfig {
+        entrypoint: texts("Entrypoint")?,
+        cmd: texts("Cmd")?,
+        env: texts("Env")?,
+        user: text("User")?,
+        working_dir: text("WorkingDir")?,
+        volumes: config.get("Volumes")?.map_or(Ok(Vec::new()), |node| node.names())?,
+        stop_signal: text("StopSignal")?,
+    })
 }
 
 fn check(config: &ImageConfig) -> Result<(), Problem> {
-    let wrong = |key: &str, reason: String| Err(Problem::Config { key: key.to_string(), reason });
+    let invalid = |key: &str, reason: String| Err(Problem::Config { key: key.to_string(), reason });
     let lists = [
         ("Entrypoint", &config.entrypoint),
         ("Cmd", &config.cmd),
@@ -101,7 +91,7 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
     ];
     for (key, list) in lists {
         if list.len() > MAX_ENTRIES {
-            return wrong(key, format!("{} entries (at most {MAX_ENTRIES})", list.len()));
+            return invalid(key, format!("{} entries (at most {MAX_ENTRIES})", list.len()));
         }
     }
     let listed = lists.iter().flat_map(|(key, list)| list.iter().map(move |text| (*key, text)));
@@ -109,39 +99,44 @@ fn check(config: &ImageConfig) -> Result<(), Problem> {
     for (key, text) in listed.chain(strings) {
         total += text.len();
         if text.len() > MAX_STRING {
-            return wrong(key, format!("a string of {} bytes (at most {MAX_STRING})", text.len()));
+            return invalid(
+                key,
+                format!("a string of {} bytes (at most {MAX_STRING})", text.len()),
+            );
         }
         if text.contains('\0') {
-            return wrong(key, "a NUL byte in a string".to_string());
+            return invalid(key, "a string contains a NUL byte".to_string());
         }
     }
     if total > MAX_TOTAL {
-        return wrong("config", format!("{total} bytes of strings (at most {MAX_TOTAL})"));
+        return invalid("config", format!("{total} bytes of strings (at most {MAX_TOTAL})"));
     }
     if let Some(entry) = config.env.iter().find(|entry| entry.find('=').is_none_or(|at| at == 0)) {
-        return wrong("Env", format!("{entry:?} is not NAME=value"));
+        return invalid("Env", format!("{entry:?} is not NAME=value"));
     }
     let dir =
         Some(&config.working_dir).filter(|dir| !dir.is_empty()).map(|dir| ("WorkingDir", dir));
     let volumes = config.volumes.iter().map(|path| ("Volumes", path));
     for (key, path) in dir.into_iter().chain(volumes) {
         if !path.starts_with('/') {
-            return wrong(key, format!("{path:?} is not absolute"));
+            return invalid(key, format!("{path:?} is not absolute"));
         }
-        // Where it would lead depends on who follows it (CVE-2022-23648, CVE-2026-55686).
+        // The target of such a path depends on the program that resolves it (CVE-2022-23648,
+        // CVE-2026-55686).
         if path.split('/').any(|part| part == "..") {
-            return wrong(key, format!("{path:?} holds \"..\""));
+            return invalid(key, format!("{path:?} contains \"..\""));
         }
     }
-    match user_mistake(&config.user) {
-        Some(reason) => wrong("User", format!("{:?}: {reason}", config.user)),
+    match user_error(&config.user) {
+        Some(reason) => invalid("User", format!("{:?}: {reason}", config.user)),
         None => Ok(()),
     }
 }
 
-/// Why a text is no user and no `user:group`; whether there is such a name shows when the container
-/// starts. A number that is too large must not become its lower 32 bits: root (CVE-2024-40635).
-fn user_mistake(text: &str) -> Option<&'static str> {
+/// Why a text is not a valid `user` or `user:group`. Whether the name exists is checked when the container
+/// starts. A number that is too large must not be truncated to 32 bits, which could be root
+/// (CVE-2024-40635).
+fn user_error(text: &str) -> Option<&'static str> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
@@ -149,15 +144,15 @@ fn user_mistake(text: &str) -> Option<&'static str> {
     let part = |id: &str| {
         let digits = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit());
         match id {
-            "" => Some("a part is empty"),
+            "" => Some("the user or group is empty"),
             // The highest number, -1 as 32 bits, means "unchanged" to setresuid(2).
             _ if digits && !id.parse().is_ok_and(|id: u32| id != u32::MAX) => {
-                Some("an id is 0 to 4294967294")
+                Some("an id must be 0 to 4294967294")
             }
-            _ if id.starts_with(['-', '+']) => Some("an id has no sign"),
-            _ if id.contains(':') => Some("it is not user or user:group"),
+            _ if id.starts_with(['-', '+']) => Some("an id must not have a sign"),
+            _ if id.contains(':') => Some("expected user or user:group"),
             _ if id.chars().any(|c| c.is_control() || c.is_whitespace()) => {
-                Some("a name has no blanks or control characters")
+                Some("a name must not contain whitespace or control characters")
             }
             _ => None,
         }

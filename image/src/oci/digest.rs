@@ -1,23 +1,23 @@
-//! Digests: the names of blobs.
+//! SHA-256 digests, which name blobs.
 
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::io::{self, Read};
 
-/// A SHA-256 digest. The only algorithm: every registry and tool uses it, and a name that is
-/// strictly 64 hex digits cannot be a path (CVE-2024-3727).
+/// A SHA-256 digest. No other algorithm is supported: every registry and tool uses this one, and a name of
+/// exactly 64 hex digits cannot be a path (CVE-2024-3727).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     hex: String,
 }
 
 impl Digest {
-    /// Reads `sha256:` and 64 lower-case hex digits, and nothing else.
+    /// Parses `sha256:` followed by exactly 64 lower-case hex digits.
     pub fn parse(text: &str) -> Option<Digest> {
         Digest::from_hex(text.strip_prefix("sha256:")?)
     }
 
-    /// Reads 64 lower-case hex digits.
+    /// Parses exactly 64 lower-case hex digits.
     pub fn from_hex(hex: &str) -> Option<Digest> {
         let digits = hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         (hex.len() == 64 && digits).then(|| Digest { hex: hex.to_string() })
@@ -58,7 +58,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Computes a digest bit by bit.
+/// Computes a digest incrementally.
 pub(super) struct Hasher(Sha256);
 
 impl Hasher {
@@ -76,7 +76,7 @@ impl Hasher {
     }
 }
 
-/// The digest of everything a reader gives.
+/// The digest of all bytes of a reader.
 pub(super) fn of_reader(mut reader: impl Read) -> io::Result<Digest> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 256 << 10];

@@ -1,4 +1,4 @@
-//! What `docker save` writes: `manifest.json` names the config and the layers by path
+//! Archives from `docker save`: `manifest.json` names the config and the layers by path
 //! (<https://github.com/moby/docker-image-spec/blob/main/spec.md>).
 
 use super::layer::Blob;
@@ -23,19 +23,19 @@ pub(super) fn resolve(store: &Store) -> Result<ImageSource, Problem> {
         [manifest] => manifest,
         [] => {
             let document = "manifest.json".to_string();
-            return Err(Problem::Document { document, reason: "it has no image".to_string() });
+            return Err(Problem::Document { document, reason: "contains no image".to_string() });
         }
         several => return Err(Problem::Ambiguous(several.iter().map(name).collect())),
     };
     let config = store.config(&manifest.config)?;
     let digest = Digest::of(&config);
-    // Paths are docker's choice, but those that are a digest must be true.
+    // Docker chooses the paths, but a path that is a digest must be correct.
     if let Some(expected) = digest_in(&manifest.config).filter(|expected| *expected != digest) {
         return Err(Problem::Digest { what: manifest.config.clone(), expected, found: digest });
     }
     let mut blobs = Vec::new();
     for name in &manifest.layers {
-        // No digest of a blob is known here; that of the unpacked layer is what counts.
+        // The digest of the blob is unknown here; the digest of the unpacked layer is verified.
         blobs.push(Blob { name: name.clone(), digest: None, content: store.file(name)? });
     }
     assemble(digest, &config, blobs)

@@ -1,4 +1,4 @@
-//! What is wrong with an image; each error names the image, and the part of it.
+//! Errors of images; each names the image and the part that is invalid.
 
 use super::Digest;
 use crate::erofs::ErofsError;
@@ -10,98 +10,98 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {problem}", path.display())]
 pub struct ImageError {
-    /// Where the image is (or should be).
+    /// Path of the image.
     pub path: PathBuf,
     /// What is wrong with it.
     #[source]
     pub problem: Box<Problem>,
 }
 
-/// What can be wrong with an image.
+/// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// There is nothing at the path.
-    #[error("there is no image here{}", beside(.0))]
+    /// The path does not exist.
+    #[error("not found{}", siblings(.0))]
     NotFound(
-        /// What the directory holds instead; empty if there is none.
+        /// The other files in the directory; empty if there are none.
         Vec<String>,
     ),
-    /// There is something else at the path.
+    /// The path is not an image.
     #[error("not an image: {0}")]
     NotAnImage(String),
     /// A file could not be read or written.
     #[error("{what}: {source}")]
     Io {
-        /// The file, or what was done.
+        /// The file, or the operation.
         what: String,
-        /// The error.
+        /// The cause.
         source: io::Error,
     },
-    /// A document is not JSON of the right shape.
+    /// A document is not JSON of the expected form.
     #[error("{document}: {source}")]
     Json {
-        /// Which one.
+        /// The document.
         document: String,
-        /// Where and what.
+        /// The cause.
         source: serde_json::Error,
     },
-    /// A document says something that cannot be.
+    /// A document has an invalid value.
     #[error("{document}: {reason}")]
     Document {
-        /// Which one.
+        /// The document.
         document: String,
-        /// What it says.
+        /// What is wrong.
         reason: String,
     },
-    /// A value of the image's config is out of bounds.
+    /// A value of the image's config is invalid or too large.
     #[error("config key {key}: {reason}")]
     Config {
-        /// Its name, as in the config.
+        /// The key in the config.
         key: String,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
-    /// A part is not there.
+    /// A part is missing.
     #[error("{0} is missing from the image")]
     Missing(String),
-    /// A part is larger than it may be.
+    /// A part is too large.
     #[error("{what} is {size} (at most {limit})")]
     TooLarge {
-        /// Which part.
+        /// The part.
         what: String,
         /// Its size, in bytes or as a count.
         size: u64,
-        /// The cap.
+        /// The limit.
         limit: u64,
     },
-    /// A part is not what its name promises.
-    #[error("{what} has the digest {found}, not {expected}: the image is damaged or forged")]
+    /// A part does not match its digest.
+    #[error("{what} has digest {found}, expected {expected}: the image is damaged or forged")]
     Digest {
-        /// Which part.
+        /// The part.
         what: String,
-        /// What it should be.
+        /// The expected value.
         expected: Digest,
-        /// What it is.
+        /// The actual value.
         found: Digest,
     },
-    /// A part does not have the size that it should have.
-    #[error("{what} has {found} bytes, not {expected}: the image is damaged or forged")]
+    /// A part does not have the expected size.
+    #[error("{what} has {found} bytes, expected {expected}: the image is damaged or forged")]
     Size {
-        /// Which part.
+        /// The part.
         what: String,
-        /// What it should be.
+        /// The expected value.
         expected: u64,
-        /// What it is.
+        /// The actual value.
         found: u64,
     },
-    /// No image for the platform.
-    #[error("no image for linux/amd64; it has {}", list(.0))]
+    /// There is no image for the platform.
+    #[error("no image for linux/amd64; available: {}", list(.0))]
     Platform(
-        /// What there is.
+        /// The available platforms or media types.
         Vec<String>,
     ),
-    /// Several images.
-    #[error("more than one image: {}; save one of them alone", list(.0))]
+    /// There are several images.
+    #[error("more than one image: {}; export only one of them", list(.0))]
     Ambiguous(
         /// Their names.
         Vec<String>,
@@ -109,31 +109,31 @@ pub enum Problem {
     /// A layer could not be unpacked.
     #[error("layer {layer}: {reason}")]
     Unpack {
-        /// Which one.
+        /// The layer.
         layer: String,
-        /// What went wrong.
+        /// The cause.
         reason: String,
     },
-    /// A layer's content is refused.
+    /// A layer's content is invalid.
     #[error("layer {layer}: {source}")]
     Layer {
-        /// Which one.
+        /// The layer.
         layer: String,
-        /// What is wrong with it.
+        /// The cause.
         source: LayerError,
     },
     /// A layer's file system image could not be written.
     #[error("layer {layer}: {source}")]
     Erofs {
-        /// Which one.
+        /// The layer.
         layer: String,
-        /// What went wrong.
+        /// The cause.
         source: ErofsError,
     },
 }
 
 impl Problem {
-    /// For `map_err`: an I/O error with what it was about.
+    /// For `map_err`: an I/O error with its file or operation.
     pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Problem {
         let what = what.into();
         move |source| Problem::Io { what, source }
@@ -151,14 +151,14 @@ impl<T> AtPath<T> for Result<T, Problem> {
     }
 }
 
-fn beside(names: &[String]) -> String {
+fn siblings(names: &[String]) -> String {
     match names {
         [] => String::new(),
-        names => format!("; beside it are {}", list(names)),
+        names => format!("; the directory contains {}", list(names)),
     }
 }
 
-/// At most ten, so that a message stays one.
+/// At most ten names, to keep the message short.
 fn list(names: &[String]) -> String {
     let shown: Vec<&str> = names.iter().take(10).map(String::as_str).collect();
     let more = names.len().saturating_sub(shown.len());

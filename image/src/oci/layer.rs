@@ -1,4 +1,4 @@
-//! One layer's blob: verified, unpacked, verified again.
+//! Verifies and unpacks the blob of a layer.
 
 use super::digest::{Hasher, of_reader};
 use super::{Digest, Problem};
@@ -11,11 +11,12 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How much larger than its blob a layer may be, once it is larger than [`FREE`]: what gzip can do
-/// at its best, so this stops bombs in formats without such a bound.
+/// Maximum compression ratio of layers larger than [`RATIO_FROM`]: the best that gzip can reach. It stops
+/// decompression bombs in formats without such a bound.
 const MAX_RATIO: u64 = 1100;
-const FREE: u64 = 256 << 20;
-/// Memory for the history of a zstd stream: what `zstd --long` (27 bits) asks for.
+/// Uncompressed size in bytes up to which the ratio is not limited.
+const RATIO_FROM: u64 = 256 << 20;
+/// Window size limit of a zstd stream: that of `zstd --long` (27 bits).
 const MAX_WINDOW: u64 = 128 << 20;
 
 /// A blob of an image.
@@ -23,7 +24,7 @@ const MAX_WINDOW: u64 = 128 << 20;
 pub(super) struct Blob {
     /// Its name in the image.
     pub name: String,
-    /// What it must have, if anybody said.
+    /// Its expected digest, if it is known.
     pub digest: Option<Digest>,
     pub content: Region,
 }
@@ -37,21 +38,21 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Bytes of the layer as it lies in the image, compressed or not.
+    /// Size of the layer in the image in bytes, compressed or not.
     pub fn size(&self) -> u64 {
         self.blob.content.len()
     }
 
-    /// The layer's tar stream, uncompressed and verified. If it has to be uncompressed, that is
-    /// done into a file without a name in `scratch`, which is gone when the region is.
+    /// The layer's tar stream, uncompressed and verified. A compressed layer is decompressed into an unnamed
+    /// file in `scratch`, which is removed with the region.
     ///
     /// # Errors
-    /// A digest is wrong, the compressed stream is damaged, the stream would be longer than
-    /// `limit` bytes or more than a thousandfold, or reading or writing failed.
+    /// A digest does not match, the compressed stream is damaged, the stream is longer than `limit` bytes
+    /// or exceeds the maximum compression ratio, or reading or writing failed.
     pub fn unpack(&self, scratch: &Path, limit: u64) -> Result<Region, Problem> {
         let blob = &self.blob;
         let mut magic = [0; 4];
-        // Anything shorter is neither; the tar reader will say what is wrong with it.
+        // A shorter blob is not compressed; the tar reader reports what is wrong with it.
         let known = blob.content.read_exact_at(&mut magic, 0).is_ok();
         let packed = match magic {
             [0x1f, 0x8b, _, _] if known => Packed::Gzip,
@@ -60,8 +61,7 @@ impl Layer {
             [0x50..=0x5f, 0x2a, 0x4d, 0x18] if known => Packed::Zstd,
             _ => Packed::No,
         };
-        // Before anything looks inside: a blob that is not what it should be is not worth the
-        // risk of a decoder's bug.
+        // The digest is verified before decompression, so that a forged blob never reaches a decoder.
         let expected = match (&blob.digest, packed) {
             (Some(digest), _) => Some(digest),
             (None, Packed::No) => Some(&self.diff_id),
@@ -84,13 +84,13 @@ impl Layer {
         Region::whole(file).map_err(Problem::io("the unpacked layer"))
     }
 
-    /// Writes the uncompressed stream to `file`; its digest.
+    /// Writes the uncompressed stream to `file` and returns its digest.
     fn decompress(&self, packed: Packed, limit: u64, file: &File) -> Result<Digest, Problem> {
         let mut out = Spool {
             out: BufWriter::with_capacity(1 << 20, file),
             hasher: Hasher::new(),
             written: 0,
-            limit: limit.min(self.size().saturating_mul(MAX_RATIO).max(FREE)),
+            limit: limit.min(self.size().saturating_mul(MAX_RATIO).max(RATIO_FROM)),
         };
         let input = BufReader::with_capacity(256 << 10, self.blob.content.reader());
         let done = match packed {
@@ -120,7 +120,7 @@ impl Layer {
         match size <= limit {
             true => Ok(()),
             false => Err(Problem::TooLarge {
-                what: format!("layer {} (unpacked bytes)", self.blob.name),
+                what: format!("unpacked size of layer {}", self.blob.name),
                 size,
                 limit,
             }),
@@ -135,8 +135,8 @@ enum Packed {
     Zstd,
 }
 
-/// Whether a layer's media type is a tar stream. How it is compressed is found out from its bytes,
-/// as containerd and podman do: tools exist that say it wrong.
+/// Checks that a layer's media type is a tar stream. The compression is detected from the content, as in
+/// containerd and podman: some tools declare it incorrectly.
 pub(super) fn check_layer_type(media_type: &str) -> Result<(), String> {
     let known = [
         "application/vnd.oci.image.layer.v1.tar",
@@ -151,11 +151,11 @@ pub(super) fn check_layer_type(media_type: &str) -> Result<(), String> {
     };
     match packed || known.contains(&media_type) {
         true => Ok(()),
-        false => Err(format!("a layer of the unknown type {media_type:?}")),
+        false => Err(format!("unknown layer media type {media_type:?}")),
     }
 }
 
-/// Writes, counts, computes the digest, and stops at a limit.
+/// Writes a stream, computes its digest and enforces a size limit.
 struct Spool<'a> {
     out: BufWriter<&'a File>,
     hasher: Hasher,
@@ -179,8 +179,8 @@ impl Write for Spool<'_> {
     }
 }
 
-/// All frames of a zstd stream, those skipped that hold no data (zstd:chunked puts its table of
-/// contents there).
+/// Decompresses all frames of a zstd stream. Skippable frames contain no data (zstd:chunked stores its
+/// table of contents there).
 fn unzstd(mut input: impl BufRead, out: &mut impl Write) -> io::Result<()> {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(MAX_WINDOW);
@@ -205,7 +205,7 @@ fn unzstd(mut input: impl BufRead, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-/// A new file for reading and writing that has no name.
+/// Creates an unnamed temporary file for reading and writing.
 fn scratch_file(dir: &Path) -> Result<File, Problem> {
     let path = dir.join(temporary_name("layer"));
     let what = || format!("a temporary file in {}", dir.display());
@@ -219,7 +219,7 @@ fn scratch_file(dir: &Path) -> Result<File, Problem> {
     Ok(file)
 }
 
-/// A name that nobody else uses: builds may run side by side, and threads in one.
+/// A unique file name, across concurrent builds and the threads of one build.
 pub(super) fn temporary_name(stem: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! OCI layouts: from the index to the manifest to config and layers
+//! OCI layouts: finds the manifest from the index, and the config and layers from the manifest
 //! (<https://github.com/opencontainers/image-spec>).
 
 use super::layer::{Blob, check_layer_type};
@@ -7,7 +7,7 @@ use super::{Digest, ImageSource, Problem, assemble};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How deep an index may lie in an index. Builders nest once.
+/// Maximum nesting of indexes. Builders nest them once.
 const MAX_DEPTH: usize = 4;
 
 const INDEX_TYPES: [&str; 2] = [
@@ -46,7 +46,7 @@ struct Platform {
     os: String,
 }
 
-/// An index and a manifest at once: which of the two it is must not be in doubt.
+/// An index or a manifest. Both are parsed with the same type, to detect documents that are both.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -83,19 +83,19 @@ pub(super) fn resolve(store: &Store) -> Result<ImageSource, Problem> {
     }
 }
 
-/// What an index leads to.
+/// The result of following an index.
 #[derive(Default)]
 struct Gathered {
     /// Manifests for linux/amd64 (or without a platform), with their names.
     found: BTreeMap<Digest, (Descriptor, String)>,
-    /// What else there is, for people.
+    /// Other platforms and media types, for the error message.
     others: BTreeSet<String>,
-    /// Indexes that have been read, with the type that led to them. One that names another ten
-    /// thousand times, which names a third as often, must not be followed along every path.
+    /// Indexes that have been read, with the media type of their descriptor. Each is followed once: nested
+    /// indexes with thousands of repeated entries have an exponential number of paths.
     seen: BTreeSet<(String, String)>,
 }
 
-/// Collects all manifests for linux/amd64 (or without a platform) that an index leads to.
+/// Collects all manifests for linux/amd64 (or without a platform) that are reachable from an index.
 fn gather(
     store: &Store,
     name: &str,
@@ -104,16 +104,18 @@ fn gather(
     depth: usize,
     gathered: &mut Gathered,
 ) -> Result<(), Problem> {
-    let wrong =
+    let invalid =
         |reason: &str| Problem::Document { document: name.to_string(), reason: reason.to_string() };
     let index: Document = json(name, bytes)?;
     check_type(name, &index, media_type.unwrap_or(INDEX_TYPES[0]), &INDEX_TYPES)?;
-    let Some(manifests) = index.manifests else { return Err(wrong("no index: no manifests")) };
+    let Some(manifests) = index.manifests else {
+        return Err(invalid("not an index: `manifests` is missing"));
+    };
     if index.config.is_some() || index.layers.is_some() {
-        return Err(wrong("it is an index and a manifest at once"));
+        return Err(invalid("the document is both an index and a manifest"));
     }
     if depth >= MAX_DEPTH {
-        return Err(wrong("indexes nested too deep"));
+        return Err(invalid("indexes are nested too deeply"));
     }
     for descriptor in manifests {
         if INDEX_TYPES.contains(&descriptor.media_type.as_str()) {
@@ -145,26 +147,27 @@ fn gather(
 /// The image of a manifest.
 fn image(store: &Store, digest: &Digest, descriptor: &Descriptor) -> Result<ImageSource, Problem> {
     let (name, bytes) = blob(descriptor, |name| store.document(name))?;
-    let wrong = |reason: &str| Problem::Document {
+    let invalid = |reason: &str| Problem::Document {
         document: format!("manifest {digest}"),
         reason: reason.to_string(),
     };
     let manifest: Document = json(&name, &bytes)?;
     check_type(&name, &manifest, &descriptor.media_type, &MANIFEST_TYPES)?;
     if manifest.manifests.is_some() {
-        return Err(wrong("it is an index and a manifest at once"));
+        return Err(invalid("the document is both an index and a manifest"));
     }
-    let config = manifest.config.ok_or_else(|| wrong("it has no config"))?;
-    let layers = manifest.layers.ok_or_else(|| wrong("it has no layers"))?;
+    let config = manifest.config.ok_or_else(|| invalid("`config` is missing"))?;
+    let layers = manifest.layers.ok_or_else(|| invalid("`layers` is missing"))?;
     if !CONFIG_TYPES.contains(&config.media_type.as_str()) {
-        let reason = format!("it is no container image: its config is {:?}", config.media_type);
-        return Err(wrong(&reason));
+        let reason =
+            format!("not a container image: its config has media type {:?}", config.media_type);
+        return Err(invalid(&reason));
     }
     let config_digest = self::digest(&config)?;
     let (_, config) = blob(&config, |name| store.config(name))?;
     let mut blobs = Vec::new();
     for layer in layers {
-        check_layer_type(&layer.media_type).map_err(|reason| wrong(&reason))?;
+        check_layer_type(&layer.media_type).map_err(|reason| invalid(&reason))?;
         let digest = self::digest(&layer)?;
         let name = blob_name(&digest);
         let content = store.file(&name)?;
@@ -174,23 +177,23 @@ fn image(store: &Store, digest: &Digest, descriptor: &Descriptor) -> Result<Imag
     assemble(config_digest, &config, blobs)
 }
 
-/// A document must be what the one that led to it said (CVE-2021-41190: bytes that are an index to
-/// one reader and a manifest to another).
+/// Checks that a document has the media type of its descriptor (CVE-2021-41190: a document that some
+/// readers interpret as an index and others as a manifest).
 fn check_type(
     name: &str,
     document: &Document,
     expected: &str,
     allowed: &[&str],
 ) -> Result<(), Problem> {
-    let wrong = |reason: String| Err(Problem::Document { document: name.to_string(), reason });
+    let invalid = |reason: String| Err(Problem::Document { document: name.to_string(), reason });
     if document.schema_version != 2 {
-        return wrong(format!("schemaVersion is {}, not 2", document.schema_version));
+        return invalid(format!("schemaVersion is {}, expected 2", document.schema_version));
     }
     match document.media_type.as_deref() {
-        // index.json itself is led to by nothing.
+        // index.json has no descriptor.
         Some(stated) if name == "index.json" && allowed.contains(&stated) => Ok(()),
         Some(stated) if stated != expected => {
-            wrong(format!("its mediaType is {stated:?}, not {expected:?}"))
+            invalid(format!("mediaType is {stated:?}, expected {expected:?}"))
         }
         _ => Ok(()),
     }
@@ -199,7 +202,10 @@ fn check_type(
 fn digest(descriptor: &Descriptor) -> Result<Digest, Problem> {
     Digest::parse(&descriptor.digest).ok_or_else(|| Problem::Document {
         document: "a descriptor".to_string(),
-        reason: format!("{:?} is no digest (sha256: and 64 hex digits)", descriptor.digest),
+        reason: format!(
+            "invalid digest {:?} (expected sha256: and 64 hex digits)",
+            descriptor.digest
+        ),
     })
 }
 
@@ -214,7 +220,7 @@ fn check_size(name: &str, expected: u64, found: u64) -> Result<(), Problem> {
     }
 }
 
-/// A document by its descriptor, with its name, which `read` is given.
+/// Reads a document by its descriptor with `read`, and returns its name and content.
 fn blob(
     descriptor: &Descriptor,
     read: impl FnOnce(&str) -> Result<Vec<u8>, Problem>,
@@ -230,7 +236,7 @@ fn blob(
     }
 }
 
-/// A document's types.
+/// Parses a document.
 pub(super) fn json<'a, T: Deserialize<'a>>(name: &str, bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes)
         .map_err(|source| Problem::Json { document: name.to_string(), source })

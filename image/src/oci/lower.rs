@@ -1,9 +1,10 @@
-//! Directories that a layer uses but does not describe.
+//! Implied directories: directories that a layer uses but has no entry for.
 //!
-//! Some builders put `tmp/x` in a layer without an entry for `tmp`. The layer's own tree needs that
-//! directory, and overlayfs takes a merged directory's attributes from the topmost layer that has
-//! it: with made-up attributes the layer would turn `/tmp` from 1777 into 0755. So they are copied
-//! from the layer below that describes the directory. The layer then depends on those below it.
+//! Some builders put `tmp/x` in a layer without an entry for `tmp`. The layer's tree needs that
+//! directory, and overlayfs takes the attributes of a merged directory from the topmost layer that has
+//! it. With default attributes the layer would change `/tmp` from mode 1777 to 0755, so they are copied
+//! from the nearest lower layer that has an entry for the directory. The layer then depends on the
+//! layers below it.
 
 use crate::tree::{Kind, Meta, NodeId, OPAQUE, Tree};
 
@@ -15,23 +16,23 @@ pub(super) fn implied(tree: &Tree) -> Vec<(Vec<Vec<u8>>, NodeId)> {
     all
 }
 
-/// What a layer has in a place.
+/// What a layer says about a path.
 enum Found {
-    /// A directory with these attributes.
+    /// It has an entry for the directory, with these attributes.
     Described(Meta),
-    /// Nothing that decides: the layer below counts.
+    /// Nothing: the layer below decides.
     Below,
-    /// The directory does not exist, whatever lies below.
+    /// The directory does not exist, whatever lower layers contain.
     Gone,
 }
 
-/// The attributes of the directory `path` in the layers `lower`, the nearest first.
+/// The attributes of the directory `path` in the layers `lower`, nearest first.
 pub(super) fn attributes<'a>(
     path: &[Vec<u8>],
     lower: impl Iterator<Item = &'a Tree>,
 ) -> Option<Meta> {
     for tree in lower {
-        match look(tree, path) {
+        match lookup(tree, path) {
             Found::Described(mut meta) => {
                 meta.xattrs.remove(OPAQUE);
                 return Some(meta);
@@ -43,7 +44,7 @@ pub(super) fn attributes<'a>(
     None
 }
 
-/// Sets a directory's attributes; whether it is opaque stays its own business.
+/// Sets the attributes of a directory, except whether it is opaque.
 pub(super) fn describe(tree: &mut Tree, id: NodeId, mut meta: Meta) {
     if let Some(node) = tree.get_mut(id) {
         if let Some(value) = node.meta.xattrs.get(OPAQUE) {
@@ -53,7 +54,7 @@ pub(super) fn describe(tree: &mut Tree, id: NodeId, mut meta: Meta) {
     }
 }
 
-fn look(tree: &Tree, path: &[Vec<u8>]) -> Found {
+fn lookup(tree: &Tree, path: &[Vec<u8>]) -> Found {
     let mut at = Tree::ROOT;
     let mut opaque = false;
     for name in path {

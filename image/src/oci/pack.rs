@@ -1,4 +1,4 @@
-//! Layers as file system images, each made once and shared.
+//! Writes layers as file system images, each once and shared between images.
 
 use super::error::AtPath;
 use super::layer::temporary_name;
@@ -9,28 +9,27 @@ use layout::images::Image;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// Volume name of a layer that is right above any other layers. The number rises when the writer
-/// changes what it writes, so that images made by an older one are made again.
+/// Volume name of a layer that can be used above any other layers. The number increases when the output
+/// of the writer changes, so that images of an older writer are replaced.
 const COMPLETE: &[u8; 16] = b"keel-layer-1\0\0\0\0";
-/// Volume name of a layer with directories that it does not describe: right as the lowest only.
+/// Volume name of a layer with implied directories: it can only be used as the lowest layer.
 const LOWEST: &[u8; 16] = b"keel-base-1\0\0\0\0\0";
-/// Room for headers in a tar stream, beside [`Limits::bytes`] of content.
+/// Size limit of the headers in a tar stream, in addition to [`Limits::bytes`] of content.
 const HEADERS: u64 = 2 << 30;
 
-/// Makes the layers of the image at `path` into file system images in the directory `out_layers`
-/// (made if missing), and says what the image is.
+/// Writes the layers of the image at `path` as file system images into the directory `out_layers`
+/// (created if missing), and describes the image.
 ///
-/// A layer's file is called `<digest of the uncompressed layer>.erofs`; one that depends on what
-/// lies below it (see `lower`) has the chain id of the OCI image specification for a name. Files
-/// that are there already are kept, so images share layers and a second build costs nothing. A
-/// file comes into being under another name and complete; the same layer gives the same bytes.
+/// The file of a layer is `<digest of the uncompressed layer>.erofs`. If it depends on the layers below
+/// it (see `lower`), the chain id of the OCI image specification replaces the digest. Existing files are
+/// kept, so images share layers and a second build is fast. A file gets its final name when it is
+/// complete; the same layer gives the same bytes.
 ///
-/// A layer that comes twice in an image counts where it comes last: overlayfs refuses to have one
-/// twice, and the upper one hides the lower.
+/// If an image has a layer twice, only the upper one is used: overlayfs rejects duplicates, and the upper
+/// one hides the lower.
 ///
 /// # Errors
-/// As [`open`], and everything that can be wrong with a layer's content; the message names the
-/// layer and the entry.
+/// As [`open`], and invalid content of a layer; the message names the layer and the entry.
 pub fn pack_image(path: &Path, out_layers: &Path) -> Result<Image, ImageError> {
     let source = open(path)?;
     pack(&source, out_layers).at(path)
@@ -45,7 +44,7 @@ fn pack(source: &ImageSource, dir: &Path) -> Result<Image, Problem> {
             None => layer.diff_id.clone(),
             Some(below) => Digest::of(format!("{below} {}", layer.diff_id).as_bytes()),
         };
-        let name = one(source, number, layer, &id, dir)?;
+        let name = pack_layer(source, number, layer, &id, dir)?;
         names.retain(|other| *other != name);
         names.push(name);
         chain = Some(id);
@@ -54,8 +53,8 @@ fn pack(source: &ImageSource, dir: &Path) -> Result<Image, Problem> {
     Ok(Image { digest, layers: names, config: source.config.clone() })
 }
 
-/// Makes sure that one layer is there; the name of its file without the suffix.
-fn one(
+/// Writes one layer unless its file exists; returns the name of its file without the suffix.
+fn pack_layer(
     source: &ImageSource,
     number: usize,
     layer: &Layer,
@@ -63,12 +62,12 @@ fn one(
     dir: &Path,
 ) -> Result<String, Problem> {
     let file = |digest: &Digest| dir.join(format!("{}.erofs", digest.hex()));
-    match made(&file(&layer.diff_id)) {
+    match existing(&file(&layer.diff_id)) {
         Some(COMPLETE) => return Ok(layer.diff_id.hex().to_string()),
         Some(LOWEST) if number == 0 => return Ok(layer.diff_id.hex().to_string()),
         _ => {}
     }
-    if made(&file(chain)) == Some(COMPLETE) {
+    if existing(&file(chain)) == Some(COMPLETE) {
         return Ok(chain.hex().to_string());
     }
     let mut tree = read(layer, dir)?;
@@ -98,12 +97,12 @@ fn read(layer: &Layer, dir: &Path) -> Result<Tree, Problem> {
         .map_err(|source| Problem::Layer { layer: layer.blob.name.clone(), source })
 }
 
-/// The mark of a layer that has been made, if its file is one and is whole.
-fn made(path: &Path) -> Option<&'static [u8; 16]> {
+/// The volume name of an existing layer file, if it is complete.
+fn existing(path: &Path) -> Option<&'static [u8; 16]> {
     let mut file = File::open(path).ok()?;
     let (name, size) = erofs::identify(&mut file)?;
-    let whole = file.metadata().ok()?.len() == size;
-    [COMPLETE, LOWEST].into_iter().find(|mark| whole && **mark == name)
+    let complete = file.metadata().ok()?.len() == size;
+    [COMPLETE, LOWEST].into_iter().find(|mark| complete && **mark == name)
 }
 
 fn write(
@@ -120,12 +119,12 @@ fn write(
     let options = Options { uuid: uuid(digest), name, uncompressed: false };
     write_image(tree, &options, &file)
         .map_err(|source| Problem::Erofs { layer: layer.blob.name.clone(), source })?;
-    // Without this a power cut could leave an empty file under the final name, for ever.
+    // Without this a power failure could leave an empty file under the final name.
     file.sync_data().map_err(Problem::io(what()))?;
     std::fs::rename(&temporary.0, to).map_err(Problem::io(what()))
 }
 
-/// A version 8 UUID (RFC 9562): 122 bits that we choose.
+/// A version 8 UUID (RFC 9562), which has 122 custom bits.
 fn uuid(digest: &Digest) -> [u8; 16] {
     let mut uuid = digest.prefix();
     let [_, _, _, _, _, _, version, _, variant, ..] = &mut uuid;
@@ -134,7 +133,7 @@ fn uuid(digest: &Digest) -> [u8; 16] {
     uuid
 }
 
-/// Removes the file when dropped, if it is still there under this name.
+/// Removes the file when dropped, if it still has this name.
 struct Temporary(PathBuf);
 
 impl Drop for Temporary {

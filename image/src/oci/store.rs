@@ -1,4 +1,4 @@
-//! The files of an image, by name: in a directory or in a tar archive.
+//! The files of an image by name, in a directory or a tar archive.
 
 use super::Problem;
 use crate::tree::Region;
@@ -9,17 +9,17 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Largest JSON document: registries refuse manifests over 4 MiB, and real ones have some KiB.
+/// Largest JSON document in bytes: registries reject manifests over 4 MiB, and real ones have a few KiB.
 const MAX_DOCUMENT: u64 = 4 << 20;
-/// Largest config. Far more than a good one has, so that one which goes too far with a single value
-/// is read, and the message names the value.
+/// Largest config in bytes. Much larger than a valid one, so that a config with a too large value is read
+/// and the error can name the value.
 const MAX_CONFIG: u64 = 32 << 20;
-/// Most members of an archive: some for each layer, and there are at most 128 layers.
+/// Maximum number of members of an archive: a few per layer, and there are at most 128 layers.
 const MAX_MEMBERS: usize = 20_000;
-/// How many symbolic links in an archive lead on to one another (as in the kernel).
+/// Maximum length of a chain of symbolic links in an archive, as in the kernel.
 const MAX_LINKS: usize = 40;
 
-/// Where an image's files are.
+/// The files of an image.
 pub(super) enum Store {
     /// A directory.
     Dir(File),
@@ -29,7 +29,7 @@ pub(super) enum Store {
 
 pub(super) enum Entry {
     File(Region),
-    /// Old `docker save` writes a layer once and links to it from where it comes again.
+    /// Old versions of `docker save` write a repeated layer once and link to it.
     Link(String),
 }
 
@@ -38,7 +38,7 @@ impl Store {
         let meta = match std::fs::metadata(path) {
             Ok(meta) => meta,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Problem::NotFound(beside(path)));
+                return Err(Problem::NotFound(siblings(path)));
             }
             Err(source) => return Err(Problem::io("the image")(source)),
         };
@@ -47,7 +47,7 @@ impl Store {
             return Ok(Store::Dir(open()?));
         }
         if !meta.is_file() {
-            return Err(Problem::NotAnImage("neither a directory nor a file".to_string()));
+            return Err(Problem::NotAnImage("neither a directory nor a regular file".to_string()));
         }
         let archive = Region::whole(open()?).map_err(Problem::io("the image"))?;
         let mut start = [0; 4];
@@ -60,12 +60,12 @@ impl Store {
         }
     }
 
-    /// Whether there is a file of that name.
+    /// Whether a file with that name exists.
     pub fn has(&self, name: &str) -> bool {
         self.find(name).is_ok_and(|found| found.is_some())
     }
 
-    /// The file of that name.
+    /// The file with that name.
     pub fn file(&self, name: &str) -> Result<Region, Problem> {
         self.find(name)?.ok_or_else(|| Problem::Missing(name.to_string()))
     }
@@ -109,18 +109,18 @@ impl Store {
     }
 }
 
-/// Opens a file below a directory. The kernel refuses every way out: `..`, absolute links, links
-/// that leave (openat2(2), RESOLVE_BENEATH).
+/// Opens a file below a directory. The kernel rejects paths that leave it: `..`, absolute links, links to
+/// the outside (openat2(2), RESOLVE_BENEATH).
 fn find_in_dir(dir: &File, name: &str) -> Result<Option<Region>, Problem> {
     let how = OpenHow::new()
-        // Without NONBLOCK a named pipe would be waited for.
+        // Without O_NONBLOCK opening a named pipe would block.
         .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let file = match openat2(dir, name, how) {
         Ok(fd) => File::from(fd),
         Err(nix::errno::Errno::ENOENT | nix::errno::Errno::ENOTDIR) => return Ok(None),
         Err(nix::errno::Errno::EXDEV) => {
-            return Err(Problem::NotAnImage(format!("{name} leads out of the image")));
+            return Err(Problem::NotAnImage(format!("{name} points outside the image")));
         }
         Err(errno) => return Err(Problem::io(name)(errno.into())),
     };
@@ -131,8 +131,8 @@ fn find_in_dir(dir: &File, name: &str) -> Result<Option<Region>, Problem> {
     Region::whole(file).map(Some).map_err(Problem::io(name))
 }
 
-/// The files and links of an archive. Of two with one name the first counts for no reader and the
-/// last for some, so that is an error.
+/// The files and links of an archive. A duplicate name is an error, since readers disagree about which of
+/// the two counts.
 fn members(archive: Region) -> Result<BTreeMap<String, Entry>, Problem> {
     let mut entries = BTreeMap::new();
     let mut members = Members::new(archive);
@@ -145,7 +145,7 @@ fn members(archive: Region) -> Result<BTreeMap<String, Entry>, Problem> {
             let what = "the number of members".to_string();
             return Err(Problem::TooLarge { what, size: count as u64, limit: MAX_MEMBERS as u64 });
         }
-        // A name that is not UTF-8 is none that an image has.
+        // Names in an image are always UTF-8; others are ignored.
         let Some(name) = std::str::from_utf8(&member.name).ok().and_then(|name| join("", name))
         else {
             continue;
@@ -166,13 +166,14 @@ fn members(archive: Region) -> Result<BTreeMap<String, Entry>, Problem> {
             _ => continue,
         };
         if entries.insert(name.clone(), entry).is_some() {
-            return Err(Problem::NotAnImage(format!("the archive has {name} twice")));
+            return Err(Problem::NotAnImage(format!("duplicate file {name} in the archive")));
         }
     }
     Ok(entries)
 }
 
-/// A relative path seen from `base`, without `.` and `..`; `None` if it is absolute or leads out.
+/// Resolves a relative path against `base`, without `.` and `..`; `None` if it is absolute or leaves the
+/// archive.
 fn join(base: &str, path: &str) -> Option<String> {
     if path.starts_with('/') {
         return None;
@@ -194,8 +195,8 @@ fn packed(what: &str, tool: &str) -> Problem {
     Problem::NotAnImage(format!("the archive is compressed with {what}; unpack it with {tool}"))
 }
 
-/// What else is in the directory in which nothing was found, sorted.
-fn beside(path: &Path) -> Vec<String> {
+/// The names of the other files in the directory of a missing image, sorted.
+fn siblings(path: &Path) -> Vec<String> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent.to_path_buf(),
         _ => PathBuf::from("."),

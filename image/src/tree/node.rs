@@ -1,4 +1,4 @@
-//! The tree itself.
+//! The tree and its nodes.
 
 use super::{OPAQUE, Region};
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub struct NodeId(u32);
 
 impl NodeId {
-    /// As an index: nodes are numbered from 0 in the order they were added.
+    /// The number as an index: nodes are numbered from 0 in the order in which they were added.
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -21,33 +21,33 @@ impl NodeId {
 pub struct Time {
     /// Seconds since 1970, negative before.
     pub seconds: i64,
-    /// Nanoseconds on top, below 1,000,000,000.
+    /// Additional nanoseconds, below 1,000,000,000.
     pub nanos: u32,
 }
 
-/// What every kind of node has.
+/// The attributes of every kind of node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Meta {
-    /// Permissions with set-id and sticky bits, within 0o7777.
+    /// Permissions with set-ID and sticky bits, within 0o7777.
     pub mode: u16,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Last change of the content.
+    /// Time of the last modification.
     pub mtime: Time,
     /// Extended attributes by full name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl Meta {
-    /// What a directory gets that no entry of the layer describes: root's, 0755, time 0.
+    /// The attributes of a directory without an entry in the layer: owner root, mode 0755, time 0.
     pub fn implied() -> Meta {
         Meta { mode: 0o755, ..Meta::default() }
     }
 }
 
-/// Where a file's content lies.
+/// The content of a file.
 #[derive(Debug, Clone)]
 pub enum Content {
     /// In memory.
@@ -65,7 +65,7 @@ impl Content {
         }
     }
 
-    /// Whether it holds nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -88,18 +88,18 @@ impl Content {
     }
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone)]
 pub enum Kind {
     /// A directory and its entries by name.
     Dir(BTreeMap<Vec<u8>, NodeId>),
     /// A regular file.
     File(Content),
-    /// A symbolic link and its target, as written: nothing here ever follows it.
+    /// A symbolic link and its target, as written. It is never followed.
     Symlink(Vec<u8>),
     /// A named pipe.
     Fifo,
-    /// A socket's name.
+    /// A socket.
     Socket,
     /// A character device; 0:0 is overlayfs's whiteout.
     Char {
@@ -118,10 +118,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// An overlayfs whiteout: the name is gone from all lower layers.
+    /// An overlayfs whiteout: hides the name in all lower layers.
     pub const WHITEOUT: Kind = Kind::Char { major: 0, minor: 0 };
 
-    /// For messages.
+    /// The kind as text for messages.
     pub fn describe(&self) -> &'static str {
         match self {
             Kind::Dir(_) => "a directory",
@@ -135,16 +135,16 @@ impl Kind {
     }
 }
 
-/// A file of any kind; it may have several names.
+/// A file of any kind; it can have several names.
 #[derive(Debug, Clone)]
 pub struct Node {
     /// Owner, mode, times, attributes.
     pub meta: Meta,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// How many names it has (directories: always 1).
+    /// Number of names (directories: always 1).
     pub names: u32,
-    /// A directory that no entry describes: it is only there because something lies below it.
+    /// Whether it is a directory without an entry, which exists only because of an entry below it.
     pub implied: bool,
 }
 
@@ -163,13 +163,13 @@ impl Default for Tree {
 /// Why a node cannot be added. The caller knows the entry's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddError {
-    /// The parent is no directory.
-    #[error("its parent is not a directory")]
+    /// The parent is not a directory.
+    #[error("the parent is not a directory")]
     NotADirectory,
-    /// The name is taken.
-    #[error("the name is taken")]
-    Taken,
-    /// More nodes (2^32) or names of one node than can be counted.
+    /// The name exists already.
+    #[error("the name exists already")]
+    Exists,
+    /// More than 2^32 nodes, or names of one node.
     #[error("too many nodes")]
     TooMany,
 }
@@ -184,22 +184,22 @@ impl Tree {
     /// The root directory.
     pub const ROOT: NodeId = NodeId(0);
 
-    /// Number of nodes, the root included.
+    /// Number of nodes, including the root.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Never: there is always a root.
+    /// Always false: there is always a root.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
 
-    /// A node. Numbers come from this tree only; one of another tree gives `None`.
+    /// The node with this number; `None` if this tree does not have it.
     pub fn get(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id.index())
     }
 
-    /// A node, to be changed.
+    /// The node with this number, for modification.
     pub fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
         self.nodes.get_mut(id.index())
     }
@@ -221,10 +221,10 @@ impl Tree {
         }
     }
 
-    /// Adds a new node under a free name.
+    /// Adds a new node under a name that does not exist yet.
     ///
     /// # Errors
-    /// [`AddError`]; nothing is changed then.
+    /// An [`AddError`]; the tree is unchanged then.
     pub fn add(
         &mut self,
         parent: NodeId,
@@ -233,31 +233,31 @@ impl Tree {
         kind: Kind,
     ) -> Result<NodeId, AddError> {
         let id = NodeId(u32::try_from(self.nodes.len()).map_err(|_| AddError::TooMany)?);
-        self.enter(parent, name, id)?;
+        self.insert(parent, name, id)?;
         self.nodes.push(Node { meta, kind, names: 1, implied: false });
         Ok(id)
     }
 
-    /// Gives a node that is no directory one more name.
+    /// Adds another name to a node that is not a directory.
     ///
     /// # Errors
-    /// [`AddError`]; nothing is changed then.
+    /// An [`AddError`]; the tree is unchanged then.
     pub fn link(&mut self, parent: NodeId, name: &[u8], target: NodeId) -> Result<(), AddError> {
         let node = self.nodes.get_mut(target.index()).ok_or(AddError::NotADirectory)?;
         let names = match node.kind {
-            Kind::Dir(_) => return Err(AddError::Taken),
+            Kind::Dir(_) => return Err(AddError::Exists),
             _ => node.names.checked_add(1).ok_or(AddError::TooMany)?,
         };
-        self.enter(parent, name, target)?;
+        self.insert(parent, name, target)?;
         if let Some(node) = self.nodes.get_mut(target.index()) {
             node.names = names;
         }
         Ok(())
     }
 
-    fn enter(&mut self, parent: NodeId, name: &[u8], id: NodeId) -> Result<(), AddError> {
+    fn insert(&mut self, parent: NodeId, name: &[u8], id: NodeId) -> Result<(), AddError> {
         match self.nodes.get_mut(parent.index()).map(|node| &mut node.kind) {
-            Some(Kind::Dir(entries)) if entries.contains_key(name) => Err(AddError::Taken),
+            Some(Kind::Dir(entries)) if entries.contains_key(name) => Err(AddError::Exists),
             Some(Kind::Dir(entries)) => {
                 entries.insert(name.to_vec(), id);
                 Ok(())
@@ -266,14 +266,14 @@ impl Tree {
         }
     }
 
-    /// Makes a directory hide everything that lower layers have in its place.
+    /// Makes a directory opaque: it hides the same directory of lower layers.
     pub(super) fn set_opaque(&mut self, id: NodeId) {
         if let Some(node) = self.get_mut(id) {
             node.meta.xattrs.insert(OPAQUE.to_vec(), b"y".to_vec());
         }
     }
 
-    /// Whether a directory hides what lower layers have in its place.
+    /// Whether a directory is opaque: it hides the same directory of lower layers.
     pub fn is_opaque(&self, id: NodeId) -> bool {
         self.get(id).is_some_and(|node| node.meta.xattrs.contains_key(OPAQUE))
     }
@@ -283,7 +283,7 @@ impl Tree {
         self.get(id).is_some_and(|node| matches!(node.kind, Kind::Char { major: 0, minor: 0 }))
     }
 
-    /// All directories that no entry describes, each with its path from the root.
+    /// All directories without an entry, each with its path from the root.
     pub fn implied(&self) -> Vec<(Vec<Vec<u8>>, NodeId)> {
         let mut found = Vec::new();
         let mut waiting = vec![(Vec::new(), Tree::ROOT)];

@@ -1,13 +1,13 @@
 //! PAX extended header records (pax(1), "pax Extended Header").
 //!
-//! Our own reader, because a record is found by its length, not by its newline: values are binary
-//! (a `security.capability` may hold the byte 10), and readers that split at newlines lose the
-//! records that follow, the size of the member among them.
+//! The reader finds a record by its length and not by its newline: values are binary (a
+//! `security.capability` can contain the byte 10), and a reader that splits at newlines loses the records
+//! that follow, including the size of the member.
 
 use super::Time;
 use std::collections::BTreeMap;
 
-/// The records of one extended header that matter here.
+/// The relevant records of one extended header.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pax {
     pub path: Option<Vec<u8>>,
@@ -16,7 +16,7 @@ pub(super) struct Pax {
     pub uid: Option<u64>,
     pub gid: Option<u64>,
     pub mtime: Option<Time>,
-    /// `SCHILY.xattr.NAME`, all of them: which are kept is decided elsewhere.
+    /// All `SCHILY.xattr.NAME` records; the caller decides which are kept.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
@@ -24,15 +24,15 @@ const XATTR: &[u8] = b"SCHILY.xattr.";
 const SPARSE: &[u8] = b"GNU.sparse.";
 
 impl Pax {
-    /// Reads all records; a later one with the same key replaces an earlier one, an empty value
-    /// takes it away (as pax(1) says), unknown keys are skipped.
+    /// Reads all records. A later record replaces an earlier one with the same key, an empty value removes
+    /// it (pax(1)), and unknown keys are ignored.
     ///
     /// # Errors
-    /// What is wrong, in words.
+    /// A message for the first invalid record.
     pub fn parse(mut rest: &[u8]) -> Result<Pax, String> {
         let mut pax = Pax::default();
         while !rest.is_empty() {
-            let (key, value, after) = record(rest).ok_or("a PAX record is malformed")?;
+            let (key, value, after) = record(rest).ok_or("malformed PAX record")?;
             pax.take(key, value)?;
             rest = after;
         }
@@ -44,12 +44,12 @@ impl Pax {
         let number = |value: &[u8]| match value {
             b"" => Ok(None),
             digits => {
-                decimal(digits).map(Some).ok_or_else(|| format!("PAX {} is no number", text()))
+                decimal(digits).map(Some).ok_or_else(|| format!("PAX {} is not a number", text()))
             }
         };
         match key {
             b"path" | b"linkpath" if value.contains(&0) => {
-                return Err(format!("PAX {} holds a NUL byte", text()));
+                return Err(format!("PAX {} contains a NUL byte", text()));
             }
             b"path" => self.path = Some(value.to_vec()).filter(|value| !value.is_empty()),
             b"linkpath" => self.linkpath = Some(value.to_vec()).filter(|value| !value.is_empty()),
@@ -57,7 +57,7 @@ impl Pax {
             b"uid" => self.uid = number(value)?,
             b"gid" => self.gid = number(value)?,
             b"mtime" if value.is_empty() => self.mtime = None,
-            b"mtime" => self.mtime = Some(time(value).ok_or("PAX mtime is no time")?),
+            b"mtime" => self.mtime = Some(time(value).ok_or("PAX mtime is not a valid time")?),
             _ if key.starts_with(SPARSE) => {
                 return Err("sparse files are not supported".to_string());
             }
@@ -70,7 +70,7 @@ impl Pax {
         Ok(())
     }
 
-    /// Whether it changes nothing about a member (a global header may only be this: a comment).
+    /// Whether it has no relevant records. A global header is only accepted if this holds, as for a comment.
     pub fn is_empty(&self) -> bool {
         *self == Pax::default()
     }
@@ -85,7 +85,7 @@ fn record(rest: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((body.get(..equals)?, body.get(equals.checked_add(1)?..)?, rest.get(length..)?))
 }
 
-/// Decimal digits and nothing else.
+/// A number of decimal digits only.
 fn decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
@@ -96,7 +96,7 @@ fn decimal(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// Decimal seconds with an optional sign and fraction; digits beyond nanoseconds are dropped.
+/// Decimal seconds with an optional sign and fraction; digits beyond nanoseconds are ignored.
 fn time(text: &[u8]) -> Option<Time> {
     let (negative, text) = match text.strip_prefix(b"-") {
         Some(rest) => (true, rest),
@@ -117,7 +117,7 @@ fn time(text: &[u8]) -> Option<Time> {
     Some(match (negative, nanos) {
         (false, nanos) => Time { seconds: whole, nanos },
         (true, 0) => Time { seconds: -whole, nanos },
-        // -1.25 is the second -2 and 750 million nanoseconds.
+        // -1.25 is second -2 plus 750 million nanoseconds.
         (true, nanos) => Time { seconds: -whole - 1, nanos: 1_000_000_000 - nanos },
     })
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn newline_in_a_capability_does_not_hide_the_size() {
+    fn a_newline_in_a_capability_does_not_hide_the_size() {
         let bytes =
             [encode(b"SCHILY.xattr.security.capability", b"\x01\n\n2 =\n"), encode(b"size", b"7")];
         let pax = Pax::parse(&bytes.concat()).unwrap();
@@ -157,12 +157,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end_in_an_answer(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fn parse_handles_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             let _ = Pax::parse(&bytes);
         }
 
         #[test]
-        fn records_come_back(
+        fn records_round_trip(
             path in prop::collection::vec(1u8.., 1..300),
             value in prop::collection::vec(any::<u8>(), 0..300),
             size: u64,

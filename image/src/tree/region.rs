@@ -1,11 +1,11 @@
-//! A range of a file: where the content of a blob or of a file in a layer lies.
+//! A range of a file with the content of a blob, or of a file in a layer.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-/// A range of an open file. Cheap to copy; reads carry their own offset, so that any number of
+/// A range of an open file. It is cheap to clone; reads use explicit offsets, so that any number of
 /// readers can share the file.
 #[derive(Debug, Clone)]
 pub struct Region {
@@ -15,10 +15,10 @@ pub struct Region {
 }
 
 impl Region {
-    /// The whole of a file, as long as it is now.
+    /// The whole file, with its current length.
     ///
     /// # Errors
-    /// `fstat(2)`'s.
+    /// The error of fstat(2).
     pub fn whole(file: File) -> io::Result<Region> {
         let len = file.metadata()?.len();
         Ok(Region { file: Arc::new(file), start: 0, len })
@@ -29,12 +29,12 @@ impl Region {
         self.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The `len` bytes from `offset` on, or `None` if they are not all inside.
+    /// The `len` bytes from `offset` on, or `None` if they are not all inside the region.
     pub fn slice(&self, offset: u64, len: u64) -> Option<Region> {
         let end = offset.checked_add(len)?;
         let start = self.start.checked_add(offset)?;
@@ -44,7 +44,8 @@ impl Region {
     /// Fills `buffer` from `offset` on.
     ///
     /// # Errors
-    /// `UnexpectedEof` if the region (or the file, cut short meanwhile) ends before; `pread(2)`'s.
+    /// `UnexpectedEof` if the region (or a file that was truncated meanwhile) ends before; the error of
+    /// pread(2).
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let end = offset.checked_add(buffer.len() as u64);
         if end.is_none_or(|end| end > self.len) {
@@ -59,7 +60,7 @@ impl Region {
     }
 }
 
-/// Reads a [`Region`] in order.
+/// Reads a [`Region`] sequentially.
 #[derive(Debug, Clone)]
 pub struct RegionReader {
     region: Region,
@@ -67,7 +68,7 @@ pub struct RegionReader {
 }
 
 impl RegionReader {
-    /// Offset of the next byte, from the region's start.
+    /// Offset of the next byte from the start of the region.
     pub fn position(&self) -> u64 {
         self.position
     }

@@ -1,4 +1,4 @@
-//! OCI layouts as directories and archives, put together by hand.
+//! OCI layouts as directories and archives, built by hand.
 
 use super::Scratch;
 use super::tarball::Tarball;
@@ -39,7 +39,7 @@ impl Layout {
         self.files.insert("oci-layout".into(), layout.to_string().into_bytes());
     }
 
-    /// A manifest of these layers, uncompressed and as they are stored.
+    /// A manifest of these layers, each uncompressed and as stored.
     pub fn image(&mut self, layers: &[(Vec<u8>, Vec<u8>, &str)], config: &Value) -> Value {
         let diff_ids: Vec<_> = layers.iter().map(|(tar, ..)| Digest::of(tar).to_string()).collect();
         let config = json!({
@@ -78,7 +78,7 @@ impl Layout {
 
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    // Two members, as pigz and stargz write them.
+    // Two members, as written by pigz and stargz.
     for half in [&bytes[..bytes.len() / 2], &bytes[bytes.len() / 2..]] {
         let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
         encoder.write_all(half).unwrap();
@@ -132,7 +132,7 @@ pub fn layers_in(dir: &Path) -> Vec<String> {
     names
 }
 
-/// The message for a layout that must be refused.
+/// The error for a layout that must be rejected.
 pub fn refusal(layout: &Layout) -> String {
     let scratch = Scratch::new();
     let path = layout.dir(&scratch);

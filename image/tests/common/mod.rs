@@ -1,6 +1,6 @@
-//! What the tests of this crate share.
+//! Common parts of the tests of this crate.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, reason = "each test program uses only some of it")]
 
 pub mod layout;
 pub mod reader;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A directory of its own for one test case, removed afterwards.
+/// A temporary directory for one test case, removed afterwards.
 pub struct Scratch(pub PathBuf);
 
 impl Scratch {
@@ -29,7 +29,7 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// A file's content as a region.
+    /// A region with this content.
     pub fn region(&self, bytes: &[u8]) -> Region {
         let path = self.path("region");
         std::fs::write(&path, bytes).unwrap();
@@ -43,10 +43,10 @@ impl Drop for Scratch {
     }
 }
 
-/// Lets `fsck.erofs` of erofs-utils judge an image; with `extract` it also writes the files there.
+/// Checks an image with `fsck.erofs` of erofs-utils; with `extract` it also writes the files there.
 ///
-/// The image gets one block of zeros more: version 1.5 looks for attributes behind every inode,
-/// and fails if the image ends there.
+/// A zero block is appended to the image: version 1.5 looks for attributes after every inode, and fails
+/// if the image ends there.
 pub fn fsck(image: &Path, extract: Option<&Path>) {
     let mut bytes = std::fs::read(image).unwrap();
     bytes.resize(bytes.len() + 4096, 0);

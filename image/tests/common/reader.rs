@@ -1,11 +1,11 @@
-//! A reader of EROFS images that shares nothing with the writer: it follows the format's
-//! description (fs/erofs/erofs_fs.h) and trusts no shortcut that the writer takes.
+//! A reader of EROFS images that shares no code with the writer: it follows the format description
+//! (fs/erofs/erofs_fs.h) and makes no assumption about the writer.
 
 use std::collections::BTreeMap;
 
 const BLOCK: usize = 4096;
 
-/// Everything the format says about one name.
+/// Everything that the format stores about one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub nid: u64,
@@ -16,7 +16,7 @@ pub struct Entry {
     pub links: u32,
     pub device: u32,
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Content of a file, target of a link, nothing for others.
+    /// Content of a file, target of a link, empty for others.
     pub content: Vec<u8>,
 }
 
@@ -37,7 +37,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
-/// All names of an image, the root as the empty one, joined with slashes.
+/// All entries of an image by path; the path of the root is empty.
 pub fn read(image: &[u8]) -> BTreeMap<Vec<u8>, Entry> {
     let sb = &image[1024..];
     assert_eq!(u32_at(sb, 0), 0xE0F5_E1E2, "magic");
@@ -163,7 +163,7 @@ impl Reader<'_> {
         found
     }
 
-    /// Extents from the index of each block: a head begins one, the next head or the end ends it.
+    /// Reads extents from the index of each block: a head begins one, the next head or the end ends it.
     fn compressed(&self, behind: usize, size: usize) -> Vec<u8> {
         let header = behind.next_multiple_of(8);
         let advise = u16_at(self.image, header + 4);

@@ -1,4 +1,4 @@
-//! Tar archives, the wrong ones included: every field is set by hand.
+//! Tar archives, including invalid ones: every field can be set.
 
 /// Builds an archive member by member.
 #[derive(Default, Clone)]
@@ -6,7 +6,7 @@ pub struct Tarball {
     bytes: Vec<u8>,
 }
 
-/// One header's fields.
+/// The fields of a header.
 #[derive(Clone)]
 pub struct Header<'a> {
     pub name: &'a [u8],
@@ -18,7 +18,7 @@ pub struct Header<'a> {
     pub mtime: u64,
     pub device: (u32, u32),
     pub content: &'a [u8],
-    /// Stated instead of the content's length.
+    /// Declared size instead of the length of the content.
     pub size: Option<u64>,
 }
 
@@ -89,7 +89,7 @@ impl Tarball {
         self.member(&Header { name, flag: b'1', link, ..Header::default() })
     }
 
-    /// An extended header for the member that comes next.
+    /// An extended header for the next member.
     pub fn pax(self, records: &[(&[u8], &[u8])]) -> Tarball {
         let mut content = Vec::new();
         for (key, value) in records {

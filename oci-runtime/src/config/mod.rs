@@ -15,7 +15,7 @@ mod resources;
 use container::seccomp::{Document, Filter, Kernel};
 use container::{CapSet, DeviceKind, IdRange, Mount, Process};
 pub use node::{ConfigError, MAX_SIZE};
-use node::{Node, quote};
+use node::{DOCUMENT, Node, parse, quote};
 pub use resources::{Devices, Setting};
 use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
@@ -148,18 +148,14 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong or cannot be had.
     pub fn parse(text: &[u8], bundle: &Path) -> Result<Config, ConfigError> {
-        if text.len() > MAX_SIZE {
-            return Err(ConfigError::TooLarge);
-        }
-        let value: Value =
-            serde_json::from_slice(text).map_err(|error| ConfigError::Json(error.to_string()))?;
-        let top = Node::root(&value);
+        let value = parse(text, MAX_SIZE)?;
+        let top = Node::root(&value, DOCUMENT);
         let version = version(&top)?;
         top.refuse(&["domainname"], "cannot be set here; leave it out")?;
         top.refuse(&["solaris", "windows", "vm", "zos", "freebsd"], "is for another platform")?;
         let root = top.need("root")?;
         let path = root.need("path")?;
-        let read_only = root.get("readonly")?.map_or(Ok(false), |node| node.yes())?;
+        let read_only = root.get("readonly")?.map_or(Ok(false), |node| node.boolean())?;
         let program = Program::read(&top.need("process")?)?;
         let mut warnings = program.warnings.clone();
         let mounts = match top.get("mounts")? {

@@ -1,9 +1,8 @@
 //! `process`, which is the same for a container and for a program run in it later.
 
-use super::node::{ConfigError, MAX_SIZE, Node, quote};
+use super::node::{ConfigError, DOCUMENT, MAX_SIZE, Node, parse, quote};
 use super::{Program, inner_path};
 use container::{CapSet, Capability, Process, Resource, Rlimit};
-use serde_json::Value;
 
 const SECURITY_MODULES: &str =
     "AppArmor and SELinux are not used here; leave it out or make it empty";
@@ -14,12 +13,8 @@ impl Program {
     /// # Errors
     /// The first thing that is wrong or cannot be had.
     pub fn parse(text: &[u8]) -> Result<Program, ConfigError> {
-        if text.len() > MAX_SIZE {
-            return Err(ConfigError::TooLarge);
-        }
-        let value: Value =
-            serde_json::from_slice(text).map_err(|error| ConfigError::Json(error.to_string()))?;
-        Program::read(&Node::root(&value))
+        let value = parse(text, MAX_SIZE)?;
+        Program::read(&Node::root(&value, DOCUMENT))
     }
 
     pub(super) fn read(node: &Node<'_>) -> Result<Program, ConfigError> {
@@ -53,7 +48,7 @@ impl Program {
         };
         let adjustment = node.get("oomScoreAdj")?;
         let oom_score_adj = match &adjustment {
-            Some(node) => node.whole()?.try_into().ok().filter(|n| (-1000..=1000).contains(n)),
+            Some(node) => node.integer()?.try_into().ok().filter(|n| (-1000..=1000).contains(n)),
             None => Some(0),
         };
         let out_of_range = || adjustment.as_ref().map(|node| node.bad("must be -1000 to 1000"));
@@ -70,11 +65,11 @@ impl Program {
             caps: caps.bounding,
             inheritable: caps.inheritable,
             ambient: caps.ambient,
-            no_new_privs: node.get("noNewPrivileges")?.map_or(Ok(false), |node| node.yes())?,
+            no_new_privs: node.get("noNewPrivileges")?.map_or(Ok(false), |node| node.boolean())?,
             rlimits: node.get("rlimits")?.map_or(Ok(Vec::new()), |list| rlimits(&list))?,
             oom_score_adj,
         };
-        let terminal = match node.get("terminal")?.map_or(Ok(false), |node| node.yes())? {
+        let terminal = match node.get("terminal")?.map_or(Ok(false), |node| node.boolean())? {
             true => Some(node.get("consoleSize")?.map(|size| console_size(&size)).transpose()?),
             false => None,
         };

@@ -48,7 +48,7 @@ pub(super) fn read(node: &Node<'_>) -> Result<Resources, ConfigError> {
         settings.cpu(&cpu)?;
     }
     if let Some(limit) = node.get("pids")?.map(|pids| pids.need("limit")).transpose()? {
-        match limit.whole()? {
+        match limit.integer()? {
             0 | -1 => settings.add(&limit, "pids.max", "max"),
             count @ 1.. => settings.add(&limit, "pids.max", count),
             _ => return Err(limit.bad("must be -1 (no limit) or more")),
@@ -85,8 +85,8 @@ impl Settings {
         )?;
         let amount = |name: &str| -> Result<_, ConfigError> {
             let Some(node) = node.get(name)? else { return Ok(None) };
-            match node.whole()? {
-                -1.. => Ok(Some((node.whole()?, node))),
+            match node.integer()? {
+                -1.. => Ok(Some((node.integer()?, node))),
                 _ => Err(node.bad("must be -1 (no limit) or more")),
             }
         };
@@ -129,7 +129,7 @@ impl Settings {
         if let Some(node) = quota.as_ref().or(period.as_ref()) {
             let quota = match &quota {
                 None => "max".to_owned(),
-                Some(quota) => match quota.whole()? {
+                Some(quota) => match quota.integer()? {
                     -1 => "max".to_owned(),
                     us @ 1.. => us.to_string(),
                     _ => return Err(quota.bad("must be -1 (no limit) or more than 0")),
@@ -222,11 +222,11 @@ fn weight(shares: u64) -> u64 {
 fn devices(list: &Node<'_>) -> Result<Devices, ConfigError> {
     let mut access = Devices::default();
     for (number, node) in list.list()?.iter().enumerate() {
-        let allow = node.need("allow")?.yes()?;
+        let allow = node.need("allow")?.boolean()?;
         let kind = node.get("type")?.map_or(Ok(""), |node| node.text())?;
         let number_of = |name: &str| match node.get(name)? {
             // -1 is "all of them", too.
-            Some(node) if node.whole()? != -1 => node.number(i32::MAX as u32).map(Some),
+            Some(node) if node.integer()? != -1 => node.number(i32::MAX as u32).map(Some),
             _ => Ok(None),
         };
         let (major, minor) = (number_of("major")?, number_of("minor")?);

@@ -69,16 +69,16 @@ fn what_is_wrong_or_cannot_be_had_is_named_by_its_key() {
     let table: Vec<(&str, Value, &str)> = vec![
         ("/ociVersion", json!("2.0.0"), "ociVersion"),
         ("/ociVersion", json!("1.0"), "ociVersion"),
-        ("/ociVersion", Value::Null, "ociVersion: is missing"),
+        ("/ociVersion", Value::Null, "missing key `ociVersion`"),
         ("/domainname", json!("x"), "domainname"),
         ("/vm", json!({ "kernel": {} , "x": 1}), "vm"),
-        ("/root", Value::Null, "root: is missing"),
+        ("/root", Value::Null, "missing key `root`"),
         ("/root/path", json!("../other"), "root.path: must not hold '..'"),
         ("/root/path", json!(""), "root.path"),
-        ("/root/path", json!("a\0b"), "root.path: must not hold a NUL"),
-        ("/process", Value::Null, "process: is missing"),
+        ("/root/path", json!("a\0b"), "root.path: must not contain a NUL"),
+        ("/process", Value::Null, "missing key `process`"),
         ("/process/args", json!([]), "process.args"),
-        ("/process/args", Value::Null, "process.args: is missing"),
+        ("/process/args", Value::Null, "process: missing key `args`"),
         ("/process/args", json!(["a", 5]), "process.args[1]"),
         ("/process/args", json!(["a", "b\0"]), "process.args[1]"),
         ("/process/cwd", json!("tmp"), "process.cwd: must be an absolute"),
@@ -108,7 +108,7 @@ fn what_is_wrong_or_cannot_be_had_is_named_by_its_key() {
         ("/hooks", json!({ "poststop": [{ "path": "x" }] }), "hooks.poststop[0].path"),
         ("/hooks", json!({ "prestart": [{ "path": "/x", "timeout": 0 }] }), "prestart[0].timeout"),
         ("/annotations", json!({ "a": 1 }), "annotations.a"),
-        ("/linux", Value::Null, "linux: is missing"),
+        ("/linux", Value::Null, "missing key `linux`"),
         ("/linux/namespaces", json!([]), "linux.namespaces: pid is missing"),
         ("/linux/namespaces", two_pids, "linux.namespaces[1].type"),
         ("/linux/namespaces/0", json!({ "type": "pid", "path": "/p" }), "namespaces[0].path"),
@@ -171,7 +171,7 @@ fn mount(mount: Value) -> Result<Config, ConfigError> {
 #[test]
 fn mounts_that_cannot_be_had_are_named() {
     for (value, expected) in [
-        (json!({ "type": "tmpfs" }), "mounts[0].destination: is missing"),
+        (json!({ "type": "tmpfs" }), "mounts[0]: missing key `destination`"),
         (json!({ "destination": "a", "type": "tmpfs" }), "must be an absolute"),
         (json!({ "destination": "/a/../b", "type": "tmpfs" }), "mounts[0].destination"),
         (json!({ "destination": "/proc/x", "type": "tmpfs" }), "mounts[0].destination"),
@@ -183,7 +183,7 @@ fn mounts_that_cannot_be_had_are_named() {
         (json!({ "destination": "/", "type": "tmpfs" }), "mounts[0].destination"),
         (json!({ "destination": "/proc", "type": "proc", "options": ["hidepid=2"] }), "hidepid=2"),
         (json!({ "destination": "/a", "type": "nfs" }), "type \"nfs\""),
-        (json!({ "destination": "/a", "type": "bind" }), "mounts[0].source: is missing"),
+        (json!({ "destination": "/a", "type": "bind" }), "mounts[0]: missing key `source`"),
         (json!({ "destination": "/a", "type": "bind", "source": "../x" }), "mounts[0].source"),
         (
             json!({ "destination": "/a", "type": "bind", "source": "x", "options": ["rshared"] }),
@@ -351,7 +351,7 @@ proptest! {
     ) {
         match parse(&with(pointer, value)) {
             Ok(config) => prop_assert!(crate::check(&config).is_ok()),
-            Err(ConfigError::Value { key, .. }) => prop_assert!(!key.is_empty()),
+            Err(ConfigError::Value { place, .. } | ConfigError::Missing { place, .. }) => prop_assert!(!place.is_empty()),
             Err(other) => prop_assert!(false, "{other}"),
         }
     }

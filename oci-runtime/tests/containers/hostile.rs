@@ -92,7 +92,7 @@ fn a_bundle_without_config_and_one_that_is_no_json() {
         command.arg(&bundle.dir).arg(&bundle.id);
         command
     });
-    assert!(said.refused().contains("not JSON"));
+    assert!(said.refused().contains("invalid JSON"));
     bundle.nothing_is_left();
 }
 

@@ -179,7 +179,7 @@ fn zero_delay_is_no_storm() {
         bench.up("web");
         bench.end("web", ExitStatus::Code(1));
         assert_eq!(bench.state("web"), State::Backoff);
-        bench.pass(MIN_DELAY * 2);
+        bench.pass(units::model::MIN_RESTART_DELAY * 2);
     }
 }
 

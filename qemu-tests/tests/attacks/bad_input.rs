@@ -139,7 +139,7 @@ fn programs_that_cannot_be_run_are_explained(guest: &mut Guest) {
         if reason.is_empty() {
             let reason = guest.field(&name, "reason");
             assert!(reason.contains("unit file has mistakes: "), "{reason}");
-            assert!(reason.contains("`..` in `/settings/../proc`"), "{reason}");
+            assert!(reason.contains("path `/settings/../proc` contains `..`"), "{reason}");
             continue;
         }
         guest.wait_for(&format!("{name} to be refused"), |guest| {

@@ -112,7 +112,7 @@ impl Shell {
             pids: stats.pids_current,
             health_latency_us: runtime.and_then(|runtime| runtime.latency_us),
             log: log_counters(name),
-            weakenings: unit.map(units::weakenings).unwrap_or_default(),
+            weakenings: unit.map(units::relaxed_settings).unwrap_or_default(),
             timeline: runtime.map(|runtime| runtime.timeline).unwrap_or_default(),
         })
     }

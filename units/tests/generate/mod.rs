@@ -1,4 +1,4 @@
-//! Units made up at random, and how they are written as TOML.
+//! Random units, and how they are written as TOML.
 
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -27,8 +27,8 @@ fn restart(kind: Kind) -> impl Strategy<Value = Restart> {
         }
         Kind::Oneshot => vec![RestartPolicy::OnFailure, RestartPolicy::Never],
     };
-    let pace = (millis(10, 10_000), millis(0, 100_000), prop::option::of(1u32..100));
-    (prop::sample::select(policies), pace, timeout()).prop_map(
+    let delays = (millis(10, 10_000), millis(0, 100_000), prop::option::of(1u32..100));
+    (prop::sample::select(policies), delays, timeout()).prop_map(
         |(policy, (delay, more, max_attempts), window)| Restart {
             policy,
             delay,
@@ -43,7 +43,7 @@ fn path() -> impl Strategy<Value = String> {
     "(/[a-z0-9._-]{0,6}[a-z]){1,3}"
 }
 
-/// Ports, volumes and the like get their place in the list worked in, so that none is there twice.
+/// Ports, volumes and the like include their index in the list, so that there are no duplicates.
 fn container() -> impl Strategy<Value = Container> {
     let words = || prop::option::of(prop::collection::vec(text(), 0..3));
     let sources = prop_oneof![
@@ -144,7 +144,7 @@ fn container() -> impl Strategy<Value = Container> {
 }
 
 fn healthcheck() -> impl Strategy<Value = Healthcheck> {
-    let program = "[a-z/]{1,9}".prop_filter("compose's", |word| word != "CMD");
+    let program = "[a-z/]{1,9}".prop_filter("compose syntax", |word| word != "CMD");
     let probe = prop_oneof![
         (1u16.., "/[!-~]{0,12}").prop_map(|(port, path)| Probe::Http { port, path }),
         (1u16..).prop_map(|port| Probe::Tcp { port }),
@@ -165,7 +165,7 @@ fn links() -> impl Strategy<Value = Vec<String>> {
     prop::sample::subsequence(vec!["dep-a".to_owned(), "dep-b".to_owned()], 0..=2)
 }
 
-/// Any unit that a file could say, with links to the units `dep-a` and `dep-b` only.
+/// Any unit that a file can describe, with references to the units `dep-a` and `dep-b` only.
 pub fn any_unit() -> impl Strategy<Value = Unit> {
     let kind = prop::sample::select(vec![Kind::Service, Kind::Oneshot]);
     let conditions = vec![
@@ -234,7 +234,7 @@ pub fn any_unit() -> impl Strategy<Value = Unit> {
                 healthcheck,
                 limits: Limits {
                     memory,
-                    memory_high: memory_high.filter(|high| memory.is_none_or(|most| *high <= most)),
+                    memory_high: memory_high.filter(|high| memory.is_none_or(|max| *high <= max)),
                     swap,
                     cpu_millis,
                     cpu_weight,
@@ -274,17 +274,17 @@ fn span(duration: Option<Duration>) -> String {
 /// The file of a unit.
 pub fn write_unit(unit: &Unit) -> String {
     let mut lines = Vec::new();
-    let mut say = |key: &str, value: String| lines.push(format!("{key} = {value}"));
+    let mut set = |key: &str, value: String| lines.push(format!("{key} = {value}"));
     let word = |debug: String| quote(&debug.to_lowercase());
     let policy = |policy| match policy {
         RestartPolicy::Always => "\"always\"",
         RestartPolicy::OnFailure => "\"on-failure\"",
         RestartPolicy::Never => "\"never\"",
     };
-    say("description", quote(&unit.description));
-    say("after", list(&unit.after));
-    say("requires", list(&unit.requires));
-    say("wants", list(&unit.wants));
+    set("description", quote(&unit.description));
+    set("after", list(&unit.after));
+    set("requires", list(&unit.requires));
+    set("wants", list(&unit.wants));
     let wait_for = unit.wait_for.iter().map(|condition| match condition {
         Condition::NetAddr => "net.addr".to_owned(),
         Condition::NetRoute => "net.route".to_owned(),
@@ -292,87 +292,87 @@ pub fn write_unit(unit: &Unit) -> String {
         Condition::Clock => "clock".to_owned(),
         Condition::Volume(name) => format!("volume:{name}"),
     });
-    say("wait_for", list(wait_for));
-    say("wait_timeout", span(unit.wait_timeout));
-    say("type", word(format!("{:?}", unit.kind)));
-    say("ready", word(format!("{:?}", unit.ready)));
-    say("start_timeout", span(unit.start_timeout));
-    say("restart.policy", policy(unit.restart.policy).to_owned());
-    say("restart.delay", span(Some(unit.restart.delay)));
-    say("restart.max_delay", span(Some(unit.restart.max_delay)));
-    unit.restart.max_attempts.iter().for_each(|n| say("restart.max_attempts", n.to_string()));
-    unit.restart.window.iter().for_each(|window| say("restart.window", span(Some(*window))));
-    unit.stop_signal.iter().for_each(|signal| say("stop_signal", signal.to_string()));
-    say("stop_timeout", span(Some(unit.stop_timeout)));
-    say("on_failure", word(format!("{:?}", unit.on_failure)));
-    say("enabled", unit.enabled.to_string());
+    set("wait_for", list(wait_for));
+    set("wait_timeout", span(unit.wait_timeout));
+    set("type", word(format!("{:?}", unit.kind)));
+    set("ready", word(format!("{:?}", unit.ready)));
+    set("start_timeout", span(unit.start_timeout));
+    set("restart.policy", policy(unit.restart.policy).to_owned());
+    set("restart.delay", span(Some(unit.restart.delay)));
+    set("restart.max_delay", span(Some(unit.restart.max_delay)));
+    unit.restart.max_attempts.iter().for_each(|n| set("restart.max_attempts", n.to_string()));
+    unit.restart.window.iter().for_each(|window| set("restart.window", span(Some(*window))));
+    unit.stop_signal.iter().for_each(|signal| set("stop_signal", signal.to_string()));
+    set("stop_timeout", span(Some(unit.stop_timeout)));
+    set("on_failure", word(format!("{:?}", unit.on_failure)));
+    set("enabled", unit.enabled.to_string());
     let container = &unit.container;
-    say("container.image", quote(&container.image));
-    container.entrypoint.iter().for_each(|words| say("container.entrypoint", list(words)));
-    container.command.iter().for_each(|words| say("container.command", list(words)));
+    set("container.image", quote(&container.image));
+    container.entrypoint.iter().for_each(|words| set("container.entrypoint", list(words)));
+    container.command.iter().for_each(|words| set("container.command", list(words)));
     for (name, value) in &container.environment {
-        say(&format!("container.environment.{}", quote(name)), quote(value));
+        set(&format!("container.environment.{}", quote(name)), quote(value));
     }
-    container.user.iter().for_each(|user| say("container.user", quote(user)));
-    container.working_dir.iter().for_each(|path| say("container.working_dir", quote(path)));
-    container.hostname.iter().for_each(|name| say("container.hostname", quote(name)));
+    container.user.iter().for_each(|user| set("container.user", quote(user)));
+    container.working_dir.iter().for_each(|path| set("container.working_dir", quote(path)));
+    container.hostname.iter().for_each(|name| set("container.hostname", quote(name)));
     let volumes = container.volumes.iter().map(|volume| {
         let (VolumeSource::Named(source) | VolumeSource::HostPath(source)) = &volume.source;
         format!("{source}:{}{}", volume.target, if volume.read_only { ":ro" } else { "" })
     });
-    say("container.volumes", list(volumes));
+    set("container.volumes", list(volumes));
     let tmpfs = container.tmpfs.iter().map(|tmpfs| {
         let size = tmpfs.size.map_or(String::new(), |size| format!("size={},", format_size(size)));
         format!("{}:{size}mode={:o}", tmpfs.target, tmpfs.mode)
     });
-    say("container.tmpfs", list(tmpfs));
+    set("container.tmpfs", list(tmpfs));
     let ports = container.ports.iter().map(|port| {
         let address = port.address.map_or(String::new(), |address| format!("{address}:"));
         let protocol = if port.protocol == Protocol::Udp { "/udp" } else { "" };
         format!("{address}{}:{}{protocol}", port.host, port.container)
     });
-    say("container.ports", list(ports));
-    say("container.network", word(format!("{:?}", container.network)));
-    say("container.read_only", container.read_only.to_string());
-    say("container.cap_add", list(&container.cap_add));
-    say("container.cap_drop", list(&container.cap_drop));
-    say("container.unmask", list(&container.unmask));
-    say("container.userns", word(format!("{:?}", container.userns)));
-    say("container.no_new_privileges", container.no_new_privileges.to_string());
+    set("container.ports", list(ports));
+    set("container.network", word(format!("{:?}", container.network)));
+    set("container.read_only", container.read_only.to_string());
+    set("container.cap_add", list(&container.cap_add));
+    set("container.cap_drop", list(&container.cap_drop));
+    set("container.unmask", list(&container.unmask));
+    set("container.userns", word(format!("{:?}", container.userns)));
+    set("container.no_new_privileges", container.no_new_privileges.to_string());
     for (name, value) in &container.sysctls {
-        say(&format!("container.sysctls.{}", quote(name)), quote(value));
+        set(&format!("container.sysctls.{}", quote(name)), quote(value));
     }
     let devices =
         container.devices.iter().map(|device| format!("{}:{}", device.source, device.target));
-    say("container.devices", list(devices));
+    set("container.devices", list(devices));
     let seccomp = match &container.seccomp {
         Seccomp::Default => "default",
         Seccomp::Unconfined => "unconfined",
         Seccomp::Profile(path) => path,
     };
-    say("container.seccomp", quote(seccomp));
+    set("container.seccomp", quote(seccomp));
     if let Some(health) = &unit.healthcheck {
         match &health.probe {
-            Probe::Http { port, path } => say("healthcheck.http", quote(&format!(":{port}{path}"))),
-            Probe::Tcp { port } => say("healthcheck.tcp", quote(&format!(":{port}"))),
-            Probe::Command(words) => say("healthcheck.command", list(words)),
+            Probe::Http { port, path } => set("healthcheck.http", quote(&format!(":{port}{path}"))),
+            Probe::Tcp { port } => set("healthcheck.tcp", quote(&format!(":{port}"))),
+            Probe::Command(words) => set("healthcheck.command", list(words)),
         }
-        say("healthcheck.interval", span(Some(health.interval)));
-        say("healthcheck.timeout", span(Some(health.timeout)));
-        say("healthcheck.retries", health.retries.to_string());
-        say("healthcheck.start_period", span(Some(health.start_period)));
+        set("healthcheck.interval", span(Some(health.interval)));
+        set("healthcheck.timeout", span(Some(health.timeout)));
+        set("healthcheck.retries", health.retries.to_string());
+        set("healthcheck.start_period", span(Some(health.start_period)));
     }
     let limits = &unit.limits;
-    limits.memory.iter().for_each(|size| say("limits.memory", quote(&format_size(*size))));
-    limits.memory_high.iter().for_each(|n| say("limits.memory_high", n.to_string()));
-    limits.swap.iter().for_each(|n| say("limits.swap", n.to_string()));
-    limits.cpu_weight.iter().for_each(|n| say("limits.cpu_weight", n.to_string()));
-    limits.io_read.iter().for_each(|n| say("limits.io_read", n.to_string()));
-    limits.io_write.iter().for_each(|n| say("limits.io_write", n.to_string()));
-    limits.cpu_millis.iter().for_each(|n| say("limits.cpus", format!("{:.3}", *n as f64 / 1000.0)));
-    limits.pids.iter().for_each(|n| say("limits.pids", n.to_string()));
-    limits.nofile.iter().for_each(|n| say("limits.nofile", n.to_string()));
-    say("log.max_size", unit.log.max_size.to_string());
-    say("log.max_files", unit.log.max_files.to_string());
+    limits.memory.iter().for_each(|size| set("limits.memory", quote(&format_size(*size))));
+    limits.memory_high.iter().for_each(|n| set("limits.memory_high", n.to_string()));
+    limits.swap.iter().for_each(|n| set("limits.swap", n.to_string()));
+    limits.cpu_weight.iter().for_each(|n| set("limits.cpu_weight", n.to_string()));
+    limits.io_read.iter().for_each(|n| set("limits.io_read", n.to_string()));
+    limits.io_write.iter().for_each(|n| set("limits.io_write", n.to_string()));
+    limits.cpu_millis.iter().for_each(|n| set("limits.cpus", format!("{:.3}", *n as f64 / 1000.0)));
+    limits.pids.iter().for_each(|n| set("limits.pids", n.to_string()));
+    limits.nofile.iter().for_each(|n| set("limits.nofile", n.to_string()));
+    set("log.max_size", unit.log.max_size.to_string());
+    set("log.max_files", unit.log.max_files.to_string());
     lines.join("\n") + "\n"
 }

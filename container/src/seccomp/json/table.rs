@@ -1,76 +1,33 @@
-//! JSON objects, read so that a mistake is named by its place.
+//! JSON objects of a profile: shorthands for their optional members, over [`units::json`].
 
-use super::MAX_SIZE;
-use serde_json::{Map, Value};
+use serde_json::Value;
+use units::json::Node;
 
-/// Longest text of somebody else's that a message repeats, in characters.
-const MAX_QUOTE: usize = 60;
+pub use units::json::JsonError as ProfileError;
+pub(super) use units::json::quote;
 
-/// What is wrong with a profile.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProfileError {
-    /// More than [`MAX_SIZE`] bytes.
-    #[error("a profile has at most {MAX_SIZE} bytes, and this one has more")]
-    TooLarge,
-    /// No JSON.
-    #[error("not JSON: {0}")]
-    Json(String),
-    /// A key that must be there is not.
-    #[error("{place}: the key `{key}` is missing")]
-    Missing {
-        /// Where, `syscalls[3]`; `the profile` at the top.
-        place: String,
-        /// The key.
-        key: &'static str,
-    },
-    /// A key that means nothing.
-    #[error("{place}: unknown key `{key}`")]
-    Unknown {
-        /// Where.
-        place: String,
-        /// The key, escaped and cut.
-        key: String,
-    },
-    /// A value that cannot be used.
-    #[error("{place}: {reason}")]
-    Value {
-        /// Where, `syscalls[3].args[0].op`.
-        place: String,
-        /// Why not.
-        reason: String,
-    },
-}
-
-/// A JSON object and where it stands.
+/// A JSON object and its place.
 pub(super) struct Table<'v> {
-    map: &'v Map<String, Value>,
-    /// Empty at the top.
+    node: Node<'v>,
+    /// Empty for the profile itself.
     pub(super) place: String,
-}
-
-/// The beginning of somebody else's text.
-pub(super) fn quote(text: &str) -> String {
-    let end = text.char_indices().nth(MAX_QUOTE).map_or(text.len(), |(at, _)| at);
-    format!("{:?}", text.get(..end).unwrap_or_default())
 }
 
 impl<'v> Table<'v> {
     pub(super) fn new(value: &'v Value, place: String) -> Result<Table<'v>, ProfileError> {
-        match value {
-            Value::Object(map) => Ok(Table { map, place }),
-            _ => {
-                let place = if place.is_empty() { "the profile".to_owned() } else { place };
-                Err(ProfileError::Value { place, reason: "must be an object".to_owned() })
-            }
+        let node = Node::at(value, place.clone(), "the profile");
+        match value.is_object() {
+            true => Ok(Table { node, place }),
+            false => Err(node.bad("must be an object")),
         }
     }
 
     pub(super) fn at(&self, key: &str) -> String {
-        if self.place.is_empty() { key.to_owned() } else { format!("{}.{key}", self.place) }
+        self.node.member_key(key)
     }
 
     pub(super) fn name(&self) -> String {
-        if self.place.is_empty() { "the profile".to_owned() } else { self.place.clone() }
+        self.node.place().to_owned()
     }
 
     pub(super) fn bad(&self, key: &str, reason: impl Into<String>) -> ProfileError {
@@ -78,41 +35,28 @@ impl<'v> Table<'v> {
     }
 
     pub(super) fn only(&self, known: &[&str]) -> Result<(), ProfileError> {
-        match self.map.keys().find(|key| !known.contains(&key.as_str())) {
-            None => Ok(()),
-            Some(key) => {
-                let key = key.escape_debug().take(MAX_QUOTE).collect();
-                Err(ProfileError::Unknown { place: self.name(), key })
-            }
-        }
+        self.node.only(known)
     }
 
-    /// A value that is there; `null` is not.
+    /// The value of a key; `null` counts as absent.
     pub(super) fn get(&self, key: &str) -> Option<&'v Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+        self.node.get(key).ok().flatten().map(|node| node.value())
     }
 
     pub(super) fn text(&self, key: &str) -> Result<Option<&'v str>, ProfileError> {
-        let text = self.get(key).map(|value| value.as_str());
-        text.map(|text| text.ok_or_else(|| self.bad(key, "must be a string"))).transpose()
+        self.node.get(key)?.map(|node| node.text()).transpose()
     }
 
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, ProfileError> {
-        let number = self.get(key).map(Value::as_u64);
-        let reason = "must be a whole number from 0 to 18446744073709551615";
-        number.map(|number| number.ok_or_else(|| self.bad(key, reason))).transpose()
+        self.node.get(key)?.map(|node| node.unsigned()).transpose()
     }
 
     pub(super) fn list(&self, key: &str) -> Result<&'v [Value], ProfileError> {
-        match self.get(key) {
-            None => Ok(&[]),
-            Some(Value::Array(list)) => Ok(list),
-            Some(_) => Err(self.bad(key, "must be a list")),
-        }
+        self.node.get(key)?.map_or(Ok(&[]), |node| node.array())
     }
 
     pub(super) fn texts(&self, key: &str) -> Result<Vec<&'v str>, ProfileError> {
-        let texts = self.list(key)?.iter().map(Value::as_str);
-        texts.map(|text| text.ok_or_else(|| self.bad(key, "must be a list of strings"))).collect()
+        let list = self.node.get(key)?.map_or(Ok(Vec::new()), |node| node.list())?;
+        list.iter().map(Node::text).collect()
     }
 }

@@ -21,14 +21,14 @@ fn judge(document: &Document, caps: CapSet, call: &str, first: u64) -> Action {
 fn a_mistake_is_named_by_its_place() {
     let deep = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"],"action":"SCMP_ACT_ALLOW"},"#;
     for (text, message) in [
-        ("", "not JSON: EOF while parsing a value at line 1 column 0"),
+        ("", "invalid JSON: EOF while parsing a value at line 1 column 0"),
         ("[]", "the profile: must be an object"),
-        ("{}", "the profile: the key `defaultAction` is missing"),
+        ("{}", "the profile: missing key `defaultAction`"),
         (r#"{"defaultAction":"DENY"}"#, r#"defaultAction: unknown action "DENY""#),
         (r#"{"defaultAction":"SCMP_ACT_ALLOW","rules":[]}"#, "the profile: unknown key `rules`"),
         (
             r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":-1}"#,
-            "defaultErrnoRet: must be a whole number from 0 to 18446744073709551615",
+            "defaultErrnoRet: must be an integer from 0 to 18446744073709551615",
         ),
         (
             r#"{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":5000}"#,
@@ -39,10 +39,10 @@ fn a_mistake_is_named_by_its_place() {
             "defaultAction: SCMP_ACT_NOTIFY is not supported: nobody listens",
         ),
         (&format!(r#"{deep} 7]}}"#), "syscalls[1]: must be an object"),
-        (&format!(r#"{deep} {{"names":["read"]}}]}}"#), "syscalls[1]: the key `action` is missing"),
+        (&format!(r#"{deep} {{"names":["read"]}}]}}"#), "syscalls[1]: missing key `action`"),
         (
             &format!(r#"{deep} {{"action":"SCMP_ACT_ALLOW"}}]}}"#),
-            "syscalls[1]: the key `names` is missing",
+            "syscalls[1]: missing key `names`",
         ),
         (
             &format!(r#"{deep} {{"names":["x"],"action":"SCMP_ACT_ALLOW","arg":[]}}]}}"#),
@@ -76,7 +76,7 @@ fn a_mistake_is_named_by_its_place() {
         assert_eq!(read(text).unwrap_err().to_string(), message, "{text}");
     }
     let large = " ".repeat(MAX_SIZE + 1);
-    assert_eq!(read(&large).unwrap_err(), ProfileError::TooLarge);
+    assert_eq!(read(&large).unwrap_err(), ProfileError::TooLarge(MAX_SIZE));
 }
 
 #[test]

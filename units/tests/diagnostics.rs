@@ -1,7 +1,7 @@
-//! Every class of mistake, as a person is told of it.
+//! Every class of error, with its diagnostics.
 //!
-//! The cases lie in `tests/mistakes/*.txt`. After a change of wording, `KEEL_BLESS=1 cargo test -p
-//! units` writes what is found now into them; read the difference before committing it.
+//! The cases are in `tests/diagnostics/*.txt`. After a change of wording, `KEEL_BLESS=1 cargo test -p
+//! units` writes the current diagnostics into them; review the difference before committing it.
 
 // Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
 #![allow(clippy::unwrap_used)]
@@ -14,14 +14,14 @@ fn file(path: &str, text: &str) -> SourceFile {
     SourceFile { path: path.to_owned(), text: text.to_owned() }
 }
 
-/// What is found in a fragment of the given kind: for each diagnostic the source bytes it points
-/// at, then its one-line form from the line number on.
+/// The diagnostics of a fragment of the given kind: for each one the source bytes it points at, then
+/// its one-line form from the line number on.
 ///
-/// - `unit`: the top of the file of a unit `web` beside a unit `db`, which is right otherwise;
+/// - `unit`: the top of the file of a unit `web`, which is valid otherwise, next to a unit `db`;
 /// - `container`: its `[container]`, with an image unless the fragment has one;
 /// - `syntax`: its whole text;
 /// - `host`: the text of `host.toml`.
-fn findings(kind: &str, fragment: &str) -> Vec<String> {
+fn diagnostics_of(kind: &str, fragment: &str) -> Vec<String> {
     const IMAGE: &str = "image = './w'";
     let text = match kind {
         "unit" => format!("{fragment}\n[container]\n{IMAGE}\n"),
@@ -38,7 +38,7 @@ fn findings(kind: &str, fragment: &str) -> Vec<String> {
     assert_eq!(loaded.left_out.contains("web"), errors && kind != "host", "{fragment}");
     assert!(loaded.config.units.contains_key("db"), "{fragment}");
     let findings = loaded.diagnostics.iter().map(|found| {
-        // Rendering is part of every case: it must hold for each place that can be named.
+        // Rendering is part of every case: it must work for each possible span.
         assert!(found.render(&text, true).contains('^'), "{fragment}");
         let shown = found.to_string();
         let shown = shown.split_once(".toml:").map_or("", |(_, rest)| rest);
@@ -47,9 +47,9 @@ fn findings(kind: &str, fragment: &str) -> Vec<String> {
     findings.collect()
 }
 
-/// Runs the cases of one file: fragments behind `> `, each followed by its findings.
+/// Runs the cases of one file: fragments after `> `, each followed by its diagnostics.
 fn run(kind: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/mistakes/{kind}.txt"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/diagnostics/{kind}.txt"));
     let written = std::fs::read_to_string(&path).unwrap();
     let mut now = String::new();
     let mut fragment: Option<String> = None;
@@ -63,8 +63,8 @@ fn run(kind: &str) {
             writeln!(now, "> {line}").unwrap();
         } else if let Some(whole) = fragment.take() {
             cases += 1;
-            for finding in findings(kind, &whole) {
-                writeln!(now, "{finding}").unwrap();
+            for line in diagnostics_of(kind, &whole) {
+                writeln!(now, "{line}").unwrap();
             }
         }
         if line.is_empty() || line.starts_with('#') {
@@ -78,38 +78,38 @@ fn run(kind: &str) {
         return;
     }
     let first = written.lines().zip(now.lines()).find(|(a, b)| a != b);
-    assert!(written == now, "{path:?} says otherwise (KEEL_BLESS=1 rewrites it):\n{first:#?}");
+    assert!(written == now, "{path:?} differs (KEEL_BLESS=1 updates it):\n{first:#?}");
 }
 
 #[test]
-fn in_a_unit() {
+fn unit_files() {
     run("unit");
 }
 
 #[test]
-fn in_a_container() {
+fn container_tables() {
     run("container");
 }
 
 #[test]
-fn in_a_host() {
+fn host_files() {
     run("host");
 }
 
 #[test]
-fn in_the_syntax() {
+fn toml_syntax() {
     run("syntax");
 }
 
 #[test]
-fn file_names_that_are_no_unit_names() {
+fn invalid_unit_file_names() {
     for (path, message) in [
-        ("units/Web.toml", "`Web` cannot be a unit's name"),
-        ("units/-.toml", "`-` cannot be a unit's name"),
-        ("units/.toml", "`` cannot be a unit's name"),
-        ("units/a.b.toml", "`a.b` cannot be a unit's name"),
-        ("units/localhost.toml", "`localhost` cannot be a unit's name"),
-        ("units/web.yaml", "a unit's file ends in `.toml`"),
+        ("units/Web.toml", "invalid unit name `Web`"),
+        ("units/-.toml", "invalid unit name `-`"),
+        ("units/.toml", "invalid unit name ``"),
+        ("units/a.b.toml", "invalid unit name `a.b`"),
+        ("units/localhost.toml", "invalid unit name `localhost`"),
+        ("units/web.yaml", "a unit file name must end in `.toml`"),
     ] {
         let loaded = load(None, vec![file(path, "[container]\nimage = './w'\n")]);
         assert_eq!(loaded.diagnostics[1].message, message);
@@ -119,13 +119,13 @@ fn file_names_that_are_no_unit_names() {
 }
 
 #[test]
-fn the_content_of_a_badly_named_file_is_read_all_the_same() {
+fn the_content_of_a_file_with_an_invalid_name_is_still_checked() {
     let loaded = load(None, vec![file("units/Web.toml", "restrat = 1")]);
     assert!(loaded.diagnostics.iter().any(|found| found.message.contains("restrat")));
 }
 
-/// A date-time is right nowhere, so every key of the schema must object to one: a key that the
-/// parser forgets to read would let it pass.
+/// No key accepts a date-time, so every key of the schema must report one: a key that the parser does
+/// not read would accept it.
 #[test]
 fn every_key_of_the_schema_is_read() {
     let date = "1979-05-27";
@@ -152,15 +152,15 @@ fn every_key_of_the_schema_is_read() {
     units::schema::HOST_TABLES.iter().for_each(|table| check(true, table));
 }
 
-/// Every foreign name leads to its own hint, wherever it is written, and names a key that exists.
+/// Every foreign name produces its own hint, and refers to a key that exists.
 #[test]
 fn every_foreign_name_has_its_hint() {
     let tables = units::schema::UNIT_TABLES;
     for foreign in units::foreign::FOREIGN {
-        if !foreign.here.is_empty() {
-            let (path, name) = foreign.here.rsplit_once('.').unwrap_or(("", foreign.here));
+        if !foreign.key.is_empty() {
+            let (path, name) = foreign.key.rsplit_once('.').unwrap_or(("", foreign.key));
             let known = tables.iter().any(|table| table.path == path && table.has(name));
-            assert!(known, "`{}` leads to `{}`, which is not there", foreign.name, foreign.here);
+            assert!(known, "`{}` refers to `{}`, which does not exist", foreign.name, foreign.key);
         }
         let text = format!("{} = 1\n[container]\nimage = './w'\n", foreign.name);
         let loaded = load(None, vec![file("web.toml", &text)]);

@@ -1,25 +1,25 @@
-//! Where inodes go: tightly, and none across the end of a block that need not be.
+//! Allocates inodes: densely, and across a block boundary only if they do not fit in one block.
 
 use super::format::{BLOCK, SLOT};
 use std::collections::BTreeMap;
 
-/// Places inodes (with what is stored beside them) in blocks, each in the fullest block where it
-/// fits. Same sequence, same places.
-pub(super) struct Placer {
-    /// Free bytes at the end of a block → blocks with so many.
+/// Allocates inodes (with what is stored with them) in blocks, each in the fullest block where it fits.
+/// The result depends only on the sequence of lengths.
+pub(super) struct Allocator {
+    /// Free bytes at the end of a block → blocks with that many.
     holes: BTreeMap<u64, Vec<u64>>,
     blocks: u64,
 }
 
-impl Placer {
+impl Allocator {
     /// The first slot stays empty: an inode with the number 0 would be skipped by readdir(3).
-    pub fn new() -> Placer {
-        Placer { holes: BTreeMap::from([(BLOCK as u64 - SLOT, vec![0])]), blocks: 1 }
+    pub fn new() -> Allocator {
+        Allocator { holes: BTreeMap::from([(BLOCK as u64 - SLOT, vec![0])]), blocks: 1 }
     }
 
-    /// Takes `length` bytes and gives their offset, a multiple of [`SLOT`]. What fits in a block
-    /// lies in one.
-    pub fn place(&mut self, length: u64) -> u64 {
+    /// Allocates `length` bytes and returns their offset, a multiple of [`SLOT`]. A length that fits in a
+    /// block is not split.
+    pub fn allocate(&mut self, length: u64) -> u64 {
         let block = BLOCK as u64;
         let length = length.next_multiple_of(SLOT);
         let hole = match length <= block {
@@ -49,7 +49,7 @@ impl Placer {
     }
 
     fn keep(&mut self, number: u64, free: u64) {
-        // Nothing is smaller than an inode of two slots.
+        // The smallest inode takes two slots.
         if free >= 2 * SLOT {
             self.holes.entry(free).or_default().push(number);
         }
