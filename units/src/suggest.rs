@@ -10,17 +10,19 @@ pub(crate) fn closest<'c>(
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
     let plain = folded(word);
-    if plain.is_empty() || plain.len() > MAX_LEN {
+    let length = plain.chars().count();
+    if length == 0 || length > MAX_LEN {
         return None;
     }
-    let allowed = (plain.len() / 3).max(1);
+    let allowed = (length / 3).max(1);
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates {
         let other = folded(candidate);
-        let mut distance = distance(&plain, &other);
+        // Optimal string alignment: insertions, deletions, replacements, swaps of neighbours.
+        let mut distance = strsim::osa_distance(&plain, &other);
         // All one-letter names are one edit apart, which is no evidence of a misspelling.
-        if distance > allowed || (distance > 0 && plain.len().max(other.len()) < 2) {
-            if plain.len() < 3 || !other.starts_with(&plain) {
+        if distance > allowed || (distance > 0 && length.max(other.chars().count()) < 2) {
+            if length < 3 || !other.starts_with(&plain) {
                 continue;
             }
             distance = allowed + 1;
@@ -33,7 +35,7 @@ pub(crate) fn closest<'c>(
 }
 
 /// The word without case, hyphens, underscores and spaces.
-pub(crate) fn folded(word: &str) -> Vec<char> {
+pub(crate) fn folded(word: &str) -> String {
     word.chars()
         .filter(|c| !matches!(c, '-' | '_' | ' '))
         .map(|c| c.to_ascii_lowercase())
@@ -41,42 +43,9 @@ pub(crate) fn folded(word: &str) -> Vec<char> {
         .collect()
 }
 
-/// Optimal string alignment distance: insertions, deletions, replacements, and swaps of neighbours.
-fn distance(a: &[char], b: &[char]) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    let at = |row: &[usize], index: usize| row.get(index).copied().unwrap_or(usize::MAX / 2);
-    for (i, x) in a.iter().enumerate() {
-        let mut row = vec![i + 1];
-        for (j, y) in b.iter().enumerate() {
-            let mut cost = at(&last, j) + usize::from(x != y);
-            cost = cost.min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
-            let swapped = i > 0 && j > 0 && a.get(i - 1) == Some(y) && b.get(j - 1) == Some(x);
-            if swapped {
-                cost = cost.min(at(&before, j - 1) + 1);
-            }
-            row.push(cost);
-        }
-        before = std::mem::replace(&mut last, row);
-    }
-    at(&last, b.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn distance_of(a: &str, b: &str) -> usize {
-        distance(&a.chars().collect::<Vec<_>>(), &b.chars().collect::<Vec<_>>())
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance_of("", "abc"), 3);
-        assert_eq!(distance_of("restrat", "restart"), 1);
-        assert_eq!(distance_of("kitten", "sitting"), 3);
-        assert_eq!(distance_of("abc", "abc"), 0);
-    }
 
     #[test]
     fn nearest_word_or_none() {
@@ -88,6 +57,7 @@ mod tests {
         assert_eq!(closest("xyzzy", words), None);
         assert_eq!(closest("", words), None);
         assert_eq!(closest("a", ["b"]), None);
+        assert_eq!(closest("é", ["e"]), None, "lengths are in characters, not in bytes");
         assert_eq!(closest("bd", ["web", "db"]), Some("db"));
     }
 }

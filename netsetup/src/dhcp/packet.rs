@@ -303,4 +303,50 @@ mod tests {
         let packet = Packet::parse(&bytes).unwrap();
         assert_eq!(packet.options[&code::DOMAIN], b"a.bc");
     }
+
+    /// An acknowledgement with these bytes as options.
+    fn ack(options: &[u8]) -> Vec<u8> {
+        let mut bytes = Packet::request(Kind::Ack, 1, 0, [0; 6]).encode();
+        bytes.truncate(OPTIONS);
+        bytes.extend_from_slice(&[code::MESSAGE_TYPE, 1, Kind::Ack as u8]);
+        bytes.extend_from_slice(options);
+        bytes
+    }
+
+    #[test]
+    fn parts_of_an_option_are_joined_when_others_stand_between_them() {
+        let bytes =
+            ack(&[code::DOMAIN, 2, b'a', b'.', code::MTU, 2, 5, 220, code::DOMAIN, 1, b'b']);
+        assert_eq!(Packet::parse(&bytes).unwrap().options[&code::DOMAIN], b"a.b");
+    }
+
+    #[test]
+    fn an_option_of_the_wrong_length_does_not_hide_those_behind_it() {
+        let mut options = vec![code::HOST_NAME, 1, 0xff, code::ROUTERS, 5, 10, 0, 0, 1, 9];
+        options.extend([code::SERVER, 4, 10, 0, 0, 1, code::LEASE_TIME, 8, 0, 0, 0, 9, 0, 0, 0, 9]);
+        let packet = Packet::parse(&ack(&options)).unwrap();
+        assert_eq!(packet.address(code::SERVER), Some(Ipv4Addr::new(10, 0, 0, 1)));
+        assert_eq!(packet.number(code::LEASE_TIME), None);
+    }
+
+    #[test]
+    fn a_message_with_a_cut_option_is_refused() {
+        for cut in
+            [&[code::DOMAIN][..], &[code::DOMAIN, 9, b'a'], &[code::DOMAIN, 0, code::DOMAIN, 1]]
+        {
+            assert_eq!(Packet::parse(&ack(cut)), Err(PacketError::CutOption(code::DOMAIN)));
+        }
+    }
+
+    #[test]
+    fn other_hardware_and_a_missing_cookie_are_refused() {
+        for (at, byte) in [(0, 7), (1, 6), (2, 255)] {
+            let mut bytes = ack(&[]);
+            bytes[at] = byte;
+            assert_eq!(Packet::parse(&bytes), Err(PacketError::WrongHardware));
+        }
+        let mut bytes = ack(&[]);
+        bytes[FILE.end] = 0;
+        assert_eq!(Packet::parse(&bytes), Err(PacketError::NoCookie));
+    }
 }
