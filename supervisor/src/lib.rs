@@ -5,7 +5,7 @@
 //! system calls. It can be killed at any instant: what it must remember is in small files
 //! ([`takeover::state_files`]), what must stay open is kept by PID 1, and what runs is in the cgroup tree.
 //!
-//! - [`shell`]: the loop; [`poller`]: what it waits for
+//! - [`shell`]: the loop; [`kernel`]: everything it asks of the kernel
 //! - [`config`]: the host folder as it was baked in
 //! - [`running`]: the policy's actions, carried out
 //! - [`health`]: health checks
@@ -15,6 +15,7 @@
 
 pub mod config;
 pub mod health;
+pub mod kernel;
 pub mod poller;
 pub mod reporting;
 pub mod requests;
