@@ -1,7 +1,7 @@
 //! Everything the supervisor asks of the kernel, as one trait.
 //!
 //! [`Shell`](crate::shell::Shell) makes no system call of its own: it calls a [`Kernel`].
-//! `linux::Linux` is the real one. A simulator implements the trait too and runs the supervisor
+//! [`linux::Linux`] is the real one. A simulator implements the trait too and runs the supervisor
 //! against simulated processes, cgroups, links, files and time, in one thread and reproducibly.
 //!
 //! # Contract
@@ -55,7 +55,7 @@
 //! and notes, mounts, files below `/run`, and what PID 1 keeps. Everything else is gone: pipes and
 //! pidfds that only the supervisor held, watches, the control socket's connections.
 
-//pub mod linux;
+pub mod linux;
 pub mod observe;
 
 pub use nix::errno::Errno;
@@ -450,12 +450,12 @@ pub trait Kernel: Observe {
     /// The layers that are mounted.
     fn mounted_layers(&self) -> BTreeSet<String>;
 
-    /// Mounts a layer that is not mounted yet and says where. Mounts outlive the supervisor.
+    /// Mounts a layer that is not mounted yet at [`Kernel::layer_path`]. It outlives the supervisor.
     ///
     /// # Errors
     /// `ENOMEM`, `ENODEV`, `EINVAL`, `EIO`, `EMFILE` (mount(2)); `ENOENT`: there is no such layer;
     /// `ENOSPC`. A directory without a mount may be left behind.
-    fn mount_layer(&self, layer: &str) -> Result<PathBuf, CallError>;
+    fn mount_layer(&self, layer: &str) -> Result<(), CallError>;
 
     /// Where a layer is mounted.
     fn layer_path(&self, layer: &str) -> PathBuf;

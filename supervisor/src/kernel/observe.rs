@@ -12,7 +12,7 @@ use std::path::Path;
 /// Reading, for requests.
 pub trait Observe: Handles {
     /// The time of day, microseconds since 1970.
-    fn unix_us(&self) -> u64 {
+    fn unix_us(&self) -> i64 {
         0
     }
 
