@@ -129,7 +129,7 @@ pub enum Source {
 
 /// What a container is started with: a unit and its image, resolved, with everything that was made
 /// for them before.
-pub struct StartRequest<'a, K: Kernel + ?Sized> {
+pub struct StartRequest<'a, K: Kernel> {
     /// The unit.
     pub unit: &'a Unit,
     /// Where the image's layers are mounted, highest first.
@@ -171,7 +171,7 @@ pub struct Started<F> {
 }
 
 /// A program to run in a running container.
-pub struct ExecRequest<'a, K: Kernel + ?Sized> {
+pub struct ExecRequest<'a, K: Kernel> {
     /// The container's main process.
     pub pidfd: &'a K::Fd,
     /// The container's cgroup.
@@ -209,6 +209,9 @@ pub struct NetNs<F> {
     /// A route socket inside it.
     pub route_socket: F,
 }
+
+/// A unit that has a state file, with its text or why that cannot be read.
+pub type StateFile = (String, Result<String, CallError>);
 
 /// A process, as proc_pid_status(5) describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,12 +346,12 @@ pub trait Kernel: Observe {
 
     // State files: one for each unit, below /run.
 
-    /// The units that have a state file, with its text or why that cannot be read (`EMFILE`,
-    /// `ENFILE`, `ENOMEM`, `EIO`; `EILSEQ`: it is not UTF-8).
+    /// All state files. Each may be unreadable by itself: `EMFILE`, `ENFILE`, `ENOMEM`, `EIO`; `EILSEQ`:
+    /// it is not UTF-8.
     ///
     /// # Errors
     /// The folder cannot be read: `EMFILE`, `ENFILE`, `ENOMEM`, `ENOENT` (open(2)).
-    fn state_files(&self) -> Result<Vec<(String, Result<String, CallError>)>, CallError>;
+    fn state_files(&self) -> Result<Vec<StateFile>, CallError>;
 
     /// Replaces a unit's state file atomically: if it fails, or the supervisor is killed in the middle
     /// of it, the file has its old content. After it has returned successfully the new content
