@@ -253,7 +253,7 @@ pub enum Report {
         /// Unstable ends in a row so far.
         attempts: u32,
     },
-    /// It has failed for good.
+    /// It has failed permanently.
     Failed {
         /// Why.
         why: Failure,

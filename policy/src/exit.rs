@@ -1,4 +1,4 @@
-//! How a run or an attempt ended, and why a unit has failed for good.
+//! How a run or an attempt ended, and why a unit has failed permanently.
 
 use super::time::{Instant, human};
 use api_types::ExitStatus;

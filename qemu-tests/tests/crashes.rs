@@ -397,7 +397,7 @@ fn a_unit_may_take_the_host_down_by_failing() {
         let mut guest = Guest::boot(folder.path(), &Options { nic: "none", ..Options::default() });
         assert!(guest.wait_end().success(), "{}", guest.console());
         let shown = guest.console();
-        for text in ["going down: vital has failed for good: exit code 6", console] {
+        for text in ["going down: vital has failed permanently: exit code 6", console] {
             assert!(shown.contains(text), "no {text:?} in\n{shown}");
         }
     }

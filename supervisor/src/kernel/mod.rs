@@ -156,7 +156,7 @@ pub struct StartRequest<'a, K: Kernel> {
     pub wait_for_go: bool,
 }
 
-/// A container whose set-up has begun.
+/// A container whose setup has begun.
 #[derive(Debug)]
 pub struct Started<F> {
     /// The main process.
@@ -532,7 +532,7 @@ pub trait Kernel: Observe {
     fn exec(&self, request: &ExecRequest<'_, Self>) -> Result<Executed<Self::Fd>, ExecError>;
 
     /// What the status pipe of a start says. [`Setup::Done`] is the end of the pipe: the program
-    /// was executed, or the process was killed before. A failed set-up says why, once, before the
+    /// was executed, or the process was killed before. A failed setup says why, once, before the
     /// process exits with 125; after that the pipe is at its end.
     ///
     /// # Errors
