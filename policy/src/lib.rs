@@ -208,8 +208,8 @@ impl Core {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Follows up what an event changed: waiting units that may start, the shutdown's next step, and for
-    /// each changed unit its deadline and a last `Persist`.
+    /// Follows up what an event changed: waiting units that may start, the shutdown's next step, and
+    /// for each changed unit its deadline and a last `Persist`.
     fn settle(&mut self) {
         self.unsettled = false;
         while let Some(id) = self.queue.pop_front() {

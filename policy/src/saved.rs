@@ -97,7 +97,7 @@ impl Core {
         Some(SavedState { version: VERSION, record: self.entries[id].record.clone() })
     }
 
-    /// A core that continues where an earlier one of this boot ended, whose last saved states are `saved`.
+    /// A core that continues where an earlier one of this boot ended, with the states that it saved.
     ///
     /// Runs are taken over as they were. Orders that may have been lost with the old supervisor
     /// are given again: returned are signals, kills, clean-ups and host reactions, to be carried

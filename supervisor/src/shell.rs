@@ -6,14 +6,11 @@ use crate::reporting::console::Reporter;
 use crate::reporting::events::Events;
 use crate::requests::api::{self, Api};
 use crate::requests::control::Control;
-use crate::running::notify;
-use crate::running::origin;
-use crate::running::runs::{Process, Runs};
+use crate::running::runs::Runs;
 use crate::takeover;
-use container::Setup;
 use ipc::{
-    API_LINK, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, Link, NetState, Outbox, Phase,
-    Service, ShutdownKind, ToInit, ToNet,
+    API_LINK, ChannelError, DataDisk, FromInit, FromNet, Link, NetState, Outbox, Phase, Service,
+    ShutdownKind, ToInit, ToNet,
 };
 use policy::{Action, Core, Event, Instant, RunEvent};
 use std::collections::{BTreeSet, VecDeque};
@@ -266,8 +263,8 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// Carries out queued actions up to and including the next start of a container, which takes longest:
-    /// with many units to start, messages are handled in between.
+    /// Carries out queued actions up to and including the next start of a container, which takes
+    /// longest: with many units to start, messages are handled in between.
     fn drain_to_start(&mut self) {
         while let Some(action) = self.actions.pop_front() {
             let start = matches!(action, Action::Start { .. });
@@ -335,123 +332,6 @@ impl<K: Kernel> Shell<K> {
                 }
             }
             FromInit::Stored { .. } | FromInit::StoredEnd => drop(fds),
-        }
-    }
-
-    /// A child of PID 1 has ended.
-    fn exited(&mut self, pid: i32, status: ExitStatus, at_ms: u64) {
-        match self.runs.processes.remove(&pid) {
-            Some(Process::Main { unit, generation }) => {
-                // The setup's message comes first: it explains the exit.
-                self.read_setup(&unit, Some(status));
-                let runtime = self.runs.of(&unit);
-                runtime.timeline.exited_us = at_ms * 1000;
-                let mut oom = false;
-                if let Some(run) = runtime.run.as_mut().filter(|run| run.generation == generation) {
-                    run.ended = true;
-                    run.pidfd = None;
-                    let group = runtime.cgroup.as_ref();
-                    let kills = group.and_then(|group| self.kernel.oom_kills(group).ok()?);
-                    oom = kills.is_some_and(|kills| kills > run.oom_before);
-                }
-                self.feed_run(&unit, generation, RunEvent::Exited { status, oom });
-                self.draining.insert(unit.clone());
-                self.drain();
-                self.check_group(&unit);
-            }
-            Some(Process::Exec { id }) => self.exec_ended(id, status),
-            Some(Process::Probe { unit }) => self.probe_command_ended(&unit, pid, status),
-            // The helper of a program started in a container, or a process of a run that is over.
-            None => log::debug!("process {pid} ended: {status:?}"),
-        }
-    }
-
-    /// Reads a setup's status pipe; `exit` is how the process ended, once that is known.
-    fn read_setup(&mut self, unit: &str, exit: Option<ExitStatus>) {
-        let runtime = self.runs.of(unit);
-        let Some(run) = runtime.run.as_mut() else { return };
-        let Some(status) = &run.status else { return };
-        // The end of the pipe means that the program runs, or that the process was killed before. If
-        // the process is dead, its exit status tells which.
-        let has_ended = |pidfd| self.kernel.has_ended(pidfd).unwrap_or(false);
-        let event = match (self.kernel.read_status(status), exit) {
-            (Ok(Setup::Pending | Setup::Prepared), _) => return,
-            (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
-            (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
-            (Ok(Setup::Done), _) => {
-                run.exec = true;
-                runtime.timeline.exec_us = self.kernel.now_us();
-                Some(RunEvent::ExecSucceeded)
-            }
-            (Ok(Setup::Failed(error)), _) => {
-                let owner = self.config.host.units.get(unit);
-                let image = owner.and_then(|it| self.config.images.images.get(&it.container.image));
-                let reason = match owner.zip(image) {
-                    Some((unit, image)) => origin::reason(&error, unit, &image.config),
-                    None => error.to_string(),
-                };
-                Some(RunEvent::StartFailed { reason })
-            }
-            (Err(errno), _) => {
-                Some(RunEvent::StartFailed { reason: format!("status pipe: {errno}") })
-            }
-        };
-        let generation = run.generation;
-        if let Some(status) = run.status.take() {
-            self.kernel.unwatch(&Source::Setup(unit.to_owned()), &status);
-        }
-        run.go = None;
-        if let Some(event) = event {
-            self.feed_run(unit, generation, event);
-        }
-    }
-
-    /// Runs taken over in the middle of their setup have no pipe any more: what their process executes
-    /// shows how far they are.
-    fn check_setups(&mut self) {
-        for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
-            match self.kernel.is_executed(pid) {
-                Ok(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
-                Ok(false) => self.in_setup.push((unit, generation, pid)),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn check_draining(&mut self) {
-        for unit in self.draining.clone() {
-            self.check_group(&unit);
-        }
-    }
-
-    /// Reports to the core when the group of an ended run is empty.
-    fn check_group(&mut self, unit: &str) {
-        let runtime = self.runs.of(unit);
-        let group = runtime.cgroup.as_ref();
-        let populated = group.is_some_and(|group| self.kernel.populated(group).unwrap_or(false));
-        let generation = runtime.run.as_ref().filter(|run| run.ended).map(|run| run.generation);
-        if populated {
-            return;
-        }
-        self.draining.remove(unit);
-        if let Some(generation) = generation {
-            self.feed_run(unit, generation, RunEvent::GroupEmpty);
-        }
-    }
-
-    fn read_notify(&mut self, unit: &str) {
-        let mut notices = Vec::new();
-        let runtime = self.runs.of(unit);
-        if let Some(socket) = &runtime.notify {
-            // Bounded: a program that floods its socket gets its turn again later.
-            for _ in 0..32 {
-                let Some(more) = notify::receive(&self.kernel, socket) else { break };
-                notices.extend(more);
-            }
-        }
-        let Some(generation) = runtime.run.as_ref().map(|run| run.generation) else { return };
-        for notice in notices {
-            self.feed_run(unit, generation, RunEvent::Notified(notice));
         }
     }
 

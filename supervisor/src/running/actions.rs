@@ -114,8 +114,8 @@ impl<K: Kernel> Shell<K> {
         let mounts = mounts.map_err(|error| error.to_string())?;
         let gateway = self.config.host.host.network.bridge.addr;
         self.runs.of(name).timeline.prepared_us = self.kernel.now_us();
-        // Before the container exists: if the supervisor dies in between, the read ends must outlive it.
-        // If no container is created, the logger finds the pipes at their end and drops them.
+        // Before the container exists: if the supervisor dies in between, the read ends must outlive
+        // it. If no container is created, the logger finds the pipes at their end and drops them.
         let keep =
             ToInit::Store { key: format!("log/{name}/{generation}"), holder: Service::Logger };
         if let Err(error) = self.to_init.send(&self.init, keep, vec![out, err]) {

@@ -68,8 +68,8 @@ impl<K: Kernel> Shell<K> {
     fn attach_failed(&mut self, unit: &str, reason: &str) {
         log::error!("{unit}: network: {reason}");
         let runtime = self.runs.of(unit);
-        // A new namespace next time, whether a run waits for this one or not: it may be half set up, and
-        // its attachment would never be requested again.
+        // A new namespace next time, whether a run waits for this one or not: it may be half set up,
+        // and its attachment would never be requested again.
         runtime.net = None;
         let waiting = runtime.run.as_mut().filter(|run| run.go.is_some()).map(|run| {
             // Closing it ends the child.
