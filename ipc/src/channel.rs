@@ -1,5 +1,6 @@
 //! One end of a link: packets of JSON with file descriptors beside them.
 
+use crate::Link;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
@@ -51,13 +52,42 @@ pub enum ChannelError {
     Encode(serde_json::Error),
 }
 
+impl ChannelError {
+    /// Whether the link can no longer be used: the other side has closed its end (no message is
+    /// empty, so an empty packet is the end of the link), or a system call failed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. })
+    }
+}
+
 /// A received message with its descriptors (close-on-exec).
 #[derive(Debug)]
-pub struct Received<M> {
+pub struct Received<M, F = OwnedFd> {
     /// The message.
     pub message: M,
     /// Its descriptors, in the sender's order.
-    pub fds: Vec<OwnedFd>,
+    pub fds: Vec<F>,
+}
+
+/// A message as it travels, if it fits in a packet together with `fds` descriptors.
+///
+/// # Errors
+/// [`ChannelError::Encode`] and [`ChannelError::TooLong`].
+pub fn encode<M: Serialize>(message: &M, fds: usize) -> Result<Vec<u8>, ChannelError> {
+    let bytes = serde_json::to_vec(message).map_err(ChannelError::Encode)?;
+    if bytes.len() > MAX_PACKET || fds > MAX_FDS {
+        return Err(ChannelError::TooLong(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// The message in a packet. An empty packet, which is how the end of a link reads, has none.
+///
+/// # Errors
+/// [`ChannelError::Decode`].
+pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, ChannelError> {
+    serde_json::from_slice(bytes)
+        .map_err(|source| ChannelError::Decode { size: bytes.len(), source })
 }
 
 /// One end of a link. Never blocks.
@@ -105,17 +135,17 @@ impl Channel {
         message: &M,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), ChannelError> {
-        let bytes = serde_json::to_vec(message).map_err(ChannelError::Encode)?;
-        if bytes.len() > MAX_PACKET || fds.len() > MAX_FDS {
-            return Err(ChannelError::TooLong(bytes.len()));
-        }
         let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+        self.send_packet(&encode(message, raw.len())?, &raw)
+    }
+
+    fn send_packet(&self, bytes: &[u8], raw: &[RawFd]) -> Result<(), ChannelError> {
         loop {
             // A process that never sends descriptors can do without sendmsg(2).
             let (call, sent) = if raw.is_empty() {
-                ("send", send(self.fd.as_raw_fd(), &bytes, SEND))
+                ("send", send(self.fd.as_raw_fd(), bytes, SEND))
             } else {
-                let (slice, rights) = ([IoSlice::new(&bytes)], [ControlMessage::ScmRights(&raw)]);
+                let (slice, rights) = ([IoSlice::new(bytes)], [ControlMessage::ScmRights(raw)]);
                 ("sendmsg", sendmsg::<()>(self.fd.as_raw_fd(), &slice, &rights, SEND, None))
             };
             return match sent {
@@ -158,10 +188,27 @@ impl Channel {
         if cut || fds.len() > MAX_FDS {
             return Err(ChannelError::Truncated);
         }
-        let bytes = buffer.get(..size).unwrap_or_default();
-        let message = serde_json::from_slice(bytes)
-            .map_err(|source| ChannelError::Decode { size, source })?;
+        let message = decode(buffer.get(..size).unwrap_or_default())?;
         Ok(Some(Received { message, fds }))
+    }
+}
+
+impl Link for Channel {
+    type Fd = OwnedFd;
+
+    fn send<M: Serialize>(&self, message: &M, fds: &[&OwnedFd]) -> Result<(), ChannelError> {
+        let raw: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+        self.send_packet(&encode(message, raw.len())?, &raw)
+    }
+
+    fn recv<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
+        Channel::recv(self)
+    }
+}
+
+impl AsRef<OwnedFd> for Channel {
+    fn as_ref(&self) -> &OwnedFd {
+        &self.fd
     }
 }
 

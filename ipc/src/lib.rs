@@ -16,13 +16,16 @@
 
 pub mod api;
 pub mod channel;
+pub mod clock;
 pub mod control;
 pub mod fds;
+pub mod link;
 pub mod messages;
 pub mod outbox;
 
 pub use api_types::{ExitStatus, ShutdownKind};
 pub use channel::{Channel, ChannelError, Received};
+pub use link::Link;
 pub use messages::{
     API_LINK, BootReport, DataDisk, FromInit, FromNet, NetRequest, NetState, Phase, PublishedPort,
     Service, ToInit, ToNet,

@@ -1,15 +1,15 @@
 //! Messages that wait until the other side takes them.
 
-use crate::{Channel, ChannelError};
+use crate::{ChannelError, Link};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 /// A queue before a link, for a sender that must neither wait nor lose anything.
 ///
-/// `F` holds the descriptors that go with a message: a `Vec<OwnedFd>`, or an `Rc<[OwnedFd]>` where
-/// the sender keeps them too.
+/// `F` holds the descriptors that go with a message: a `Vec` of the link's descriptors, or an
+/// `Rc<[_]>` where the sender keeps them too.
 #[derive(Debug)]
 pub struct Outbox<M, F = Vec<OwnedFd>> {
     queue: VecDeque<(M, F)>,
@@ -21,12 +21,16 @@ impl<M, F> Default for Outbox<M, F> {
     }
 }
 
-impl<M: Serialize, F: Deref<Target = [OwnedFd]>> Outbox<M, F> {
+impl<M, F> Outbox<M, F> {
     /// Sends a message behind those that wait, now or at a later [`Outbox::flush`].
     ///
     /// # Errors
     /// As `flush`.
-    pub fn send(&mut self, link: &Channel, message: M, fds: F) -> Result<(), ChannelError> {
+    pub fn send<L: Link>(&mut self, link: &L, message: M, fds: F) -> Result<(), ChannelError>
+    where
+        M: Serialize,
+        F: Deref<Target = [L::Fd]>,
+    {
         self.push(message, fds);
         self.flush(link)
     }
@@ -41,9 +45,13 @@ impl<M: Serialize, F: Deref<Target = [OwnedFd]>> Outbox<M, F> {
     ///
     /// # Errors
     /// A message that cannot be sent at all; it has been dropped.
-    pub fn flush(&mut self, link: &Channel) -> Result<(), ChannelError> {
+    pub fn flush<L: Link>(&mut self, link: &L) -> Result<(), ChannelError>
+    where
+        M: Serialize,
+        F: Deref<Target = [L::Fd]>,
+    {
         while let Some((message, fds)) = self.queue.front() {
-            let borrowed: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+            let borrowed: Vec<&L::Fd> = fds.iter().collect();
             match link.send(message, &borrowed) {
                 Err(ChannelError::WouldBlock) => return Ok(()),
                 done => {
@@ -79,6 +87,7 @@ impl<M: Serialize, F: Deref<Target = [OwnedFd]>> Outbox<M, F> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Channel;
 
     #[test]
     fn a_full_queue_loses_no_message_and_keeps_the_order() {

@@ -1,4 +1,4 @@
-//! The host folder as it was baked in: what the supervisor works from.
+//! The host folder as it is in the image: the configuration that the supervisor works from.
 
 pub mod address;
 pub mod seccomp;
@@ -20,12 +20,13 @@ use units::model::{
 };
 
 /// Everything that is known before anything runs.
+#[derive(Clone)]
 pub struct Config {
-    /// host.toml and the units that are right.
+    /// host.toml and the valid units.
     pub host: HostConfig,
-    /// Units whose files have mistakes: name → what is wrong.
+    /// Units whose files are invalid: name → what is wrong.
     pub broken: BTreeMap<String, String>,
-    /// All mistakes, as `keel check` shows them.
+    /// All errors, as `keel check` shows them.
     pub problems: Vec<String>,
     /// The images.
     pub images: Images,
@@ -37,7 +38,7 @@ pub struct Config {
 
 impl Config {
     /// Reads everything below `dir`. Nothing in it can keep the host from running: what is wrong is
-    /// left out and said.
+    /// left out and reported.
     pub fn load(dir: &Path) -> Config {
         let folder = HostFolder::read(dir);
         let mut problems: Vec<String> = folder.unreadable.iter().map(ToString::to_string).collect();
@@ -53,26 +54,44 @@ impl Config {
                 broken.entry(unit.to_owned()).or_insert_with(|| diagnostic.message.clone());
             }
         }
-        let mut config = loaded.config;
-        for unit in config.units.values_mut() {
-            wait_for_volumes(unit);
-        }
+        let mut problem = |path: &Path, error: &dyn std::fmt::Display| {
+            problems.push(format!("{}: {error}", path.display()));
+        };
         let index = dir.join(folder::IMAGES);
         let images = read_images(&index).unwrap_or_else(|error| {
-            problems.push(format!("{}: {error}", index.display()));
+            problem(&index, &error);
             Images::default()
         });
-        let bridged =
-            config.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
-        let addresses =
-            address::assign(config.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
-        let (filters, wrong) = Filters::load(&dir.join(folder::SECCOMP), config.units.values());
-        problems.extend(wrong);
-        Config { host: config, broken, problems, images, filters, addresses }
+        let file = dir.join(folder::SECCOMP);
+        let profiles = seccomp::read(&file).unwrap_or_else(|error| {
+            problem(&file, &error);
+            BTreeMap::new()
+        });
+        let config = Config::new(loaded.config, images, &profiles);
+        problems.extend(config.problems);
+        Config { broken, problems, ..config }
     }
 
-    /// The ids of a unit's users on this host. They go by the units' order: nothing that lasts has them
-    /// (see [`container::userns`]).
+    /// The configuration of these units and images; `profiles` are the seccomp profiles by the names
+    /// that units use for them.
+    pub fn new(
+        mut host: HostConfig,
+        images: Images,
+        profiles: &BTreeMap<String, String>,
+    ) -> Config {
+        for unit in host.units.values_mut() {
+            wait_for_volumes(unit);
+        }
+        let bridged =
+            host.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
+        let addresses =
+            address::assign(host.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
+        let (filters, problems) = Filters::compile(profiles, host.units.values());
+        Config { host, broken: BTreeMap::new(), problems, images, filters, addresses }
+    }
+
+    /// The ids of a unit's users on this host. They depend on the order of the units, because nothing
+    /// persistent contains them (see [`container::userns`]).
     pub fn ids(&self, unit: &str) -> Option<IdRange> {
         let found = self.host.units.get(unit)?;
         if found.container.userns == UserNamespace::Host {
@@ -81,7 +100,7 @@ impl Config {
         IdRange::nth(self.host.units.keys().position(|name| name == unit)?)
     }
 
-    /// What netsetup is told of a bridged unit.
+    /// What netsetup needs to know of a bridged unit.
     pub fn net_request(&self, unit: &Unit) -> Option<NetRequest> {
         let address = *self.addresses.get(&unit.name)?;
         let ports = unit.container.ports.iter().map(|port| PublishedPort {

@@ -1,4 +1,4 @@
-//! Which system calls each unit may make: a filter for each, compiled when the host folder is read.
+//! Which system calls each unit may make: one filter per unit, compiled when the host folder is read.
 
 use container::CapSet;
 use container::seccomp::{Document, Filter, Kernel, Profile};
@@ -9,8 +9,8 @@ use std::path::Path;
 use std::rc::Rc;
 use units::model::{Seccomp, Unit};
 
-/// The filters of all units. Units that ask for the same share one.
-#[derive(Debug, Default)]
+/// The filters of all units. Units with the same settings share one.
+#[derive(Debug, Default, Clone)]
 pub struct Filters {
     by_unit: BTreeMap<String, Result<Option<Rc<Filter>>, String>>,
 }
@@ -19,21 +19,17 @@ pub struct Filters {
 type Key = (Option<String>, u64);
 
 impl Filters {
-    /// Compiles the filters of `units`, whose profiles lie in `file` ([`layout::folder::SECCOMP`]), and
-    /// says what is wrong. A unit without a filter that can be used does not start.
-    pub fn load<'u>(file: &Path, units: impl Iterator<Item = &'u Unit>) -> (Filters, Vec<String>) {
+    /// Compiles the filters of `units`, and says what is wrong. A unit without a filter that can be
+    /// used does not start.
+    pub fn compile<'u>(
+        profiles: &BTreeMap<String, String>,
+        units: impl Iterator<Item = &'u Unit>,
+    ) -> (Filters, Vec<String>) {
         let mut problems = Vec::new();
-        let profiles = match read(file) {
-            Ok(profiles) => profiles,
-            Err(error) => {
-                problems.push(format!("{}: {error}", file.display()));
-                BTreeMap::new()
-            }
-        };
         let mut made: BTreeMap<Key, Rc<Filter>> = BTreeMap::new();
         let mut by_unit = BTreeMap::new();
         for unit in units {
-            let filter = of(unit, &profiles, &mut made);
+            let filter = of(unit, profiles, &mut made);
             if let Err(error) = &filter {
                 problems.push(format!("{}: {error}", unit.name));
             }
@@ -42,7 +38,7 @@ impl Filters {
         (Filters { by_unit }, problems)
     }
 
-    /// A unit's filter; `None`: it asks for none.
+    /// A unit's filter; `None`: it has none.
     ///
     /// # Errors
     /// What is wrong with its profile.
@@ -52,12 +48,17 @@ impl Filters {
     }
 }
 
-fn read(file: &Path) -> Result<BTreeMap<String, String>, String> {
+/// Reads the profiles ([`layout::paths::SECCOMP`]).
+///
+/// # Errors
+/// The file, and why.
+pub(crate) fn read(file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     match fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| failed(&error)),
         // No unit has a profile of its own.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -81,8 +82,9 @@ fn of(
     let profile = match name {
         None => Profile::default_for(caps),
         Some(name) => {
-            let text =
-                profiles.get(name).ok_or_else(|| format!("seccomp {name} is not in this host"))?;
+            let text = profiles
+                .get(name)
+                .ok_or_else(|| format!("seccomp {name} not found on this host"))?;
             let document = Document::parse(text.as_bytes());
             let document = document.map_err(|error| format!("seccomp {name}: {error}"))?;
             document.profile(caps, Kernel::running()).0
@@ -122,25 +124,24 @@ mod tests {
             with("bad", profile("bad"), &[]),
             with("none", profile("none"), &[]),
         ];
-        let dir = std::env::temp_dir().join(format!("keel-seccomp-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("seccomp.json");
-        let texts = BTreeMap::from([
+        let texts = [
             ("./good.json", r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#),
             ("./bad.json", r#"{"defaultAction":"SCMP_ACT_KILL"}"#),
-        ]);
-        fs::write(&file, serde_json::to_vec(&texts).unwrap()).unwrap();
-        let (filters, problems) = Filters::load(&file, units.iter());
-        fs::remove_dir_all(&dir).unwrap();
+        ];
+        let texts = texts.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let texts = BTreeMap::from(texts);
+        let (filters, problems) = Filters::compile(&texts, units.iter());
         let of = |name: &str| filters.of(name).unwrap().unwrap();
         assert!(Rc::ptr_eq(&of("a"), &of("b")) && !Rc::ptr_eq(&of("a"), &of("admin")));
         assert!(filters.of("open").unwrap().is_none());
         assert!(of("own").instructions() < of("a").instructions());
         let forbids = "seccomp ./bad.json: it forbids execve, which starts the program";
         assert_eq!(filters.of("bad").unwrap_err(), forbids);
-        assert_eq!(filters.of("none").unwrap_err(), "seccomp ./none.json is not in this host");
+        assert_eq!(filters.of("none").unwrap_err(), "seccomp ./none.json not found on this host");
         assert_eq!(problems.len(), 2);
-        let (_, problems) = Filters::load(&file, units[..4].iter());
-        assert_eq!(problems, [""; 0], "a host without profiles has no file");
+        let absent = read(Path::new("/nonexistent")).unwrap();
+        assert!(absent.is_empty(), "a host without profiles has no file");
+        let (_, problems) = Filters::compile(&absent, units[..4].iter());
+        assert_eq!(problems, [""; 0]);
     }
 }

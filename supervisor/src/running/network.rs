@@ -1,39 +1,40 @@
 //! The supervisor's side of the network: which namespace is attached, which conditions hold.
 
-use crate::now_us;
+use crate::kernel::Kernel;
 use crate::shell::Shell;
 use ipc::{DataDisk, FromNet, NetState, ToNet};
 use policy::{Event, RunEvent};
 use units::model::{Condition, NetworkMode, VolumeSource};
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Asks netsetup to give a unit's namespace its place on the bridge.
     pub(crate) fn attach(&mut self, name: &str) {
         let Some(unit) = self.config.host.units.get(name) else { return };
         if unit.container.network != NetworkMode::Bridge {
             return;
         }
-        // A start without an address has failed before it came here.
+        // A start without an address has failed earlier.
         let Some(request) = self.config.net_request(unit) else { return };
         let Some(net) = self.runs.get(name).and_then(|runtime| runtime.net.as_ref()) else {
             return;
         };
-        match [net.ns.try_clone(), net.route_socket.try_clone()].into_iter().collect() {
+        let fds = [&net.ns, &net.route_socket].map(|fd| self.kernel.duplicate(fd));
+        match fds.into_iter().collect() {
             Ok(fds) => self.tell_net(ToNet::Attach { unit: request }, fds),
-            Err(error) => log::error!("{name}: dup: {error}"),
+            Err(error) => log::error!("{name}: {error}"),
         }
     }
 
-    /// Lets a container's program start if there is nothing (more) to wait for.
+    /// Lets a container's program start if its network is attached.
     pub(crate) fn let_go_if_attached(&mut self, name: &str) {
         let runtime = self.runs.of(name);
         if !runtime.net.as_ref().is_some_and(|net| net.attached) {
             return;
         }
         let Some(go) = runtime.run.as_mut().and_then(|run| run.go.take()) else { return };
-        runtime.timeline.attached_us = now_us();
+        runtime.timeline.attached_us = self.kernel.now_us();
         // One byte into an empty pipe does not block; a child that is gone has left an exit behind.
-        let _ = nix::unistd::write(go, b"g");
+        let _ = self.kernel.write(&go, b"g");
     }
 
     /// Handles a message of netsetup's.
@@ -56,7 +57,8 @@ impl Shell {
             FromNet::AttachFailed { unit, reason } => self.attach_failed(&unit, &reason),
             FromNet::PortsFailed { reason } => {
                 log::error!("published ports: {reason}");
-                self.reporter.note(&format!("published ports do not work: {reason}"));
+                let text = format!("published ports are not available: {reason}");
+                self.reporter.note(&mut self.kernel, &text);
             }
             FromNet::State(state) => self.net_state_is(state),
         }
@@ -66,8 +68,8 @@ impl Shell {
     fn attach_failed(&mut self, unit: &str, reason: &str) {
         log::error!("{unit}: network: {reason}");
         let runtime = self.runs.of(unit);
-        // A fresh namespace next time, whether somebody waits for this one or not: it may be half set
-        // up, and nobody would ask for its attachment again.
+        // A new namespace next time, whether a run waits for this one or not: it may be half set up,
+        // and its attachment would never be requested again.
         runtime.net = None;
         let waiting = runtime.run.as_mut().filter(|run| run.go.is_some()).map(|run| {
             // Closing it ends the child.
@@ -89,19 +91,19 @@ impl Shell {
             (Condition::NetRoute, state.gateway.is_some()),
             (Condition::Dns, !state.dns.is_empty()),
         ];
-        self.reporter.network(&self.net_state, &state);
+        self.reporter.network(&mut self.kernel, &self.net_state, &state);
         self.net_state = state;
         for (condition, holds) in conditions {
             self.feed(Event::ConditionChanged { condition, holds });
         }
     }
 
-    /// The data disk is there, or will not be.
+    /// The data disk was found, or will not be.
     pub(crate) fn data_disk_is(&mut self, disk: DataDisk) {
         if disk == self.data_disk {
             return;
         }
-        self.reporter.data_disk(&disk);
+        self.reporter.data_disk(&mut self.kernel, &disk);
         let usable = !disk.pending;
         self.data_disk = disk;
         let volumes: std::collections::BTreeSet<String> = self

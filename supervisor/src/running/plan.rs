@@ -1,6 +1,7 @@
-//! From a unit and its image to a container plan: which value wins, what is mounted where.
+//! From a unit and its image to a container: which value takes precedence, what is mounted where.
 
 use crate::config::address;
+use crate::kernel::{CallError, Kernel};
 use crate::running::notify;
 use container::{
     CapSet, CopyUp, Device, InlineFile, Limits, Mount, MountSource, Process, Resource, Rlimit,
@@ -8,9 +9,7 @@ use container::{
 use layout::images::{Image, ImageConfig};
 use layout::paths;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use units::model::{NetworkMode, Ready, Unit, VolumeSource};
 use units::process::parse_signal;
@@ -18,25 +17,23 @@ use units::process::parse_signal;
 /// Why a unit cannot be turned into a container.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Neither the unit nor the image says what to run.
+    /// Neither the unit nor the image names a program.
     #[error("nothing to run: neither the unit nor its image has an entrypoint or a command")]
     NoProgram,
-    /// A name in `cap_add` or `cap_drop` that is none.
+    /// An unknown name in `cap_add` or `cap_drop`.
     #[error("unknown capability {0}")]
     Capability(String),
-    /// A volume's directory cannot be made.
-    #[error("volume {name}: {path}: {source}")]
+    /// A volume's directory cannot be created.
+    #[error("volume {name}: {source}")]
     Volume {
         /// The volume.
         name: String,
-        /// Its directory.
-        path: String,
-        /// Why.
-        source: std::io::Error,
+        /// Its directory, and why.
+        source: CallError,
     },
 }
 
-/// What is run: the unit's words over the image's, as compose and podman do it.
+/// The program: the unit's values take precedence over the image's, as in compose and podman.
 ///
 /// # Errors
 /// There is nothing to run, or a capability is unknown.
@@ -111,21 +108,26 @@ pub fn limits(unit: &Unit) -> Limits {
     }
 }
 
-/// Volumes, tmpfs, and the files that the host gives to every container. Makes the directories of
-/// named volumes below `volumes`.
+/// Volumes, tmpfs, and the files that the host provides to every container. Creates the directories
+/// of named volumes below `volumes`.
 ///
 /// # Errors
 /// A volume's directory.
-pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, PlanError> {
+pub fn mounts(
+    kernel: &impl Kernel,
+    unit: &Unit,
+    image: &Image,
+    volumes: &Path,
+) -> Result<Vec<Mount>, PlanError> {
     let container = &unit.container;
-    let mut mounts = image_volumes(unit, &image.config)?;
+    let mut mounts = image_volumes(kernel, unit, &image.config)?;
     for volume in &container.volumes {
         let source = match &volume.source {
             VolumeSource::HostPath(path) => {
                 MountSource::Bind { path: PathBuf::from(path), recursive: true, copy_up: None }
             }
-            VolumeSource::Named(name) => kept_directory(&volumes.join(name))
-                .map_err(|(path, source)| PlanError::Volume { name: name.clone(), path, source })?,
+            VolumeSource::Named(name) => kept_directory(kernel, &volumes.join(name))
+                .map_err(|source| PlanError::Volume { name: name.clone(), source })?,
         };
         mounts.push(Mount {
             target: volume.target.clone(),
@@ -144,8 +146,8 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
         });
     }
     if container.network != NetworkMode::None {
-        // The file itself, not a copy: netsetup writes into it when name servers become known later.
-        // Its directory is netsetup's, which may not choose what else containers get to see.
+        // The file itself, not a copy: netsetup writes to it when name servers become known later. Its
+        // directory belongs to netsetup, which must not be able to make other files visible.
         mounts.push(Mount {
             target: "/etc/resolv.conf".to_owned(),
             read_only: true,
@@ -168,10 +170,14 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
     Ok(mounts)
 }
 
-/// The paths that the image declares as volumes and the unit mounts nothing on. Each is a directory
-/// of the unit's own that outlives its runs and is gone with the boot: what must last longer has a
-/// name. It is written to even where the root is read-only.
-fn image_volumes(unit: &Unit, config: &ImageConfig) -> Result<Vec<Mount>, PlanError> {
+/// The paths that the image declares as volumes and on which the unit mounts nothing. Each is a
+/// directory of the unit that outlives its runs but not the boot: data that must last longer needs a
+/// named volume. It is writable even where the root is read-only.
+fn image_volumes(
+    kernel: &impl Kernel,
+    unit: &Unit,
+    config: &ImageConfig,
+) -> Result<Vec<Mount>, PlanError> {
     let container = &unit.container;
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
     let taken: BTreeSet<String> = container
@@ -186,33 +192,24 @@ fn image_volumes(unit: &Unit, config: &ImageConfig) -> Result<Vec<Mount>, PlanEr
         if target.is_empty() || taken.contains(&target) {
             continue;
         }
-        // No named volume has a name with this sign.
+        // Names of volumes cannot contain this character.
         let unit_dir = Path::new(paths::RUN_VOLUMES).join(format!("@{}", unit.name));
-        let source = make_dir(&unit_dir, 0o700)
-            .map_err(|error| (unit_dir.display().to_string(), error))
-            .and_then(|()| kept_directory(&unit_dir.join(number.to_string())))
-            .map_err(|(path, source)| PlanError::Volume { name: target.clone(), path, source })?;
+        let source = kernel
+            .make_dir(&unit_dir, 0o700)
+            .and_then(|()| kept_directory(kernel, &unit_dir.join(number.to_string())))
+            .map_err(|source| PlanError::Volume { name: target.clone(), source })?;
         mounts.push(Mount { target, read_only: false, no_exec: false, source });
     }
     Ok(mounts)
 }
 
-/// A directory that outlives the runs, filled from the image at its first use; on failure the path
-/// and the reason.
-fn kept_directory(dir: &Path) -> Result<MountSource, (String, std::io::Error)> {
+/// A directory that outlives the runs, filled from the image at its first use.
+fn kept_directory(kernel: &impl Kernel, dir: &Path) -> Result<MountSource, CallError> {
     let path = dir.join("_data");
-    make_dir(dir, 0o700)
-        .and_then(|()| make_dir(&path, 0o755))
-        .map_err(|source| (path.display().to_string(), source))?;
+    kernel.make_dir(dir, 0o700)?;
+    kernel.make_dir(&path, 0o755)?;
     let copy_up = Some(CopyUp { marker: dir.join("initialized") });
     Ok(MountSource::Bind { path, recursive: false, copy_up })
-}
-
-fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
 }
 
 /// `/etc/hostname` and `/etc/hosts`.

@@ -1,112 +1,128 @@
-//! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
+//! What belongs to a unit while the supervisor runs: descriptors, and the current run.
 
 use crate::health::probe::NetProbe;
-use container::{Cgroup, DeviceRule, IdRange, Spawned, UserNs};
+use crate::kernel::{Handles, Started};
+use container::{DeviceRule, IdRange};
 use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// A unit's network namespace: its own, not its run's. It stays over restarts of the container, and
-/// with it the unit's address, its cable and the port maps.
+/// A unit's network namespace. It belongs to the unit, not to a run: it is kept over restarts of the
+/// container, and with it the unit's address, its virtual Ethernet link and its port maps.
 #[derive(Debug)]
-pub struct UnitNet {
+pub struct UnitNet<F> {
     /// The namespace.
-    pub ns: OwnedFd,
+    pub ns: F,
     /// A route socket inside it.
-    pub route_socket: OwnedFd,
+    pub route_socket: F,
     /// netsetup has given it its place on the bridge.
     pub attached: bool,
 }
 
 /// A run of a container.
-#[derive(Debug, Default)]
-pub struct Run {
+#[derive(Debug)]
+pub struct Run<F> {
     /// Its number.
     pub generation: u64,
     /// Main process.
     pub pid: i32,
     /// The main process, safe from reuse of its number.
-    pub pidfd: Option<OwnedFd>,
-    /// Tells how the set-up ends; gone when it has ended.
-    pub status: Option<OwnedFd>,
-    /// Lets the program start; gone when it may.
-    pub go: Option<OwnedFd>,
+    pub pidfd: Option<F>,
+    /// The status pipe of the setup; `None` when the setup has ended.
+    pub status: Option<F>,
+    /// Lets the program start; `None` when it has been started.
+    pub go: Option<F>,
     /// `oom_kill` of the cgroup when the run began: the cgroup is older than the run.
     pub oom_before: u64,
-    /// The program runs, as far as we know.
+    /// The program has been executed.
     pub exec: bool,
     /// The main process has ended; the group may still hold others.
     pub ended: bool,
 }
 
-/// A health probe under way.
+/// A health check in progress.
 #[derive(Debug)]
-pub struct Probe {
-    /// The run that is asked.
+pub struct Probe<F> {
+    /// The run that is checked.
     pub generation: u64,
     /// When it began; microseconds of `CLOCK_MONOTONIC`.
     pub began_us: u64,
     /// When it has failed for lack of an answer; milliseconds of `CLOCK_MONOTONIC`.
     pub until_ms: u64,
     /// How.
-    pub kind: ProbeKind,
+    pub kind: ProbeKind<F>,
 }
 
-/// How health is being asked.
+/// How health is checked.
 #[derive(Debug)]
-pub enum ProbeKind {
+pub enum ProbeKind<F> {
     /// A connection.
-    Net(NetProbe),
+    Net(NetProbe<F>),
     /// A command inside the container.
     Command {
         /// Its process.
         pid: i32,
         /// The same, safe from reuse.
-        pidfd: OwnedFd,
+        pidfd: F,
         /// Its standard output and error.
-        output: OwnedFd,
-        /// The end of what it has written.
+        output: F,
+        /// The end of its output.
         said: Vec<u8>,
-        /// How its set-up ended, if that failed.
-        status: OwnedFd,
+        /// The status pipe of its setup.
+        status: F,
     },
 }
 
 /// Everything of one unit.
-#[derive(Debug, Default)]
-pub struct UnitRuntime {
-    /// Its cgroup, made at the first start and used again at each.
-    pub cgroup: Option<Rc<Cgroup>>,
+pub struct UnitRuntime<K: Handles> {
+    /// Its cgroup, created at the first start and reused by the others.
+    pub cgroup: Option<Rc<K::Cgroup>>,
     /// What its processes may open, as the cgroup's filter has it.
     pub devices: Option<Vec<DeviceRule>>,
     /// Watches `cgroup.events` while the group is being emptied.
-    pub group_events: Option<OwnedFd>,
-    /// Its user namespace (not with `userns = "host"`): its own as the network namespace is, which
-    /// belongs to it.
-    pub userns: Option<UserNs>,
+    pub group_events: Option<K::Fd>,
+    /// Its user namespace and the ids in it (not with `userns = "host"`). It is kept as the network
+    /// namespace is, which belongs to it.
+    pub userns: Option<(K::UserNs, IdRange)>,
     /// Its network namespace (not with `network = "host"`).
-    pub net: Option<UnitNet>,
+    pub net: Option<UnitNet<K::Fd>>,
     /// Its sd_notify socket.
-    pub notify: Option<OwnedFd>,
+    pub notify: Option<K::Fd>,
     /// The run.
-    pub run: Option<Run>,
+    pub run: Option<Run<K::Fd>>,
     /// The probe.
-    pub probe: Option<Probe>,
+    pub probe: Option<Probe<K::Fd>>,
     /// How long the last one took that was answered, microseconds.
     pub latency_us: Option<u64>,
     /// When the steps of the latest start happened.
     pub timeline: Timeline,
 }
 
-impl UnitRuntime {
-    /// The ids of its containers.
-    pub fn ids(&self) -> Option<IdRange> {
-        self.userns.as_ref().map(UserNs::range)
+impl<K: Handles> Default for UnitRuntime<K> {
+    fn default() -> UnitRuntime<K> {
+        UnitRuntime {
+            cgroup: None,
+            devices: None,
+            group_events: None,
+            userns: None,
+            net: None,
+            notify: None,
+            run: None,
+            probe: None,
+            latency_us: None,
+            timeline: Timeline::default(),
+        }
     }
 }
 
-/// What a process that PID 1 reaps was.
+impl<K: Handles> UnitRuntime<K> {
+    /// The ids of its containers.
+    pub fn ids(&self) -> Option<IdRange> {
+        self.userns.as_ref().map(|(_, ids)| *ids)
+    }
+}
+
+/// What a process is that PID 1 will reap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Process {
     /// The main process of a run.
@@ -118,7 +134,7 @@ pub enum Process {
     },
     /// A program that a person runs in a container.
     Exec {
-        /// The number of the ask.
+        /// The number of the request.
         id: u64,
     },
     /// A health probe's command.
@@ -128,45 +144,50 @@ pub enum Process {
     },
 }
 
-/// All units, and who is who among the processes.
-#[derive(Debug, Default)]
-pub struct Runs {
-    units: BTreeMap<String, UnitRuntime>,
+/// All units, and what each process is.
+pub struct Runs<K: Handles> {
+    units: BTreeMap<String, UnitRuntime<K>>,
     /// Processes that have not been reported as ended.
     pub processes: HashMap<i32, Process>,
 }
 
-impl Runs {
-    /// A unit's part; made when it is first asked for.
-    pub fn of(&mut self, unit: &str) -> &mut UnitRuntime {
+impl<K: Handles> Default for Runs<K> {
+    fn default() -> Runs<K> {
+        Runs { units: BTreeMap::new(), processes: HashMap::new() }
+    }
+}
+
+impl<K: Handles> Runs<K> {
+    /// A unit's part; created when it is first needed.
+    pub fn of(&mut self, unit: &str) -> &mut UnitRuntime<K> {
         self.units.entry(unit.to_owned()).or_default()
     }
 
     /// A unit's part, if it ever had one.
-    pub fn get(&self, unit: &str) -> Option<&UnitRuntime> {
+    pub fn get(&self, unit: &str) -> Option<&UnitRuntime<K>> {
         self.units.get(unit)
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &UnitRuntime)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &UnitRuntime<K>)> {
         self.units.iter()
     }
 
     /// A unit's run, if it has this number.
-    pub fn run(&mut self, unit: &str, generation: u64) -> Option<&mut Run> {
+    pub fn run(&mut self, unit: &str, generation: u64) -> Option<&mut Run<K::Fd>> {
         self.units.get_mut(unit)?.run.as_mut().filter(|run| run.generation == generation)
     }
 
-    /// Takes in a process that has just been made.
-    pub fn began(&mut self, unit: &str, generation: u64, spawned: Spawned, oom_before: u64) {
+    /// Records a container that has just been started.
+    pub fn began(&mut self, unit: &str, generation: u64, started: Started<K::Fd>, oom_before: u64) {
         let main = Process::Main { unit: unit.to_owned(), generation };
-        self.processes.insert(spawned.pid, main);
+        self.processes.insert(started.pid, main);
         self.of(unit).run = Some(Run {
             generation,
-            pid: spawned.pid,
-            pidfd: Some(spawned.pidfd),
-            status: Some(spawned.status),
-            go: spawned.go,
+            pid: started.pid,
+            pidfd: Some(started.pidfd),
+            status: Some(started.status),
+            go: started.go,
             oom_before,
             exec: false,
             ended: false,
