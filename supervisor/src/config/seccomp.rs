@@ -4,7 +4,7 @@ use container::CapSet;
 use container::seccomp::{Document, Filter, Kernel, Profile};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::rc::Rc;
 use units::model::{Seccomp, Unit};
@@ -48,17 +48,15 @@ impl Filters {
     }
 }
 
-/// Reads the profiles ([`layout::paths::SECCOMP`]).
+/// Reads the profiles ([`layout::folder::SECCOMP`]); none if no unit has a profile of its own.
 ///
 /// # Errors
-/// The file, and why.
-pub(crate) fn read(file: &Path) -> Result<BTreeMap<String, String>, String> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+/// The file cannot be read, or is not what the image builder writes.
+pub(crate) fn read(file: &Path) -> io::Result<BTreeMap<String, String>> {
     match fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| failed(&error)),
-        // No unit has a profile of its own.
+        Ok(text) => Ok(serde_json::from_slice(&text)?),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(error),
     }
 }
 
