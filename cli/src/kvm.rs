@@ -1,8 +1,8 @@
 //! Whether KVM works here. Its device file says little: it may be there and still not boot a
 //! kernel. So a short boot is tried, once for each boot of this machine.
 
-use crate::places;
 use crate::qemu::{self, Accelerator};
+use client::paths::cache;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -18,14 +18,14 @@ pub fn choose(kernel: &Path) -> Accelerator {
         return Accelerator::Tcg;
     }
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let known = places::cache().join(format!("kvm-{}", boot.trim()));
+    let known = cache().join(format!("kvm-{}", boot.trim()));
     let works = match fs::read_to_string(&known).as_deref() {
         Ok("works") => true,
         Ok("does not work") => false,
         _ => {
             let works = probe(kernel);
             // Only a memory aid: without it the next run asks again.
-            let _ = fs::create_dir_all(places::cache());
+            let _ = fs::create_dir_all(cache());
             let _ = fs::write(&known, if works { "works" } else { "does not work" });
             works
         }

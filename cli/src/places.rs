@@ -1,23 +1,16 @@
 //! Where `keel` finds and keeps things.
 
 use crate::Failure;
+
 use image::kit::{self, Kit};
 use std::path::{Path, PathBuf};
 
 /// Form of the packed layers; raise it when the packer's output changes.
 const LAYERS: &str = "layers-1";
 
-/// `$XDG_CACHE_HOME/keel`, else `~/.cache/keel`, else below the system's temporary folder.
-pub fn cache() -> PathBuf {
-    let absolute =
-        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    base.unwrap_or_else(std::env::temp_dir).join("keel")
-}
-
 /// Packed layers.
 pub fn layers() -> PathBuf {
-    cache().join(LAYERS)
+    client::paths::cache().join(LAYERS)
 }
 
 /// What `keel run` builds from a host folder.
@@ -26,7 +19,7 @@ pub fn run_output(dir: &Path) -> PathBuf {
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // A hash of the whole path keeps folders of one name apart.
     let hash = units::hash::fnv1a(full.as_os_str().as_encoded_bytes());
-    cache().join("run").join(format!("{name}-{hash:016x}"))
+    client::paths::cache().join("run").join(format!("{name}-{hash:016x}"))
 }
 
 /// The kit beside the program, or where `$KEEL_KIT` says.

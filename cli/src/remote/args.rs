@@ -1,8 +1,8 @@
 //! The command line of the commands for running hosts.
 
-use super::since::Since;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use client::since::Since;
 use std::path::PathBuf;
 
 /// What every such command knows.

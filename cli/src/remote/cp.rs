@@ -1,14 +1,14 @@
 //! `keel cp`.
 
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
-use super::http::{Payload, Request, url};
-use super::paths;
 use super::progress::Progress;
 use super::show;
-use super::tls::PATIENCE;
 use api_types::{Did, MODE_HEADER};
+use client::Error;
+use client::client::{Client, typed};
+use client::http::{Payload, Request, url};
+use client::paths;
+use client::tls::PATIENCE;
 use serde_json::json;
 use std::ffi::CString;
 use std::fs;

@@ -1,18 +1,18 @@
 //! `keel exec`.
 
 use super::args::ExecArgs;
-use super::client::Client;
-use super::error::Error;
 use super::fleet::Fleet;
-use super::http::{Payload, Request, url};
 use super::terminal::{Raw, signals, size};
-use super::tls::{self, PATIENCE, Tls};
 use super::typed::{PIECE, Took, Typed};
 use api_types::{
     Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, ExitStatus, Frame, FrameKind, Resize,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use client::Client;
+use client::Error;
+use client::http::{Payload, Request, url};
+use client::tls::{self, PATIENCE, Tls};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;

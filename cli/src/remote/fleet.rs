@@ -1,10 +1,11 @@
 //! One command for several hosts at once, and one output of it.
 
-use super::client::Client;
-use super::error::Error;
+use super::report::report;
 use super::show;
 use super::table::{Cell, Row, Tint, render};
-use super::target::Target;
+use client::Client;
+use client::Error;
+use client::target::Target;
 use serde_json::{Map, Value};
 use std::io::Write;
 
@@ -93,9 +94,9 @@ impl Fleet {
             let host = self.several().then_some(label.as_str());
             match answer {
                 // With several hosts it is in the table, as far as it fits there.
-                Err(error) if !self.several() || !error.details().is_empty() => error.show(host),
+                Err(error) if !self.several() || !error.details().is_empty() => report(error, host),
                 Err(_) => {}
-                Ok(answer) => answer.errors.iter().for_each(|error| error.show(host)),
+                Ok(answer) => answer.errors.iter().for_each(|error| report(error, host)),
             }
         }
         Ok(code)

@@ -1,8 +1,8 @@
 //! `keel completions` and `keel man`.
 
-use super::error::Error;
 use clap::Command;
 use clap_complete::Shell;
+use client::Error;
 use std::io::Write;
 use std::path::Path;
 

@@ -1,17 +1,17 @@
 //! `info`, `dmesg`, `processes`, `config`, `reboot`, `poweroff`, `bundle`.
 
 use super::args::Confirm;
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
-use super::http::{Payload, Request};
-use super::paths;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row};
-use super::tls::PATIENCE;
 use super::units::aligned;
 use api_types::{ConfigValue, Did, Host, Process, Whoami};
+use client::Error;
+use client::client::{Client, typed};
+use client::http::{Payload, Request};
+use client::paths;
+use client::tls::PATIENCE;
 use serde_json::{Value, json};
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;

@@ -4,40 +4,29 @@
 //! are meant, `fleet` does it on all of them at once and shows the answers, `client` speaks to one of
 //! them, over `http` on `tls`. Everything blocks; each host has a thread.
 
-mod address;
 pub mod args;
-mod chunked;
-mod client;
 mod cp;
-mod error;
 mod exec;
-mod fingerprint;
 mod fleet;
 mod generate;
-mod hosts;
-mod http;
-mod identity;
 mod machine;
-mod paths;
-mod pins;
 mod progress;
+mod report;
 pub mod run_host;
 mod show;
-mod since;
-mod sse;
 mod streams;
 mod table;
-mod target;
 mod terminal;
-mod tls;
 mod top;
 mod trust;
 mod typed;
 mod units;
 
 use args::{Columns, Global, Remote};
-use error::Error;
+use client::{Error, identity, target};
 use fleet::Fleet;
+use report::report;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 /// Runs one of them; `cli` describes the whole command line, for completions and manual pages.
@@ -48,7 +37,7 @@ pub fn run(global: &Global, command: &Remote, cli: clap::Command) -> ExitCode {
             if global.json && !matches!(error, Error::Closed) {
                 println!("{}", error.to_json());
             }
-            error.show(None);
+            report(&error, None);
             ExitCode::from(error.exit_code())
         }
     }
@@ -67,6 +56,7 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
         _ => {}
     }
     let targets = target::select(global.host.as_deref())?;
+    warn_of_open_keys(&targets);
     let fleet = &Fleet { targets, json: global.json, color: show::color() };
     match command {
         Remote::Ps { output } => units::ps(fleet, *output == Some(Columns::Wide)),
@@ -93,5 +83,14 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
         | Remote::Trust { .. }
         | Remote::Completions { .. }
         | Remote::Man { .. } => Ok(0),
+    }
+}
+
+/// Says which of our key files others can read.
+fn warn_of_open_keys(targets: &[target::Target]) {
+    let files: BTreeSet<_> = targets.iter().map(|target| &target.identity).collect();
+    for path in files.into_iter().filter(|path| identity::readable_by_others(path)) {
+        let path = path.display();
+        eprintln!("keel: warning: others can read the key in {path}: chmod 600 {path}");
     }
 }

@@ -1,8 +1,8 @@
 //! What `keel run --api` does so that its host can be asked at once.
 
-use super::identity;
-use super::pins::RunHost;
 use crate::Failure;
+use client::identity;
+use client::pins::RunHost;
 use std::net::TcpListener;
 use std::path::Path;
 

@@ -1,15 +1,16 @@
 //! `logs` and `events`: what has happened, and what goes on.
 
 use super::args::LogsArgs;
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::Fleet;
-use super::http::url;
+use super::report::report;
 use super::show;
-use super::since::Since;
-use super::sse::SseEvent;
 use super::table::Tint;
 use api_types::{Event, Gap, Host, LogLine};
+use client::Error;
+use client::client::{Client, typed};
+use client::http::url;
+use client::since::Since;
+use client::sse::SseEvent;
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
@@ -193,7 +194,7 @@ fn each_to_its_end(
 ) -> Result<u8, Error> {
     let results = fleet.each(|client| {
         work(client).inspect_err(|error| {
-            error.show(fleet.several().then_some(client.target().label.as_str()));
+            report(error, fleet.several().then_some(client.target().label.as_str()));
         })
     });
     let code = |(_, result): &(String, Result<(), Error>)| match result {

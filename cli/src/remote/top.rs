@@ -1,13 +1,13 @@
 //! `keel top`.
 
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Fleet, each_of};
 use super::show;
 use super::table::{Cell, Row, Tint, render};
 use super::terminal::{Raw, signals, size};
 use super::units;
 use api_types::{Host, Unit};
+use client::Error;
+use client::client::{Client, typed};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};

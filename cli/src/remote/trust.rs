@@ -1,14 +1,15 @@
 //! `keel trust` and `keel keygen`: who we are, and who the hosts are.
 
-use super::client::other_key;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::identity::Identity;
 use super::machine::confirm;
-use super::paths;
-use super::pins::{self, RunHost};
-use super::target::{Pin, Target, select};
-use super::tls::{self, NoConnection};
+use super::report::report;
+use client::Error;
+use client::client::other_key;
+use client::fingerprint::Fingerprint;
+use client::identity::Identity;
+use client::paths;
+use client::pins::{self, RunHost};
+use client::target::{Pin, Target, select};
+use client::tls::{self, NoConnection};
 use serde_json::json;
 use std::path::Path;
 
@@ -57,7 +58,7 @@ pub fn trust(host: &str, yes: bool, repin: bool, json: bool) -> Result<u8, Error
     let mut code = 0;
     for target in select(Some(host))? {
         if let Err(error) = trust_one(&target, yes, repin, json) {
-            error.show(None);
+            report(&error, None);
             code = code.max(error.exit_code());
         }
     }

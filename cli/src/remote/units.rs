@@ -1,14 +1,14 @@
 //! `ps`, `inspect`, `explain`, `start`, `stop`, `restart`, `kill`.
 
 use super::args::Lifecycle;
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
-use super::http::url;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row, Tint};
 use api_types::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
+use client::Error;
+use client::client::{Client, typed};
+use client::http::url;
 use serde_json::{Value, json};
 use std::time::Duration;
 

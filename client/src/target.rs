@@ -1,11 +1,11 @@
 //! Which hosts a command is for, and how each is reached.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::hosts::Hosts;
-use super::paths;
-use super::pins::{self, RunHost};
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::hosts::Hosts;
+use crate::paths;
+use crate::pins::{self, RunHost};
 use std::path::PathBuf;
 
 /// A host to talk to.

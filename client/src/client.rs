@@ -1,13 +1,13 @@
 //! One host's API.
 
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::http::{Head, Http, Payload, Request};
-use super::identity::Identity;
-use super::pins::RunHost;
-use super::sse::{Parser, SseEvent};
-use super::target::{Pin, Target};
-use super::tls::{self, NoConnection, PATIENCE, Tls};
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::http::{Head, Http, Payload, Request};
+use crate::identity::Identity;
+use crate::pins::RunHost;
+use crate::sse::{Parser, SseEvent};
+use crate::target::{Pin, Target};
+use crate::tls::{self, NoConnection, PATIENCE, Tls};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;

@@ -1,10 +1,10 @@
 //! Keys of hosts that we have seen before: `known_hosts`, and what `keel run` remembers.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::paths;
-use super::paths::write_private;
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::paths;
+use crate::paths::write_private;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 

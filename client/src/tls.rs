@@ -1,9 +1,9 @@
 //! TLS 1.3 with a host whose key is pinned.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::identity::Identity;
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::identity::Identity;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};

@@ -1,7 +1,6 @@
 //! Where the remote commands keep things.
 
-use super::error::Error;
-use crate::places;
+use crate::error::Error;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs;
@@ -18,6 +17,14 @@ pub fn config() -> Result<PathBuf, Error> {
         .or_else(|| Some(absolute("HOME")?.join(".config")))
         .map(|base| base.join("keel"))
         .ok_or_else(|| Error::Usage("neither HOME nor XDG_CONFIG_HOME is set".to_owned()))
+}
+
+/// `$XDG_CACHE_HOME/keel`, else `~/.cache/keel`, else below the system's temporary folder.
+pub fn cache() -> PathBuf {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("keel")
 }
 
 /// Names and groups of hosts, written by a person.
@@ -37,7 +44,7 @@ pub fn identity() -> Result<PathBuf, Error> {
 
 /// One file for each host that `keel run` has started.
 pub fn run_hosts() -> PathBuf {
-    places::cache().join("run-hosts")
+    cache().join("run-hosts")
 }
 
 /// Writes a file as a whole or not at all, readable by nobody else, and its folders.

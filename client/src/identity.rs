@@ -1,8 +1,8 @@
 //! Our own key: one PEM file with a PKCS#8 key and a self-signed certificate of it.
 
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::paths::write_private;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::paths::write_private;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -47,13 +47,6 @@ impl Identity {
             )),
             _ => Error::file(path, &error),
         })?;
-        let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode()).unwrap_or(0);
-        if mode & 0o077 != 0 {
-            eprintln!(
-                "keel: warning: others can read the key in {path}: chmod 600 {path}",
-                path = path.display()
-            );
-        }
         Identity::parse(path, &bytes)
     }
 
@@ -76,6 +69,11 @@ impl Identity {
         Fingerprint::of(&self.certificate)
             .map_err(|error| Error::Usage(format!("the certificate of our key: {error}")))
     }
+}
+
+/// Whether others than the owner can read the file; false if it is not there.
+pub fn readable_by_others(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
 }
 
 /// Makes the key at `path` unless there is one.

@@ -1,6 +1,6 @@
 //! As much of HTTP/1.1 as a host's API needs, on any stream.
 
-use super::chunked::Chunked;
+use crate::chunked::Chunked;
 use std::io::{self, Read, Write};
 
 /// Longest head of an answer.

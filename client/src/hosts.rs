@@ -1,8 +1,8 @@
 //! `hosts.toml`: names and groups of hosts.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,5 @@
 //! What can go wrong between here and a host, and the exit code that says so.
 
-use super::show::clean;
 use std::io;
 use std::path::Path;
 
@@ -110,24 +109,6 @@ impl Error {
             "message": self.to_string(),
             "details": self.details(),
         }})
-    }
-
-    /// Shows it on standard error, its details indented below; `host` when there are several.
-    pub fn show(&self, host: Option<&str>) {
-        if matches!(self, Error::Closed) {
-            return;
-        }
-        let place = host.map(|host| format!("{}: ", clean(host))).unwrap_or_default();
-        // The text of a mistake in a file comes with its own lines.
-        let text = self.to_string();
-        let mut lines = text.lines();
-        eprintln!("keel: {place}{}", clean(lines.next().unwrap_or_default()));
-        for line in lines {
-            eprintln!("{}", clean(line));
-        }
-        for line in self.details() {
-            eprintln!("  {}", clean(line));
-        }
     }
 }
 
