@@ -1,4 +1,4 @@
-//! One host's API.
+//! Requests to one host.
 
 use crate::error::Error;
 use crate::fingerprint::Fingerprint;
@@ -7,21 +7,21 @@ use crate::identity::Identity;
 use crate::pins::RunHost;
 use crate::sse::{Parser, SseEvent};
 use crate::target::{Pin, Target};
-use crate::tls::{self, NoConnection, PATIENCE, Tls};
-use serde::Deserialize;
+use crate::tls::{self, NoConnection, TIMEOUT, Tls};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-/// Longest answer that is kept in memory.
+/// Longest answer that is read into memory.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
-/// A stream says something every 15 seconds; after three silences it is dead.
-const STREAM_PATIENCE: Duration = Duration::from_secs(50);
+/// A host sends a comment on an idle stream every 15 seconds; after three missed ones the stream is
+/// considered dead.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(50);
 
-/// A host, and the connection to it while there is one.
+/// A client of one host. It connects with the first request and keeps the connection for the next ones.
 pub struct Client {
     target: Target,
     identity: Option<Fingerprint>,
@@ -29,27 +29,37 @@ pub struct Client {
 }
 
 impl Client {
-    /// Nothing is sent yet.
+    /// Does not connect yet.
     pub fn new(target: Target) -> Client {
         Client { target, identity: None, http: None }
     }
 
-    /// The host.
+    /// The host that this client talks to.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// Asks and takes a JSON answer.
+    /// Sends a GET request and returns the JSON of the answer.
+    ///
+    /// # Errors
+    /// See [`Client::send`]; or the answer is not JSON.
     pub fn get(&mut self, path: &str) -> Result<Value, Error> {
-        self.json("GET", path, Payload::None, PATIENCE)
+        self.json("GET", path, Payload::None, TIMEOUT)
     }
 
-    /// The same, read as what it should be.
-    pub fn read<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
-        typed(self.get(path)?)
+    /// Sends a GET request and deserializes the answer.
+    ///
+    /// # Errors
+    /// See [`Client::send`]; or the answer is not a `T`.
+    pub fn get_as<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, Error> {
+        from_json(self.get(path)?)
     }
 
-    /// Asks for something to be done; `body` is JSON. It may take `longer` than an answer usually does.
+    /// Sends a POST request with a JSON body and returns the JSON of the answer. `longer` is added to the
+    /// usual timeout.
+    ///
+    /// # Errors
+    /// See [`Client::send`]; or the answer is not JSON.
     pub fn post(
         &mut self,
         path: &str,
@@ -57,7 +67,7 @@ impl Client {
         longer: Duration,
     ) -> Result<Value, Error> {
         let text = body.map(Value::to_string).unwrap_or_default();
-        self.json("POST", path, Payload::Bytes(text.as_bytes()), PATIENCE.saturating_add(longer))
+        self.json("POST", path, Payload::Bytes(text.as_bytes()), TIMEOUT.saturating_add(longer))
     }
 
     fn json(
@@ -65,105 +75,125 @@ impl Client {
         method: &str,
         path: &str,
         payload: Payload<'_>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Value, Error> {
         let bytes = {
             let headers = [("Accept", "application/json"), ("Content-Type", "application/json")];
             let headers = if method == "GET" { &headers[..1] } else { &headers[..] };
-            self.ask(&Request { method, path, headers }, payload, patience)?;
-            self.whole()?
+            self.send(&Request { method, path, headers }, payload, timeout)?;
+            self.read_all()?
         };
-        serde_json::from_slice(&bytes).map_err(|error| Error::garbled(error.to_string()))
+        serde_json::from_slice(&bytes).map_err(Error::garbled)
     }
 
-    /// Sends a request and gives the head of its answer. Answers that are no success are errors.
-    pub fn ask(
+    /// Sends a request and returns the head of the answer, whose body is then read with
+    /// [`Client::read_chunk`] or [`Client::read_all`]. `timeout` limits the wait for each read.
+    ///
+    /// # Errors
+    /// The host's key is not pinned or has changed, our key cannot be read, the connection fails, or the
+    /// status is 400 or above.
+    pub fn send(
         &mut self,
         request: &Request<'_>,
         payload: Payload<'_>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Head, Error> {
         let again = request.method == "GET" && matches!(payload, Payload::None);
         let reused = self.http.as_ref().is_some_and(Http::reusable);
-        let head = match self.ask_once(request, payload, patience) {
-            // The host may close a connection that was idle, in the very moment we use it.
-            Err(Broken::Connection(error)) if again && reused && is_closed(&error) => {
+        let head = match self.send_once(request, payload, timeout) {
+            // The host may close an idle connection at the moment when it is used again.
+            Err(Failure::Connection(error)) if again && reused && is_closed(&error) => {
                 self.http = None;
-                self.ask_once(request, Payload::None, patience)
+                self.send_once(request, Payload::None, timeout)
             }
             other => other,
         };
         let head = match head {
             Ok(head) => head,
-            Err(Broken::Connection(error)) => {
+            Err(Failure::Connection(error)) => {
                 self.http = None;
-                let error = tls::broken(&self.target.address, &error);
+                let error = tls::connection_error(&self.target.address, &error);
                 return Err(self.explained(error));
             }
-            Err(Broken::Before(error)) => return Err(error),
+            Err(Failure::Before(error)) => return Err(error),
         };
         if head.status < 400 {
             return Ok(head);
         }
-        let body = self.whole()?;
-        Err(self.explained(problem(head.status, &body)))
+        let body = self.read_all()?;
+        Err(self.explained(Error::answer(head.status, &body)))
     }
 
-    fn ask_once(
+    fn send_once(
         &mut self,
         request: &Request<'_>,
         payload: Payload<'_>,
-        patience: Duration,
-    ) -> Result<Head, Broken> {
+        timeout: Duration,
+    ) -> Result<Head, Failure> {
         if self.http.as_ref().is_none_or(|http| !http.reusable()) {
             self.http = Some(Http::new(self.connect()?));
         }
         let host = self.target.address.to_string();
-        let Some(http) = &mut self.http else { return Err(Broken::Before(Error::Closed)) };
-        http.stream().sock.set_read_timeout(Some(patience)).map_err(Broken::Connection)?;
-        http.ask(&host, request, payload).map_err(Broken::Connection)
+        let Some(http) = &mut self.http else {
+            return Err(Failure::Before(Error::garbled("no connection")));
+        };
+        http.stream().sock.set_read_timeout(Some(timeout)).map_err(Failure::Connection)?;
+        http.send(&host, request, payload).map_err(Failure::Connection)
     }
 
-    /// The next bytes of the answer; none at its end.
-    pub fn piece(&mut self) -> Result<Vec<u8>, Error> {
-        let piece = match &mut self.http {
-            Some(http) => http.piece(),
+    /// The next bytes of the answer's body; empty at its end.
+    ///
+    /// # Errors
+    /// The connection breaks before the end.
+    pub fn read_chunk(&mut self) -> Result<Vec<u8>, Error> {
+        let chunk = match &mut self.http {
+            Some(http) => http.read_chunk(),
             None => Ok(Vec::new()),
         };
-        piece.map_err(|error| {
+        chunk.map_err(|error| {
             self.http = None;
-            tls::broken(&self.target.address, &error)
+            tls::connection_error(&self.target.address, &error)
         })
     }
 
-    /// The rest of the answer.
-    pub fn whole(&mut self) -> Result<Vec<u8>, Error> {
-        let whole = match &mut self.http {
-            Some(http) => http.whole(MAX_ANSWER),
+    /// The rest of the answer's body.
+    ///
+    /// # Errors
+    /// The connection breaks before the end, or the body is too long.
+    pub fn read_all(&mut self) -> Result<Vec<u8>, Error> {
+        let body = match &mut self.http {
+            Some(http) => http.read_all(MAX_ANSWER),
             None => Ok(Vec::new()),
         };
-        whole.map_err(|error| {
+        body.map_err(|error| {
             self.http = None;
-            tls::broken(&self.target.address, &error)
+            tls::connection_error(&self.target.address, &error)
         })
     }
 
-    /// Asks for a stream of events.
+    /// Sends a GET request for a stream of server-sent events.
+    ///
+    /// # Errors
+    /// See [`Client::send`].
     pub fn stream(&mut self, path: &str) -> Result<Stream<'_>, Error> {
         let headers = [("Accept", "text/event-stream")];
         let request = Request { method: "GET", path, headers: &headers };
-        self.ask(&request, Payload::None, STREAM_PATIENCE)?;
+        self.send(&request, Payload::None, STREAM_TIMEOUT)?;
         Ok(Stream { client: self, parser: Parser::default(), ready: VecDeque::new() })
     }
 
-    /// The connection, after the host has agreed to another protocol, and what has come of that already.
-    pub fn into_stream(self) -> Result<(Tls, Vec<u8>), Error> {
+    /// The connection after a protocol upgrade, and the bytes of the new protocol that have been read
+    /// already.
+    ///
+    /// # Errors
+    /// There is no connection.
+    pub fn into_upgraded(self) -> Result<(Tls, Vec<u8>), Error> {
         let http = self.http.ok_or_else(|| Error::garbled("no connection"))?;
-        Ok(http.into_stream())
+        Ok(http.into_inner())
     }
 
-    fn connect(&mut self) -> Result<Tls, Broken> {
-        self.connect_pinned().map_err(Broken::Before)
+    fn connect(&mut self) -> Result<Tls, Failure> {
+        self.connect_pinned().map_err(Failure::Before)
     }
 
     fn connect_pinned(&mut self) -> Result<Tls, Error> {
@@ -182,35 +212,33 @@ impl Client {
         )?;
         if let Pin::Run(None, host) = &target.pin {
             let seen = RunHost { key: Some(shown.to_string()), ..(**host).clone() };
-            // A `keel run` that has started since has written its own.
+            // Unless another `keel run` has replaced the entry since.
             if RunHost::at(&target.address).as_ref() == Some(host) {
-                seen.remember()?;
+                seen.store()?;
             }
             self.target.pin = Pin::Run(Some(shown), Box::new(seen));
         }
         Ok(tls)
     }
 
-    /// A refusal of our key, with what to do about it.
+    /// Adds to a refusal of our key what to do about it.
     fn explained(&self, error: Error) -> Error {
-        match (error, self.identity) {
-            (Error::Refused { message, details }, Some(key)) if details.is_empty() => {
-                let details = vec![
-                    format!("our key is {key} ({})", self.target.identity.display()),
-                    "the host lets in whom its host.toml lists: [api.client.NAME], key, role"
-                        .to_owned(),
-                ];
-                Error::Refused { message, details }
-            }
-            (error, _) => error,
-        }
+        let Some(key) = self.identity.filter(|_| error.is_refusal() && error.details().is_empty())
+        else {
+            return error;
+        };
+        error.with_details(vec![
+            format!("our key is {key} ({})", self.target.identity.display()),
+            "only clients listed in the host's host.toml can connect: [api.client.NAME] with `key` and `role`"
+                .to_owned(),
+        ])
     }
 }
 
-enum Broken {
-    /// The connection, at whatever point.
+enum Failure {
+    /// The connection failed.
     Connection(io::Error),
-    /// Nothing has been sent.
+    /// Failed before anything was sent.
     Before(Error),
 }
 
@@ -221,79 +249,51 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// No key is pinned for this host: says which one it shows.
+/// The error for a host without a pinned key; names the key that it presents.
 fn unknown_host(target: &Target) -> Error {
     match tls::connect(&target.address, None, None) {
-        Ok((_, shown)) => Error::HostKey {
-            message: format!("the key of {} is not known yet", target.label),
-            details: vec![
-                format!("it shows {shown}; the host's console shows its key, too"),
-                format!("if they are the same: keel trust {}", target.label),
-            ],
-        },
+        Ok((_, shown)) => Error::host_key(format!("host key of {} is not known", target.label))
+            .with_details(vec![
+                format!("its fingerprint is {shown}; the host prints the same one on its console"),
+                format!("if both match: keel trust {}", target.label),
+            ]),
         Err(NoConnection::Other(error)) => error,
-        // Nothing was pinned.
+        // Cannot happen: no key was pinned.
         Err(NoConnection::OtherKey(shown)) => other_key(target, shown),
     }
 }
 
-/// The host shows another key than the pinned one.
+/// The error for a host whose key differs from the pinned one.
 pub fn other_key(target: &Target, shown: Fingerprint) -> Error {
     let mut details = vec![
-        "SOMEBODY MAY BE LISTENING IN, or the host was set up anew.".to_owned(),
+        "Someone could be intercepting this connection, or the host was reinstalled.".to_owned(),
         format!("pinned: {}", target.pin.key().map(|key| key.to_string()).unwrap_or_default()),
         format!("shown:  {shown}"),
     ];
     let label = &target.label;
     details.push(match &target.pin {
         Pin::Named(_, name) => format!(
-            "if the new key is the host's own (its console shows it), change `key` of [host.{name}] in hosts.toml"
+            "if the host's console prints the new key, change `key` of [host.{name}] in hosts.toml"
         ),
         Pin::Run(..) => format!(
             "a host without a data disk has a new key after every boot: keel trust --repin {label}"
         ),
-        Pin::Known(_) | Pin::None => format!(
-            "if the new key is the host's own (its console shows it): keel trust --repin {label}"
-        ),
+        Pin::Known(_) | Pin::None => {
+            format!("if the host's console prints the new key: keel trust --repin {label}")
+        }
     });
-    Error::HostKey { message: format!("THE KEY OF {label} HAS CHANGED"), details }
+    Error::host_key(format!("HOST KEY OF {label} HAS CHANGED")).with_details(details)
 }
 
-/// What the host says when it does not do it. The word is for programs and may be one we do not know.
-#[derive(Deserialize)]
-struct Body {
-    error: Inner,
+/// Deserializes an answer.
+///
+/// # Errors
+/// The answer is not a `T`.
+pub fn from_json<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
+    serde_json::from_value(value).map_err(Error::garbled)
 }
 
-#[derive(Deserialize)]
-struct Inner {
-    code: String,
-    message: String,
-    #[serde(default)]
-    details: Vec<String>,
-}
-
-fn problem(status: u16, body: &[u8]) -> Error {
-    let Inner { code, message, details } = match serde_json::from_slice::<Body>(body) {
-        Ok(body) => body.error,
-        Err(_) => Inner {
-            code: "http".to_owned(),
-            message: format!("the host answers with HTTP status {status}"),
-            details: String::from_utf8_lossy(body).lines().take(5).map(str::to_owned).collect(),
-        },
-    };
-    match status {
-        401 | 403 => Error::Refused { message, details },
-        _ => Error::Failed { code, message, details },
-    }
-}
-
-/// An answer as what it should be.
-pub fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
-    serde_json::from_value(value).map_err(|error| Error::garbled(error.to_string()))
-}
-
-/// A stream of events from a host.
+/// A stream of server-sent events from a host.
 pub struct Stream<'a> {
     client: &'a mut Client,
     parser: Parser,
@@ -302,17 +302,20 @@ pub struct Stream<'a> {
 
 impl Stream<'_> {
     /// The next event; `None` when the host has ended the stream.
+    ///
+    /// # Errors
+    /// The connection breaks, or a field is too long.
     pub fn next_event(&mut self) -> Result<Option<SseEvent>, Error> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            let piece = self.client.piece()?;
-            if piece.is_empty() {
+            let chunk = self.client.read_chunk()?;
+            if chunk.is_empty() {
                 return Ok(None);
             }
-            let events = self.parser.push(&piece);
-            self.ready.extend(events.map_err(|error| Error::garbled(error.to_string()))?);
+            let events = self.parser.push(&chunk);
+            self.ready.extend(events.map_err(Error::garbled)?);
         }
     }
 }

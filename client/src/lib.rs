@@ -1,9 +1,11 @@
-//! A client of the API of running hosts.
+//! A blocking client of the API of running hosts.
 //!
-//! [`target`] says which hosts are meant and which key each must show, from `hosts.toml` ([`hosts`]) and
-//! pinned keys ([`pins`]). [`Client`] speaks to one of them: HTTP/1.1 ([`http`]) on TLS 1.3 with pinned
-//! keys ([`tls`]), and streams of events ([`sse`]). Everything blocks, and there are no threads. Nothing is
-//! written to the terminal; texts from hosts are untrusted, and [`sanitize`] makes them fit to show.
+//! [`target`] resolves names to hosts and their pinned keys, with the help of `hosts.toml` ([`hosts`]) and
+//! `known_hosts` ([`pins`]). [`Client`] sends requests to one host: HTTP/1.1 ([`http`], [`chunked`]) over TLS
+//! 1.3 with pinned keys ([`tls`]), and streams of server-sent events ([`sse`]). [`Error`] has a typed code.
+//!
+//! The library starts no threads and prints nothing. Text from hosts is untrusted; [`sanitize`] makes it safe
+//! to print.
 
 pub mod address;
 pub mod chunked;
@@ -23,7 +25,7 @@ pub mod tls;
 
 pub use address::Address;
 pub use client::{Client, Stream};
-pub use error::Error;
+pub use error::{Code, Error, HostCode, LocalCode};
 pub use fingerprint::Fingerprint;
 pub use identity::Identity;
 pub use target::{Pin, Target};

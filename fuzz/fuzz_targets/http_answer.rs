@@ -1,7 +1,7 @@
 //! A host's answers, as the command line reads them: the same ones, whatever the pieces.
 #![no_main]
 
-use fuzz::remote::http::{Head, Http, Payload, Request};
+use client::http::{Head, Http, Payload, Request};
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
 use std::collections::VecDeque;

@@ -1,7 +1,7 @@
 //! Streams of events: read the same in any pieces, and what a host writes comes out again.
 #![no_main]
 
-use fuzz::remote::sse::{Parser, SseEvent};
+use client::sse::{Parser, SseEvent};
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
 

@@ -1,7 +1,6 @@
 //! What the fuzzers share.
 
 pub mod folder;
-pub mod remote;
 pub mod tar;
 
 #[path = "../../image/tests/common/reader.rs"]

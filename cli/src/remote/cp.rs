@@ -4,11 +4,11 @@ use super::fleet::{Answer, Body, Fleet};
 use super::progress::Progress;
 use super::show;
 use api_types::{Did, MODE_HEADER};
-use client::Error;
-use client::client::{Client, typed};
+use client::client::{Client, from_json};
 use client::http::{Payload, Request, url};
 use client::paths;
-use client::tls::PATIENCE;
+use client::tls::TIMEOUT;
+use client::{Error, LocalCode};
 use serde_json::json;
 use std::ffi::CString;
 use std::fs;
@@ -45,14 +45,14 @@ impl Side {
 /// Copies one file.
 pub fn cp(fleet: &Fleet, from: &str, to: &str, mode: Option<u32>) -> Result<u8, Error> {
     match (Side::parse(from), Side::parse(to)) {
-        (Side::Unit { .. }, Side::Unit { .. }) => Err(Error::Usage(
+        (Side::Unit { .. }, Side::Unit { .. }) => Err(Error::usage(
             "both sides are in containers; copy over a local file, or `keel cp A:/x - | keel cp - B:/x`"
                 .to_owned(),
         )),
         (Side::Unit { unit, path }, to) => {
             fleet.only("cp UNIT:/PATH FILE")?;
             if mode.is_some() {
-                return Err(Error::Usage("--mode is for copies into a container".to_owned()));
+                return Err(Error::usage("--mode is for copies into a container".to_owned()));
             }
             download(fleet, &unit, &path, &to)
         }
@@ -62,7 +62,7 @@ pub fn cp(fleet: &Fleet, from: &str, to: &str, mode: Option<u32>) -> Result<u8, 
             }
             upload(fleet, &from, &unit, &path, mode)
         }
-        _ => Err(Error::Usage(
+        _ => Err(Error::usage(
             "one side has to be in a container: UNIT:/PATH, with an absolute path".to_owned(),
         )),
     }
@@ -74,7 +74,7 @@ fn download(fleet: &Fleet, unit: &str, path: &str, to: &Side) -> Result<u8, Erro
     let answers = fleet.each(|client| {
         let url = url(&["v1", "units", unit, "files"], &[("path", path.to_owned())]);
         let request = Request { method: "GET", path: &url, headers: &[] };
-        let head = client.ask(&request, Payload::None, PATIENCE)?;
+        let head = client.send(&request, Payload::None, TIMEOUT)?;
         let mode = head.header(MODE_HEADER).and_then(|mode| u32::from_str_radix(mode, 8).ok());
         let place = match to {
             Side::Local(local) if local.is_dir() => local.join(last_name(path)?),
@@ -118,9 +118,9 @@ fn receive_file(
     progress: &Progress,
 ) -> Result<u64, Error> {
     let failed = |error: io::Error| Error::file(place, &error);
-    let told = |error| match error {
-        Error::Local(why) => Error::Local(format!("{}: {why}", place.display())),
-        other => other,
+    // An error of the connection does not name the file.
+    let named = |error: Error| {
+        if error.is(LocalCode::Machine) { error.at(&place.display()) } else { error }
     };
     let Some(place) = replaceable(place).map_err(failed)? else {
         let mut file = fs::OpenOptions::new()
@@ -128,12 +128,12 @@ fn receive_file(
             .custom_flags(libc::O_NOCTTY)
             .open(place)
             .map_err(failed)?;
-        return receive(client, &mut file, progress).map_err(told);
+        return receive(client, &mut file, progress).map_err(named);
     };
     let part = paths::beside(&place);
     remove_on_signal(&part).map_err(failed)?;
     let mut file = paths::create(&part).map_err(failed)?;
-    let done = receive(client, &mut file, progress).map_err(told).and_then(|bytes| {
+    let done = receive(client, &mut file, progress).map_err(named).and_then(|bytes| {
         // Set-user-id and the like mean nothing on this machine, and could mean something bad.
         file.set_permissions(fs::Permissions::from_mode(mode & 0o777))
             .and_then(|()| fs::rename(&part, &place))
@@ -197,12 +197,12 @@ fn is_ignored(signal: i32) -> io::Result<bool> {
 fn receive(client: &mut Client, out: &mut dyn Write, progress: &Progress) -> Result<u64, Error> {
     let mut bytes = 0;
     loop {
-        let piece = client.piece()?;
+        let piece = client.read_chunk()?;
         if piece.is_empty() {
-            out.flush()?;
+            out.flush().map_err(Error::output)?;
             return Ok(bytes);
         }
-        out.write_all(&piece)?;
+        out.write_all(&piece).map_err(Error::output)?;
         progress.add(piece.len());
         bytes += piece.len() as u64;
     }
@@ -245,11 +245,11 @@ fn upload(
         let headers = [("Content-Type", "application/octet-stream")];
         let request = Request { method: "PUT", path: &url, headers: &headers };
         let mut counted = Counted { inner: &mut *source, progress: &progress };
-        client.ask(&request, Payload::Stream(&mut counted, length), PATIENCE)?;
-        let bytes = client.whole()?;
+        client.send(&request, Payload::Stream(&mut counted, length), TIMEOUT)?;
+        let bytes = client.read_all()?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::garbled(error.to_string()))?;
-        let did: Did = typed(json.clone())?;
+            .map_err(Error::garbled)?;
+        let did: Did = from_json(json.clone())?;
         Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
     });
     drop(progress);
@@ -274,7 +274,7 @@ fn last_name(path: &str) -> Result<&str, Error> {
     let name = path.rsplit('/').next().unwrap_or_default();
     match name {
         // Into the folder that was named, and nowhere else.
-        "" | "." | ".." => Err(Error::Usage(format!("{path} names no file"))),
+        "" | "." | ".." => Err(Error::usage(format!("{path} names no file"))),
         name => Ok(name),
     }
 }

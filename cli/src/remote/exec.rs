@@ -2,6 +2,7 @@
 
 use super::args::ExecArgs;
 use super::fleet::Fleet;
+use super::output;
 use super::terminal::{Raw, signals, size};
 use super::typed::{PIECE, Took, Typed};
 use api_types::{
@@ -12,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use client::Client;
 use client::Error;
 use client::http::{Payload, Request, url};
-use client::tls::{self, PATIENCE, Tls};
+use client::tls::{self, TIMEOUT, Tls};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub fn exec(fleet: &Fleet, args: &ExecArgs) -> Result<u8, Error> {
     let target = fleet.only("exec")?;
     if args.tty && !io::stdin().is_terminal() {
         let message = "-t needs a terminal on standard input; for a pipe, -i is enough";
-        return Err(Error::Usage(message.to_owned()));
+        return Err(Error::usage(message.to_owned()));
     }
     let mut env: BTreeMap<String, String> = args.env.iter().cloned().collect();
     if let (true, Ok(term)) = (args.tty, std::env::var("TERM")) {
@@ -39,22 +40,22 @@ pub fn exec(fleet: &Fleet, args: &ExecArgs) -> Result<u8, Error> {
         tty: tty.map(|size| (size.rows, size.columns)),
     };
     let json = serde_json::to_vec(&request)
-        .map_err(|error| Error::Local(format!("the request: {error}")))?;
+        .map_err(|error| Error::local(format!("the request: {error}")))?;
     let encoded = STANDARD.encode(json);
     let headers = [("Connection", "Upgrade"), ("Upgrade", EXEC_PROTOCOL), (EXEC_HEADER, &encoded)];
     let path = url(&["v1", "units", &args.unit, "exec"], &[]);
     let mut client = Client::new(target.clone());
     let request = Request { method: "POST", path: &path, headers: &headers };
     // A body of no bytes, said so: a POST without a length is one that some servers refuse.
-    let head = client.ask(&request, Payload::Bytes(b""), PATIENCE)?;
+    let head = client.send(&request, Payload::Bytes(b""), TIMEOUT)?;
     if head.status != 101 {
         return Err(Error::garbled(format!("status {} instead of an upgrade", head.status)));
     }
-    let (tls, ahead) = client.into_stream()?;
+    let (tls, ahead) = client.into_upgraded()?;
     // Before the terminal is raw: a signal in between would leave it so.
     let watch = Watch::begin(args.tty).map_err(|error| local(&error))?;
     let raw = match args.tty {
-        true => Some(Raw::enter(b"").map_err(|error| Error::Local(format!("terminal: {error}")))?),
+        true => Some(Raw::enter(b"").map_err(|error| Error::local(format!("terminal: {error}")))?),
         false => None,
     };
     let mut session = Session {
@@ -68,7 +69,7 @@ pub fn exec(fleet: &Fleet, args: &ExecArgs) -> Result<u8, Error> {
     let result = session.run(watch);
     drop(raw);
     let status = result.map_err(|error| match error {
-        Trouble::Connection(error) => tls::broken(&target.address, &error),
+        Trouble::Connection(error) => tls::connection_error(&target.address, &error),
         Trouble::Other(error) => error,
     })?;
     Ok(match status {
@@ -89,7 +90,7 @@ impl From<Error> for Trouble {
 }
 
 fn local(error: &io::Error) -> Error {
-    Error::Local(format!("exec: {error}"))
+    Error::local(format!("exec: {error}"))
 }
 
 /// Signals that matter while a program runs.
@@ -168,7 +169,7 @@ impl Session {
                 .collect();
             let is = |at: usize| ready.get(at).copied().unwrap_or(false);
             if is(2) {
-                return Err(Error::Local("ended by a signal".to_owned()).into());
+                return Err(Error::local("ended by a signal".to_owned()).into());
             }
             if is(0) {
                 self.receive()?;
@@ -203,7 +204,7 @@ impl Session {
             }
             Took::Disconnect => {
                 let message = "disconnected; what was started is killed";
-                Err(Error::Local(message.to_owned()).into())
+                Err(Error::local(message.to_owned()).into())
             }
         }
     }
@@ -230,7 +231,7 @@ impl Session {
 
     fn send(&mut self, kind: FrameKind, payload: &[u8]) -> Result<(), Trouble> {
         let header = Frame::header(kind, payload.len())
-            .map_err(|error| Error::Local(format!("a frame: {error}")))?;
+            .map_err(|error| Error::local(format!("a frame: {error}")))?;
         let mut writer = self.tls.conn.writer();
         writer
             .write_all(&header)
@@ -294,8 +295,8 @@ impl Session {
         let garbled = |error: &dyn std::fmt::Display| Error::garbled(error.to_string());
         while let Some(frame) = self.decoder.next_frame().map_err(|error| garbled(&error))? {
             match frame.kind {
-                FrameKind::Stdout => write_out(&mut io::stdout().lock(), &frame.payload)?,
-                FrameKind::Stderr => write_out(&mut io::stderr().lock(), &frame.payload)?,
+                FrameKind::Stdout => output::write(&mut io::stdout().lock(), &frame.payload)?,
+                FrameKind::Stderr => output::write(&mut io::stderr().lock(), &frame.payload)?,
                 FrameKind::Exit => {
                     let status = serde_json::from_slice(&frame.payload);
                     return Ok(Some(status.map_err(|error| garbled(&error))?));
@@ -306,10 +307,4 @@ impl Session {
         }
         Ok(None)
     }
-}
-
-fn write_out(out: &mut dyn Write, bytes: &[u8]) -> Result<(), Error> {
-    out.write_all(bytes)?;
-    out.flush()?;
-    Ok(())
 }

@@ -1,13 +1,13 @@
 //! One command for several hosts at once, and one output of it.
 
-use super::report::report;
+use super::output::print;
+use super::report::{exit_status, report};
 use super::show;
 use super::table::{Cell, Row, Tint, render};
 use client::Client;
 use client::Error;
 use client::target::Target;
 use serde_json::{Map, Value};
-use std::io::Write;
 
 /// The hosts of a command, and how to show what they say.
 pub struct Fleet {
@@ -54,7 +54,7 @@ impl Fleet {
     pub fn only(&self, command: &str) -> Result<&Target, Error> {
         match self.targets.as_slice() {
             [target] => Ok(target),
-            several => Err(Error::Usage(format!(
+            several => Err(Error::usage(format!(
                 "`keel {command}` is for one host, not for {}",
                 several.len()
             ))),
@@ -81,15 +81,12 @@ impl Fleet {
         answers: Vec<(String, Result<Answer, Error>)>,
     ) -> Result<u8, Error> {
         let code = answers.iter().map(|(_, answer)| answer_code(answer)).max().unwrap_or(0);
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            let value = self.to_json(&answers);
-            serde_json::to_writer_pretty(&mut out, &value).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+        let text = if self.json {
+            format!("{:#}\n", self.to_json(&answers))
         } else {
-            out.write_all(self.to_text(head, &answers).as_bytes())?;
-        }
-        out.flush()?;
+            self.to_text(head, &answers)
+        };
+        print(text.as_bytes())?;
         for (label, answer) in &answers {
             let host = self.several().then_some(label.as_str());
             match answer {
@@ -183,7 +180,7 @@ pub fn each_of<T: Send>(
         threads
             .into_iter()
             .map(|(label, thread)| {
-                let mistake = |_| Err(Error::Local("a mistake in keel itself".to_owned()));
+                let mistake = |_| Err(Error::local("a mistake in keel itself".to_owned()));
                 (label, thread.join().unwrap_or_else(mistake))
             })
             .collect()
@@ -192,7 +189,9 @@ pub fn each_of<T: Send>(
 
 fn answer_code(answer: &Result<Answer, Error>) -> u8 {
     match answer {
-        Ok(answer) => answer.errors.iter().map(Error::exit_code).max().unwrap_or(0),
-        Err(error) => error.exit_code(),
+        Ok(answer) => {
+            answer.errors.iter().map(|error| exit_status(error.code())).max().unwrap_or(0)
+        }
+        Err(error) => exit_status(error.code()),
     }
 }

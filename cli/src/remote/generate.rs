@@ -1,16 +1,16 @@
 //! `keel completions` and `keel man`.
 
+use super::output::print;
 use clap::Command;
 use clap_complete::Shell;
 use client::Error;
-use std::io::Write;
 use std::path::Path;
 
 /// What makes a shell complete our commands.
 pub fn completions(mut command: Command, shell: Shell) -> Result<u8, Error> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "keel", &mut text);
-    std::io::stdout().lock().write_all(&text)?;
+    print(&text)?;
     Ok(0)
 }
 
@@ -24,8 +24,8 @@ pub fn man(command: Command, dir: Option<&Path>) -> Result<u8, Error> {
         }
         None => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(command).render(&mut text)?;
-            std::io::stdout().lock().write_all(&text)?;
+            clap_mangen::Man::new(command).render(&mut text).map_err(Error::output)?;
+            print(&text)?;
         }
     }
     Ok(0)

@@ -2,18 +2,19 @@
 
 use super::args::Confirm;
 use super::fleet::{Answer, Body, Fleet};
+use super::output::print;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row};
 use super::units::aligned;
 use api_types::{ConfigValue, Did, Host, Process, Whoami};
 use client::Error;
-use client::client::{Client, typed};
+use client::client::{Client, from_json};
 use client::http::{Payload, Request};
 use client::paths;
-use client::tls::PATIENCE;
+use client::tls::TIMEOUT;
 use serde_json::{Value, json};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,11 +22,11 @@ use std::time::Duration;
 pub fn info(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get("/v1/host")?;
-        let host: Host = typed(json.clone())?;
+        let host: Host = from_json(json.clone())?;
         if fleet.several() {
             return Ok(Answer::new(json, Body::Rows(vec![info_row(&host)])));
         }
-        let me: Whoami = client.read("/v1/whoami")?;
+        let me: Whoami = client.get_as("/v1/whoami")?;
         Ok(Answer::new(json, Body::Lines(info_lines(&host, &me))))
     });
     let head = ["NAME", "VERSION", "UPTIME", "MEMORY FREE", "KERNEL", "PROBLEMS"];
@@ -88,8 +89,8 @@ pub fn dmesg(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let headers = [("Accept", "text/plain")];
         let request = Request { method: "GET", path: "/v1/host/dmesg", headers: &headers };
-        client.ask(&request, Payload::None, PATIENCE)?;
-        let text = String::from_utf8_lossy(&client.whole()?).into_owned();
+        client.send(&request, Payload::None, TIMEOUT)?;
+        let text = String::from_utf8_lossy(&client.read_all()?).into_owned();
         let lines = text.lines().map(show::clean_line).collect();
         Ok(Answer::new(json!({"dmesg": text}), Body::Lines(lines)))
     });
@@ -100,7 +101,7 @@ pub fn dmesg(fleet: &Fleet) -> Result<u8, Error> {
 pub fn processes(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get("/v1/host/processes")?;
-        let processes: Vec<Process> = typed(json.clone())?;
+        let processes: Vec<Process> = from_json(json.clone())?;
         let row = |process: &Process| {
             let command = if process.command.is_empty() {
                 format!("[{}]", process.name)
@@ -136,7 +137,7 @@ pub fn config(fleet: &Fleet, unit: Option<&str>) -> Result<u8, Error> {
             all.retain(|value| value.get("unit").and_then(Value::as_str) == Some(unit));
         }
         let json = Value::Array(all);
-        let values: Vec<ConfigValue> = typed(json.clone())?;
+        let values: Vec<ConfigValue> = from_json(json.clone())?;
         let row = |value: &ConfigValue| {
             Row::Cells(vec![
                 Cell::from(value.unit.as_deref().unwrap_or_default()),
@@ -155,11 +156,11 @@ pub fn config(fleet: &Fleet, unit: Option<&str>) -> Result<u8, Error> {
 pub fn shutdown(fleet: &Fleet, verb: &str, args: &Confirm) -> Result<u8, Error> {
     let labels: Vec<&str> = fleet.targets.iter().map(|target| target.label.as_str()).collect();
     if !args.yes && !confirm(&format!("{verb} {}?", labels.join(", ")))? {
-        return Err(Error::Local("nothing was done".to_owned()));
+        return Err(Error::local("nothing was done".to_owned()));
     }
     let answers = fleet.each(|client| {
         let json = client.post(&format!("/v1/host/{verb}"), None, Duration::ZERO)?;
-        let did: Did = typed(json.clone())?;
+        let did: Did = from_json(json.clone())?;
         Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
     });
     fleet.show(&[], answers)
@@ -171,14 +172,14 @@ pub fn shutdown(fleet: &Fleet, verb: &str, args: &Confirm) -> Result<u8, Error> 
 /// There is none.
 pub fn confirm(question: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "{question} There is nobody to ask on standard input: say --yes"
         )));
     }
     eprint!("{question} [y/N] ");
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Error::Local(format!("standard input: {error}")))?;
+    read.map_err(|error| Error::local(format!("standard input: {error}")))?;
     Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
@@ -201,7 +202,7 @@ pub fn bundle(fleet: &Fleet, output: Option<&Path>) -> Result<u8, Error> {
         };
         let bytes = fetch_bundle(client, &progress)?;
         if path == Path::new("-") {
-            std::io::stdout().lock().write_all(&bytes)?;
+            print(&bytes)?;
             return Ok(Answer::new(Value::Null, Body::Lines(Vec::new())));
         }
         paths::write_private(&path, &bytes)?;
@@ -219,10 +220,10 @@ pub fn bundle(fleet: &Fleet, output: Option<&Path>) -> Result<u8, Error> {
 fn fetch_bundle(client: &mut Client, progress: &Progress) -> Result<Vec<u8>, Error> {
     let headers = [("Accept", "application/gzip")];
     let request = Request { method: "GET", path: "/v1/host/bundle", headers: &headers };
-    client.ask(&request, Payload::None, PATIENCE.saturating_mul(2))?;
+    client.send(&request, Payload::None, TIMEOUT.saturating_mul(2))?;
     let mut all = Vec::new();
     loop {
-        let piece = client.piece()?;
+        let piece = client.read_chunk()?;
         if piece.is_empty() {
             return Ok(all);
         }

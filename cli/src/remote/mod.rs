@@ -10,6 +10,7 @@ mod exec;
 mod fleet;
 mod generate;
 mod machine;
+mod output;
 mod progress;
 mod report;
 pub mod run_host;
@@ -23,9 +24,9 @@ mod typed;
 mod units;
 
 use args::{Columns, Global, Remote};
-use client::{Error, identity, target};
+use client::{Error, LocalCode, identity, target};
 use fleet::Fleet;
-use report::report;
+use report::{exit_status, report};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
@@ -34,11 +35,11 @@ pub fn run(global: &Global, command: &Remote, cli: clap::Command) -> ExitCode {
     match dispatch(global, command, cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            if global.json && !matches!(error, Error::Closed) {
+            if global.json && !error.is(LocalCode::OutputClosed) {
                 println!("{}", error.to_json());
             }
             report(&error, None);
-            ExitCode::from(error.exit_code())
+            ExitCode::from(exit_status(error.code()))
         }
     }
 }

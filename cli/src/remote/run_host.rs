@@ -33,19 +33,19 @@ pub fn remember(folder: &Path, output: &Path, wanted: u16) -> Result<Remembered,
         })?
         .port();
     let path = output.join("identity.pem");
-    let key = identity::once(&path)?.fingerprint()?;
+    let key = identity::read_or_make(&path)?.fingerprint()?;
     let host = RunHost {
         address: format!("127.0.0.1:{port}"),
         folder: folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
         identity: path,
         key: None,
     };
-    host.remember()?;
+    host.store()?;
     Ok(Remembered { host, word: format!("keel.client=keel-run:admin:{key}"), port })
 }
 
 impl Drop for Remembered {
     fn drop(&mut self) {
-        self.host.forget();
+        self.host.remove();
     }
 }

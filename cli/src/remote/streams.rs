@@ -2,12 +2,12 @@
 
 use super::args::LogsArgs;
 use super::fleet::Fleet;
-use super::report::report;
+use super::report::{exit_status, report};
 use super::show;
 use super::table::Tint;
 use api_types::{Event, Gap, Host, LogLine};
 use client::Error;
-use client::client::{Client, typed};
+use client::client::{Client, from_json};
 use client::http::url;
 use client::since::Since;
 use client::sse::SseEvent;
@@ -54,16 +54,14 @@ impl Printer<'_> {
     }
 
     fn line(&self, text: &str) -> Result<(), Error> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{text}")?;
-        Ok(())
+        writeln!(std::io::stdout().lock(), "{text}").map_err(Error::output)
     }
 
     fn log(&self, value: Value) -> Result<(), Error> {
         if self.fleet.json {
             return self.json(value);
         }
-        let line: LogLine = typed(value)?;
+        let line: LogLine = from_json(value)?;
         if line.boot < self.boot.replace(line.boot) {
             self.line(&format!("{}-- reboot --", self.prefix))?;
         }
@@ -81,7 +79,7 @@ impl Printer<'_> {
         if self.fleet.json {
             return self.json(value);
         }
-        let event: Event = typed(value)?;
+        let event: Event = from_json(value)?;
         let unit = show::clean(event.unit.as_deref().unwrap_or("-"));
         let (kind, text) = (show::clean(&event.kind), show::clean(&event.text));
         let time = show::time(event.time_us);
@@ -179,12 +177,12 @@ pub fn events(fleet: &Fleet, follow: bool, after: Option<u64>) -> Result<u8, Err
 /// Number of the last event so far.
 fn newest(client: &mut Client) -> Result<u64, Error> {
     let events: Vec<Event> =
-        client.read(&url(&["v1", "events"], &[("follow", "false".to_owned())]))?;
+        client.get_as(&url(&["v1", "events"], &[("follow", "false".to_owned())]))?;
     Ok(events.last().map_or(0, |event| event.seq))
 }
 
 fn parse(data: &str) -> Result<Value, Error> {
-    serde_json::from_str(data).map_err(|error| Error::garbled(error.to_string()))
+    serde_json::from_str(data).map_err(Error::garbled)
 }
 
 /// Runs on every host; a host that fails says so on standard error, at once, and the others go on.
@@ -199,7 +197,7 @@ fn each_to_its_end(
     });
     let code = |(_, result): &(String, Result<(), Error>)| match result {
         Ok(()) => 0,
-        Err(error) => error.exit_code(),
+        Err(error) => exit_status(error.code()),
     };
     Ok(results.iter().map(code).max().unwrap_or(0))
 }
@@ -235,7 +233,7 @@ impl Asked {
     /// Asks now. Gives the answer and whether the host has rebooted since `before`.
     fn ask(client: &mut Client, before: Option<Asked>) -> Result<(Asked, bool), Error> {
         let begun = Instant::now();
-        let uptime = Duration::from_millis(client.read::<Host>("/v1/host")?.uptime_ms);
+        let uptime = Duration::from_millis(client.get_as::<Host>("/v1/host")?.uptime_ms);
         // From the end of one question to the beginning of the next: never more than has passed there, so
         // that a slow answer is no reboot.
         let rebooted = before.is_some_and(|before| before.rebooted(uptime, begun));
@@ -263,9 +261,8 @@ impl Follow {
             let end = self.follow(client, &path(self.last), &mut show, &mut lost);
             let passes = match &end {
                 // The host ended the stream, or the connection broke.
-                Ok(()) | Err(Error::Unreachable { .. }) => true,
-                Err(Error::Failed { code, .. }) => code == "unavailable",
-                Err(_) => false,
+                Ok(()) => true,
+                Err(error) => error.is_transient(),
             };
             if !passes {
                 return end;
@@ -275,10 +272,8 @@ impl Follow {
             }
             lost += 1;
             if lost > ATTEMPTS {
-                return end.and(Err(Error::Unreachable {
-                    at: client.target().address.to_string(),
-                    why: "it ends every stream at once".to_owned(),
-                }));
+                let why = "the host closes every stream at once";
+                return end.and(Err(Error::unreachable(&client.target().address, &why)));
             }
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -314,8 +309,7 @@ impl Follow {
 }
 
 fn unreachable_again(client: &Client) -> Error {
-    let at = client.target().address.to_string();
-    Error::Unreachable { at, why: "it has rebooted".to_owned() }
+    Error::unreachable(&client.target().address, &"the host has rebooted")
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! `keel top`.
 
 use super::fleet::{Fleet, each_of};
+use super::output::print;
+use super::report::exit_status;
 use super::show;
 use super::table::{Cell, Row, Tint, render};
 use super::terminal::{Raw, signals, size};
 use super::units;
 use api_types::{Host, Unit};
 use client::Error;
-use client::client::{Client, typed};
+use client::client::{Client, from_json};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -27,7 +29,7 @@ fn look(client: &mut Client) -> Result<Look, Error> {
     let units = client.get("/v1/units")?;
     let host = client.get("/v1/host")?;
     let json = json!({"units": units.clone(), "host": host.clone()});
-    Ok(Look { json, host: typed(host)?, units: typed(units)? })
+    Ok(Look { json, host: from_json(host)?, units: from_json(units)? })
 }
 
 /// CPU time of a unit and when it was that, by host and unit: microseconds, milliseconds.
@@ -50,11 +52,7 @@ pub fn top(fleet: &Fleet, interval: u64, count: Option<u64>) -> Result<u8, Error
         let (text, code) = collect(fleet, &mut clients, &mut before);
         match &mut screen {
             Some(screen) => screen.draw(&text)?,
-            None => {
-                let mut out = io::stdout().lock();
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
+            None => print(text.as_bytes())?,
         }
         looks += 1;
         if count.is_some_and(|count| looks >= count) {
@@ -75,8 +73,10 @@ pub fn top(fleet: &Fleet, interval: u64, count: Option<u64>) -> Result<u8, Error
 /// host that was away is back by itself.
 fn collect(fleet: &Fleet, clients: &mut [Client], before: &mut Before) -> (String, u8) {
     let answers = each_of(clients, look);
-    let code =
-        answers.iter().map(|(_, look)| look.as_ref().err().map_or(0, Error::exit_code)).max();
+    let code = answers
+        .iter()
+        .map(|(_, look)| look.as_ref().err().map_or(0, |error| exit_status(error.code())))
+        .max();
     let code = code.unwrap_or(0);
     if fleet.json {
         let line = |(label, look): &(String, Result<Look, Error>)| {
@@ -162,13 +162,12 @@ struct Screen {
 
 impl Screen {
     fn open() -> Result<Screen, Error> {
-        let local = |error: io::Error| Error::Local(format!("terminal: {error}"));
+        let local = |error: io::Error| Error::local(format!("terminal: {error}"));
         let changed = signals(&[libc::SIGWINCH]).map_err(local)?;
         let ending = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
         let ending = signals(&ending).map_err(local)?;
         let raw = Raw::enter(b"\x1b[?7h\x1b[?25h\x1b[?1049l").map_err(local)?;
-        let mut out = io::stdout().lock();
-        out.write_all(b"\x1b[?1049h\x1b[?25l")?;
+        print(b"\x1b[?1049h\x1b[?25l")?;
         Ok(Screen { _raw: raw, changed, ending })
     }
 
@@ -180,10 +179,7 @@ impl Screen {
             frame.push_str("\x1b[K\r\n");
         }
         frame.push_str("\x1b[J\x1b[?7h");
-        let mut out = io::stdout().lock();
-        out.write_all(frame.as_bytes())?;
-        out.flush()?;
-        Ok(())
+        print(frame.as_bytes())
     }
 
     /// Until the next look is due; true: it is enough.
@@ -199,7 +195,7 @@ impl Screen {
         ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(Error::Local(format!("terminal: {error}"))),
+            Err(error) => return Err(Error::local(format!("terminal: {error}"))),
         }
         let [keys, changed, ending] =
             fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));

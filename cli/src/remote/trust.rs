@@ -1,7 +1,7 @@
 //! `keel trust` and `keel keygen`: who we are, and who the hosts are.
 
 use super::machine::confirm;
-use super::report::report;
+use super::report::{exit_status, report};
 use client::Error;
 use client::client::other_key;
 use client::fingerprint::Fingerprint;
@@ -21,7 +21,7 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
     };
     // Also a link that leads nowhere is somebody's.
     if !force && path.symlink_metadata().is_ok() {
-        return Err(Error::Usage(format!(
+        return Err(Error::usage(format!(
             "{} is there already; hosts that list it would no longer let you in. --force replaces it",
             path.display()
         )));
@@ -59,7 +59,7 @@ pub fn trust(host: &str, yes: bool, repin: bool, json: bool) -> Result<u8, Error
     for target in select(Some(host))? {
         if let Err(error) = trust_one(&target, yes, repin, json) {
             report(&error, None);
-            code = code.max(error.exit_code());
+            code = code.max(exit_status(error.code()));
         }
     }
     Ok(code)
@@ -96,7 +96,7 @@ fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), 
         eprintln!("  {shown}");
         eprintln!("The host shows its key on its console when it boots; they should be the same.");
         if !confirm("Pin it?")? {
-            return Err(Error::Local("nothing was pinned".to_owned()));
+            return Err(Error::local("nothing was pinned".to_owned()));
         }
     }
     let place = pin(target, shown)?;
@@ -106,7 +106,7 @@ fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), 
 
 fn pin(target: &Target, shown: Fingerprint) -> Result<String, Error> {
     if let Pin::Run(_, host) = &target.pin {
-        RunHost { key: Some(shown.to_string()), ..(**host).clone() }.remember()?;
+        RunHost { key: Some(shown.to_string()), ..(**host).clone() }.store()?;
         return Ok(paths::run_hosts().display().to_string());
     }
     Ok(pins::pin(&target.address, shown)?.display().to_string())

@@ -7,7 +7,7 @@ use super::show;
 use super::table::{Cell, Row, Tint};
 use api_types::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
 use client::Error;
-use client::client::{Client, typed};
+use client::client::{Client, from_json};
 use client::http::url;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -20,8 +20,8 @@ pub fn ps(fleet: &Fleet, wide: bool) -> Result<u8, Error> {
     let columns = if wide { HEAD.len() } else { HEAD.len() - 1 };
     let answers = fleet.each(|client| {
         let json = client.get("/v1/units")?;
-        let units: Vec<Unit> = typed(json.clone())?;
-        let host: Host = client.read("/v1/host")?;
+        let units: Vec<Unit> = from_json(json.clone())?;
+        let host: Host = client.get_as("/v1/host")?;
         let row = |unit: &Unit| {
             let mut cells = vec![
                 Cell::from(&unit.name),
@@ -98,8 +98,8 @@ fn exit_text(exit: &LastExit) -> String {
 pub fn inspect(fleet: &Fleet, name: &str) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get(&url(&["v1", "units", name], &[]))?;
-        let unit: Unit = typed(json.clone())?;
-        let host: Host = client.read("/v1/host")?;
+        let unit: Unit = from_json(json.clone())?;
+        let host: Host = client.get_as("/v1/host")?;
         let lines = portrait(&unit, host.uptime_ms);
         Ok(Answer::new(json, Body::Lines(lines)))
     });
@@ -177,7 +177,7 @@ pub fn aligned(facts: &[(&str, String)]) -> Vec<String> {
 pub fn explain(fleet: &Fleet, name: &str) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get(&url(&["v1", "units", name, "explain"], &[]))?;
-        let explanation: Explanation = typed(json.clone())?;
+        let explanation: Explanation = from_json(json.clone())?;
         let lines = explanation.lines.iter().map(|line| show::clean(line)).collect();
         Ok(Answer::new(json, Body::Lines(lines)))
     });
@@ -227,11 +227,11 @@ fn for_units(
     for unit in units {
         match ask(client, unit) {
             Ok(value) => {
-                let did: Did = typed(value.clone())?;
+                let did: Did = from_json(value.clone())?;
                 lines.push(show::clean(&did.did));
                 json.push(value);
             }
-            Err(error @ Error::Failed { .. }) => {
+            Err(error) if error.is_answer() && !error.is_refusal() => {
                 json.push(error.to_json());
                 answer.errors.push(error);
             }
