@@ -147,15 +147,15 @@ bench: bench-host bench-engine
 
 bench-host: build packages-run
 	@examples/make-images tests
-	cargo run --locked -p qemu-tests --bin bench
-	cargo run --locked -p qemu-tests --bin bench_api
+	cargo run --locked -p system-bench --bin bench_boot
+	cargo run --locked -p system-bench --bin bench_api
 
 # Our engine against a floor program, crun, runc, podman and docker. The programs are built as the
 # booting binary is; the others come from Debian's packages.
 ENGINE_BENCH := target/bench-engine
 
 bench-engine-programs: packages-build packages-bench $(KERNEL)/.unpacked
-	cargo build --locked --profile os -p engine-bench -p guest-tools
+	cargo build --locked --profile os -p engine-bench
 	@mkdir -p $(ENGINE_BENCH)
 
 bench-engine: bench-engine-programs packages-run

@@ -251,15 +251,13 @@ fn is_closed(error: &io::Error) -> bool {
 
 /// The error for a host without a pinned key; names the key that it presents.
 fn unknown_host(target: &Target) -> Error {
-    match tls::connect(&target.address, None, None) {
+    match tls::connect_unpinned(&target.address, None) {
         Ok((_, shown)) => Error::host_key(format!("host key of {} is not known", target.label))
             .with_details(vec![
                 format!("its fingerprint is {shown}; the host prints the same one on its console"),
                 format!("if both match: keel trust {}", target.label),
             ]),
-        Err(NoConnection::Other(error)) => error,
-        // Cannot happen: no key was pinned.
-        Err(NoConnection::OtherKey(shown)) => other_key(target, shown),
+        Err(error) => error,
     }
 }
 

@@ -149,6 +149,21 @@ pub fn connect(
     }
 }
 
+/// Connects to a host with any key. Returns the connection and the key.
+///
+/// # Errors
+/// The host cannot be reached or rejects our key, or our key cannot be used.
+pub fn connect_unpinned(
+    address: &Address,
+    identity: Option<&Identity>,
+) -> Result<(Tls, Fingerprint), Error> {
+    connect(address, None, identity).map_err(|error| match error {
+        NoConnection::Other(error) => error,
+        // Cannot happen without a pinned key.
+        NoConnection::OtherKey(key) => Error::host_key(format!("unexpected host key {key}")),
+    })
+}
+
 /// A TCP connection to the first address of the name that accepts one.
 fn dial(address: &Address) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");

@@ -6,7 +6,6 @@
 pub mod disk;
 pub mod folder;
 pub mod guest;
-pub mod load;
 pub mod questions;
 pub mod remote;
 

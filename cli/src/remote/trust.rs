@@ -9,7 +9,7 @@ use client::identity::Identity;
 use client::paths;
 use client::pins::{self, RunHost};
 use client::target::{Pin, Target, select};
-use client::tls::{self, NoConnection};
+use client::tls;
 use serde_json::json;
 use std::path::Path;
 
@@ -66,12 +66,7 @@ pub fn trust(host: &str, yes: bool, repin: bool, json: bool) -> Result<u8, Error
 }
 
 fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), Error> {
-    let shown = match tls::connect(&target.address, None, None) {
-        Ok((_, shown)) => shown,
-        Err(NoConnection::Other(error)) => return Err(error),
-        // Nothing was pinned for this connection.
-        Err(NoConnection::OtherKey(shown)) => shown,
-    };
+    let (_, shown) = tls::connect_unpinned(&target.address, None)?;
     let label = &target.label;
     let say = |what: &str| {
         if json {

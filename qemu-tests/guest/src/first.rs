@@ -12,9 +12,9 @@
 // A build with unwinding panics needs the standard library's panic runtime. It is linked, never
 // called, and thrown away by the linker's garbage collection.
 
-mod bare;
+use guest_tools::{Arguments, Timespec, exit, now, say, syscall};
 
-use bare::{Arguments, Timespec, exit, now, say, syscall};
+guest_tools::entry!(main);
 
 const SYS_RT_SIGPROCMASK: usize = 14;
 const SYS_NANOSLEEP: usize = 35;
