@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use client::Error;
 use std::path::Path;
 
-/// What makes a shell complete our commands.
+/// Prints a shell completion script.
 pub fn completions(mut command: Command, shell: Shell) -> Result<u8, Error> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "keel", &mut text);
@@ -14,7 +14,7 @@ pub fn completions(mut command: Command, shell: Shell) -> Result<u8, Error> {
     Ok(0)
 }
 
-/// Manual pages: keel(1), and one for each command.
+/// Writes manual pages: keel(1), and one for each command.
 pub fn man(command: Command, dir: Option<&Path>) -> Result<u8, Error> {
     match dir {
         Some(dir) => {

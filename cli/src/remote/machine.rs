@@ -18,7 +18,7 @@ use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-/// `keel info`: a portrait of one host, a table of several.
+/// `keel info`: details of one host, a table of several.
 pub fn info(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get("/v1/host")?;
@@ -61,7 +61,7 @@ fn info_lines(host: &Host, me: &Whoami) -> Vec<String> {
     if !net.dns.is_empty() {
         facts.push(("name servers", net.dns.join(", ")));
     }
-    facts.extend(net.waiting.iter().map(|why| ("network waits", why.clone())));
+    facts.extend(net.waiting.iter().map(|why| ("network not ready", why.clone())));
     let disk = &host.data_disk;
     facts.push((
         "data disk",
@@ -106,7 +106,7 @@ pub fn processes(fleet: &Fleet) -> Result<u8, Error> {
             let command = if process.command.is_empty() {
                 format!("[{}]", process.name)
             } else {
-                // A shell's script has lines; the table has none to spare.
+                // An argument may have several lines, a cell has one.
                 process.command.split_whitespace().collect::<Vec<_>>().join(" ")
             };
             Row::Cells(vec![
@@ -131,7 +131,7 @@ pub fn processes(fleet: &Fleet) -> Result<u8, Error> {
 pub fn config(fleet: &Fleet, unit: Option<&str>) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let Value::Array(mut all) = client.get("/v1/host/config")? else {
-            return Err(Error::garbled("the settings are no list"));
+            return Err(Error::garbled("the settings are not a list"));
         };
         if let Some(unit) = unit {
             all.retain(|value| value.get("unit").and_then(Value::as_str) == Some(unit));
@@ -156,7 +156,7 @@ pub fn config(fleet: &Fleet, unit: Option<&str>) -> Result<u8, Error> {
 pub fn shutdown(fleet: &Fleet, verb: &str, args: &Confirm) -> Result<u8, Error> {
     let labels: Vec<&str> = fleet.targets.iter().map(|target| target.label.as_str()).collect();
     if !args.yes && !confirm(&format!("{verb} {}?", labels.join(", ")))? {
-        return Err(Error::local("nothing was done".to_owned()));
+        return Err(Error::local("aborted"));
     }
     let answers = fleet.each(|client| {
         let json = client.post(&format!("/v1/host/{verb}"), None, Duration::ZERO)?;
@@ -166,14 +166,14 @@ pub fn shutdown(fleet: &Fleet, verb: &str, args: &Confirm) -> Result<u8, Error> 
     fleet.show(&[], answers)
 }
 
-/// Asks on the terminal.
+/// Asks for confirmation on the terminal.
 ///
 /// # Errors
-/// There is none.
+/// Standard input is not a terminal or cannot be read.
 pub fn confirm(question: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::usage(format!(
-            "{question} There is nobody to ask on standard input: say --yes"
+            "cannot ask `{question}`: standard input is not a terminal; confirm with --yes"
         )));
     }
     eprint!("{question} [y/N] ");
@@ -223,11 +223,11 @@ fn fetch_bundle(client: &mut Client, progress: &Progress) -> Result<Vec<u8>, Err
     client.send(&request, Payload::None, TIMEOUT.saturating_mul(2))?;
     let mut all = Vec::new();
     loop {
-        let piece = client.read_chunk()?;
-        if piece.is_empty() {
+        let chunk = client.read_chunk()?;
+        if chunk.is_empty() {
             return Ok(all);
         }
-        progress.add(piece.len());
-        all.extend_from_slice(&piece);
+        progress.add(chunk.len());
+        all.extend_from_slice(&chunk);
     }
 }

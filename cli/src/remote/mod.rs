@@ -1,4 +1,4 @@
-//! `keel --host …`: the commands for running hosts.
+//! The commands for running hosts (`keel --host …`).
 //!
 //! From the command line to the wire: [`args`] says what can be typed, `target` and `hosts` which hosts
 //! are meant, `fleet` does it on all of them at once and shows the answers, `client` speaks to one of
@@ -9,6 +9,7 @@ mod cp;
 mod exec;
 mod fleet;
 mod generate;
+mod input;
 mod machine;
 mod output;
 mod progress;
@@ -20,7 +21,6 @@ mod table;
 mod terminal;
 mod top;
 mod trust;
-mod typed;
 mod units;
 
 use args::{Columns, Global, Remote};
@@ -30,7 +30,7 @@ use report::{exit_status, report};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-/// Runs one of them; `cli` describes the whole command line, for completions and manual pages.
+/// Runs a command; `cli` describes the whole command line, for completions and manual pages.
 pub fn run(global: &Global, command: &Remote, cli: clap::Command) -> ExitCode {
     match dispatch(global, command, cli) {
         Ok(code) => ExitCode::from(code),
@@ -57,7 +57,7 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
         _ => {}
     }
     let targets = target::select(global.host.as_deref())?;
-    warn_of_open_keys(&targets);
+    warn_of_readable_keys(&targets);
     let fleet = &Fleet { targets, json: global.json, color: show::color() };
     match command {
         Remote::Ps { output } => units::ps(fleet, *output == Some(Columns::Wide)),
@@ -79,7 +79,7 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
         Remote::Reboot(args) => machine::shutdown(fleet, "reboot", args),
         Remote::Poweroff(args) => machine::shutdown(fleet, "poweroff", args),
         Remote::Bundle { output } => machine::bundle(fleet, output.as_deref()),
-        // Done above.
+        // Handled above.
         Remote::Keygen { .. }
         | Remote::Trust { .. }
         | Remote::Completions { .. }
@@ -87,11 +87,13 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
     }
 }
 
-/// Says which of our key files others can read.
-fn warn_of_open_keys(targets: &[target::Target]) {
+/// Warns of key files that other users can read.
+fn warn_of_readable_keys(targets: &[target::Target]) {
     let files: BTreeSet<_> = targets.iter().map(|target| &target.identity).collect();
     for path in files.into_iter().filter(|path| identity::readable_by_others(path)) {
         let path = path.display();
-        eprintln!("keel: warning: others can read the key in {path}: chmod 600 {path}");
+        eprintln!(
+            "keel: warning: {path} is readable by other users; protect your key with chmod 600 {path}"
+        );
     }
 }

@@ -1,15 +1,15 @@
-//! Numbers, moments and foreign texts as people read them.
+//! Numbers, times and signals in readable form.
 
 pub use client::sanitize::{clean, clean_line};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-/// Whether standard output is a terminal that may be coloured.
+/// Whether to print colours: standard output is a terminal, and `$NO_COLOR` is not set.
 pub fn color() -> bool {
     std::io::stdout().is_terminal() && no_color_unset()
 }
 
-/// Whether the user lets us colour anything (<https://no-color.org>).
+/// Whether `$NO_COLOR` allows colours (<https://no-color.org>).
 fn no_color_unset() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -44,7 +44,7 @@ pub fn duration_ms(ms: u64) -> String {
     }
 }
 
-/// Processor time: `0.31s`, `14s`, `3m 12s`.
+/// CPU time: `0.31s`, `14s`, `3m 12s`.
 pub fn cpu_time(usec: u64) -> String {
     if usec < 10_000_000 { format!("{:.2}s", usec as f64 / 1e6) } else { duration_ms(usec / 1000) }
 }

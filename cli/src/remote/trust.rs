@@ -1,4 +1,4 @@
-//! `keel trust` and `keel keygen`: who we are, and who the hosts are.
+//! `keel trust` and `keel keygen`.
 
 use super::machine::confirm;
 use super::report::{exit_status, report};
@@ -19,10 +19,10 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
         Some(path) => path.to_owned(),
         None => paths::identity()?,
     };
-    // Also a link that leads nowhere is somebody's.
+    // A dangling symbolic link counts as existing, too.
     if !force && path.symlink_metadata().is_ok() {
         return Err(Error::usage(format!(
-            "{} is there already; hosts that list it would no longer let you in. --force replaces it",
+            "{} exists; hosts that list this key would no longer admit you. Replace it with --force",
             path.display()
         )));
     }
@@ -34,9 +34,7 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
     println!("{}", path.display());
     println!("{key}");
     println!();
-    println!(
-        "For the host.toml of each host that is to know it (role: reader, operator or admin):"
-    );
+    println!("Add this to host.toml of each host (role: reader, operator or admin):");
     println!();
     println!("[api.client.{}]", client_name());
     println!("key  = \"{key}\"");
@@ -44,7 +42,7 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
     Ok(0)
 }
 
-/// The user's name as far as it can be the name of a client.
+/// The user's name, reduced to the characters that are allowed in the name of a client.
 fn client_name() -> String {
     let user = std::env::var("USER").unwrap_or_default().to_ascii_lowercase();
     let kept: String =
@@ -77,21 +75,23 @@ fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), 
     };
     match target.pin.key() {
         Some(pinned) if pinned == shown => {
-            say(&format!("{label} shows the key that is pinned: {shown}"));
+            say(&format!("{label} has the pinned key: {shown}"));
             return Ok(());
         }
-        // Only a person may change what a person has written.
+        // hosts.toml is only changed by the user.
         Some(_) if !repin || matches!(target.pin, Pin::Named(..)) => {
             return Err(other_key(target, shown));
         }
         _ => {}
     }
     if !yes {
-        eprintln!("The key of {label} ({}) is", target.address);
+        eprintln!("The fingerprint of {label} ({}) is", target.address);
         eprintln!("  {shown}");
-        eprintln!("The host shows its key on its console when it boots; they should be the same.");
+        eprintln!(
+            "The host prints its fingerprint on the console when it boots; both must be the same."
+        );
         if !confirm("Pin it?")? {
-            return Err(Error::local("nothing was pinned".to_owned()));
+            return Err(Error::local("aborted; no key was pinned"));
         }
     }
     let place = pin(target, shown)?;
