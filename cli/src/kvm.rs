@@ -69,7 +69,7 @@ fn probe(program: &OsStr, kernel: &Path, timeout: Duration) -> Result<(), String
     let mut child = qemu::spawn(program, &arguments, Stdio::piped(), Stdio::null())
         .map_err(|failure| failure.0)?;
     let booted = boots(&mut child, timeout);
-    // It may have ended by itself. If so, that status says why.
+    // If QEMU has exited by itself, its status is the reason.
     let ended = if booted == Boot::OutputEnded { child.wait().ok() } else { None };
     let _ = child.kill();
     let _ = child.wait();

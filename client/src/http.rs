@@ -304,7 +304,7 @@ fn body_of(head: &Head) -> io::Result<Body> {
     }
 }
 
-/// What is left as it is: the unreserved characters of RFC 3986, section 2.3.
+/// Not encoded: the unreserved characters of RFC 3986, section 2.3.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Percent-encodes everything but unreserved characters.

@@ -67,7 +67,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let write = || {
         make_dir(dir)?;
-        let new = beside(path);
+        let new = temporary_sibling(path);
         let mut file = create(&new)?;
         file.write_all(content)
             .and_then(|()| file.sync_all())
@@ -87,7 +87,7 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 
 /// An unpredictable name in the same folder, for a file that will replace this one. Its length does not
 /// depend on the file's own name, which may have the maximum length.
-pub fn beside(path: &Path) -> PathBuf {
+pub fn temporary_sibling(path: &Path) -> PathBuf {
     // Its keys are random.
     let random = RandomState::new().build_hasher().finish();
     path.with_file_name(format!(".keel-{}-{random:016x}.part", std::process::id()))

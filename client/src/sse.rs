@@ -80,7 +80,7 @@ impl Parser {
             }
             "event" => self.kind = value.to_owned(),
             "id" if !value.contains('\0') => self.id = value.to_owned(),
-            // A comment, which has no name, or what nobody knows.
+            // A comment (an empty name) or an unknown field: ignored.
             _ => {}
         }
         Ok(None)

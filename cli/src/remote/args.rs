@@ -182,7 +182,7 @@ pub struct LogsArgs {
     /// Follow new lines
     #[arg(short, long)]
     pub follow: bool,
-    /// Number of lines from the end, or `all` [default: 100, with --since all]
+    /// Number of lines from the end, or `all` [default: 100; all with --since]
     #[arg(short = 'n', long, value_name = "N", value_parser = tail)]
     pub tail: Option<String>,
     /// Only lines since then: a duration such as 10m or 2h30m, or a time such as 2026-11-22T05:30:00Z

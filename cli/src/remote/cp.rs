@@ -132,7 +132,7 @@ fn receive_file(
             .map_err(failed)?;
         return receive(client, &mut file, progress).map_err(named);
     };
-    let part = paths::beside(&place);
+    let part = paths::temporary_sibling(&place);
     remove_on_signal(&part).map_err(failed)?;
     let mut file = paths::create(&part).map_err(failed)?;
     let done = receive(client, &mut file, progress).map_err(named).and_then(|bytes| {

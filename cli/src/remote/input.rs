@@ -67,8 +67,8 @@ impl Input {
     /// Whether to read more now. With a full buffer, a terminal is not read while the connection still
     /// accepts data, so that a long paste over a slow connection arrives completely.
     pub fn wanted(&self, now: Instant) -> bool {
-        let room = self.terminal() || self.buffer.is_empty();
-        self.end == End::NotYet && room && self.wait(now).is_none_or(|wait| wait.is_zero())
+        let has_room = self.terminal() || self.buffer.is_empty();
+        self.end == End::NotYet && has_room && self.wait(now).is_none_or(|wait| wait.is_zero())
     }
 
     /// After which time input is [`wanted`](Input::wanted) if nothing else happens; `None` if time does not
