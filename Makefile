@@ -167,8 +167,8 @@ bench: bench-host bench-engine
 
 bench-host: build packages-run
 	@examples/make-images tests
-	cargo run --locked -p qemu-tests --bin bench
-	cargo run --locked -p qemu-tests --bin bench_api
+	cargo run --locked -p system-bench --bin bench_boot
+	cargo run --locked -p system-bench --bin bench_api
 
 # Compares the container engine with a minimal program that makes the same system calls (the floor),
 # and with crun, runc, podman and docker from Debian's packages. Our programs are built with the
@@ -176,7 +176,7 @@ bench-host: build packages-run
 ENGINE_BENCH := target/bench-engine
 
 bench-engine-programs: packages-build packages-bench $(KERNEL)/.unpacked
-	cargo build --locked --profile os -p engine-bench -p guest-tools
+	cargo build --locked --profile os -p engine-bench
 	@mkdir -p $(ENGINE_BENCH)
 
 bench-engine: bench-engine-programs packages-run

@@ -7,7 +7,7 @@
 //! - `bench_guest` is PID 1 of the VM, and then the measuring process ([`line`] is what it says).
 //! - Our engine and the floor each run in a small process of their own, a child of a reaper as the
 //!   supervisor is PID 1's, and are told by one byte to make one start ([`turn`]).
-//! - `bench_payload` is the program inside every container (qemu-tests/guest).
+//! - `bench_payload` is the program inside every container.
 
 pub mod failure;
 pub mod line;

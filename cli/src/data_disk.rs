@@ -6,13 +6,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Size of a new disk: sparse, so it takes what is written.
+/// Size of a new disk. The file is sparse and takes only the space that is written.
 const BYTES: u64 = 2 << 30;
 
-/// Makes the disk if there is none.
+/// Creates the disk if the file does not exist.
 ///
 /// # Errors
-/// The file cannot be made. There is none then, rather than half a one.
+/// The file cannot be created. No incomplete file is left behind.
 pub fn prepare(path: &Path) -> Result<(), Failure> {
     if path.exists() {
         return Ok(());
@@ -29,7 +29,7 @@ pub fn prepare(path: &Path) -> Result<(), Failure> {
 
 fn make(path: &Path) -> Result<(), Failure> {
     File::create(path)?.set_len(BYTES)?;
-    // mkfs.ext4 is in /sbin, which is not on everybody's PATH.
+    // mkfs.ext4 is in /sbin, which is not in every user's PATH.
     let path_list = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
     let output = Command::new("mkfs.ext4")
         .env("PATH", path_list)

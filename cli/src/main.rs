@@ -1,5 +1,5 @@
-//! `keel`: check a host folder, build it into something that boots, run it in QEMU; and control hosts
-//! that run.
+//! `keel`: checks a host folder, builds a bootable host from it, runs it in QEMU, and controls running
+//! hosts.
 
 mod build;
 mod check;
@@ -19,7 +19,7 @@ use remote::args::{EXIT_CODES, Global, Remote};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// A machine that runs these containers and nothing else.
+/// Build, run and control hosts that run containers and nothing else.
 #[derive(Parser)]
 #[command(name = "keel", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 struct Cli {
@@ -33,35 +33,35 @@ struct Cli {
 enum Command {
     /// Check a host folder: report all errors at once, or show a summary
     Check {
-        /// The folder with host.toml and units/
+        /// Folder with host.toml and units/
         dir: PathBuf,
         /// List every unit, also in a summary of more than one screen
         #[arg(short, long)]
         verbose: bool,
     },
-    /// Build a host folder into OUT/vmlinuz and OUT/initrd
+    /// Build a host folder: write OUT/vmlinuz and OUT/initrd
     Build {
-        /// The folder with host.toml and units/
+        /// Folder with host.toml and units/
         dir: PathBuf,
-        /// Where to write
+        /// Output folder
         #[arg(short, long, value_name = "OUT")]
         output: PathBuf,
-        /// Build although units have mistakes: those units will not run
+        /// Build even if units have errors; those units will not run
         #[arg(long)]
         allow_broken_units: bool,
     },
-    /// Build a host folder if needed and boot it in QEMU, its console on this terminal
+    /// Build a host folder and boot it in QEMU, with the console on this terminal
     Run(run::RunArgs),
-    /// Make the kit that images are built from (part of `make build`)
+    /// Create the kit that hosts are built from (part of `make build`)
     #[command(hide = true)]
     Kit {
-        /// A kernel package, unpacked
+        /// Folder of an unpacked kernel package
         #[arg(long)]
         kernel: PathBuf,
-        /// The program that boots
+        /// The boot program, keel-os
         #[arg(long)]
         program: PathBuf,
-        /// Where to write
+        /// Output folder
         #[arg(short, long)]
         output: PathBuf,
     },
@@ -69,7 +69,7 @@ enum Command {
     Remote(Remote),
 }
 
-/// Trouble that ends a command: what to say, one line or more.
+/// An error that ends a command: its message, one line or more.
 pub struct Failure(pub String);
 
 impl<E: std::error::Error> From<E> for Failure {
@@ -78,7 +78,7 @@ impl<E: std::error::Error> From<E> for Failure {
         let mut source = error.source();
         while let Some(cause) = source {
             let cause_text = cause.to_string();
-            // Many errors repeat their cause in their own text.
+            // Many errors repeat their cause in their own message.
             if !text.contains(&cause_text) {
                 text.push_str(&format!(": {cause_text}"));
             }
@@ -95,7 +95,7 @@ fn main() -> ExitCode {
         command => command,
     };
     if cli.global.host.is_some() || cli.global.json {
-        eprintln!("keel: --host and --json are for the commands for running hosts");
+        eprintln!("keel: --host and --json apply only to commands for running hosts");
         return ExitCode::from(2);
     }
     let result = match command {
@@ -105,7 +105,7 @@ fn main() -> ExitCode {
         }
         Command::Run(args) => run::run(&args),
         Command::Kit { kernel, program, output } => build::kit(&kernel, &program, &output),
-        // Done above.
+        // Handled above.
         Command::Remote(_) => Ok(ExitCode::SUCCESS),
     };
     match result {

@@ -1,35 +1,28 @@
-//! Where `keel` finds and keeps things.
+//! Where `keel` finds the kit and keeps build output.
 
 use crate::Failure;
+
 use image::kit::{self, Kit};
 use std::path::{Path, PathBuf};
 
-/// Form of the packed layers; raise it when the packer's output changes.
+/// Folder of the packed layers. The number is their format; increase it when the packer's output changes.
 const LAYERS: &str = "layers-1";
 
-/// `$XDG_CACHE_HOME/keel`, else `~/.cache/keel`, else below the system's temporary folder.
-pub fn cache() -> PathBuf {
-    let absolute =
-        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    base.unwrap_or_else(std::env::temp_dir).join("keel")
-}
-
-/// Packed layers.
+/// The folder of packed layers.
 pub fn layers() -> PathBuf {
-    cache().join(LAYERS)
+    client::paths::cache().join(LAYERS)
 }
 
-/// What `keel run` builds from a host folder.
+/// The output folder of `keel run` for a host folder.
 pub fn run_output(dir: &Path) -> PathBuf {
     let full = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let name = full.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // A hash of the whole path keeps folders of one name apart.
+    // The hash of the whole path distinguishes folders of the same name.
     let hash = units::hash::fnv1a(full.as_os_str().as_encoded_bytes());
-    cache().join("run").join(format!("{name}-{hash:016x}"))
+    client::paths::cache().join("run").join(format!("{name}-{hash:016x}"))
 }
 
-/// The kit beside the program, or where `$KEEL_KIT` says.
+/// Opens the kit next to the program, or in `$KEEL_KIT`.
 pub fn open_kit() -> Result<Kit, Failure> {
     let dir = match std::env::var_os("KEEL_KIT") {
         Some(dir) => PathBuf::from(dir),
@@ -37,7 +30,7 @@ pub fn open_kit() -> Result<Kit, Failure> {
     };
     Kit::open(&dir).map_err(|error| {
         Failure(format!(
-            "no kit to build images from: {error}\n  `make build` makes it, beside the keel program"
+            "no kit to build hosts from: {error}\n  `make build` creates it next to the keel program"
         ))
     })
 }

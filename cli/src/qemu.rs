@@ -1,6 +1,7 @@
-//! One QEMU: its command line, and a child process that never outlives us.
+//! QEMU's command line, and QEMU as a child process that never outlives `keel`.
 
 use crate::Failure;
+use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,12 +12,12 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 /// How QEMU runs the guest's instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accelerator {
-    /// The hardware does.
+    /// Hardware virtualization.
     Kvm,
-    /// Translation, all processors in turn on one thread. QEMU 7.2 can crash a guest in the other mode
+    /// TCG emulation with all virtual CPUs on one thread. With several threads, QEMU 7.2 can crash a guest
     /// (`int3: 0000`, while the kernel patches its code).
     Tcg,
-    /// Translation, a thread for each processor.
+    /// TCG emulation with a thread per virtual CPU.
     TcgMulti,
 }
 
@@ -36,38 +37,38 @@ pub struct Forward {
 /// The network of the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nic {
-    /// QEMU's own network, with forwarded ports.
+    /// QEMU's user-mode network, with forwarded ports.
     User(Vec<Forward>),
-    /// A card without anybody on the other side.
+    /// A card that is connected to nothing.
     Silent,
-    /// No card.
+    /// No network card.
     None,
 }
 
-/// A virtual machine to be.
+/// The configuration of a virtual machine.
 #[derive(Debug, Clone)]
 pub struct Machine {
     /// Kernel image.
     pub kernel: PathBuf,
     /// Initrd.
     pub initrd: PathBuf,
-    /// Memory, as QEMU writes it (`512M`).
+    /// Memory in QEMU's notation (`512M`).
     pub memory: String,
-    /// Processors.
+    /// Number of virtual CPUs.
     pub cpus: u32,
     /// Kernel command line.
     pub append: String,
-    /// How it runs.
+    /// How its instructions are executed.
     pub accelerator: Accelerator,
     /// The network.
     pub nic: Nic,
-    /// The data disk's file.
+    /// The file of the data disk.
     pub data: Option<PathBuf>,
-    /// A unix socket that becomes the guest's virtio port [`CONTROL_PORT`].
+    /// A Unix socket for the guest's virtio port [`CONTROL_PORT`].
     pub control: Option<PathBuf>,
-    /// A unix socket for QEMU's own commands.
+    /// A Unix socket for QMP, QEMU's monitor protocol.
     pub qmp: PathBuf,
-    /// End instead of rebooting.
+    /// Exit instead of rebooting.
     pub no_reboot: bool,
 }
 
@@ -102,7 +103,7 @@ impl Machine {
             "-append",
             &self.append,
         ]);
-        // The console: out to our standard output; nothing is typed on a host without a shell.
+        // The console goes to standard output. A host has no shell, so nothing is typed.
         add(&["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
         add(&["-device", "virtio-rng-pci"]);
         let qmp = format!("unix:{},server=on,wait=off", text(&self.qmp));
@@ -144,28 +145,33 @@ impl Machine {
         args
     }
 
-    /// Starts it. Its console goes to our standard output; our standard input is left alone, so that it may
-    /// be closed.
+    /// Starts it. The console goes to standard output. Standard input is not used and may be closed.
     ///
     /// # Errors
-    /// QEMU is not there.
+    /// QEMU cannot be started.
     pub fn start(&self) -> Result<Child, Failure> {
-        spawn(&self.arguments(), Stdio::inherit())
+        spawn(OsStr::new(PROGRAM), &self.arguments(), Stdio::inherit(), Stdio::inherit())
     }
 }
 
-/// A comma in a file name separates options in QEMU's arguments; doubled, it does not.
+/// A path in QEMU's arguments, where commas separate options unless they are doubled.
 fn text(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
-/// Starts QEMU in a process group of its own (Ctrl-C is for us to handle), so that it ends with us.
+/// Starts QEMU in its own process group, because Ctrl-C is handled here, and has the kernel end it when we
+/// end.
 ///
 /// # Errors
-/// QEMU is not there.
-pub fn spawn(arguments: &[String], output: Stdio) -> Result<Child, Failure> {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).stdin(Stdio::null()).stdout(output).process_group(0);
+/// QEMU cannot be started.
+pub fn spawn(
+    program: &OsStr,
+    arguments: &[String],
+    stdout: Stdio,
+    stderr: Stdio,
+) -> Result<Child, Failure> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(stderr).process_group(0);
     // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
     unsafe {
         command.pre_exec(|| {
@@ -175,10 +181,11 @@ pub fn spawn(arguments: &[String], output: Stdio) -> Result<Child, Failure> {
             Ok(())
         });
     }
+    let program = program.display();
     command.spawn().map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
-            Failure(format!("{PROGRAM} is not installed (Debian: apt-get install qemu-system-x86)"))
+            Failure(format!("{program} is not installed (Debian: apt-get install qemu-system-x86)"))
         }
-        _ => Failure(format!("{PROGRAM}: {error}")),
+        _ => Failure(format!("{program}: {error}")),
     })
 }

@@ -19,64 +19,64 @@ use units::model::{HostConfig, NetworkMode, Protocol};
 /// Arguments of `keel run`.
 #[derive(Args)]
 pub struct RunArgs {
-    /// The folder with host.toml and units/
+    /// Folder with host.toml and units/
     dir: PathBuf,
     /// Memory of the virtual machine
     #[arg(long, default_value = "512M")]
     memory: String,
-    /// Processors of the virtual machine
+    /// Number of virtual CPUs
     #[arg(long, default_value_t = 1)]
     cpus: u32,
-    /// Forward a port of this machine to the host: [ADDRESS:]HOST:GUEST[/udp]; without any, all
-    /// published ports are forwarded
+    /// Forward a port of this machine to the host: [ADDRESS:]HOST:GUEST[/udp]. Can be repeated; by
+    /// default, all published ports are forwarded
     #[arg(long, value_name = "HOST:GUEST")]
     publish: Vec<Publish>,
-    /// File of the data disk, made if it is not there
+    /// File of the data disk, created if missing
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// More words for the kernel's command line
+    /// Additional kernel command line arguments
     #[arg(long, value_name = "ARGS")]
     append: Vec<String>,
-    /// What the virtual machine's network card is connected to
+    /// Network of the virtual machine
     #[arg(long, value_enum, default_value_t = NicArg::User)]
     nic: NicArg,
-    /// How QEMU runs the machine
+    /// Accelerator of QEMU
     #[arg(long, value_enum, default_value_t = AccelArg::Auto)]
     accel: AccelArg,
-    /// Lead this port of this machine to the host's API, and let this machine in as an admin; 0 is any
-    /// free port
+    /// Forward this port of this machine to the host's API, and admit this user as an admin; 0 picks a free
+    /// port
     #[arg(long, value_name = "PORT")]
     api: Option<u16>,
-    /// A unix socket for control requests, one JSON object a line
+    /// Unix socket for control requests, one JSON object per line
     #[arg(long, value_name = "SOCKET")]
     control: Option<PathBuf>,
-    /// End when the host reboots
+    /// Exit when the host reboots
     #[arg(long)]
     no_reboot: bool,
-    /// Boot although units have mistakes: those units will not run
+    /// Boot even if units have errors; those units will not run
     #[arg(long)]
     allow_broken_units: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum NicArg {
-    /// QEMU's own network, which has a DHCP server
+    /// QEMU's user-mode network, with a DHCP server
     User,
-    /// A card without anybody on the other side
+    /// A network card that is connected to nothing
     Silent,
-    /// No card
+    /// No network card
     None,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum AccelArg {
-    /// KVM if a probe boot with it works, else translation
+    /// KVM if a test boot with it works, else TCG
     Auto,
-    /// KVM
+    /// KVM hardware virtualization
     Kvm,
-    /// Translation on one thread
+    /// TCG emulation on one thread
     Tcg,
-    /// Translation on a thread for each processor (QEMU 7.2 can crash guests in this mode)
+    /// TCG emulation with a thread per virtual CPU (QEMU 7.2 can crash guests in this mode)
     TcgMulti,
 }
 
@@ -91,7 +91,9 @@ impl FromStr for Publish {
         let (ports, udp) = match text.split_once('/') {
             None | Some((_, "tcp")) => (text.split('/').next().unwrap_or_default(), false),
             Some((ports, "udp")) => (ports, true),
-            Some((_, other)) => return Err(format!("protocol {other} is neither tcp nor udp")),
+            Some((_, other)) => {
+                return Err(format!("unknown protocol `{other}`: expected tcp or udp"));
+            }
         };
         let mut parts = ports.rsplitn(3, ':');
         let port = |part: Option<&str>| {
@@ -102,13 +104,13 @@ impl FromStr for Publish {
         let (guest, host) = (port(parts.next())?, port(parts.next())?);
         let address = parts.next().unwrap_or("127.0.0.1");
         if !address.is_empty() && address.parse::<std::net::Ipv4Addr>().is_err() {
-            return Err(format!("{address} is not an IPv4 address"));
+            return Err(format!("invalid IPv4 address `{address}`"));
         }
         Ok(Publish(Forward { address: address.to_owned(), host, guest, udp }))
     }
 }
 
-/// Builds and boots.
+/// Builds the host and boots it.
 pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let kit = places::open_kit()?;
     let out = places::run_output(&args.dir);
@@ -119,7 +121,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     }
     if args.api.is_some() && !matches!(args.nic, NicArg::User) {
         return Err(Failure(
-            "--api needs --nic user: only that network has ports to forward".to_owned(),
+            "--api requires --nic user: ports are forwarded only by that network".to_owned(),
         ));
     }
     let api = args.api.map(|port| run_host::remember(&args.dir, &out, port)).transpose()?;
@@ -157,8 +159,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     supervise(&machine)
 }
 
-/// Waits for the end of QEMU. The first Ctrl-C (or SIGTERM) presses the guest's power button, the second
-/// ends QEMU.
+/// Waits for QEMU to exit. The first Ctrl-C (or SIGTERM, SIGHUP) presses the guest's power button, the
+/// second kills QEMU.
 fn supervise(machine: &Machine) -> Result<ExitCode, Failure> {
     let asked = Arc::new(AtomicUsize::new(0));
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
@@ -182,9 +184,11 @@ fn supervise(machine: &Machine) -> Result<ExitCode, Failure> {
             answered = asked;
             let pressed = asked == 1 && qmp::press_power_button(&machine.qmp).is_ok();
             if pressed {
-                eprintln!("\nkeel: shutting the host down in order; once more ends it at once");
+                eprintln!(
+                    "\nkeel: shutting down the host; press Ctrl-C again to stop QEMU immediately"
+                );
             } else {
-                // It may have ended in this moment.
+                // It may have exited in the meantime.
                 let _ = child.kill();
             }
         }
@@ -199,7 +203,7 @@ fn command_line(args: &RunArgs, api: Option<&Remembered>) -> String {
         words.push(&control);
     }
     if args.data.is_some() {
-        // A disk that was asked for must not silently be memory.
+        // Without this, the host would fall back to memory if it cannot use the disk.
         words.push("keel.data=required");
     }
     words.extend(api.map(|api| api.word.as_str()));
@@ -207,7 +211,7 @@ fn command_line(args: &RunArgs, api: Option<&Remembered>) -> String {
     words.join(" ")
 }
 
-/// What was asked for, or else every published port, on the same number if it is free.
+/// The ports given with --publish, else all published ports, with the same number if it is free.
 fn forwards(args: &RunArgs, config: &HostConfig, api: Option<&Remembered>) -> Vec<Forward> {
     if !args.publish.is_empty() {
         return args.publish.iter().map(|publish| publish.0.clone()).collect();
@@ -215,7 +219,7 @@ fn forwards(args: &RunArgs, config: &HostConfig, api: Option<&Remembered>) -> Ve
     let mut found: Vec<Forward> = Vec::new();
     for unit in config.units.values().filter(|unit| unit.container.network != NetworkMode::None) {
         for port in &unit.container.ports {
-            // One bound to the guest's own loopback is not for the outside.
+            // Ports on the guest's loopback address are not published to the outside.
             if port.address.is_some_and(|address| address.is_loopback()) {
                 continue;
             }
@@ -234,7 +238,7 @@ fn forwards(args: &RunArgs, config: &HostConfig, api: Option<&Remembered>) -> Ve
     found
 }
 
-/// `wanted` if nobody has it, else any.
+/// `wanted` if it is free, else any free port.
 fn free_port(wanted: u16, udp: bool) -> Option<u16> {
     let try_port = |port: u16| -> Option<u16> {
         let address = ("127.0.0.1", port);
@@ -251,12 +255,12 @@ fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward], api: Option
     let how = match machine.accelerator {
         Accelerator::Kvm => "KVM",
         Accelerator::Tcg | Accelerator::TcgMulti => {
-            "translation (no usable KVM; some ten times slower)"
+            "TCG emulation (KVM cannot be used; about ten times slower)"
         }
     };
     let mut err = std::io::stderr().lock();
     let bold = if std::io::stderr().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
-    // A terminal that is gone is no reason not to boot.
+    // A closed terminal does not prevent the boot.
     let _ = writeln!(
         err,
         "keel: booting {} with {how}, {} of memory",
@@ -270,13 +274,13 @@ fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward], api: Option
             let protocol = if forward.udp { "udp" } else { "http" };
             let _ = writeln!(
                 err,
-                "keel: {}{protocol}://{}:{}{} leads to port {} of the host",
+                "keel: {}{protocol}://{}:{}{} is forwarded to port {} of the host",
                 bold.0, forward.address, forward.host, bold.1, forward.guest
             );
         }
     }
     if let Some(api) = api {
-        // As this one was called: it need not be in the PATH.
+        // As this program was called; it may not be in the PATH.
         let keel = std::env::args().next().unwrap_or_else(|| "keel".to_owned());
         let _ = writeln!(
             err,
@@ -284,10 +288,14 @@ fn announce(args: &RunArgs, machine: &Machine, forwards: &[Forward], api: Option
             bold.0, api.port, bold.1
         );
     }
-    let _ = writeln!(err, "keel: to stop: {}Ctrl-C{} (in order), twice (at once)", bold.0, bold.1);
+    let _ = writeln!(
+        err,
+        "keel: {}Ctrl-C{} shuts the host down; a second Ctrl-C stops QEMU immediately",
+        bold.0, bold.1
+    );
 }
 
-/// A folder for sockets that goes away with us.
+/// A folder for sockets, removed when dropped.
 struct Scratch {
     path: PathBuf,
 }
@@ -312,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn published_ports_are_read() {
+    fn published_ports_are_parsed() {
         let forward = |address: &str, host, guest, udp| {
             Publish(Forward { address: address.to_owned(), host, guest, udp })
         };

@@ -1,11 +1,11 @@
 //! hosts.toml, command-line arguments for hosts and times, and the display of texts from a host.
 #![no_main]
 
-use fuzz::remote::address::Address;
-use fuzz::remote::fingerprint::Fingerprint;
-use fuzz::remote::hosts::Hosts;
-use fuzz::remote::show::{clean, clean_line};
-use fuzz::remote::since::Since;
+use client::address::Address;
+use client::fingerprint::Fingerprint;
+use client::hosts::Hosts;
+use client::sanitize::{clean, clean_line};
+use client::since::Since;
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! HTTP responses of a host, as the command line reads them: the result must not depend on the chunks.
 #![no_main]
 
-use fuzz::remote::http::{Head, Http, Payload, Request};
+use client::http::{Head, Http, Payload, Request};
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
 use std::collections::VecDeque;
@@ -48,10 +48,10 @@ fn answers(wire: Wire<'_>) -> Vec<(u16, Option<Vec<u8>>)> {
     let (mut http, mut found) = (Http::new(wire), Vec::new());
     let request = Request { method: "GET", path: "/", headers: &[] };
     for _ in 0..3 {
-        let asked = http.ask("host", &request, Payload::None);
+        let asked = http.send("host", &request, Payload::None);
         let Ok(head @ Head { status, .. }) = asked else { break };
         let _ = head.header("content-type");
-        let body = http.whole(MOST).ok();
+        let body = http.read_all(MOST).ok();
         found.push((status, body));
         if status == 101 || !http.reusable() {
             break;

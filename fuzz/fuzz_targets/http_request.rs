@@ -56,5 +56,5 @@ fn moment(text: &str) {
         assert_eq!(logger::parse_rfc3339(&logger::rfc3339(micros)), Some(micros), "{text}");
     }
     // The command line accepts everything that the host accepts.
-    assert!(text.parse::<fuzz::remote::since::Since>().is_ok(), "{text}");
+    assert!(text.parse::<client::since::Since>().is_ok(), "{text}");
 }

@@ -1,7 +1,7 @@
 //! Server-sent events: the result must not depend on the chunks, and events written by a host round-trip.
 #![no_main]
 
-use fuzz::remote::sse::{Parser, SseEvent};
+use client::sse::{Parser, SseEvent};
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
 

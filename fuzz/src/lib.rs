@@ -1,7 +1,6 @@
 //! Common parts of the fuzzers.
 
 pub mod folder;
-pub mod remote;
 pub mod tar;
 
 #[path = "../../image/tests/common/reader.rs"]

@@ -1,8 +1,6 @@
-//! Links programs that bring their own `_start` without the C start-up files.
+//! Links `first`, which brings its own `_start`, without the C start-up files.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for program in ["first", "bench_payload"] {
-        println!("cargo:rustc-link-arg-bin={program}=-nostartfiles");
-    }
+    println!("cargo:rustc-link-arg-bin=first=-nostartfiles");
 }

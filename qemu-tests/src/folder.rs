@@ -1,4 +1,4 @@
-//! Host folders made for one test.
+//! Host folders of tests.
 
 use crate::root;
 use std::fs;
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder that goes away with its owner.
+/// A temporary folder, removed when dropped.
 pub struct Folder {
     path: PathBuf,
 }
 
-/// Trouble with a test's own files ends the test.
+/// Panics if an operation on the test's own files fails.
 fn must<T, E: std::fmt::Display>(result: Result<T, E>, what: &str) -> T {
     match result {
         Ok(value) => value,
@@ -43,12 +43,12 @@ impl Folder {
         folder
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a file; folders above it are made.
+    /// Writes a file and creates missing folders.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path.join(name);
         if let Some(parent) = path.parent() {
@@ -61,7 +61,7 @@ impl Folder {
         let from = root().join("target/images").join(name);
         let to = self.path.join("images").join(name);
         if to.exists() || !from.exists() {
-            // One that is missing on purpose; a test that needs it fails at `keel`.
+            // It may be missing on purpose. If a test needs it, `keel` reports the error.
             return;
         }
         must(fs::create_dir_all(self.path.join("images")), "images");
@@ -70,7 +70,7 @@ impl Folder {
     }
 }
 
-/// The names behind `./images/` in a unit file.
+/// The names of images (`./images/NAME`) in a unit file.
 fn images_named(text: &str) -> Vec<String> {
     text.split("\"./images/")
         .skip(1)

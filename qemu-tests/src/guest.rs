@@ -15,14 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// No wait is longer. A loaded machine under translation is slow, and a wait that ends early is a
-/// wrong failure.
+/// Timeout of all waits. TCG emulation on a loaded machine is slow, and a timeout that is too short would
+/// fail a test without reason.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Guests that run at the same time at most, over all test programs.
-const AT_ONCE: usize = 2;
+/// Maximum number of guests at the same time, over all test programs.
+const MAX_GUESTS: usize = 2;
 
-/// What `keel run` is told.
+/// Options of `keel run`.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `--memory`
@@ -39,17 +39,17 @@ pub struct Options {
     pub publish: Vec<u16>,
     /// Guest ports to forward (UDP); see [`Guest::udp_port`].
     pub publish_udp: Vec<u16>,
-    /// Whether a reboot boots again instead of ending QEMU.
+    /// Whether the guest may reboot; otherwise QEMU exits.
     pub reboots: bool,
-    /// Start `keel` with a standard input that is closed.
+    /// Start `keel` with standard input closed.
     pub closed_stdin: bool,
-    /// `SOURCE_DATE_EPOCH`: when the image says that it was made, seconds since 1970.
+    /// `SOURCE_DATE_EPOCH`: the build time of the image, seconds since 1970.
     pub made_at: Option<u64>,
     /// `--accel`
     pub accel: &'static str,
     /// `--allow-broken-units`
     pub allow_broken_units: bool,
-    /// `--api` with some free port; see [`Guest::keel`].
+    /// `--api` with a free port; see [`Guest::keel`].
     pub api: bool,
 }
 
@@ -156,18 +156,18 @@ impl Guest {
         guest
     }
 
-    /// What the console has shown so far.
+    /// The console output so far.
     pub fn console(&self) -> String {
         let bytes = fs::read(self.scratch.path().join("console")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What `keel run` itself has said.
+    /// Standard error of `keel run`.
     pub fn errors(&self) -> String {
         fs::read_to_string(self.scratch.path().join("errors")).unwrap_or_default()
     }
 
-    /// The port of this machine that leads to a guest's port.
+    /// The port of this machine that is forwarded to a guest's port.
     pub fn port(&self, guest: u16) -> u16 {
         match self.forwarded.iter().find(|(_, to)| *to == guest) {
             Some((from, _)) => *from,
@@ -183,7 +183,7 @@ impl Guest {
         }
     }
 
-    /// What an HTTP GET through a forwarded port answers: the body, if the status is 200.
+    /// Sends an HTTP GET through a forwarded port; the body, if the status is 200.
     pub fn get(&self, guest: u16, path: &str) -> Result<String, String> {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port(guest)))?;
@@ -199,7 +199,7 @@ impl Guest {
         if ok { Ok(body.to_owned()) } else { Err(head.to_owned()) }
     }
 
-    /// Presses these keys together at the machine's keyboard (QEMU's names for them, `QKeyCode`).
+    /// Presses these keys together on the machine's keyboard (in QEMU's names, `QKeyCode`).
     pub fn press_keys(&self, keys: &[&str]) {
         let keys: Vec<Value> =
             keys.iter().map(|key| serde_json::json!({"type": "qcode", "data": key})).collect();
@@ -210,8 +210,8 @@ impl Guest {
         }
     }
 
-    /// Says one command to QEMU's monitor, whose socket is in a folder that `keel run` names after
-    /// its process id.
+    /// Sends one command to QEMU's monitor, whose socket is in a folder that `keel run` names after its
+    /// process ID.
     fn qmp(&self, command: &str) -> std::io::Result<()> {
         let folder = std::env::temp_dir().join(format!("keel-{}", self.child.id()));
         let mut stream = UnixStream::connect(folder.join("qmp"))?;
@@ -243,8 +243,8 @@ impl Guest {
         self.wait_for(&what, |guest| guest.console().contains(text).then_some(()));
     }
 
-    /// Waits until `look` finds what it wants. Fails the test, with all there is to know, if that does
-    /// not come or the guest ends.
+    /// Waits until `look` returns a value. Fails the test, with the console's output, if the guest ends or
+    /// after the timeout.
     pub fn wait_for<T>(&mut self, what: &str, mut look: impl FnMut(&Guest) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -255,21 +255,21 @@ impl Guest {
                 self.fail(&format!("the host ended ({status}) while waiting for {what}"));
             }
             if Instant::now() > deadline {
-                self.fail(&format!("{what} did not come"));
+                self.fail(&format!("timed out waiting for {what}"));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// Shuts down in order and waits for the end.
+    /// Powers off and waits for QEMU's end.
     pub fn power_off(&mut self) -> ExitStatus {
         let _ = self.try_ask::<Value>(&Request::Shutdown { kind: ShutdownKind::Poweroff });
         self.wait_end()
     }
 
-    /// Presses Ctrl-C at `keel run`, which presses the power button.
+    /// Sends SIGINT (Ctrl-C) to `keel run`, which presses the guest's power button.
     pub fn interrupt(&self) {
-        // SAFETY: our own child, not waited for yet, so the number is its.
+        // SAFETY: our own child, not waited for yet, so that the process ID is its.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) };
     }
 
@@ -285,13 +285,13 @@ impl Guest {
         }
     }
 
-    /// Ends QEMU at once, as a power cut does.
+    /// Kills QEMU, like a power cut.
     pub fn cut_power(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Fails the test with the console's end.
+    /// Fails the test and prints the end of the console output.
     pub fn fail(&self, why: &str) -> ! {
         let console = self.console();
         let from = console.len().saturating_sub(6000);
@@ -329,10 +329,10 @@ fn free_udp_port() -> u16 {
     }
 }
 
-/// Waits for one of the places for guests; it is given back with the file.
+/// Waits until fewer than [`MAX_GUESTS`] guests run. Closing the file frees the slot.
 pub fn take_slot() -> File {
     loop {
-        for number in 0..AT_ONCE {
+        for number in 0..MAX_GUESTS {
             let path = std::env::temp_dir().join(format!("keel-qemu-{number}.lock"));
             let file = match File::options().create(true).truncate(false).write(true).open(&path) {
                 Ok(file) => file,

@@ -1,12 +1,11 @@
-//! Boots hosts in QEMU by `keel run`, as a person does, and asks them questions.
+//! Boots hosts in QEMU with `keel run`, as a user does, and sends them requests.
 //!
-//! A guest that cannot be booted is a failure, never a skip. Nothing here depends on how fast the
-//! machine is: waits are long and end as soon as the answer is there.
+//! A guest that does not boot is a failure, and no test is skipped. Nothing depends on the speed of the
+//! machine: timeouts are long, and waits end as soon as the condition holds.
 
 pub mod disk;
 pub mod folder;
 pub mod guest;
-pub mod load;
 pub mod questions;
 pub mod remote;
 
@@ -15,18 +14,18 @@ pub use guest::{Guest, Options};
 
 use std::path::PathBuf;
 
-/// The workspace's root.
+/// The root of the workspace.
 pub fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(PathBuf::from).unwrap_or(here)
 }
 
-/// The kit that hosts are built from: `$KEEL_KIT`, else the one beside `keel`.
+/// The kit that hosts are built from: `$KEEL_KIT`, else the one next to `keel`.
 pub fn kit() -> PathBuf {
     std::env::var_os("KEEL_KIT").map_or_else(|| keel().with_file_name("keel-kit"), PathBuf::from)
 }
 
-/// The `keel` program: `$KEEL`, else the one that `make build` leaves.
+/// The `keel` program: `$KEEL`, else the one from `make build`.
 pub fn keel() -> PathBuf {
     let keel =
         std::env::var_os("KEEL").map_or_else(|| root().join("target/release/keel"), PathBuf::from);

@@ -1,10 +1,10 @@
-//! The `keel --host` of a test, with configuration and state of its own.
+//! `keel --host` in tests, with configuration and state of its own.
 
 use crate::{Guest, keel};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What a command has said, and how it ended.
+/// The result of a command.
 #[derive(Debug, Clone)]
 pub struct Said {
     /// Exit code.
@@ -25,7 +25,7 @@ impl From<Output> for Said {
     }
 }
 
-/// Keeps a command away from the configuration and the state of whoever runs the tests.
+/// Makes a command use folders of the test instead of the user's configuration and state.
 pub fn own_folders(command: &mut Command, scratch: &Path) {
     command.env("XDG_CACHE_HOME", scratch.join("cache"));
     command.env("XDG_CONFIG_HOME", scratch.join("config"));
@@ -33,8 +33,8 @@ pub fn own_folders(command: &mut Command, scratch: &Path) {
 }
 
 impl Guest {
-    /// A `keel` command for this host (it must have been booted with `api`), as the admin whose key
-    /// `keel run` has made.
+    /// A `keel` command for this host, which must have been booted with `api`, as the admin whose key
+    /// `keel run` has generated.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(keel());
         own_folders(&mut command, self.scratch.path());
@@ -42,7 +42,7 @@ impl Guest {
         command
     }
 
-    /// Runs one to its end.
+    /// Runs such a command and waits for its end.
     pub fn keel(&self, args: &[&str]) -> Said {
         match self.command(args).output() {
             Ok(output) => output.into(),
@@ -50,7 +50,7 @@ impl Guest {
         }
     }
 
-    /// The same, and it must succeed; its standard output.
+    /// Runs such a command, which must succeed; returns its standard output.
     pub fn keel_ok(&self, args: &[&str]) -> String {
         let said = self.keel(args);
         if said.code != 0 {
@@ -59,7 +59,7 @@ impl Guest {
         said.out
     }
 
-    /// Where the API answers.
+    /// The address of the API.
     pub fn api_address(&self) -> String {
         match self.api {
             Some(port) => format!("127.0.0.1:{port}"),
@@ -67,7 +67,7 @@ impl Guest {
         }
     }
 
-    /// The key and certificate that `keel run` has made.
+    /// The file with the key and certificate that `keel run` has generated.
     pub fn identity(&self) -> PathBuf {
         let run = self.scratch.path().join("cache/keel/run");
         let folders = std::fs::read_dir(&run).into_iter().flatten().flatten();
@@ -78,7 +78,7 @@ impl Guest {
         }
     }
 
-    /// A folder for what belongs to this guest.
+    /// A temporary folder of this guest.
     pub fn scratch(&self) -> PathBuf {
         self.scratch.path().to_owned()
     }

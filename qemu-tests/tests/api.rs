@@ -1,6 +1,6 @@
-//! The API and the commands that use it, as people use them: over the network, with keys.
+//! The API and the commands that use it, over the network and with keys, as users have them.
 
-// Helpers of tests may panic as tests may; clippy's own exemption ends at `#[test]`.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use ipc::control::Request;
@@ -12,7 +12,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Makes a key in a folder of its own; the folder, and the key's fingerprint.
+/// Generates a key in a folder of its own; returns the folder and the key's fingerprint.
 fn key(scratch: &Path, name: &str) -> (PathBuf, String) {
     let home = scratch.join(name);
     let mut command = Command::new(keel());
@@ -25,8 +25,8 @@ fn key(scratch: &Path, name: &str) -> (PathBuf, String) {
     (home, rest[..end].to_owned())
 }
 
-/// `keel` as whoever owns the key in `home`.
-fn as_owner_of(guest: &Guest, home: &Path, args: &[&str]) -> Said {
+/// Runs `keel` with the key in `home`.
+fn with_key_of(guest: &Guest, home: &Path, args: &[&str]) -> Said {
     let mut command = Command::new(keel());
     own_folders(&mut command, home);
     command.arg("--host").arg(guest.api_address()).args(args);
@@ -48,11 +48,11 @@ const PROBE: &str = "[container]\nimage = \"./images/probe\"\nnetwork = \"none\"
 const SHELL: &str = "[container]\nimage = \"./images/busybox\"\nnetwork = \"none\"\n";
 
 #[test]
-fn a_host_is_seen_and_steered_from_outside() {
+fn a_host_is_controlled_over_the_network() {
     let keys = Folder::empty();
     let (viewer, viewer_key) = key(keys.path(), "viewer");
     let (worker, worker_key) = key(keys.path(), "worker");
-    let (stranger, stranger_key) = key(keys.path(), "stranger");
+    let (unlisted, unlisted_key) = key(keys.path(), "unlisted");
     let host = format!(
         "hostname = \"steered\"\n[api.client.viewer]\nkey = \"{viewer_key}\"\n\
          [api.client.worker]\nkey = \"{worker_key}\"\nrole = \"operator\"\n"
@@ -101,21 +101,21 @@ fn a_host_is_seen_and_steered_from_outside() {
         guest.wait_state(unit, state);
     }
 
-    the_units_are_seen(&guest);
+    units_are_listed(&guest);
     restart_works_from_every_state(&mut guest);
     each_blocked_state_is_explained(&guest);
-    logs_and_events_are_read(&guest);
+    logs_and_events_are_shown(&guest);
     programs_run_and_files_are_copied(&guest);
-    roles_are_kept(&guest, &viewer, &worker, &stranger, &stranger_key);
-    figures_are_given_to_any_client(&guest);
-    a_dead_api_harms_nobody(&mut guest);
+    roles_are_enforced(&guest, &viewer, &worker, &unlisted, &unlisted_key);
+    metrics_are_available_to_other_clients(&guest);
+    a_crash_of_the_api_affects_no_unit(&mut guest);
 
     guest.keel_ok(&["poweroff", "--yes"]);
     assert!(guest.wait_end().success());
     disk::assert_clean(&image);
 }
 
-fn the_units_are_seen(guest: &Guest) {
+fn units_are_listed(guest: &Guest) {
     let table = guest.keel_ok(&["ps"]);
     assert!(table.starts_with("NAME"), "{table}");
     for unit in ["web", "broken", "slow", "blocked", "hog", "off", "starts"] {
@@ -151,14 +151,14 @@ fn restart_works_from_every_state(guest: &mut Guest) {
         assert_eq!(state(guest, unit), "running");
         assert_eq!(generation(guest, unit), last + 1);
     }
-    // Failed and back-off: it does not become ready, and the answer says why.
+    // Failed and in back-off: the unit does not become ready, and the answer says why.
     for (before, unit, code) in [("failed", "broken", "3"), ("backoff", "slow", "4")] {
         assert_eq!(state(guest, unit), before);
         let last = generation(guest, unit);
         let said = guest.keel(&["restart", "--wait=60", unit]);
         guest.wait_state(unit, before);
         assert_eq!(generation(guest, unit), last + 1, "{said:?}");
-        // A service is ready when its program runs: this one may have been, for a moment.
+        // A service is ready when its program runs: this one may have been ready for a moment.
         if said.code != 0 {
             assert_eq!(said.code, 1, "{said:?}");
             assert!(said.err.contains(&format!("exit code {code}")), "{said:?}");
@@ -195,14 +195,14 @@ fn each_blocked_state_is_explained(guest: &Guest) {
     holds("web", &["running"]);
 }
 
-fn logs_and_events_are_read(guest: &Guest) {
+fn logs_and_events_are_shown(guest: &Guest) {
     let out = guest.keel_ok(&["logs", "--tail", "1", "web"]);
     assert_eq!(out.trim(), "up");
     let err = guest.keel_ok(&["--json", "logs", "--stream", "stderr", "broken"]);
     assert!(err.contains("\"stderr\"") && err.contains("no"), "{err}");
     let events = guest.keel_ok(&["events", "--after", "0"]);
     assert!(events.contains("asked for by"), "{events}");
-    // A follower hears what comes.
+    // A follower receives new lines.
     let mut follower = guest
         .command(&["logs", "-f", "--tail", "0", "web"])
         .stdout(Stdio::piped())
@@ -210,7 +210,7 @@ fn logs_and_events_are_read(guest: &Guest) {
         .expect("keel logs -f");
     let mut lines =
         std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
-    // It may be heard only from its connection on: more than one restart may be needed.
+    // It receives only lines after its connection, so more than one restart may be needed.
     let heard = std::thread::spawn(move || lines.next());
     while !heard.is_finished() {
         guest.keel_ok(&["restart", "--wait", "web"]);
@@ -247,10 +247,10 @@ fn programs_run_and_files_are_copied(guest: &Guest) {
     guest.keel_ok(&["cp", path, "web:/tmp/received"]);
     let back = guest.scratch().join("back");
     guest.keel_ok(&["cp", "web:/tmp/received", back.to_str().unwrap()]);
-    assert!(fs::read(&back).unwrap() == bytes, "what comes back is what was sent");
+    assert!(fs::read(&back).unwrap() == bytes, "the copy differs from the original");
     let absent = guest.keel(&["cp", "web:/tmp/none", "-"]);
     assert_eq!(absent.code, 1, "{absent:?}");
-    // The container's links lead into the container.
+    // Symbolic links in the container are resolved inside the container.
     guest.keel_ok(&[
         "exec",
         "web",
@@ -264,14 +264,14 @@ fn programs_run_and_files_are_copied(guest: &Guest) {
     assert_eq!(guest.keel(&["cp", "web:/tmp/out", "-"]).code, 1);
 }
 
-fn roles_are_kept(guest: &Guest, viewer: &Path, worker: &Path, stranger: &Path, key: &str) {
-    for home in [viewer, worker, stranger] {
-        // Not known before it is trusted: exit code 5.
-        assert_eq!(as_owner_of(guest, home, &["ps"]).code, 5);
-        let pinned = as_owner_of(guest, home, &["trust", "--yes", &guest.api_address()]);
+fn roles_are_enforced(guest: &Guest, viewer: &Path, worker: &Path, unlisted: &Path, key: &str) {
+    for home in [viewer, worker, unlisted] {
+        // The host's key is unknown before `keel trust`: exit code 5.
+        assert_eq!(with_key_of(guest, home, &["ps"]).code, 5);
+        let pinned = with_key_of(guest, home, &["trust", "--yes", &guest.api_address()]);
         assert_eq!(pinned.code, 0, "{pinned:?}");
     }
-    let may = |home: &Path, args: &[&str]| as_owner_of(guest, home, args);
+    let may = |home: &Path, args: &[&str]| with_key_of(guest, home, args);
     assert_eq!(may(viewer, &["ps"]).code, 0);
     for args in [&["restart", "web"][..], &["exec", "web", "--", "true"], &["poweroff", "--yes"]] {
         let refused = may(viewer, args);
@@ -280,13 +280,13 @@ fn roles_are_kept(guest: &Guest, viewer: &Path, worker: &Path, stranger: &Path, 
     }
     assert_eq!(may(worker, &["restart", "--wait", "web"]).code, 0);
     assert_eq!(may(worker, &["cp", "web:/etc/passwd", "-"]).code, 4);
-    let unknown = may(stranger, &["ps"]);
+    let unknown = may(unlisted, &["ps"]);
     assert_eq!(unknown.code, 4, "{unknown:?}");
     assert!(unknown.err.contains(key), "it says which key to let in: {unknown:?}");
 }
 
-/// By a client that is not ours.
-fn figures_are_given_to_any_client(guest: &Guest) {
+/// With a client that is not ours.
+fn metrics_are_available_to_other_clients(guest: &Guest) {
     let url = format!("https://{}/metrics", guest.api_address());
     let mut curl = Command::new("curl");
     curl.args(["--silent", "--show-error", "--insecure", "--fail", "--cert"]);
@@ -308,7 +308,7 @@ fn figures_are_given_to_any_client(guest: &Guest) {
     assert!(said.out.ends_with("# EOF\n"));
 }
 
-fn a_dead_api_harms_nobody(guest: &mut Guest) {
+fn a_crash_of_the_api_affects_no_unit(guest: &mut Guest) {
     let before = guest.field("web", "generation");
     let pid = guest.service_pid(ipc::Service::Api).expect("an api");
     guest.signal_service(ipc::Service::Api, 9);
@@ -317,7 +317,7 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
     });
     guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
     assert_eq!(guest.field("web", "generation"), before);
-    // A new supervisor finds the api that its predecessor knew.
+    // A new supervisor takes over the connection to the running api.
     let old = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
     let asleep = |guest: &Guest| {
         guest.keel(&["--json", "processes"]).out.contains("sleep 4242").then_some(())
@@ -330,18 +330,18 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
     });
     guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
     assert_eq!(guest.field("web", "generation"), before);
-    // Nobody would ever end what people ran by the old one.
+    // Programs started through the old api process are killed: nothing else would end them.
     guest.wait_for("the end of the program", |guest| {
         let said = guest.keel(&["--json", "processes"]);
         (said.code == 0 && !said.out.contains("sleep 4242")).then_some(())
     });
     assert_ne!(exec.wait().expect("keel exec").code(), Some(0));
-    // Whatever it is made to hold, it holds little, and nobody waits for it.
+    // Its memory is bounded under load, and no other process waits for it.
     let group = format!("{}/keel-api", layout::paths::CGROUP_SYSTEM);
     for (file, value) in [("memory.max", "100663296"), ("pids.max", "64"), ("cpu.weight", "20")] {
         assert_eq!(guest.read(&format!("{group}/{file}")).trim(), value, "{file}");
     }
-    // It has no powers: no capabilities, no way to more, a filter on its system calls.
+    // It has no capabilities, cannot gain any, and runs under a seccomp filter.
     let pid = guest.service_pid(ipc::Service::Api).expect("an api");
     let status: String = guest.ask(&Request::Read { path: format!("/proc/{pid}/status") });
     for line in [
@@ -356,7 +356,7 @@ fn a_dead_api_harms_nobody(guest: &mut Guest) {
 }
 
 #[test]
-fn the_key_and_the_logs_of_a_host_with_a_data_disk_outlive_the_boot() {
+fn key_and_logs_on_a_data_disk_survive_a_reboot() {
     let unit = format!("type = \"oneshot\"\n{SHELL}command = [\"-c\", \"echo again\"]\n");
     let folder = Folder::host("hostname = \"keeps\"\n", &[("says", &unit)]);
     let image = folder.path().join("data.img");
@@ -366,12 +366,12 @@ fn the_key_and_the_logs_of_a_host_with_a_data_disk_outlive_the_boot() {
             let options = Options { api: true, data: Some(image.clone()), ..Options::default() };
             let mut guest = Guest::boot(folder.path(), &options);
             guest.wait_console("host key SHA256:");
-            // The whole line, not a part of it.
+            // The complete line.
             guest.wait_console("data             /dev/");
             guest.wait_for("it to answer", |guest| (guest.keel(&["ps"]).code == 0).then_some(()));
             let console = guest.console();
             guest.wait_state("says", "done");
-            // The files are written a little later than the memory; of this boot both have the line.
+            // Files are written a little later than memory; of the current boot, both have the line.
             guest.wait_for("the lines of all boots", |guest| {
                 let said = guest.keel(&["--json", "logs", "--tail", "all", "says"]);
                 let lines = (said.code == 0).then(|| said.out.lines().map(json))?;
@@ -379,12 +379,12 @@ fn the_key_and_the_logs_of_a_host_with_a_data_disk_outlive_the_boot() {
                 (boots == (0..=boot).rev().collect::<Vec<u64>>()).then_some(())
             });
             if boot == 1 {
-                // By now there is no other api to come.
+                // The api is not restarted again after this.
                 let said = guest.keel_ok(&["logs", "says"]);
                 assert_eq!(said, "again\n-- reboot --\nagain\n");
             }
-            // An api that began before the disk was found begins again, with the same key.
-            guest.wait_for("the host to obey", |guest| {
+            // An api that was started before the disk was found is restarted with the key on the disk.
+            guest.wait_for("the host to accept the request", |guest| {
                 (guest.keel(&["poweroff", "--yes"]).code == 0).then_some(())
             });
             assert!(guest.wait_end().success());

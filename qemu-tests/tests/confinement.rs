@@ -1,20 +1,20 @@
-//! What a container's program may ask of the kernel: system calls and devices, by default and by
-//! the keys that change it.
+//! Which system calls and devices a container's program can use, by default and with the keys that change
+//! this.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use qemu_tests::{Folder, Guest, Options, disk};
 
-/// A one-shot shell script on the image `busybox`, with more keys of `[container]`.
+/// A one-shot shell script in the image `busybox`, with additional keys of `[container]`.
 fn script(text: &str, container: &str) -> String {
     format!(
         "type = \"oneshot\"\n[container]\nimage = \"./images/busybox\"\ncommand = [\"-c\", '''{text}''']\n{container}\n"
     )
 }
 
-/// Makes nodes for everything that a host has, and tries to open each of them to read and to write
-/// (nothing is written).
+/// Creates nodes for all devices of a host and tries to open each one for reading and for writing. Nothing is
+/// written.
 const NODES: &str = r#"
 cd /dev
 for numbers in $(cd /sys/dev/block; ls); do
@@ -46,9 +46,9 @@ const NO_MKDIR: &str = r#"{"defaultAction": "SCMP_ACT_ALLOW",
     "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#;
 
 #[test]
-fn calls_and_devices_are_those_that_were_given() {
+fn only_permitted_system_calls_and_devices_are_available() {
     let units = [
-        // Only the host's root may make nodes at all, so this is it.
+        // Only the host's root can create nodes, so this unit has no user namespace.
         (
             "nodes",
             script(
@@ -102,7 +102,7 @@ fn calls_and_devices_are_those_that_were_given() {
     assert_eq!(text("given"), "opened\nend\n");
 
     assert_eq!(text("calls"), "Seccomp:\t2\nmade\nforked\nend\n");
-    // Root is nobody on the host, and another one for each unit.
+    // Root in a container is an unprivileged user on the host, a different one for each unit.
     let map = |text: String| -> Vec<u32> {
         text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
     };
@@ -114,7 +114,7 @@ fn calls_and_devices_are_those_that_were_given() {
     assert!(!own.contains("made\n") && own.contains("forked\n"), "{own}");
     assert_eq!(text("open"), "Seccomp:\t0\nmade\nforked\nend\n");
 
-    // The kernel's own rights stand behind the mounts: what is not its own stays closed.
+    // Apart from the mounts, file permissions apply: files of the host's root are not accessible.
     let unmasked = text("unmasked");
     assert!(unmasked.starts_with("its own\n"), "{unmasked}");
     assert_eq!(unmasked.matches("Permission denied").count(), 2, "{unmasked}");
@@ -132,7 +132,7 @@ fn calls_and_devices_are_those_that_were_given() {
     );
     assert_eq!(weak("calls"), [""; 0]);
 
-    // A program that a person runs in a container is under the unit's filter as well.
+    // The unit's filter applies to programs started with `keel exec`, too.
     guest.wait_state("up", "running");
     let said = guest.keel_ok(&["exec", "up", "--", "grep", "Seccomp:", "/proc/self/status"]);
     assert_eq!(said, "Seccomp:\t2\n");

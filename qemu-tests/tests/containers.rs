@@ -1,8 +1,8 @@
-//! What a program finds inside a container: everything the image and the unit say, its own
-//! namespaces, the file systems, capabilities and limits that container runtimes give; and what the
-//! host looks like with many containers on it. One boot, many units, each of which says what it sees.
+//! The environment of a program in a container: the settings of the image and the unit, namespaces, file
+//! systems, capabilities and limits; and the state of a host with many containers. One boot with many units,
+//! each of which reports what it sees.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::control::Request;
@@ -13,12 +13,12 @@ use std::fs;
 
 const HOST: &str = "hostname = \"boxes\"\n[network]\ndns = [\"192.0.2.53\"]\n";
 
-/// A one-shot on the image `probe`, with more keys of `[container]` after the image.
+/// A one-shot of the image `probe`, with additional keys of `[container]`.
 fn probe(container: &str) -> String {
     format!("type = \"oneshot\"\n[container]\nimage = \"./images/probe\"\n{container}\n")
 }
 
-/// A one-shot shell script on the image `busybox`.
+/// A one-shot shell script in the image `busybox`.
 fn script(text: &str, container: &str) -> String {
     format!(
         "type = \"oneshot\"\n[container]\nimage = \"./images/busybox\"\ncommand = [\"-c\", '''{text}''']\n{container}\n"
@@ -49,7 +49,7 @@ echo end
 "#;
 
 #[test]
-fn containers_are_what_their_image_and_unit_say() {
+fn containers_match_their_image_and_unit() {
     let layers = "type = \"oneshot\"\n[container]\nimage = \"./images/layers\"\n";
     let units: Vec<(&str, String)> = vec![
         ("plain", probe("")),
@@ -114,15 +114,15 @@ fn containers_are_what_their_image_and_unit_say() {
         let lines = guest.logs(name, 5000);
         lines.into_iter().map(|line| line.text + "\n").collect()
     };
-    // A unit is done when its process has ended; the logger may still have to read its pipe.
+    // A unit is done when its process has ended, which may be before the logger has read its output.
     for (name, last) in
         [("plain", "report end"), ("changed", "report end"), ("inside", "end"), ("closed", "end")]
     {
         guest.wait_log(name, last);
     }
 
-    what_the_image_says(&text(&guest, "plain"));
-    what_the_unit_says(&text(&guest, "changed"));
+    settings_of_the_image(&text(&guest, "plain"));
+    settings_of_the_unit(&text(&guest, "changed"));
     users(&guest, &text);
     limits(&mut guest);
     namespaces(&guest, &text);
@@ -130,7 +130,7 @@ fn containers_are_what_their_image_and_unit_say() {
     closed(&text(&guest, "closed"));
     declared(&mut guest, &text);
     layers_are_shared(&guest, &text);
-    nothing_is_left_on_the_host(&guest);
+    nothing_remains_on_the_host(&guest);
     assert!(guest.power_off().success());
 }
 
@@ -138,21 +138,25 @@ fn has(text: &str, line: &str) {
     assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
 }
 
-fn what_the_image_says(report: &str) {
+fn settings_of_the_image(report: &str) {
     has(report, "env FROM_IMAGE=yes");
     has(report, "env OVERRIDE=image");
     has(report, "env HOME=/root");
     assert!(report.contains("env PATH=/usr/local/sbin:"), "{report}");
     let names: Vec<&str> =
         report.lines().filter_map(|l| l.strip_prefix("env ")?.split('=').next()).collect();
-    assert_eq!(names, ["FROM_IMAGE", "HOME", "OVERRIDE", "PATH"], "nothing else is passed on");
+    assert_eq!(
+        names,
+        ["FROM_IMAGE", "HOME", "OVERRIDE", "PATH"],
+        "unexpected environment variables"
+    );
     for line in ["uid 0 0 0 0", "gid 0 0 0 0", "pid 1", "parent 0", "session 1", "cwd /data"] {
         has(report, line);
     }
     has(report, "hostname plain");
-    // A cgroup namespace hides where the container is.
+    // A cgroup namespace hides the path of the container's cgroup.
     has(report, "cgroup 0::/");
-    // The default set of container runtimes less NET_RAW, MKNOD and AUDIT_WRITE: see container::caps.
+    // The default set of container runtimes without NET_RAW, MKNOD and AUDIT_WRITE: see container::caps.
     let default: u64 = [0, 1, 3, 4, 5, 6, 7, 8, 10, 18, 31].iter().map(|bit| 1u64 << bit).sum();
     for set in ["CapPrm", "CapEff", "CapBnd"] {
         has(report, &format!("{set} {default:016x}"));
@@ -166,7 +170,7 @@ fn what_the_image_says(report: &str) {
     assert!(fds[1].starts_with("fd 1 pipe:") && fds[2].starts_with("fd 2 pipe:"), "{fds:?}");
 }
 
-fn what_the_unit_says(report: &str) {
+fn settings_of_the_unit(report: &str) {
     has(report, "env FROM_IMAGE=yes");
     has(report, "env OVERRIDE=unit");
     has(report, "env EXTRA=two words");
@@ -177,7 +181,7 @@ fn what_the_unit_says(report: &str) {
     has(report, "gid 1000 1000 1000 1000");
     has(report, "groups 1000 2000 3000");
     has(report, "CapBnd 0000000000000400");
-    // Only root's program has what the bounding set allows.
+    // Only a program of root has the capabilities of the bounding set.
     has(report, "CapEff 0000000000000000");
     has(report, "NoNewPrivs 1");
 }
@@ -200,7 +204,7 @@ fn limits(guest: &mut Guest) {
     let file = |name: &str| guest.read(&format!("/sys/fs/cgroup/units/limited/{name}"));
     assert_eq!(file("memory.max").trim(), (48u64 << 20).to_string());
     assert_eq!(file("memory.high").trim(), (40u64 << 20).to_string());
-    // A unit that says nothing of swap has none.
+    // By default a unit has no swap.
     assert_eq!(file("memory.swap.max").trim(), (1u64 << 20).to_string());
     assert_eq!(file("cpu.weight").trim(), "50");
     assert_eq!(file("memory.oom.group").trim(), "1");
@@ -215,7 +219,7 @@ fn limits(guest: &mut Guest) {
     assert!(report.memory.is_some_and(|bytes| bytes < 48 << 20), "{report:?}");
 }
 
-/// Namespace kind → its number, from a listing of a `/proc/PID/ns`.
+/// Namespaces by kind, from a listing of `/proc/PID/ns`.
 fn links(listing: &str) -> BTreeMap<String, String> {
     listing
         .lines()
@@ -262,7 +266,7 @@ fn inside(guest: &Guest, text: &str) {
     has(text, "hostname inside inside");
     assert!(text.contains(&format!("address eth0 {address}/")), "{text}");
     assert!(text.contains("route default via "), "{text}");
-    // The shell, and what counts.
+    // The shell and the counting program.
     let seen = text.lines().find_map(|line| line.strip_prefix("processes ")?.parse::<u32>().ok());
     assert!(seen.is_some_and(|count| count <= 5), "processes of others show: {seen:?}");
     has(text, "allowed touch /file");
@@ -286,8 +290,8 @@ fn closed(text: &str) {
     assert_eq!(addresses, BTreeSet::from(["lo"]), "{text}");
 }
 
-/// What only the image says: user, volume, stop signal, working directory, variables. The volume
-/// outlives the run, and is writable below a read-only root.
+/// Settings that only the image has: user, volume, stop signal, working directory, variables. The volume
+/// outlives the run and is writable although the root is read-only.
 fn declared(guest: &mut Guest, text: &impl Fn(&Guest, &str) -> String) {
     for name in ["declared", "declared-ro"] {
         guest.wait_log(name, "ready");
@@ -308,7 +312,7 @@ fn layers_are_shared(guest: &Guest, text: &impl Fn(&Guest, &str) -> String) {
     let expected =
         fs::read_to_string(root().join("qemu-tests/hosts/layers.expected")).expect("file");
     assert_eq!(text(guest, "layers-too"), expected, "the tree as the host's root sees it");
-    // With users of its own a container has no such number.
+    // In a user namespace the container does not see these IDs.
     let own = expected.replace(" 3000000:3000000 ", " 65534:65534 ");
     assert_ne!(own, expected);
     assert_eq!(text(guest, "layers"), own, "the tree that layers sees");
@@ -324,7 +328,7 @@ fn layers_are_shared(guest: &Guest, text: &impl Fn(&Guest, &str) -> String) {
     assert_eq!(layers.len(), 6, "{mounts}");
 }
 
-fn nothing_is_left_on_the_host(guest: &Guest) {
+fn nothing_remains_on_the_host(guest: &Guest) {
     let mounts = guest.read("/proc/1/mounts");
     for line in mounts.lines() {
         assert!(!line.starts_with("overlay "), "a container's mount is on the host: {line}");

@@ -1,7 +1,7 @@
-//! Containers that end: in every way, again and again, or never. What is counted, what is shown, what
-//! is tried again and when; and that a unit that misbehaves harms no other.
+//! Containers that end in various ways, repeatedly, or never: what is counted and shown, when they are
+//! restarted, and that a misbehaving unit does not affect others.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::control::{Request, UnitReport};
@@ -12,7 +12,7 @@ use std::process::Command;
 
 const HOST: &str = "hostname = \"crashes\"\n";
 
-/// A unit on the image `probe` with this command; `top` holds keys above `[container]`.
+/// A unit of the image `probe` with this command; `top` holds keys above `[container]`.
 fn probe(top: &str, command: &str) -> String {
     format!(
         "{top}\n[container]\nimage = \"./images/probe\"\ncommand = {command}\nnetwork = \"none\"\n"
@@ -44,7 +44,7 @@ fn stop(guest: &Guest, name: &str) {
 }
 
 #[test]
-fn every_end_is_told_apart_and_harms_nobody_else() {
+fn all_kinds_of_exit_are_distinguished_and_affect_no_other_unit() {
     let never = "restart = \"never\"";
     let once = "type = \"oneshot\"";
     let slow = "restart = { delay = \"10m\", max_delay = \"10m\" }";
@@ -73,7 +73,7 @@ fn every_end_is_told_apart_and_harms_nobody_else() {
         ("stubborn", probe("stop_timeout = \"2s\"", "[\"ignore-term\"]")),
         ("memhog", probe(never, "[\"memhog\"]") + "[limits]\nmemory = \"32M\"\n"),
         (
-            // The main process is not the one that takes the memory, and must not outlive it.
+            // Another process than the main one uses the memory; both must be killed.
             "hog-in-family",
             sh(never, "tail /dev/zero & wait; echo survived; sleep 1000", "memory = \"32M\""),
         ),
@@ -85,15 +85,15 @@ fn every_end_is_told_apart_and_harms_nobody_else() {
     let options = Options { allow_broken_units: true, ..Options::default() };
     let (folder, mut guest) = boot(&units, &options);
 
-    mistakes_are_shown(&folder, &mut guest);
-    ends_are_told_apart(&mut guest);
+    mistakes_are_reported(&folder, &mut guest);
+    exits_are_distinguished(&mut guest);
     memory_hogs(&mut guest);
     fork_bomb(&mut guest);
     back_off_is_visible(&mut guest);
-    a_stable_run_is_followed_at_once(&mut guest);
+    a_stable_run_is_restarted_immediately(&mut guest);
     restart_from_every_state(&mut guest);
 
-    // Nothing of all this has touched the unit beside it, and what was stopped has stayed so.
+    // The other unit is not affected, and stopped units have stayed stopped.
     let bystander = guest.unit("bystander");
     assert_eq!((number(&bystander, "generation"), number(&bystander, "restarts")), (1, 0));
     let stopped = guest.unit("stays-stopped");
@@ -102,7 +102,7 @@ fn every_end_is_told_apart_and_harms_nobody_else() {
     assert!(guest.power_off().success());
 }
 
-fn mistakes_are_shown(folder: &Folder, guest: &mut Guest) {
+fn mistakes_are_reported(folder: &Folder, guest: &mut Guest) {
     for text in ["units/mistaken.toml", "unknown key", "restrat", "restart", "^^^^^^^"] {
         guest.wait_console(text);
     }
@@ -140,10 +140,10 @@ fn mistakes_are_shown(folder: &Folder, guest: &mut Guest) {
     assert_eq!(last(&guest.unit("no-program"), "cause"), "setup_failed");
 }
 
-fn ends_are_told_apart(guest: &mut Guest) {
+fn exits_are_distinguished(guest: &mut Guest) {
     for (name, state, cause, detail) in [
-        // abort(3) raises SIGABRT, which PID 1 of a namespace is immune to, and then executes an
-        // instruction that it may not.
+        // abort(3) raises SIGABRT, which PID 1 of a namespace ignores, and then executes a privileged
+        // instruction.
         ("aborts", "failed", "signal", libc::SIGSEGV),
         ("segfaults", "failed", "signal", libc::SIGSEGV),
         ("good-once", "done", "code", 0),
@@ -193,8 +193,7 @@ fn back_off_is_visible(guest: &mut Guest) {
         let state = report.status.get("state").and_then(Value::as_str) == Some("backoff");
         (state && number(&report, "attempts") >= 3).then(|| {
             assert!(number(&report, "next_retry_ms") > number(&report, "since_ms"), "{report:?}");
-            // In back-off every run has ended and been counted, and every one but the first was a
-            // restart.
+            // In back-off all runs have ended and been counted, and all but the first were restarts.
             assert_eq!(number(&report, "failures"), number(&report, "generation"), "{report:?}");
             assert_eq!(
                 number(&report, "restarts") + 1,
@@ -213,8 +212,8 @@ fn back_off_is_visible(guest: &mut Guest) {
     assert_eq!(guest.field("stays-stopped", "state"), "stopped");
 }
 
-fn a_stable_run_is_followed_at_once(guest: &mut Guest) {
-    // By hand: among all those that start at boot its run would be seen to begin long after it has.
+fn a_stable_run_is_restarted_immediately(guest: &mut Guest) {
+    // Started by request: among the units that start at boot, its start would be noticed late.
     guest.ask::<Value>(&Request::Start { name: "steady".to_owned() });
     guest.wait_for("steady to run again", |guest| {
         (number(&guest.unit("steady"), "generation") >= 2).then_some(())
@@ -271,8 +270,8 @@ fn restart_from_every_state(guest: &mut Guest) {
     guest.wait_state("stubborn", "stopped");
 }
 
-/// Everything of the host that starts could leave something in: how much is there.
-fn traces(guest: &Guest) -> Vec<(String, usize)> {
+/// Counts everything that a start could leak on the host.
+fn resources(guest: &Guest) -> Vec<(String, usize)> {
     let list = |path: String| {
         let names: Vec<String> = guest.ask(&Request::List { path: path.clone() });
         (path, names.len())
@@ -288,9 +287,9 @@ fn traces(guest: &Guest) -> Vec<(String, usize)> {
         .collect()
 }
 
-/// The memory that a process has made itself, KiB (proc_pid_status(5), `RssAnon`). Its proportional
-/// share would say less while a child that is being set up still shares it.
-fn own_kib(guest: &Guest, pid: i32) -> u64 {
+/// Anonymous memory of a process in KiB (`RssAnon` in proc_pid_status(5)). PSS would be too small while a
+/// child that is being set up shares the memory.
+fn anonymous_kib(guest: &Guest, pid: i32) -> u64 {
     let status = guest.read(&format!("/proc/{pid}/status"));
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
     let number = line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok());
@@ -298,11 +297,11 @@ fn own_kib(guest: &Guest, pid: i32) -> u64 {
 }
 
 #[test]
-fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
+fn a_thousand_starts_are_counted_and_failed_ones_leak_nothing() {
     let loops = "restart = { delay = \"10ms\", max_delay = \"10ms\" }\n[container]\n\
                  image = \"./images/first\"\ncommand = [\"exit\", \"0\"]\nnetwork = \"none\"\n";
     let mut units = vec![("loops", loops.to_owned()), ("bystander", probe("", "[\"wait\"]"))];
-    // Each fails at another step of its set-up.
+    // Each fails at a different step of its setup.
     let top = "restart = { delay = \"1s\", max_delay = \"1s\" }";
     let failing = [
         ("no-program", "entrypoint = [\"/no/such\"]", "exec"),
@@ -320,7 +319,7 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
     }
     let (_folder, mut guest) = boot(&units, &Options { cpus: 1, ..Options::default() });
     let supervisor = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
-    // All starts, and those of them that failed; `None` while the host has no time to answer.
+    // All starts and the failed ones; `None` while the host is too busy to answer.
     let starts = |guest: &Guest| -> Option<(u64, u64)> {
         let reports: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
         let name = |report: &UnitReport| report.status.get("name").cloned();
@@ -332,10 +331,10 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
         let failed = sum("failures", &|name| failing.iter().any(|(other, ..)| *other == name));
         Some((sum("generation", &|name| name == "loops") + failed, failed))
     };
-    // By then everything that is made once has been made, and the list of events is full.
+    // After this, one-time allocations have been made, and the list of events is full.
     guest.wait_for("500 starts", |guest| starts(guest).filter(|(all, _)| *all >= 500));
-    let memory = own_kib(&guest, supervisor);
-    let before = traces(&guest);
+    let memory = anonymous_kib(&guest, supervisor);
+    let before = resources(&guest);
     let (all, _) = guest.wait_for("1,000 starts, a third of which failed", |guest| {
         starts(guest).filter(|(all, failed)| *all >= 1000 && *failed >= 333)
     });
@@ -347,33 +346,37 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
     }
     stop(&guest, "loops");
     guest.wait_state("loops", "stopped");
-    // Before, some were on their way; a leak of one each would be hundreds.
-    guest.wait_for("nothing to be left behind", |guest| {
-        let now = traces(guest);
+    // A few starts were in progress at the first count; a leak of one per start would be hundreds.
+    guest.wait_for("all resources to be freed", |guest| {
+        let now = resources(guest);
         now.iter().zip(&before).all(|(now, before)| now.1 <= before.1).then_some(())
     });
 
     let report = guest.unit("loops");
     let generation = number(&report, "generation");
     assert_eq!(number(&report, "restarts") + 1, generation, "{report:?}");
-    // The stop may have met a run (whose end is then no failure) or the pause after one.
+    // The stop came either during a run, whose exit is then not a failure, or during the delay after one.
     let failures = number(&report, "failures");
     assert!(failures == generation || failures + 1 == generation, "{report:?}");
-    // Every run wrote exactly one line before it ended, by its own account.
+    // Each run wrote exactly one line before it ended.
     guest.wait_for("the logger to have read everything", |guest| {
         let lines = guest.unit("loops").log.lines;
         (lines == failures || lines == generation).then_some(())
     });
-    assert_eq!(guest.service_pid(ipc::Service::Supervisor), Some(supervisor), "it has crashed");
-    let grown = own_kib(&guest, supervisor).saturating_sub(memory);
+    assert_eq!(
+        guest.service_pid(ipc::Service::Supervisor),
+        Some(supervisor),
+        "the supervisor has crashed"
+    );
+    let grown = anonymous_kib(&guest, supervisor).saturating_sub(memory);
     println!(
         "the supervisor has {memory} KiB of its own after 500 starts, and {grown} more after 1,000"
     );
     assert!(grown < 256, "the supervisor has grown by {grown} KiB in 500 starts");
     assert_eq!(number(&guest.unit("bystander"), "generation"), 1);
 
-    // Most of a restart is the kernel's work in the container's own process (namespaces, mounts,
-    // exec); a supervisor that spins instead of waiting would be seen here.
+    // Most of a restart is work of the kernel in the container's own process (namespaces, mounts, exec). A
+    // supervisor in a busy loop would be noticed here.
     let host = guest.host();
     let share = host.supervisor_cpu_usec as f64 / (host.uptime_ms as f64 * 1000.0);
     println!(
@@ -386,7 +389,7 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
 }
 
 #[test]
-fn a_unit_may_take_the_host_down_by_failing() {
+fn a_failed_unit_can_reboot_the_host() {
     for (word, console) in [("poweroff", "down (poweroff)"), ("reboot", "down (reboot)")] {
         let top = format!("type = \"oneshot\"\non_failure = \"{word}\"");
         let units =

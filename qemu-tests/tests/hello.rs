@@ -1,6 +1,6 @@
-//! The first example, as `make run` boots it.
+//! `examples/hello`, as `make run` boots it.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use qemu_tests::{Guest, Options, root};

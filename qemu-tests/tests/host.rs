@@ -1,8 +1,7 @@
-//! The host itself: boot phases, PID 1 and Keelhost's own processes as the kernel sees them, modules
-//! on demand, the ways down, and boots that fail; `keel check` and `keel build` as a person meets
-//! them.
+//! The host itself: boot phases, PID 1 and Keelhost's own processes as the kernel sees them, modules on
+//! demand, reboot and power-off, and boots that fail. Also `keel check` and `keel build`.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::Service;
@@ -12,7 +11,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// 2040-01-01, a moment that no test machine's clock has reached.
+/// 2040-01-01, later than the clock of any test machine.
 const IN_2040: u64 = 2_208_988_800;
 
 /// A field of /proc/PID/status (proc_pid_status(5)).
@@ -25,17 +24,17 @@ fn list(guest: &Guest, path: &str) -> Vec<String> {
     guest.ask(&Request::List { path: path.to_owned() })
 }
 
-/// Processes that have ended and that nobody has waited for.
+/// Zombie processes.
 fn zombies(guest: &Guest) -> Vec<String> {
     let pids = list(guest, "/proc").into_iter().filter(|name| name.parse::<u32>().is_ok());
     pids.filter_map(|pid| guest.try_ask(&Request::Read { path: format!("/proc/{pid}/stat") }).ok())
-        // The state comes after the name, which is in brackets (proc_pid_stat(5)).
+        // The state follows the name, which is in parentheses (proc_pid_stat(5)).
         .filter(|stat: &String| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
         .collect()
 }
 
 #[test]
-fn a_host_comes_up_runs_reboots_and_goes_down() {
+fn a_host_boots_runs_reboots_and_powers_off() {
     let probe = |words: &str| {
         format!(
             "[container]\nimage = \"./images/probe\"\ncommand = [{words}]\nnetwork = \"none\"\n"
@@ -76,7 +75,7 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
         guest.wait_state(unit, "running");
     }
 
-    // Phases: on the console and in the report, in their order.
+    // Boot phases, in order, on the console and in the report.
     let report = guest.boot_report();
     let names: Vec<&str> = report.phases.iter().map(|phase| phase.name.as_str()).collect();
     let expected = [
@@ -95,14 +94,14 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
         let line = rest.lines().next().unwrap_or_default();
         assert!(line.contains(" ms   at "), "{line}");
     }
-    // One that fails and is not needed to run: the reason, and on it goes.
+    // A phase that fails and is not essential: the reason is shown, and the boot continues.
     assert!(console.contains("failed: made to fail by keel.fault"), "{console}");
-    // The clock stood before the image was made.
+    // The clock was set to a time before the build of the image.
     assert!(console.contains("set to the age of the image"), "{console}");
     let lines = guest.logs("base", 1);
     assert!(lines.iter().all(|line| line.time_us >= IN_2040 as i64 * 1_000_000), "{lines:?}");
 
-    // What PID 1 has set up.
+    // The setup by PID 1.
     assert_eq!(guest.read("/proc/sys/kernel/hostname").trim(), "whole");
     assert_eq!(guest.read("/sys/class/net/lo/flags").trim(), "0x9", "IFF_UP and IFF_LOOPBACK");
     for dir in ["", "/system", "/units"] {
@@ -116,11 +115,11 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
         let line = log.lines().find(|line| line.contains(text));
         line.unwrap_or_else(|| panic!("not in the log: {text}")).split('[').next()
     };
-    // Facility 3 (daemon) times eight, plus the level (syslog(2)).
+    // The priority is facility 3 (daemon) times 8 plus the level (syslog(2)).
     assert_eq!(level("keel-init: phase loopback"), Some("<30>"));
     assert_eq!(level("keel-init: boot phase sysctl"), Some("<28>"));
 
-    // Keelhost's own processes: the right user, and no more power than needed.
+    // Keelhost's own processes: the right user, and only the necessary privileges.
     let network = 1 << 10 | 1 << 12 | 1 << 13 | 1 << 25;
     let all = u64::from_str_radix(&status_field(&guest.read("/proc/1/status"), "CapBnd"), 16);
     let all = all.expect("a number");
@@ -146,26 +145,26 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
         assert_eq!(field("PPid"), "1", "{service:?}");
     }
 
-    // Orphans are reaped, in the container by its own PID 1, on the host by the host's.
+    // Orphans are reaped, by PID 1 of the container or of the host.
     guest.wait_log("orphans", "orphans reaped 16");
     guest.wait_for("no zombies", |guest| zombies(guest).is_empty().then_some(()));
 
-    // Modules: for the hardware that is there, and when the kernel asks (mount(2) does).
-    guest.wait_for("the kernel to get the module that it asked for", |guest| {
+    // Modules are loaded for present hardware, and when the kernel requests them (here for mount(2)).
+    guest.wait_for("the requested module to be loaded", |guest| {
         let modules = guest.read("/proc/modules");
         let loaded = |name: &str| modules.lines().any(|line| line.starts_with(&format!("{name} ")));
         (loaded("virtio_net") && loaded("virtio_blk") && loaded("squashfs")).then_some(())
     });
     assert_eq!(guest.read("/proc/sys/kernel/modprobe").trim(), "/sbin/modprobe");
 
-    // Ctrl-Alt-Del reboots in order.
+    // Ctrl-Alt-Del reboots cleanly.
     guest.press_keys(&["ctrl", "alt", "delete"]);
     guest.wait_console("going down: Ctrl-Alt-Del");
     guest.wait_console("down (reboot)");
     let console = guest.console();
     let at = |text: &str| console.find(text).unwrap_or_else(|| guest.fail(&format!("no {text:?}")));
     let line = |unit: &str, text: &str| at(&format!("{unit:<16} {text}"));
-    // Each after the last that needs it is gone; the stubborn one after its own time.
+    // Each unit stops after those that depend on it; `stubborn` after its own timeout.
     let killed = line("middle", "did not stop within its stop_timeout: killed");
     assert!(line("top", "stopped") < killed && killed < line("middle", "stopped"));
     assert!(line("middle", "stopped") < line("base", "ended on request"));
@@ -184,7 +183,7 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
 }
 
 #[test]
-fn a_boot_that_cannot_go_on_says_why_and_reboots() {
+fn a_boot_that_cannot_continue_says_why_and_reboots() {
     let folder = Folder::host("hostname = \"doomed\"\n", &[]);
     for (fault, reason) in [
         ("panic", "PID 1 panicked"),
@@ -193,7 +192,7 @@ fn a_boot_that_cannot_go_on_says_why_and_reboots() {
     ] {
         let append = format!("keel.fault={fault}");
         let mut guest = Guest::boot(folder.path(), &Options { append, ..Options::default() });
-        // With --no-reboot QEMU ends where the machine would start anew.
+        // With --no-reboot, QEMU exits instead of rebooting.
         assert!(guest.wait_end().success());
         let console = guest.console();
         assert!(console.contains("keel cannot go on: ") && console.contains(reason), "{console}");
@@ -214,7 +213,7 @@ fn text(bytes: &[u8]) -> String {
 
 const GOOD: &str = "[container]\nimage = \"./images/probe\"\ncommand = [\"wait\"]\n";
 
-/// A host folder with a mistake of every sort.
+/// A host folder with mistakes of every kind.
 fn with_mistakes() -> Folder {
     let container = "[container]\nimage = \"./images/probe\"\n";
     Folder::host(
@@ -235,7 +234,7 @@ fn with_mistakes() -> Folder {
 }
 
 #[test]
-fn check_names_every_mistake_at_once() {
+fn check_reports_all_mistakes_at_once() {
     let folder = with_mistakes();
     let dir = folder.path().display().to_string();
     let output = run_keel(&["check", &dir]);
@@ -286,7 +285,7 @@ fn check_names_every_mistake_at_once() {
 }
 
 #[test]
-fn the_same_folder_gives_the_same_bytes_wherever_it_lies() {
+fn builds_are_reproducible_and_independent_of_the_path() {
     let units = [("one", GOOD), ("two", GOOD)];
     let (here, there) = (Folder::host("hostname = \"same\"\n", &units), Folder::empty());
     let copy = there.path().join("another place");
@@ -302,15 +301,15 @@ fn the_same_folder_gives_the_same_bytes_wherever_it_lies() {
         (read("vmlinuz"), read("initrd"))
     };
     let first = build(here.path(), "first");
-    assert!(first == build(here.path(), "second"), "another build, other bytes");
-    assert!(first == build(&copy, "third"), "another folder, other bytes");
+    assert!(first == build(here.path(), "second"), "two builds differ");
+    assert!(first == build(&copy, "third"), "builds in two folders differ");
 }
 
 #[test]
-fn a_folder_with_mistakes_changes_nothing_in_the_output() {
+fn a_folder_with_mistakes_leaves_the_output_unchanged() {
     let (bad, out) = (with_mistakes(), Folder::empty());
-    out.write("vmlinuz", "the kernel of before");
-    out.write("initrd", "the host of before");
+    out.write("vmlinuz", "the old kernel");
+    out.write("initrd", "the old host");
     let dir = out.path().display().to_string();
     let output = run_keel(&["build", &bad.path().display().to_string(), "-o", &dir]);
     assert!(!output.status.success());
@@ -323,8 +322,5 @@ fn a_folder_with_mistakes_changes_nothing_in_the_output() {
         .collect();
     names.sort();
     assert_eq!(names, ["initrd", "vmlinuz"]);
-    assert_eq!(
-        fs::read_to_string(out.path().join("initrd")).expect("initrd"),
-        "the host of before"
-    );
+    assert_eq!(fs::read_to_string(out.path().join("initrd")).expect("initrd"), "the old host");
 }

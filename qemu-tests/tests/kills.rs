@@ -1,8 +1,8 @@
-//! Anything but PID 1 can be killed at any instant and nothing is lost: no container stops, no exit,
-//! no restart count, no log line disappears, and the host still goes down in order. And the order
-//! itself: readiness, health, dependencies up and down.
+//! Every process but PID 1 can be killed at any time without loss: no container stops, no exit, restart count
+//! or log line is lost, and the host still shuts down in order. Also the order itself: readiness, health,
+//! and dependencies at start and stop.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::Service;
@@ -21,10 +21,10 @@ fn probe(top: &str, command: &str, rest: &str) -> String {
     format!("{top}\n[container]\nimage = \"./images/probe\"\ncommand = {command}\n{rest}\n")
 }
 
-/// A hand that needs no supervisor: it reaches the host's cgroups. In each round it freezes the
-/// supervisor, ends a container behind its back, waits until nothing of that is left to be seen,
-/// and kills the supervisor: only the next one can start that container again, which begins the next
-/// round, often in the middle of the container's set-up. In the last round a container also runs out of memory meanwhile.
+/// A script in a container that has access to the host's cgroups and so works without the supervisor. In each
+/// round it freezes the supervisor, kills a container, waits until the container's cgroup is empty, and kills
+/// the supervisor. Only the next supervisor can start that container again, which begins the next round, often
+/// in the middle of the container's setup. In the last round, another container also runs out of memory.
 const KILLER: &str = r#"
 supervisor=/cg/system/keel-supervisor
 populated() { grep -q "populated 1" /cg/units/$1/cgroup.events; }
@@ -54,7 +54,7 @@ fn start(guest: &Guest, name: &str) {
     guest.ask::<Value>(&Request::Start { name: name.to_owned() });
 }
 
-/// Kills one of Keelhost's processes and waits for the next.
+/// Kills one of Keelhost's processes and waits for its successor.
 fn kill(guest: &mut Guest, service: Service) {
     let before = guest.wait_for("the service", |guest| guest.service_pid(service));
     guest.signal_service(service, libc::SIGKILL);
@@ -71,7 +71,7 @@ fn boot(units: &[(String, String)], options: &Options) -> (Folder, Guest) {
 }
 
 #[test]
-fn nothing_is_lost_whoever_is_killed() {
+fn nothing_is_lost_when_processes_of_keelhost_are_killed() {
     let tight = "restart = { delay = \"10ms\", max_delay = \"10ms\" }";
     let by_hand = "enabled = false";
     let shell = |top: &str, script: &str, rest: &str| {
@@ -98,7 +98,7 @@ fn nothing_is_lost_whoever_is_killed() {
             shell(
                 "enabled = false\ntype = \"oneshot\"",
                 &killer,
-                // The host's cgroups are the host's root's.
+                // Only the host's root can write to the host's cgroups.
                 "volumes = [\"/sys/fs/cgroup:/cg\", \"signal:/signal\"]\nnetwork = \"none\"\n\
                  userns = \"host\"",
             ),
@@ -141,22 +141,22 @@ fn nothing_is_lost_whoever_is_killed() {
     let before = identity(&guest);
 
     exits_while_the_supervisor_is_dead_are_counted(&mut guest);
-    assert_eq!(identity(&guest), before, "a container has noticed that its supervisor died");
-    a_crash_loop_goes_on_over_kills(&mut guest);
-    what_the_network_gives_is_known_to_the_next_supervisor(&mut guest);
-    the_network_stays(&mut guest);
+    assert_eq!(identity(&guest), before, "a container was affected by the supervisor's death");
+    a_crash_loop_continues_over_kills(&mut guest);
+    the_state_of_the_network_is_known_to_the_next_supervisor(&mut guest);
+    the_network_is_kept(&mut guest);
     no_line_is_lost(&mut guest);
     let disk = guest.host().data_disk;
     kill(&mut guest, Service::Devices);
     assert_eq!(guest.host().data_disk, disk);
-    assert_eq!(identity(&guest), before, "a container has noticed that something died");
+    assert_eq!(identity(&guest), before, "a container was affected by the death of a process");
     for (name, pid, ..) in &before {
         let inside = guest.read(&format!("/sys/fs/cgroup/units/{name}/cgroup.procs"));
         assert_eq!(inside.trim(), pid.to_string(), "{name} has exactly its one process");
     }
 
-    // Down, with the supervisor killed on the way as often as it comes back: `stubborn` makes the
-    // way long enough.
+    // Shutdown, during which the supervisor is killed whenever it is restarted. `stubborn` makes the
+    // shutdown long enough.
     let _ = guest.try_ask::<Value>(&Request::Shutdown { kind: ipc::ShutdownKind::Poweroff });
     guest.wait_console("going down");
     for _ in 0..5 {
@@ -180,9 +180,8 @@ fn exits_while_the_supervisor_is_dead_are_counted(guest: &mut Guest) {
     let mortal = guest.unit("mortal");
     let counts = ["generation", "restarts"].map(|field| number(&mortal, field));
     assert_eq!(counts, [ROUNDS + 1, ROUNDS], "{mortal:?}");
-    // Every end is counted once. The hand may hold the supervisor in the moment between clone3 and
-    // its note of the process: the next one then counts a start that was interrupted, which is no
-    // failure of the unit's.
+    // Each exit is counted once. The script may freeze the supervisor between clone3(2) and recording the
+    // process. Its successor then counts an interrupted start, which is not a failure of the unit.
     let exits = |cause: &str| {
         mortal.status.get("exits").and_then(|exits| exits.get(cause)?.as_u64()).unwrap_or(0)
     };
@@ -197,11 +196,11 @@ fn exits_while_the_supervisor_is_dead_are_counted(guest: &mut Guest) {
     guest.wait_state("killer", "done");
 }
 
-fn a_crash_loop_goes_on_over_kills(guest: &mut Guest) {
+fn a_crash_loop_continues_over_kills(guest: &mut Guest) {
     start(guest, "loops");
     for round in 1..=ROUNDS / 2 {
         kill(guest, Service::Supervisor);
-        guest.wait_for("the loop to go on", |guest| {
+        guest.wait_for("the loop to continue", |guest| {
             let report: UnitReport =
                 guest.try_ask(&Request::Unit { name: "loops".to_owned() }).ok()?;
             (number(&report, "generation") > round).then_some(())
@@ -214,7 +213,7 @@ fn a_crash_loop_goes_on_over_kills(guest: &mut Guest) {
     let failures = number(&report, "failures");
     assert_eq!(number(&report, "restarts") + 1, generation, "{report:?}");
     assert!(failures == generation || failures + 1 == generation, "{report:?}");
-    // No run has been started twice: each writes one line, under its own number.
+    // No run was started twice: each writes one line with its own number.
     let mut lines: BTreeMap<u64, u32> = BTreeMap::new();
     for line in guest.logs("loops", 5000).iter().filter(|line| line.text.starts_with("first ")) {
         *lines.entry(line.generation).or_default() += 1;
@@ -224,9 +223,8 @@ fn a_crash_loop_goes_on_over_kills(guest: &mut Guest) {
     assert!(lines.keys().all(|run| *run <= generation), "{lines:?}");
 }
 
-/// netsetup lives on and nothing of its state changes: the new supervisor has to be told all the
-/// same.
-fn what_the_network_gives_is_known_to_the_next_supervisor(guest: &mut Guest) {
+/// netsetup keeps running and its state does not change, but the new supervisor must receive it.
+fn the_state_of_the_network_is_known_to_the_next_supervisor(guest: &mut Guest) {
     kill(guest, Service::Supervisor);
     guest.wait_for("the supervisor to answer", |guest| {
         guest.try_ask::<Value>(&Request::Restart { name: "online".to_owned() }).ok()
@@ -239,7 +237,7 @@ fn what_the_network_gives_is_known_to_the_next_supervisor(guest: &mut Guest) {
     });
 }
 
-fn the_network_stays(guest: &mut Guest) {
+fn the_network_is_kept(guest: &mut Guest) {
     let answers = |guest: &mut Guest, when: &str| {
         guest.wait_for(&format!("the published port, {when}"), |guest| guest.get(8080, "/").ok())
     };
@@ -273,7 +271,7 @@ fn no_line_is_lost(guest: &mut Guest) {
 }
 
 #[test]
-fn units_come_up_and_go_down_in_order() {
+fn units_start_and_stop_in_order() {
     let healthy =
         |check: &str| format!("[healthcheck]\n{check}\ninterval = \"200ms\"\nretries = 2\n");
     let units = [
@@ -349,7 +347,7 @@ fn units_come_up_and_go_down_in_order() {
     assert_eq!(guest.field("never-well", "state"), "running", "restart = never: it goes on");
 
     guest.wait_for("the published port", |guest| guest.get(8081, "/sick").ok());
-    guest.wait_for("sickly to run again and be well", |guest| {
+    guest.wait_for("sickly to run again and be healthy", |guest| {
         let unit = guest.unit("sickly");
         let well = unit.status.get("health")?.get("state")? == "healthy";
         (well && number(&unit, "generation") == 2).then_some(())

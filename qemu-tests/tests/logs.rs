@@ -1,7 +1,6 @@
-//! What the host keeps of what units write: a flood of output, log files with a size cap, and a line's
-//! time, stream and run.
+//! Logs of units: a flood of output, log files with a size limit, and the time, stream and run of a line.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::Service;
@@ -10,10 +9,10 @@ use qemu_tests::{Folder, Guest, Options};
 use serde_json::Value;
 
 const FLOOD_BYTES: u64 = 100 << 20;
-/// Length of one of its lines (`qemu-tests/guest/src/probe/abuse.rs`).
+/// Length of one line of the flood (`qemu-tests/guest/src/probe/abuse.rs`).
 const FLOOD_LINE: u64 = 80;
-/// The most that the logger may take: what each Keelhost process may have, and a ring of 256 KiB for
-/// each of three units.
+/// Memory limit of the logger: the limit of every Keelhost process, and a ring of 256 KiB for each of three
+/// units.
 const LOGGER_KIB: u64 = 3 * 1024;
 
 fn names(guest: &Guest, path: &str) -> Vec<String> {
@@ -43,7 +42,7 @@ fn a_flood_of_output_stays_bounded_and_counted() {
     let data = Some(folder.path().join("data.img"));
     let mut guest = Guest::up(folder.path(), &Options { data, ..Options::default() });
 
-    // It is never blocked for good; meanwhile the logger's memory does not grow with what it reads.
+    // The unit is never blocked permanently, and the logger's memory does not grow with the output.
     let mut most = 0;
     guest.wait_for("the flood to end", |guest| {
         let pid = guest.service_pid(Service::Logger)?;
@@ -52,7 +51,7 @@ fn a_flood_of_output_stays_bounded_and_counted() {
     });
     assert!(most > 0 && most <= LOGGER_KIB, "the logger took {most} KiB");
 
-    // Every line is counted: those in memory, and those that newer ones pushed out.
+    // All lines are counted: those in memory, and those that were replaced by newer ones.
     let expected = FLOOD_BYTES / FLOOD_LINE + 1;
     guest.wait_for("the last line to be counted", |guest| {
         (guest.unit("flood").log.lines >= expected).then_some(())
@@ -65,13 +64,13 @@ fn a_flood_of_output_stays_bounded_and_counted() {
     let last = kept.last().map(|line| line.text.as_str());
     assert_eq!(last, Some(format!("flood end {}", expected - 1).as_str()));
 
-    // Nobody else lost anything.
+    // No other unit lost lines.
     let quiet: Vec<String> = guest.logs("quiet", 100).into_iter().map(|line| line.text).collect();
     let mut lines: Vec<String> = (1..=50).map(|number| format!("line {number}")).collect();
     lines.push("lines end 50".to_owned());
     assert_eq!(quiet, lines);
 
-    // On the disk: two files of the unit's size at most; the last line is there.
+    // On the disk: at most two files of the unit's size, with the last line.
     let directory = "/data/logs/flood";
     let last_line = |guest: &Guest| -> Option<String> {
         let request = Request::Read { path: format!("{directory}/current.log") };
@@ -93,7 +92,7 @@ fn a_flood_of_output_stays_bounded_and_counted() {
     assert_eq!(names(&guest, directory), ["1.log", "current.log"]);
     assert!(guest.read(&format!("{directory}/1.log")).len() <= 64 * 1024);
 
-    // A line knows its stream, its run and its time; the end of the last run ends a half line.
+    // A line has its stream, run and time. The end of a run ends an incomplete line.
     let said = |guest: &Guest| -> Vec<LogLine> { guest.logs("speaker", 100) };
     let lines = said(&guest);
     let told: Vec<(&str, &str, u64)> = lines

@@ -1,7 +1,7 @@
-//! The network as units and their neighbours see it: published ports, names, the way out, static
-//! addresses, and hosts whose network is missing or silent.
+//! The network of units: published ports, names, outgoing connections, static addresses, and hosts with a
+//! missing or silent network.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use qemu_tests::{Folder, Guest, Options};
@@ -10,8 +10,8 @@ use std::net::{TcpListener, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-/// A server on this machine's loopback, which guests reach as 10.0.2.2 through QEMU's network. It
-/// answers every connection with one line.
+/// A server on this machine's loopback address, which guests reach as 10.0.2.2 through QEMU's network. It
+/// answers each connection with one line.
 fn outside_server() -> u16 {
     let bound = TcpListener::bind("127.0.0.1:0")
         .and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
@@ -29,7 +29,7 @@ fn outside_server() -> u16 {
     port
 }
 
-/// A shell script that asks a list of questions, a line of answer each: `LABEL: ANSWER`.
+/// A shell script that runs a list of commands and prints the result of each: `LABEL: ANSWER`.
 fn questions(list: &[(&str, &str)]) -> String {
     let asks: Vec<String> = list
         .iter()
@@ -38,7 +38,7 @@ fn questions(list: &[(&str, &str)]) -> String {
     format!("{}; echo asked", asks.join("; "))
 }
 
-/// Asks a server for a page. (The time-out is not wget's own: that of busybox-static crashes.)
+/// A command that fetches a page. (wget's own timeout is not used: it crashes in busybox-static.)
 fn fetch(url: &str) -> String {
     format!("busybox timeout 8 wget -q -O - http://{url}")
 }
@@ -50,7 +50,7 @@ fn shell(extra: &str, script: &str) -> String {
     )
 }
 
-/// What a unit's script has said about `label`.
+/// The answer for `label` in the output of a unit's script.
 fn answer(guest: &Guest, unit: &str, label: &str) -> String {
     let lines = guest.logs(unit, 1000);
     let found = lines.iter().find_map(|line| line.text.strip_prefix(&format!("{label}: ")));
@@ -60,7 +60,7 @@ fn answer(guest: &Guest, unit: &str, label: &str) -> String {
     }
 }
 
-/// The host's links with their numbers, which are new where a link was made anew.
+/// The host's links with their indices, which change when a link is created again.
 fn host_links(guest: &Guest) -> Vec<String> {
     let names: Vec<String> =
         guest.ask(&ipc::control::Request::List { path: "/sys/class/net".to_owned() });
@@ -69,7 +69,7 @@ fn host_links(guest: &Guest) -> Vec<String> {
 }
 
 #[test]
-fn containers_publish_and_reach() {
+fn containers_publish_ports_and_connect() {
     let outside = outside_server();
     let inside = questions(&[
         ("by name", &fetch("web:8000/name")),
@@ -97,7 +97,7 @@ fn containers_publish_and_reach() {
     let client = shell(after, &inside) + "ports = [\"8090:80\"]\n";
     let on_host = shell(after, &host) + "network = \"host\"\n";
     let alone = shell("", &alone) + "network = \"none\"\n";
-    // Starts at once, long before DHCP has answered, and goes on looking.
+    // Starts immediately, long before the DHCP answer, and keeps trying.
     let resolver = "[container]\nimage = \"./images/busybox\"\ncommand = [\"-c\", '''\
                     until grep nameserver /etc/resolv.conf; do sleep 1; done; \
                     echo found; exec sleep 100000''']\n";
@@ -127,15 +127,15 @@ fn containers_publish_and_reach() {
     for unit in ["client", "on-host", "alone"] {
         guest.wait_log(unit, "asked");
         for line in guest.logs(unit, 100) {
-            // Shown when the test fails.
+            // Shown if the test fails.
             println!("{unit}: {}", line.text);
         }
     }
 
-    // From this machine: the container sees who asks (QEMU's gateway), not the host.
+    // From this machine: the container sees the client's address (QEMU's gateway), not the host's.
     let body = guest.get(8080, "/from-outside").expect("the published port");
     assert_eq!(body, "GET /from-outside HTTP/1.1 from ::ffff:10.0.2.2\n");
-    // Published for the host's loopback, or not at all: no answer from outside.
+    // Ports that are unpublished or published on the host's loopback do not answer from outside.
     for closed in [8081, 8000] {
         let answer = guest.get(closed, "/");
         assert!(answer.is_err(), "port {closed} answers from outside: {answer:?}");
@@ -143,14 +143,14 @@ fn containers_publish_and_reach() {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a time-out");
     socket.connect(("127.0.0.1", guest.udp_port(5300))).expect("connect");
-    guest.wait_for("a datagram to come back", |_| {
+    guest.wait_for("a datagram to be returned", |_| {
         socket.send(b"there and back").ok()?;
         let mut buffer = [0u8; 100];
         let size = socket.recv(&mut buffer).ok()?;
         (buffer.get(..size) == Some(b"there and back")).then_some(())
     });
 
-    // From a container to another.
+    // From one container to another.
     let says = |label| answer(&guest, "client", label);
     let own = guest.unit("client").address.expect("a bridged unit has an address");
     let web = guest.unit("web").address.expect("a bridged unit has an address");
@@ -165,7 +165,7 @@ fn containers_publish_and_reach() {
     assert!(says("route").contains("default via 10.88.0.1 dev eth0"), "{}", says("route"));
     assert_eq!(says("links"), "eth0 lo");
 
-    // On the host's own network, and on none.
+    // With the host's network, and without a network.
     assert!(answer(&guest, "on-host", "published for loopback").contains("GET / HTTP/1.1"));
     assert!(answer(&guest, "on-host", "a published port on loopback").contains("GET / HTTP/1.1"));
     assert!(!answer(&guest, "on-host", "unpublished on loopback").contains("GET /"));
@@ -174,11 +174,11 @@ fn containers_publish_and_reach() {
     assert_eq!(answer(&guest, "alone", "links"), "lo");
     assert!(!answer(&guest, "alone", "outside").contains("the outside"));
 
-    // Name servers that became known while it ran.
+    // Name servers that became known while the unit was running.
     guest.wait_log("resolver", "found");
     assert_eq!(guest.field("resolver", "generation"), "1");
 
-    // A restart keeps the namespace: nothing of the network is made anew.
+    // A restart keeps the namespace and all its links.
     let before = host_links(&guest);
     let _: serde_json::Value =
         guest.ask(&ipc::control::Request::Restart { name: "web".to_owned() });
@@ -189,10 +189,10 @@ fn containers_publish_and_reach() {
     assert_eq!(guest.unit("web").address.as_deref(), Some(web.as_str()));
     assert_eq!(host_links(&guest), before);
 
-    // netsetup dies: ports and addresses stay, and it takes everything over.
+    // netsetup is killed: ports and addresses are kept, and its successor takes over.
     let pid = guest.service_pid(ipc::Service::Netsetup);
     guest.signal_service(ipc::Service::Netsetup, libc::SIGKILL);
-    guest.get(8080, "/").expect("the published port while netsetup is away");
+    guest.get(8080, "/").expect("the published port while netsetup is not running");
     guest.wait_for("netsetup to come back", |guest| {
         guest.service_pid(ipc::Service::Netsetup).filter(|now| Some(*now) != pid)
     });
@@ -202,13 +202,13 @@ fn containers_publish_and_reach() {
     guest.get(8080, "/").expect("the published port with the new netsetup");
     assert_eq!(host_links(&guest), before);
 
-    // The addresses come from the names alone.
+    // Addresses depend only on the units' names.
     assert!(web.starts_with("10.88."), "{web}");
     assert!(guest.power_off().success());
 }
 
 #[test]
-fn a_static_address_needs_nobody() {
+fn a_static_address_needs_no_dhcp_server() {
     let outside = outside_server();
     let script = questions(&[
         ("outside", &fetch(&format!("10.0.2.2:{outside}/"))),
@@ -239,7 +239,7 @@ fn a_static_address_needs_nobody() {
     assert_eq!(net.gateway.map(|gateway| gateway.to_string()).as_deref(), Some("10.0.2.2"));
     assert_eq!(net.waiting, [""; 0]);
     assert_eq!(guest.read("/sys/class/net/eth0/mtu").trim(), "1400");
-    // No lease was asked for.
+    // No lease was requested.
     let files: Vec<String> =
         guest.ask(&ipc::control::Request::List { path: "/run/keel/net".to_owned() });
     assert_eq!(files, ["resolv.conf"]);
@@ -249,7 +249,7 @@ fn a_static_address_needs_nobody() {
     assert!(guest.power_off().success());
 }
 
-/// One unit that talks to nobody, one that is bridged, one that waits for an address.
+/// A unit without network, a bridged one, and one that waits for an address.
 fn without_a_net() -> Folder {
     let quiet = "[container]\nimage = \"./images/probe\"\ncommand = [\"wait\"]\n";
     Folder::host(
@@ -263,7 +263,7 @@ fn without_a_net() -> Folder {
 }
 
 #[test]
-fn no_network_card_holds_nothing_up() {
+fn a_missing_network_card_delays_only_units_that_need_it() {
     let folder = without_a_net();
     let mut guest = Guest::up(folder.path(), &Options { nic: "none", ..Options::default() });
     guest.wait_state("alone", "running");
@@ -276,7 +276,7 @@ fn no_network_card_holds_nothing_up() {
 }
 
 #[test]
-fn a_silent_dhcp_server_holds_nothing_up() {
+fn a_silent_dhcp_server_delays_only_units_that_need_it() {
     let folder = without_a_net();
     let mut guest = Guest::up(folder.path(), &Options { nic: "silent", ..Options::default() });
     guest.wait_state("alone", "running");

@@ -1,7 +1,7 @@
-//! Limits with real controllers, those of the OCI command line and those of the engine below it: on a
-//! plain Linux with cgroups of version 2 and the one program, without a host's own PID 1.
+//! Limits with real cgroup v2 controllers, of the OCI command line and of the engine below it, on plain Linux
+//! with keel-os as the only program but without Keelhost's PID 1.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use qemu_tests::{Folder, root};
@@ -11,8 +11,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// PID 1 of the guest. No root can be left that is the kernel's first one (pivot_root(2)), so all of it
-/// moves to a tmpfs before the rest is run.
+/// PID 1 of the guest. pivot_root(2) does not work on the initial root file system, so its contents are
+/// copied to a tmpfs first.
 const FIRST: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 # As the kernel would call it; here it is where its modules are.
@@ -26,8 +26,8 @@ busybox mount -t cgroup2 cgroup2 /new/sys/fs/cgroup
 exec busybox switch_root /new /judge
 "#;
 
-/// One container after another, each with the limits of the test. A line that begins with FAILED is a
-/// test that failed.
+/// Runs containers one after the other, each with limits to be tested. A line that begins with FAILED is a
+/// failed test.
 const SCRIPT: &str = r#"#!/bin/busybox sh
 export PATH=/bin
 /bin/busybox --install -s /bin
@@ -107,9 +107,8 @@ echo end
 poweroff -f
 "#;
 
-/// The kit's own first file system, with the program, and behind it another with busybox and these files, which can
-/// be executed
-/// (Documentation/driver-api/early-userspace/buffer-format.rst).
+/// The kit's own initramfs with the program, followed by another archive with busybox and these executable
+/// files (Documentation/driver-api/early-userspace/buffer-format.rst).
 fn initrd(kit: &Path, folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
     let tree = folder.path().join("tree");
     fs::create_dir_all(tree.join("bin")).unwrap();
@@ -131,7 +130,7 @@ fn initrd(kit: &Path, folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
     let own = archive.wait_with_output().unwrap();
     assert!(own.status.success());
     let mut both = fs::read(kit.join("base.img")).expect("the kit's base.img (make build)");
-    // Each archive begins at a multiple of four.
+    // Each archive begins at a multiple of four bytes.
     both.resize(both.len().next_multiple_of(4), 0);
     both.extend(own.stdout);
     let path = folder.path().join("initrd");
@@ -139,7 +138,7 @@ fn initrd(kit: &Path, folder: &Folder, files: &[(&str, &[u8])]) -> PathBuf {
     path
 }
 
-/// Boots it and returns what was said on the console, whose last line is "end".
+/// Boots it and returns the console output, whose last line is "end".
 fn console(files: &[(&str, &[u8])]) -> String {
     let kit = qemu_tests::kit();
     let folder = Folder::empty();
@@ -163,7 +162,7 @@ fn console(files: &[(&str, &[u8])]) -> String {
 }
 
 #[test]
-fn limits_are_in_force_and_go_with_the_container() {
+fn limits_are_applied_and_removed_with_the_container() {
     let console = console(&[("first", FIRST.as_bytes()), ("judge", SCRIPT.as_bytes())]);
     let wrong = |line: &str| line.contains("FAILED") || line.starts_with("keel-oci:");
     assert!(!console.lines().any(wrong), "{console}");
@@ -171,9 +170,9 @@ fn limits_are_in_force_and_go_with_the_container() {
     assert_eq!(good, 15, "{console}");
 }
 
-/// The engine's own tests of limits, which are not run on a machine without controllers of version 2.
+/// The engine's own tests of limits, which need cgroup v2 controllers.
 #[test]
-fn the_engines_tests_of_limits_are_run() {
+fn the_tests_of_limits_of_the_engine_pass() {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.args(["test", "--locked", "-p", "container", "--test", "containers", "--no-run"]);
     let built = cargo.arg("--message-format=json").current_dir(root()).output().expect("cargo");
@@ -194,7 +193,7 @@ fn the_engines_tests_of_limits_are_run() {
         ("bin/containers", &program),
     ]);
     assert!(console.lines().any(|line| line == "code 0"), "{console}");
-    // Once with its own ids and once with the host's.
+    // Once in a user namespace and once with the host's IDs.
     let said = console.contains("2 passed, 0 failed, 0 NOT RUN");
     assert!(said, "{console}");
 }

@@ -1,8 +1,8 @@
-//! Programs that people run, from Debian's packages, under the defaults: a JVM, Node and Python
-//! servers, programs that drop privileges by themselves or have file capabilities, an init. (nginx,
-//! redis and PostgreSQL are in stack.rs.) One boot of the host folder hosts/real.
+//! Common programs from Debian packages with default settings: a JVM, Node and Python servers, programs that
+//! drop privileges or have file capabilities, and an init. (nginx, redis and PostgreSQL are in stack.rs.) One
+//! boot of the host folder hosts/real.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::control::Request;
@@ -10,12 +10,12 @@ use qemu_tests::{Guest, Options, root};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// What a unit has written so far.
+/// The output of a unit so far.
 fn text(guest: &Guest, unit: &str) -> String {
     guest.logs(unit, 5000).into_iter().map(|line| line.text + "\n").collect()
 }
 
-/// Fails with all that the unit has written.
+/// Fails with the unit's output unless `holds`.
 fn must(guest: &Guest, unit: &str, holds: bool, what: &str) {
     if !holds {
         let explained = guest.explain(unit).join("\n");
@@ -38,7 +38,7 @@ fn healthy(guest: &mut Guest, unit: &str) {
     });
 }
 
-/// Waits until a one-shot has ended, which must be well.
+/// Waits until a one-shot has ended, and fails unless it succeeded.
 fn done(guest: &mut Guest, unit: &str) {
     let state = guest.wait_for(&format!("{unit} to end"), |guest| {
         let state = guest.field(unit, "state");
@@ -47,7 +47,7 @@ fn done(guest: &mut Guest, unit: &str) {
     must(guest, unit, state == "done", "failed");
 }
 
-/// What a server says about itself.
+/// A server's report about itself.
 fn json(guest: &mut Guest, unit: &str, port: u16) -> Value {
     let body =
         guest.wait_for(&format!("{unit} to answer"), |guest| guest.get(port, "/report").ok());
@@ -61,7 +61,7 @@ fn jvm(guest: &mut Guest) {
     healthy(guest, "jvm");
     let page = guest.wait_for("the database's console", |guest| guest.get(8082, "/").ok());
     must(guest, "jvm", page.contains("H2 Console"), &page);
-    // The container's, not the machine's.
+    // The container's limits, not the machine's.
     must_say(guest, "jvm", "Provider: cgroupv2");
     must_say(guest, "jvm", "Memory Limit: 200.00M");
 }
@@ -86,17 +86,17 @@ fn python(guest: &mut Guest) {
         must(guest, "python", report["parent"] == 1 && report["uid"] == 1000, &report.to_string());
         must(guest, "python", report["pid"] == report["worker"], &report.to_string());
         must(guest, "python", report["rows"] == 1, &report.to_string());
-        // They count together.
+        // The workers share a counter.
         must(guest, "python", report["visits"].as_i64() >= Some(asked), &report.to_string());
         workers.insert(report["worker"].as_i64());
         (workers.len() == 2).then_some(())
     });
 }
 
-/// The lines of `/proc/PID/status` that a program may no longer have anything in.
+/// The lines of `/proc/PID/status` in which a program must have no capabilities.
 const NOTHING: [&str; 5] = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"];
 
-fn who_drop_privileges(guest: &mut Guest) {
+fn programs_that_drop_privileges(guest: &mut Guest) {
     healthy(guest, "redis");
     let (answer, status) = (["redis-cli", "set", "key", "value"], ["cat", "/proc/1/status"]);
     let exec = |command: &[&str]| guest.keel_ok(&[&["exec", "redis", "--"], command].concat());
@@ -138,7 +138,7 @@ fn file_capabilities(guest: &mut Guest) {
         must_say(guest, unit, &format!("(socktype: {socket})"));
         must_say(guest, unit, "1 packets transmitted, 1 received");
     }
-    // Nobody is told that root does not gain what it has, and a user is.
+    // There is no explanation for root, which has the capabilities anyway, but there is one for a user.
     must(guest, "ping", !text(guest, "ping").contains("keel:"), "was warned");
     let inert = "keel: /usr/bin/ping has the file capability NET_RAW, which has no effect";
     must_say(guest, "ping-user", inert);
@@ -170,7 +170,7 @@ fn real_images_run_unchanged() {
     let mut guest = Guest::up(&root().join("qemu-tests/hosts/real"), &options);
     let guest = &mut guest;
     file_capabilities(guest);
-    who_drop_privileges(guest);
+    programs_that_drop_privileges(guest);
     node(guest, "node", 8080, "0000000000000000");
     node(guest, "node-capable", 8083, "0000000000000400");
     python(guest);
@@ -179,7 +179,7 @@ fn real_images_run_unchanged() {
     for unit in services {
         must(guest, unit, guest.field(unit, "restarts") == "0", "was restarted");
     }
-    // What any of them needed is said by its own unit, and by none but those that test it.
+    // Only units that test relaxed settings have any.
     for report in guest.units() {
         let name = report.status.get("name").and_then(Value::as_str).unwrap_or_default();
         let weak = !report.weakenings.is_empty();

@@ -1,7 +1,7 @@
-//! The second example, as `make stack` boots it: nginx, a small program, redis and PostgreSQL come up in
-//! order, answer, and still know what they knew after the next boot.
+//! `examples/stack`, as `make stack` boots it: nginx, a small program, redis and PostgreSQL start in order,
+//! respond, and keep their data over a reboot.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use qemu_tests::{Folder, Guest, Options, disk, root};
@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// The page, as soon as all four behind it answer.
+/// The page, once all four services respond.
 fn page(guest: &mut Guest) -> String {
     guest.wait_for("the front page", |guest| guest.get(8081, "/").ok())
 }
@@ -20,7 +20,7 @@ fn visits(page: &str) -> u64 {
     number.and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no visits: {page}"))
 }
 
-/// Fills in the form; true if the answer leads back to the page.
+/// Submits the form; true if the response redirects to the page.
 fn sign(guest: &Guest, name: &str, words: &str) -> bool {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(("127.0.0.1", guest.port(8081)))?;
@@ -39,7 +39,7 @@ fn sign(guest: &Guest, name: &str, words: &str) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 303"))
 }
 
-/// When the console told that a unit was so, as a place in its text.
+/// The position in the console output where a unit reached this state.
 fn place(guest: &Guest, console: &str, unit: &str, text: &str) -> usize {
     match console.find(&format!("{unit:<16} {text}")) {
         Some(place) => place,
@@ -48,7 +48,7 @@ fn place(guest: &Guest, console: &str, unit: &str, text: &str) -> usize {
 }
 
 #[test]
-fn the_stack_example_runs_and_remembers() {
+fn the_stack_example_runs_and_keeps_its_data() {
     let scratch = Folder::empty();
     let data = scratch.path().join("stack.img");
     let options = Options {
@@ -68,7 +68,7 @@ fn the_stack_example_runs_and_remembers() {
         });
     }
     let first = page(&mut guest);
-    // In order: the database, what prepares it, those that need it.
+    // In order: the database, its preparation, and the units that need it.
     let console = guest.console();
     let at = |unit, text| place(&guest, &console, unit, text);
     let order = [
@@ -80,26 +80,26 @@ fn the_stack_example_runs_and_remembers() {
     assert!(order.is_sorted(), "{console}");
     assert!(at("redis", "ready after") < at("app", "ready after"), "{console}");
 
-    // Every part of it answers.
+    // All parts respond.
     assert!(first.contains("the tables are laid"), "{first}");
     let second = page(&mut guest);
     assert!(visits(&second) > visits(&first));
     assert!(sign(&guest, "a+visitor", "was%20here"));
     assert!(page(&mut guest).contains("<b>a visitor</b><td>was here"));
 
-    // The worker falls over on purpose, is started again each time, and nobody else is.
-    guest.wait_for("the worker to fall twice", |guest| {
+    // The worker crashes on purpose and is restarted each time; no other unit is.
+    guest.wait_for("the worker to crash twice", |guest| {
         (guest.field("worker", "restarts").parse::<u32>().ok()? >= 2).then_some(())
     });
     assert!(guest.logs("worker", 100).iter().any(|line| line.text.contains("on purpose")));
     for unit in ["db", "redis", "app", "web"] {
-        assert_eq!(guest.unit(unit).weakenings, [""; 0], "{unit} is less confined than others");
+        assert_eq!(guest.unit(unit).weakenings, [""; 0], "{unit} has relaxed settings");
         if guest.field(unit, "restarts") != "0" {
             guest.fail(&format!("{unit} was restarted: {:#?}", guest.explain(unit)));
         }
     }
 
-    // Down in reverse order, each of its own accord.
+    // Shutdown in reverse order; each unit stops by itself.
     assert!(guest.power_off().success());
     let console = guest.console();
     let at = |unit| place(&guest, &console, unit, "stopped");
@@ -109,7 +109,7 @@ fn the_stack_example_runs_and_remembers() {
     disk::assert_clean(&data);
     drop(guest);
 
-    // The next boot: the guest book is on the disk, the visits were in memory only.
+    // The next boot: the guest book is on the disk, the number of visits was only in memory.
     let mut guest = Guest::up(&stack, &options);
     let third = page(&mut guest);
     assert!(third.contains("<b>a visitor</b><td>was here"), "{third}");

@@ -1,7 +1,7 @@
-//! Named volumes: in memory, on the data disk, over restarts, reboots and power cuts; a disk that is
-//! required and not there, and one that is full.
+//! Named volumes in memory and on the data disk, over restarts, reboots and power cuts; a required disk that
+//! is missing, and a full one.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 use ipc::ShutdownKind;
@@ -9,7 +9,7 @@ use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, disk};
 use serde_json::Value;
 
-/// Counts its starts in a volume. (`sleep` as PID 1 has no answer to SIGTERM.)
+/// Counts its starts in a volume. (`sleep` as PID 1 ignores SIGTERM.)
 const COUNTER: &str = "stop_signal = \"SIGKILL\"\n[container]\nimage = \"./images/busybox\"\n\
     network = \"none\"\nvolumes = [\"kept:/kept\"]\n\
     command = [\"-c\", '''n=$(cat /kept/starts 2>/dev/null || echo 0); n=$((n + 1)); \
@@ -38,7 +38,7 @@ fn volumes_in_memory_last_until_the_reboot() {
 fn volumes_on_the_disk_survive_reboots_and_power_cuts() {
     let tree = "type = \"oneshot\"\n[container]\nimage = \"./images/layers\"\nnetwork = \"none\"\n\
                 volumes = [\"tree:/tree\"]\n";
-    // What a person changes in a volume is not copied over again.
+    // Changes in a volume are not overwritten with the image's files.
     let edit = "type = \"oneshot\"\nenabled = false\n[container]\nimage = \"./images/busybox\"\n\
                 network = \"none\"\nvolumes = [\"tree:/tree\"]\n\
                 command = [\"-c\", \"rm /tree/owned && echo mine > /tree/new && sync && echo edited\"]\n";
@@ -61,7 +61,7 @@ fn volumes_on_the_disk_survive_reboots_and_power_cuts() {
     guest.wait_log("counter", "start 1");
     guest.wait_state("tree", "done");
     let before = listing(&guest);
-    // The image's files came along, with owners and modes.
+    // The image's files were copied, with owners and modes.
     assert!(before.contains(&"entry 100640 1000:1000 1 4 /tree/owned".to_owned()), "{before:#?}");
     guest.wait_log("bounded", "start 1");
     let bound = guest.read("/sys/fs/cgroup/units/bounded/io.max");
@@ -88,7 +88,7 @@ fn volumes_on_the_disk_survive_reboots_and_power_cuts() {
 }
 
 #[test]
-fn a_required_disk_that_is_missing_holds_up_only_those_that_need_it() {
+fn a_missing_required_disk_delays_only_units_that_need_it() {
     let quiet =
         "[container]\nimage = \"./images/probe\"\ncommand = [\"wait\"]\nnetwork = \"none\"\n";
     let folder = Folder::host(
@@ -105,7 +105,7 @@ fn a_required_disk_that_is_missing_holds_up_only_those_that_need_it() {
 }
 
 #[test]
-fn a_full_disk_costs_log_lines_and_nothing_else() {
+fn a_full_disk_loses_only_log_lines() {
     let alone = "network = \"none\"\n";
     let shell = |script: &str| {
         format!(
@@ -129,8 +129,8 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
                     shell("rm /big/file && sync && echo cleaned")
                 ),
             ),
-            // More than its ring holds while the disk takes nothing. It starts when the disk is
-            // full: of files from before, the oldest would make room, and nothing would be lost.
+            // More than the ring in memory holds, while nothing can be written to disk. It starts when the
+            // disk is full: older log files would be deleted to make room, and no line would be lost.
             (
                 "talker",
                 &format!(
@@ -158,7 +158,7 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
     let lost = guest.wait_for("log lines to be lost", |guest| {
         Some(guest.unit("talker").log.lost).filter(|lost| *lost > 0)
     });
-    // Everybody runs on, and what is in memory can be read.
+    // All units keep running, and lines in memory can be read.
     for unit in ["filler", "talker", "other"] {
         assert_eq!(guest.field(unit, "state"), "running");
         assert_eq!(guest.field(unit, "restarts"), "0");
@@ -168,13 +168,13 @@ fn a_full_disk_costs_log_lines_and_nothing_else() {
     guest.wait_for("another line", |guest| (seq(guest) > before).then_some(()));
     assert!(guest.ask::<String>(&Request::Dmesg).contains("cannot write its log file"));
 
-    // With room again, new lines reach the files.
+    // When space is available again, new lines are written to the files.
     let _: Value = guest.ask(&Request::Stop { name: "filler".to_owned() });
     guest.wait_state("filler", "stopped");
     let _: Value = guest.ask(&Request::Start { name: "cleaner".to_owned() });
     guest.wait_log("cleaner", "cleaned");
     let newest = guest.unit("talker").log.lines;
-    guest.wait_for("lines written after the disk had room", |guest| {
+    guest.wait_for("lines written after space became available", |guest| {
         let request = Request::Read { path: "/data/logs/talker/current.log".to_owned() };
         let text: String = guest.try_ask(&request).ok()?;
         // TIME STREAM TAG GENERATION SEQ TEXT

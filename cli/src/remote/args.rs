@@ -1,17 +1,17 @@
-//! The command line of the commands for running hosts.
+//! Arguments of the commands for running hosts.
 
-use super::since::Since;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use client::since::Since;
 use std::path::PathBuf;
 
-/// What every such command knows.
+/// Options of every such command.
 #[derive(Args, Debug, Clone)]
 pub struct Global {
-    /// Which hosts: addresses, names or groups of hosts.toml, separated by commas; else $KEEL_HOST
+    /// Hosts: addresses, or names and groups of hosts.toml, separated by commas [default: $KEEL_HOST]
     #[arg(short = 'H', long, global = true, value_name = "HOST[,HOST]")]
     pub host: Option<String>,
-    /// Print JSON: one document, or one object a line for what goes on and on
+    /// Print JSON: one document; streaming commands print one JSON object per line
     #[arg(long, global = true)]
     pub json: bool,
 }
@@ -19,22 +19,22 @@ pub struct Global {
 /// Shown below `keel --help`.
 pub const EXIT_CODES: &str = "\
 Exit codes of the commands for running hosts:
-  0  done
-  1  it failed, on the host or here; or the unit did not become ready
-  2  wrong usage, a mistake in hosts.toml, no key of ours
+  0  success
+  1  failed, on the host or on this machine; or the unit did not become ready
+  2  wrong usage, an error in hosts.toml, or you have no key
   3  the host cannot be reached
-  4  the host refuses: it does not know our key, or its role is not enough
-  5  the host's key is not known yet, or is not the pinned one
-  exec: the program's own code, or 128 and the number of the signal that ended it;
-        126 if it cannot be executed, 127 if there is no such program
-  several hosts: the largest
+  4  the host refused: it does not know your key, or the key's role is not sufficient
+  5  the host's key is not known yet, or differs from the pinned one
+  exec: the program's own exit code, or 128 plus the number of the signal that ended it;
+        126 if the program cannot be executed, 127 if it does not exist
+  several hosts: the largest code
 
-docs/cli.md has more.";
+See docs/cli.md for more.";
 
-/// How much a table shows.
+/// Which columns a table has.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Columns {
-    /// Everything.
+    /// All columns.
     Wide,
 }
 
@@ -43,135 +43,135 @@ pub enum Columns {
 pub enum Remote {
     /// List the units of a host
     Ps {
-        /// wide: also where a unit is less confined than usual
+        /// wide: also show relaxed isolation settings
         #[arg(short, long, value_enum, value_name = "wide")]
         output: Option<Columns>,
     },
     /// Show everything about a unit
     Inspect(OneUnit),
-    /// Say why a unit is as it is
+    /// Explain why a unit is in its state
     Explain(OneUnit),
     /// Start units
     Start(Lifecycle),
-    /// Stop units, and keep them stopped
+    /// Stop units and keep them stopped
     Stop(Lifecycle),
-    /// Stop units if they run, and start them
+    /// Restart units
     Restart(Lifecycle),
     /// Send a signal to the main process of a unit
     Kill {
-        /// Name or number
+        /// Name or number of the signal
         #[arg(short, long, default_value = "KILL", value_name = "NAME")]
         signal: String,
         /// The unit
         unit: String,
     },
-    /// Show what a unit has written
+    /// Show the log of a unit
     Logs(LogsArgs),
-    /// Show what happens on a host
+    /// Show the events of a host
     Events {
-        /// Go on with what happens from now on
+        /// Follow new events
         #[arg(short, long)]
         follow: bool,
-        /// Only events after the one of this number
+        /// Only events after this sequence number
         #[arg(long, value_name = "SEQ")]
         after: Option<u64>,
     },
     /// Run a program in a running container
     Exec(ExecArgs),
-    /// Copy a file from or to a running container: UNIT:/PATH on one side, `-` is standard input or output
+    /// Copy a file from or to a running container (UNIT:/PATH); `-` is standard input or output
     Cp {
-        /// A file, or UNIT:/PATH
+        /// File, or UNIT:/PATH
         from: String,
-        /// A file or a folder, or UNIT:/PATH
+        /// File or folder, or UNIT:/PATH
         to: String,
-        /// Permissions of the file in the container, octal; else those of the local file
+        /// Permissions of the file in the container, in octal [default: those of the local file]
         #[arg(long, value_parser = octal)]
         mode: Option<u32>,
     },
-    /// Show the units and what they use, again and again; `q` ends it
+    /// Show the units and the resources they use, continuously; `q` quits
     Top {
-        /// Seconds between two looks
+        /// Seconds between updates
         #[arg(short = 'd', long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
         interval: u64,
-        /// End after so many looks; without a terminal one is enough
+        /// Number of updates before exiting [default: unlimited on a terminal, else 1]
         #[arg(short = 'n', long)]
         count: Option<u64>,
     },
-    /// Show the host itself
+    /// Show information about the host
     Info,
-    /// Show the kernel's log, which is also Keelhost's
+    /// Show the kernel log, which Keelhost writes to as well
     Dmesg,
     /// List the processes of a host
     Processes,
-    /// List the settings in force and where each comes from
+    /// List the effective settings and where each comes from
     Config {
-        /// Only those of this unit
+        /// Only the settings of this unit
         unit: Option<String>,
     },
-    /// Restart hosts
+    /// Reboot hosts
     Reboot(Confirm),
-    /// Switch hosts off
+    /// Power off hosts
     Poweroff(Confirm),
-    /// Save what a support case needs as one archive
+    /// Save an archive of logs and state for a support case
     Bundle {
-        /// Where to write; `-` is standard output. Else keel-HOST.tar.gz
+        /// Output file; `-` is standard output [default: keel-HOST.tar.gz]
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Make the key that hosts know you by
+    /// Generate your key, which hosts identify you by
     Keygen {
-        /// Replace the key that is there: hosts that list it no longer let you in
+        /// Replace an existing key: hosts that list it will no longer admit you
         #[arg(long)]
         force: bool,
-        /// Write it there, for `identity` in hosts.toml
+        /// Write the key to this file, for `identity` in hosts.toml
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
     /// Pin a host's key
     Trust {
-        /// Its address or name
+        /// Address or name of the host
         host: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
-        /// Replace the key that was pinned before
+        /// Replace the pinned key
         #[arg(long)]
         repin: bool,
     },
-    /// Print what makes a shell complete keel's commands
+    /// Print a shell completion script
     Completions {
-        /// Which
+        /// The shell
         shell: Shell,
     },
     /// Write manual pages
     Man {
-        /// A folder for all of them; without, the first one goes to standard output
+        /// Folder for all pages; without it, keel(1) is printed to standard output
         dir: Option<PathBuf>,
     },
 }
 
-/// A unit.
+/// Commands for one unit.
 #[derive(Args, Debug)]
 pub struct OneUnit {
     /// The unit
     pub unit: String,
 }
 
-/// Start, stop, restart.
+/// Arguments of `start`, `stop` and `restart`.
 #[derive(Args, Debug)]
 pub struct Lifecycle {
     /// The units
     #[arg(required = true, value_name = "UNIT")]
     pub units: Vec<String>,
-    /// Wait until it is ready, or has stopped, so many seconds at most
+    /// Wait until the unit is ready or has stopped, for at most this many seconds
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "60")]
     pub wait: Option<u64>,
 }
 
-/// Ask first.
+/// Commands that ask for confirmation.
 #[derive(Args, Debug)]
 pub struct Confirm {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub yes: bool,
 }
@@ -179,38 +179,38 @@ pub struct Confirm {
 /// `keel logs`.
 #[derive(Args, Debug)]
 pub struct LogsArgs {
-    /// Go on with what it writes from now on
+    /// Follow new lines
     #[arg(short, long)]
     pub follow: bool,
-    /// So many lines from the end, or `all`; 100 if there is no --since
+    /// Number of lines from the end, or `all` [default: 100; all with --since]
     #[arg(short = 'n', long, value_name = "N", value_parser = tail)]
     pub tail: Option<String>,
-    /// Only what is younger: 10m, 2h30m, or a moment like 2026-11-22T05:30:00Z
+    /// Only lines since then: a duration such as 10m or 2h30m, or a time such as 2026-11-22T05:30:00Z
     #[arg(long, value_name = "TIME")]
     pub since: Option<Since>,
-    /// Only one stream
+    /// Only this stream
     #[arg(long, value_enum)]
     pub stream: Option<LogStream>,
-    /// Show when each line was written (UTC)
+    /// Show the time of each line (UTC)
     #[arg(short, long)]
     pub timestamps: bool,
     /// The unit
     pub unit: String,
 }
 
-/// What a unit writes to.
+/// The streams of a log.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStream {
     /// Standard output
     Stdout,
     /// Standard error
     Stderr,
-    /// The host's own remarks
+    /// Messages of the host itself
     System,
 }
 
 impl LogStream {
-    /// As the API calls it.
+    /// The name in the API.
     pub fn name(self) -> &'static str {
         match self {
             LogStream::Stdout => "stdout",
@@ -223,13 +223,13 @@ impl LogStream {
 /// `keel exec`.
 #[derive(Args, Debug)]
 pub struct ExecArgs {
-    /// Pass our standard input on
+    /// Forward standard input
     #[arg(short, long)]
     pub interactive: bool,
-    /// Give it a terminal, and our input; `Enter ~ .` ends a connection that hangs
+    /// Allocate a terminal and forward standard input; `Enter ~ .` ends a session that hangs
     #[arg(short, long)]
     pub tty: bool,
-    /// A variable for the program
+    /// Set an environment variable of the program
     #[arg(short, long, value_name = "NAME=VALUE", value_parser = variable)]
     pub env: Vec<(String, String)>,
     /// The unit
@@ -253,10 +253,14 @@ fn variable(text: &str) -> Result<(String, String), String> {
 
 fn tail(text: &str) -> Result<String, String> {
     let number = text.parse::<u64>().is_ok();
-    if number || text == "all" { Ok(text.to_owned()) } else { Err("a number or `all`".to_owned()) }
+    if number || text == "all" {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a number or `all`".to_owned())
+    }
 }
 
 fn octal(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-    mode.ok_or_else(|| "four octal digits at most, such as 0644".to_owned())
+    mode.ok_or_else(|| "expected up to four octal digits, such as 0644".to_owned())
 }

@@ -1,14 +1,14 @@
 //! `keel cp`.
 
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
-use super::http::{Payload, Request, url};
-use super::paths;
 use super::progress::Progress;
 use super::show;
-use super::tls::PATIENCE;
 use api_types::{Did, MODE_HEADER};
+use client::client::{Client, from_json};
+use client::http::{Payload, Request, url};
+use client::paths;
+use client::tls::TIMEOUT;
+use client::{Error, LocalCode};
 use serde_json::json;
 use std::ffi::CString;
 use std::fs;
@@ -18,19 +18,19 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// One side of a copy.
+/// The source or the destination of a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Side {
-    /// In a container.
+    /// A file in a container.
     Unit { unit: String, path: String },
-    /// Here.
+    /// A file on this machine.
     Local(PathBuf),
     /// Standard input or output.
     Standard,
 }
 
 impl Side {
-    /// `UNIT:/PATH` is in a container. A local file of such a name is written with a folder before it.
+    /// `UNIT:/PATH` is in a container. A local file with such a name needs a folder in front of it (`./a:/b`).
     fn parse(text: &str) -> Side {
         match text.split_once(":/") {
             Some((unit, path)) if !unit.is_empty() && !unit.contains('/') => {
@@ -45,14 +45,16 @@ impl Side {
 /// Copies one file.
 pub fn cp(fleet: &Fleet, from: &str, to: &str, mode: Option<u32>) -> Result<u8, Error> {
     match (Side::parse(from), Side::parse(to)) {
-        (Side::Unit { .. }, Side::Unit { .. }) => Err(Error::Usage(
-            "both sides are in containers; copy over a local file, or `keel cp A:/x - | keel cp - B:/x`"
+        (Side::Unit { .. }, Side::Unit { .. }) => Err(Error::usage(
+            "both files are in containers; use a local file, or `keel cp A:/x - | keel cp - B:/x`"
                 .to_owned(),
         )),
         (Side::Unit { unit, path }, to) => {
             fleet.only("cp UNIT:/PATH FILE")?;
             if mode.is_some() {
-                return Err(Error::Usage("--mode is for copies into a container".to_owned()));
+                return Err(Error::usage(
+                    "--mode applies only to copies into a container".to_owned(),
+                ));
             }
             download(fleet, &unit, &path, &to)
         }
@@ -62,8 +64,8 @@ pub fn cp(fleet: &Fleet, from: &str, to: &str, mode: Option<u32>) -> Result<u8, 
             }
             upload(fleet, &from, &unit, &path, mode)
         }
-        _ => Err(Error::Usage(
-            "one side has to be in a container: UNIT:/PATH, with an absolute path".to_owned(),
+        _ => Err(Error::usage(
+            "neither file is in a container: expected UNIT:/PATH, with an absolute path".to_owned(),
         )),
     }
 }
@@ -74,7 +76,7 @@ fn download(fleet: &Fleet, unit: &str, path: &str, to: &Side) -> Result<u8, Erro
     let answers = fleet.each(|client| {
         let url = url(&["v1", "units", unit, "files"], &[("path", path.to_owned())]);
         let request = Request { method: "GET", path: &url, headers: &[] };
-        let head = client.ask(&request, Payload::None, PATIENCE)?;
+        let head = client.send(&request, Payload::None, TIMEOUT)?;
         let mode = head.header(MODE_HEADER).and_then(|mode| u32::from_str_radix(mode, 8).ok());
         let place = match to {
             Side::Local(local) if local.is_dir() => local.join(last_name(path)?),
@@ -102,15 +104,15 @@ fn download(fleet: &Fleet, unit: &str, path: &str, to: &Side) -> Result<u8, Erro
             (label, answer)
         })
         .collect::<Vec<_>>();
-    // The file itself was the output.
+    // Standard output is the file itself.
     if written.is_none() && answers.iter().all(|(_, answer)| answer.is_ok()) {
         return Ok(0);
     }
     fleet.show(&[], answers)
 }
 
-/// Beside the file, then in its place: whoever looks sees the old one or the new one. What is no regular
-/// file, a device or a pipe, stays what it is and is written to.
+/// Receives into a temporary file and renames it, so that the old or the new file is visible at any time.
+/// Devices and pipes are written to directly.
 fn receive_file(
     client: &mut Client,
     place: &Path,
@@ -118,9 +120,9 @@ fn receive_file(
     progress: &Progress,
 ) -> Result<u64, Error> {
     let failed = |error: io::Error| Error::file(place, &error);
-    let told = |error| match error {
-        Error::Local(why) => Error::Local(format!("{}: {why}", place.display())),
-        other => other,
+    // An error of the connection does not name the file.
+    let named = |error: Error| {
+        if error.is(LocalCode::Machine) { error.at(&place.display()) } else { error }
     };
     let Some(place) = replaceable(place).map_err(failed)? else {
         let mut file = fs::OpenOptions::new()
@@ -128,54 +130,54 @@ fn receive_file(
             .custom_flags(libc::O_NOCTTY)
             .open(place)
             .map_err(failed)?;
-        return receive(client, &mut file, progress).map_err(told);
+        return receive(client, &mut file, progress).map_err(named);
     };
-    let part = paths::beside(&place);
+    let part = paths::temporary_sibling(&place);
     remove_on_signal(&part).map_err(failed)?;
     let mut file = paths::create(&part).map_err(failed)?;
-    let done = receive(client, &mut file, progress).map_err(told).and_then(|bytes| {
-        // Set-user-id and the like mean nothing on this machine, and could mean something bad.
+    let done = receive(client, &mut file, progress).map_err(named).and_then(|bytes| {
+        // Set-user-ID and similar bits are dropped: on this machine they could be a security problem.
         file.set_permissions(fs::Permissions::from_mode(mode & 0o777))
             .and_then(|()| fs::rename(&part, &place))
             .map_err(failed)?;
         Ok(bytes)
     });
     if done.is_err() {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = fs::remove_file(&part);
     }
     done
 }
 
-/// The file whose place a new one can take, links followed; `None`: it is no regular file.
+/// The path that a new file can be renamed to, symbolic links resolved; `None` for a device or a pipe.
 fn replaceable(place: &Path) -> io::Result<Option<PathBuf>> {
     match fs::metadata(place) {
         Ok(meta) if meta.is_file() => fs::canonicalize(place).map(Some),
         Ok(_) => Ok(None),
-        // As with cp: a link that leads nowhere is more likely a mistake than a wish.
+        // Like cp(1): a dangling link is probably a mistake.
         Err(error) if error.kind() == io::ErrorKind::NotFound && place.is_symlink() => {
-            Err(io::Error::new(error.kind(), "it is a link that leads nowhere"))
+            Err(io::Error::new(error.kind(), "dangling symbolic link"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(place.to_owned())),
         Err(error) => Err(error),
     }
 }
 
-/// Ctrl-C leaves no half a file behind.
+/// Removes the incomplete file when a signal ends the command.
 fn remove_on_signal(part: &Path) -> io::Result<()> {
     let name = Arc::new(CString::new(part.as_os_str().as_bytes())?);
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // Under `nohup`, or in the background of a script.
+        // For example under nohup(1), or in the background of a script.
         if is_ignored(signal)? {
             continue;
         }
         let name = Arc::clone(&name);
-        // SAFETY: unlink(2) and what ends the process as the signal would are async-signal-safe; the name
-        // is only read and lives as long as the handler.
+        // SAFETY: unlink(2) and emulate_default_handler are async-signal-safe; the name is only read and lives
+        // as long as the handler.
         unsafe {
             signal_hook::low_level::register(signal, move || {
                 libc::unlink(name.as_ptr());
-                // If it cannot, the next signal may.
+                // If this fails, the next signal tries again.
                 let _ = signal_hook::low_level::emulate_default_handler(signal);
             })
         }?;
@@ -185,26 +187,26 @@ fn remove_on_signal(part: &Path) -> io::Result<()> {
 
 fn is_ignored(signal: i32) -> io::Result<bool> {
     let mut now = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: without a new action sigaction only writes the present one, to memory of its size.
+    // SAFETY: without a new action, sigaction only writes the current one, to memory of its size.
     let result = unsafe { libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the call has written it.
+    // SAFETY: the call has succeeded and written it.
     Ok(unsafe { now.assume_init() }.sa_sigaction == libc::SIG_IGN)
 }
 
 fn receive(client: &mut Client, out: &mut dyn Write, progress: &Progress) -> Result<u64, Error> {
     let mut bytes = 0;
     loop {
-        let piece = client.piece()?;
-        if piece.is_empty() {
-            out.flush()?;
+        let chunk = client.read_chunk()?;
+        if chunk.is_empty() {
+            out.flush().map_err(Error::output)?;
             return Ok(bytes);
         }
-        out.write_all(&piece)?;
-        progress.add(piece.len());
-        bytes += piece.len() as u64;
+        out.write_all(&chunk).map_err(Error::output)?;
+        progress.add(chunk.len());
+        bytes += chunk.len() as u64;
     }
 }
 
@@ -230,10 +232,10 @@ fn upload(
                 let file = fs::File::open(local).map_err(failed)?;
                 let meta = file.metadata().map_err(failed)?;
                 if meta.is_dir() {
-                    let message = "a folder; only single files are copied (`tar c … | keel exec -i UNIT tar x`)";
+                    let message = "is a folder; keel cp copies single files (for folders: `tar c … | keel exec -i UNIT tar x`)";
                     return Err(Error::file(local, &message));
                 }
-                // A pipe or a device has no length that means anything.
+                // The length of a pipe or a device is not known.
                 let length = meta.is_file().then_some(meta.len());
                 (Box::new(file), length, meta.permissions().mode() & 0o777)
             }
@@ -245,18 +247,18 @@ fn upload(
         let headers = [("Content-Type", "application/octet-stream")];
         let request = Request { method: "PUT", path: &url, headers: &headers };
         let mut counted = Counted { inner: &mut *source, progress: &progress };
-        client.ask(&request, Payload::Stream(&mut counted, length), PATIENCE)?;
-        let bytes = client.whole()?;
+        client.send(&request, Payload::Stream(&mut counted, length), TIMEOUT)?;
+        let bytes = client.read_all()?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
-            .map_err(|error| Error::garbled(error.to_string()))?;
-        let did: Did = typed(json.clone())?;
+            .map_err(Error::garbled)?;
+        let did: Did = from_json(json.clone())?;
         Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
     });
     drop(progress);
     fleet.show(&[], answers)
 }
 
-/// Counts what is read.
+/// A reader that counts bytes for the progress line.
 struct Counted<'a> {
     inner: &'a mut dyn Read,
     progress: &'a Progress,
@@ -273,8 +275,8 @@ impl Read for Counted<'_> {
 fn last_name(path: &str) -> Result<&str, Error> {
     let name = path.rsplit('/').next().unwrap_or_default();
     match name {
-        // Into the folder that was named, and nowhere else.
-        "" | "." | ".." => Err(Error::Usage(format!("{path} names no file"))),
+        // These would lead out of the destination folder.
+        "" | "." | ".." => Err(Error::usage(format!("`{path}` does not name a file"))),
         name => Ok(name),
     }
 }
@@ -284,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_side_is_in_a_container() {
+    fn files_in_containers_and_local_files_are_distinguished() {
         let unit =
             |unit: &str, path: &str| Side::Unit { unit: unit.to_owned(), path: path.to_owned() };
         assert_eq!(Side::parse("web:/etc/x"), unit("web", "/etc/x"));

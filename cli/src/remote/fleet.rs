@@ -1,71 +1,72 @@
-//! One command for several hosts at once, and one output of it.
+//! Runs a command on several hosts at once and prints one result.
 
-use super::client::Client;
-use super::error::Error;
+use super::output::print;
+use super::report::{exit_status, report};
 use super::show;
 use super::table::{Cell, Row, Tint, render};
-use super::target::Target;
+use client::Client;
+use client::Error;
+use client::target::Target;
 use serde_json::{Map, Value};
-use std::io::Write;
 
-/// The hosts of a command, and how to show what they say.
+/// The hosts of a command, and how to print the answers.
 pub struct Fleet {
-    /// At least one.
+    /// At least one host.
     pub targets: Vec<Target>,
-    /// As JSON.
+    /// Print JSON.
     pub json: bool,
-    /// In colours.
+    /// Use colours.
     pub color: bool,
 }
 
-/// What one host said.
+/// The answer of one host.
 pub struct Answer {
-    /// For programs.
+    /// The answer for `--json`.
     pub json: Value,
-    /// For people.
+    /// The answer as text.
     pub body: Body,
-    /// What did not work, beside what did.
+    /// Errors of parts of the request.
     pub errors: Vec<Error>,
 }
 
-/// See [`Answer::body`].
+/// The text of an answer.
 pub enum Body {
-    /// Of a table.
+    /// Rows of a table.
     Rows(Vec<Row>),
-    /// Text.
+    /// Lines.
     Lines(Vec<String>),
 }
 
 impl Answer {
-    /// All well.
+    /// An answer without errors.
     pub fn new(json: Value, body: Body) -> Answer {
         Answer { json, body, errors: Vec::new() }
     }
 }
 
 impl Fleet {
-    /// Whether the output says which host said what.
+    /// Whether there are several hosts, so that the output names them.
     pub fn several(&self) -> bool {
         self.targets.len() > 1
     }
 
-    /// The host, for a command that makes no sense for several.
+    /// The host, for commands that accept only one.
     pub fn only(&self, command: &str) -> Result<&Target, Error> {
         match self.targets.as_slice() {
             [target] => Ok(target),
-            several => Err(Error::Usage(format!(
-                "`keel {command}` is for one host, not for {}",
+            several => Err(Error::usage(format!(
+                "`keel {command}` accepts one host, not {}",
                 several.len()
             ))),
         }
     }
 
-    /// One for each host, not connected yet.
+    /// A client for each host, not connected yet.
     pub fn clients(&self) -> Vec<Client> {
         self.targets.iter().cloned().map(Client::new).collect()
     }
 
-    /// Does something on every host; see [`each_of`].
+    /// Runs `work` for every host; see [`each_of`].
     pub fn each<T: Send>(
         &self,
         work: impl Fn(&mut Client) -> Result<T, Error> + Sync,
@@ -73,35 +74,32 @@ impl Fleet {
         each_of(&mut self.clients(), work)
     }
 
-    /// Shows the answers; gives the exit code: the largest.
+    /// Prints the answers and returns the exit code, the largest of all hosts.
     pub fn show(
         &self,
         head: &[&str],
         answers: Vec<(String, Result<Answer, Error>)>,
     ) -> Result<u8, Error> {
         let code = answers.iter().map(|(_, answer)| answer_code(answer)).max().unwrap_or(0);
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            let value = self.to_json(&answers);
-            serde_json::to_writer_pretty(&mut out, &value).map_err(std::io::Error::from)?;
-            writeln!(out)?;
+        let text = if self.json {
+            format!("{:#}\n", self.to_json(&answers))
         } else {
-            out.write_all(self.to_text(head, &answers).as_bytes())?;
-        }
-        out.flush()?;
+            self.to_text(head, &answers)
+        };
+        print(text.as_bytes())?;
         for (label, answer) in &answers {
             let host = self.several().then_some(label.as_str());
             match answer {
-                // With several hosts it is in the table, as far as it fits there.
-                Err(error) if !self.several() || !error.details().is_empty() => error.show(host),
+                // With several hosts the message is in the table, but not its details.
+                Err(error) if !self.several() || !error.details().is_empty() => report(error, host),
                 Err(_) => {}
-                Ok(answer) => answer.errors.iter().for_each(|error| error.show(host)),
+                Ok(answer) => answer.errors.iter().for_each(|error| report(error, host)),
             }
         }
         Ok(code)
     }
 
-    /// One host's answer as it is; those of several by their names.
+    /// The answer of one host as it is; those of several hosts by host name.
     fn to_json(&self, answers: &[(String, Result<Answer, Error>)]) -> Value {
         let value = |answer: &Result<Answer, Error>| match answer {
             Ok(answer) => answer.json.clone(),
@@ -164,7 +162,7 @@ impl Fleet {
     }
 }
 
-/// Does something with every client, all at the same time. The answers are in their order.
+/// Runs `work` for every client in parallel. The results are in the order of the clients.
 pub fn each_of<T: Send>(
     clients: &mut [Client],
     work: impl Fn(&mut Client) -> Result<T, Error> + Sync,
@@ -182,8 +180,8 @@ pub fn each_of<T: Send>(
         threads
             .into_iter()
             .map(|(label, thread)| {
-                let mistake = |_| Err(Error::Local("a mistake in keel itself".to_owned()));
-                (label, thread.join().unwrap_or_else(mistake))
+                let bug = |_| Err(Error::local("internal error: a thread has panicked"));
+                (label, thread.join().unwrap_or_else(bug))
             })
             .collect()
     })
@@ -191,7 +189,9 @@ pub fn each_of<T: Send>(
 
 fn answer_code(answer: &Result<Answer, Error>) -> u8 {
     match answer {
-        Ok(answer) => answer.errors.iter().map(Error::exit_code).max().unwrap_or(0),
-        Err(error) => error.exit_code(),
+        Ok(answer) => {
+            answer.errors.iter().map(|error| exit_status(error.code())).max().unwrap_or(0)
+        }
+        Err(error) => exit_status(error.code()),
     }
 }

@@ -1,20 +1,20 @@
 //! `keel completions` and `keel man`.
 
-use super::error::Error;
+use super::output::print;
 use clap::Command;
 use clap_complete::Shell;
-use std::io::Write;
+use client::Error;
 use std::path::Path;
 
-/// What makes a shell complete our commands.
+/// Prints a shell completion script.
 pub fn completions(mut command: Command, shell: Shell) -> Result<u8, Error> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "keel", &mut text);
-    std::io::stdout().lock().write_all(&text)?;
+    print(&text)?;
     Ok(0)
 }
 
-/// Manual pages: keel(1), and one for each command.
+/// Writes manual pages: keel(1), and one for each command.
 pub fn man(command: Command, dir: Option<&Path>) -> Result<u8, Error> {
     match dir {
         Some(dir) => {
@@ -24,8 +24,8 @@ pub fn man(command: Command, dir: Option<&Path>) -> Result<u8, Error> {
         }
         None => {
             let mut text = Vec::new();
-            clap_mangen::Man::new(command).render(&mut text)?;
-            std::io::stdout().lock().write_all(&text)?;
+            clap_mangen::Man::new(command).render(&mut text).map_err(Error::output)?;
+            print(&text)?;
         }
     }
     Ok(0)

@@ -1,31 +1,32 @@
 //! `info`, `dmesg`, `processes`, `config`, `reboot`, `poweroff`, `bundle`.
 
 use super::args::Confirm;
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
-use super::http::{Payload, Request};
-use super::paths;
+use super::output::print;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row};
-use super::tls::PATIENCE;
 use super::units::aligned;
 use api_types::{ConfigValue, Did, Host, Process, Whoami};
+use client::Error;
+use client::client::{Client, from_json};
+use client::http::{Payload, Request};
+use client::paths;
+use client::tls::TIMEOUT;
 use serde_json::{Value, json};
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-/// `keel info`: a portrait of one host, a table of several.
+/// `keel info`: details of one host, a table of several.
 pub fn info(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get("/v1/host")?;
-        let host: Host = typed(json.clone())?;
+        let host: Host = from_json(json.clone())?;
         if fleet.several() {
             return Ok(Answer::new(json, Body::Rows(vec![info_row(&host)])));
         }
-        let me: Whoami = client.read("/v1/whoami")?;
+        let me: Whoami = client.get_as("/v1/whoami")?;
         Ok(Answer::new(json, Body::Lines(info_lines(&host, &me))))
     });
     let head = ["NAME", "VERSION", "UPTIME", "MEMORY FREE", "KERNEL", "PROBLEMS"];
@@ -60,7 +61,7 @@ fn info_lines(host: &Host, me: &Whoami) -> Vec<String> {
     if !net.dns.is_empty() {
         facts.push(("name servers", net.dns.join(", ")));
     }
-    facts.extend(net.waiting.iter().map(|why| ("network waits", why.clone())));
+    facts.extend(net.waiting.iter().map(|why| ("network not ready", why.clone())));
     let disk = &host.data_disk;
     facts.push((
         "data disk",
@@ -88,8 +89,8 @@ pub fn dmesg(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let headers = [("Accept", "text/plain")];
         let request = Request { method: "GET", path: "/v1/host/dmesg", headers: &headers };
-        client.ask(&request, Payload::None, PATIENCE)?;
-        let text = String::from_utf8_lossy(&client.whole()?).into_owned();
+        client.send(&request, Payload::None, TIMEOUT)?;
+        let text = String::from_utf8_lossy(&client.read_all()?).into_owned();
         let lines = text.lines().map(show::clean_line).collect();
         Ok(Answer::new(json!({"dmesg": text}), Body::Lines(lines)))
     });
@@ -100,12 +101,12 @@ pub fn dmesg(fleet: &Fleet) -> Result<u8, Error> {
 pub fn processes(fleet: &Fleet) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get("/v1/host/processes")?;
-        let processes: Vec<Process> = typed(json.clone())?;
+        let processes: Vec<Process> = from_json(json.clone())?;
         let row = |process: &Process| {
             let command = if process.command.is_empty() {
                 format!("[{}]", process.name)
             } else {
-                // A shell's script has lines; the table has none to spare.
+                // An argument may have several lines, a cell has one.
                 process.command.split_whitespace().collect::<Vec<_>>().join(" ")
             };
             Row::Cells(vec![
@@ -130,13 +131,13 @@ pub fn processes(fleet: &Fleet) -> Result<u8, Error> {
 pub fn config(fleet: &Fleet, unit: Option<&str>) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let Value::Array(mut all) = client.get("/v1/host/config")? else {
-            return Err(Error::garbled("the settings are no list"));
+            return Err(Error::garbled("the settings are not a list"));
         };
         if let Some(unit) = unit {
             all.retain(|value| value.get("unit").and_then(Value::as_str) == Some(unit));
         }
         let json = Value::Array(all);
-        let values: Vec<ConfigValue> = typed(json.clone())?;
+        let values: Vec<ConfigValue> = from_json(json.clone())?;
         let row = |value: &ConfigValue| {
             Row::Cells(vec![
                 Cell::from(value.unit.as_deref().unwrap_or_default()),
@@ -155,30 +156,30 @@ pub fn config(fleet: &Fleet, unit: Option<&str>) -> Result<u8, Error> {
 pub fn shutdown(fleet: &Fleet, verb: &str, args: &Confirm) -> Result<u8, Error> {
     let labels: Vec<&str> = fleet.targets.iter().map(|target| target.label.as_str()).collect();
     if !args.yes && !confirm(&format!("{verb} {}?", labels.join(", ")))? {
-        return Err(Error::Local("nothing was done".to_owned()));
+        return Err(Error::local("aborted"));
     }
     let answers = fleet.each(|client| {
         let json = client.post(&format!("/v1/host/{verb}"), None, Duration::ZERO)?;
-        let did: Did = typed(json.clone())?;
+        let did: Did = from_json(json.clone())?;
         Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
     });
     fleet.show(&[], answers)
 }
 
-/// Asks on the terminal.
+/// Asks for confirmation on the terminal.
 ///
 /// # Errors
-/// There is none.
+/// Standard input is not a terminal or cannot be read.
 pub fn confirm(question: &str) -> Result<bool, Error> {
     if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage(format!(
-            "{question} There is nobody to ask on standard input: say --yes"
+        return Err(Error::usage(format!(
+            "cannot ask `{question}`: standard input is not a terminal; confirm with --yes"
         )));
     }
     eprint!("{question} [y/N] ");
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);
-    read.map_err(|error| Error::Local(format!("standard input: {error}")))?;
+    read.map_err(|error| Error::local(format!("standard input: {error}")))?;
     Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
@@ -201,7 +202,7 @@ pub fn bundle(fleet: &Fleet, output: Option<&Path>) -> Result<u8, Error> {
         };
         let bytes = fetch_bundle(client, &progress)?;
         if path == Path::new("-") {
-            std::io::stdout().lock().write_all(&bytes)?;
+            print(&bytes)?;
             return Ok(Answer::new(Value::Null, Body::Lines(Vec::new())));
         }
         paths::write_private(&path, &bytes)?;
@@ -219,14 +220,14 @@ pub fn bundle(fleet: &Fleet, output: Option<&Path>) -> Result<u8, Error> {
 fn fetch_bundle(client: &mut Client, progress: &Progress) -> Result<Vec<u8>, Error> {
     let headers = [("Accept", "application/gzip")];
     let request = Request { method: "GET", path: "/v1/host/bundle", headers: &headers };
-    client.ask(&request, Payload::None, PATIENCE.saturating_mul(2))?;
+    client.send(&request, Payload::None, TIMEOUT.saturating_mul(2))?;
     let mut all = Vec::new();
     loop {
-        let piece = client.piece()?;
-        if piece.is_empty() {
+        let chunk = client.read_chunk()?;
+        if chunk.is_empty() {
             return Ok(all);
         }
-        progress.add(piece.len());
-        all.extend_from_slice(&piece);
+        progress.add(chunk.len());
+        all.extend_from_slice(&chunk);
     }
 }

@@ -1,55 +1,45 @@
-//! `keel --host …`: the commands for running hosts.
+//! The commands for running hosts (`keel --host …`).
 //!
 //! From the command line to the wire: [`args`] says what can be typed, `target` and `hosts` which hosts
 //! are meant, `fleet` does it on all of them at once and shows the answers, `client` speaks to one of
 //! them, over `http` on `tls`. Everything blocks; each host has a thread.
 
-mod address;
 pub mod args;
-mod chunked;
-mod client;
 mod cp;
-mod error;
 mod exec;
-mod fingerprint;
 mod fleet;
 mod generate;
-mod hosts;
-mod http;
-mod identity;
+mod input;
 mod machine;
-mod paths;
-mod pins;
+mod output;
 mod progress;
+mod report;
 pub mod run_host;
 mod show;
-mod since;
-mod sse;
 mod streams;
 mod table;
-mod target;
 mod terminal;
-mod tls;
 mod top;
 mod trust;
-mod typed;
 mod units;
 
 use args::{Columns, Global, Remote};
-use error::Error;
+use client::{Error, LocalCode, identity, target};
 use fleet::Fleet;
+use report::{exit_status, report};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
-/// Runs one of them; `cli` describes the whole command line, for completions and manual pages.
+/// Runs a command; `cli` describes the whole command line, for completions and manual pages.
 pub fn run(global: &Global, command: &Remote, cli: clap::Command) -> ExitCode {
     match dispatch(global, command, cli) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            if global.json && !matches!(error, Error::Closed) {
+            if global.json && !error.is(LocalCode::OutputClosed) {
                 println!("{}", error.to_json());
             }
-            error.show(None);
-            ExitCode::from(error.exit_code())
+            report(&error, None);
+            ExitCode::from(exit_status(error.code()))
         }
     }
 }
@@ -67,6 +57,7 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
         _ => {}
     }
     let targets = target::select(global.host.as_deref())?;
+    warn_of_readable_keys(&targets);
     let fleet = &Fleet { targets, json: global.json, color: show::color() };
     match command {
         Remote::Ps { output } => units::ps(fleet, *output == Some(Columns::Wide)),
@@ -88,10 +79,21 @@ fn dispatch(global: &Global, command: &Remote, cli: clap::Command) -> Result<u8,
         Remote::Reboot(args) => machine::shutdown(fleet, "reboot", args),
         Remote::Poweroff(args) => machine::shutdown(fleet, "poweroff", args),
         Remote::Bundle { output } => machine::bundle(fleet, output.as_deref()),
-        // Done above.
+        // Handled above.
         Remote::Keygen { .. }
         | Remote::Trust { .. }
         | Remote::Completions { .. }
         | Remote::Man { .. } => Ok(0),
+    }
+}
+
+/// Warns of key files that other users can read.
+fn warn_of_readable_keys(targets: &[target::Target]) {
+    let files: BTreeSet<_> = targets.iter().map(|target| &target.identity).collect();
+    for path in files.into_iter().filter(|path| identity::readable_by_others(path)) {
+        let path = path.display();
+        eprintln!(
+            "keel: warning: {path} is readable by other users; protect your key with chmod 600 {path}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One line on standard error that shows that something goes on, if that is a terminal.
+//! A progress line on standard error, if that is a terminal.
 
 use super::show;
 use std::io::{IsTerminal, Write};
@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Before this nothing is shown: what is quick needs no line.
-const QUIET: Duration = Duration::from_millis(400);
+/// The line appears after this time, so not for short operations.
+const DELAY: Duration = Duration::from_millis(400);
 
-/// Between two changes of the line.
-const STEP: Duration = Duration::from_millis(200);
+/// Time between updates of the line.
+const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The line; it goes when this is dropped.
+/// The line, which is removed when this is dropped.
 pub struct Progress {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -26,7 +26,7 @@ struct Shared {
 }
 
 impl Progress {
-    /// Shows `text` and for how long it has been going on.
+    /// Shows `text` and the elapsed time.
     pub fn start(text: impl Into<String>) -> Progress {
         let shared = Arc::new(Shared {
             text: text.into(),
@@ -39,7 +39,7 @@ impl Progress {
         Progress { shared, thread }
     }
 
-    /// Counts bytes, which are then shown too.
+    /// Adds to the number of bytes, which is shown, too.
     pub fn add(&self, bytes: usize) {
         self.shared.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
@@ -49,11 +49,11 @@ fn draw(shared: &Shared) {
     let begun = Instant::now();
     let mut drawn = false;
     loop {
-        std::thread::park_timeout(STEP);
+        std::thread::park_timeout(INTERVAL);
         if shared.end.load(Ordering::Acquire) {
             break;
         }
-        if begun.elapsed() < QUIET {
+        if begun.elapsed() < DELAY {
             continue;
         }
         let bytes = match shared.bytes.load(Ordering::Relaxed) {
@@ -61,7 +61,7 @@ fn draw(shared: &Shared) {
             bytes => format!(" {}", show::bytes(bytes)),
         };
         let text = show::clean(&shared.text);
-        // A terminal that is gone shows nothing; that is no reason to stop.
+        // If the terminal is gone, the operation continues without the line.
         let _ = write!(std::io::stderr(), "\r\x1b[K{text} …{bytes} {}s", begun.elapsed().as_secs());
         drawn = true;
     }
@@ -75,7 +75,7 @@ impl Drop for Progress {
         self.shared.end.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It only draws; if it has died, there is nothing to clear.
+            // If the thread has panicked, nothing needs to be cleared.
             let _ = thread.join();
         }
     }

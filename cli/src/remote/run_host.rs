@@ -1,51 +1,51 @@
-//! What `keel run --api` does so that its host can be asked at once.
+//! What `keel run --api` does so that `keel --host` can reach the host.
 
-use super::identity;
-use super::pins::RunHost;
 use crate::Failure;
+use client::identity;
+use client::pins::RunHost;
 use std::net::TcpListener;
 use std::path::Path;
 
-/// A host that is about to be started, and is forgotten when this is dropped.
+/// A host that is about to be started. Its entry is removed when this is dropped.
 pub struct Remembered {
     host: RunHost,
-    /// A word for the kernel's command line: the host lets our throw-away key in for this boot.
+    /// A kernel command line argument: the host accepts our temporary key for this boot.
     pub word: String,
-    /// The port of this machine that leads to the API.
+    /// The port of this machine that is forwarded to the API.
     pub port: u16,
 }
 
-/// Finds a port (0: any that is free), makes the throw-away key of this host folder, or reads it if
-/// there is one, and remembers both for `keel --host 127.0.0.1:PORT`.
+/// Reserves a port (0: any free one), reads or generates the temporary key of this host folder, and stores
+/// both for `keel --host 127.0.0.1:PORT`.
 ///
 /// # Errors
-/// The port is taken, or a file cannot be written.
+/// The port is in use, or a file cannot be written.
 pub fn remember(folder: &Path, output: &Path, wanted: u16) -> Result<Remembered, Failure> {
     let port = TcpListener::bind(("127.0.0.1", wanted))
         .and_then(|listener| listener.local_addr())
         .map_err(|error| {
             let other = wanted.checked_add(1).unwrap_or(api_types::PORT);
             Failure(format!(
-                "port {wanted} of this machine cannot be used for the API: {error}\n  \
-                 another `keel run` may have it; take another port: --api {other} (make run API={other}), \
-                 or --api 0 for any"
+                "port {wanted} cannot be used for the API: {error}\n  \
+                 another `keel run` may be using it; choose another port: --api {other} \
+                 (make run API={other}), or --api 0 for any free port"
             ))
         })?
         .port();
     let path = output.join("identity.pem");
-    let key = identity::once(&path)?.fingerprint()?;
+    let key = identity::read_or_make(&path)?.fingerprint()?;
     let host = RunHost {
         address: format!("127.0.0.1:{port}"),
         folder: folder.canonicalize().unwrap_or_else(|_| folder.to_owned()),
         identity: path,
         key: None,
     };
-    host.remember()?;
+    host.store()?;
     Ok(Remembered { host, word: format!("keel.client=keel-run:admin:{key}"), port })
 }
 
 impl Drop for Remembered {
     fn drop(&mut self) {
-        self.host.forget();
+        self.host.remove();
     }
 }

@@ -1,56 +1,17 @@
-//! Numbers, moments and foreign texts as people read them.
+//! Numbers, times and signals in readable form.
 
+pub use client::sanitize::{clean, clean_line};
 use std::fmt::Write as _;
 use std::io::IsTerminal;
 
-/// Whether standard output is a terminal that may be coloured.
+/// Whether to print colours: standard output is a terminal, and `$NO_COLOR` is not set.
 pub fn color() -> bool {
     std::io::stdout().is_terminal() && no_color_unset()
 }
 
-/// Whether the user lets us colour anything (<https://no-color.org>).
+/// Whether `$NO_COLOR` allows colours (<https://no-color.org>).
 fn no_color_unset() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
-/// A text from a host without what would drive a terminal: control characters and those that change
-/// the direction of writing.
-pub fn clean(text: &str) -> String {
-    text.chars().map(|c| if steers(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// The same for a line of a log: tabs stay, and colours, which programs write for people.
-pub fn clean_line(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let after = rest.get(c.len_utf8()..).unwrap_or_default();
-        if let Some(length) = color_sequence(rest) {
-            let (sequence, after) = rest.split_at(length);
-            out.push_str(sequence);
-            rest = after;
-            continue;
-        }
-        out.push(if c != '\t' && steers(c) { '\u{fffd}' } else { c });
-        rest = after;
-    }
-    // A line must not colour those after it.
-    if out.contains('\x1b') {
-        out.push_str("\x1b[0m");
-    }
-    out
-}
-
-/// Length of the `ESC [ 1 ; 31 m` at the beginning, if there is one.
-fn color_sequence(text: &str) -> Option<usize> {
-    let inner = text.strip_prefix("\x1b[")?;
-    let end = inner.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
-    inner.get(end..)?.starts_with('m').then_some(2 + end + 1)
-}
-
-fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// `812K`, `3.4M`, `1.2G`.
@@ -83,7 +44,7 @@ pub fn duration_ms(ms: u64) -> String {
     }
 }
 
-/// Processor time: `0.31s`, `14s`, `3m 12s`.
+/// CPU time: `0.31s`, `14s`, `3m 12s`.
 pub fn cpu_time(usec: u64) -> String {
     if usec < 10_000_000 { format!("{:.2}s", usec as f64 / 1e6) } else { duration_ms(usec / 1000) }
 }
@@ -151,15 +112,5 @@ mod tests {
         assert_eq!(time(951_782_400_000_000), "2000-02-29T00:00:00.000Z");
         assert_eq!(time(-1), "1969-12-31T23:59:59.999Z");
         assert_eq!(signal(9), "SIGKILL (9)");
-    }
-
-    #[test]
-    fn no_text_drives_the_terminal() {
-        assert_eq!(clean("a\x1b[2Jb\r\u{202e}"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
-        assert_eq!(
-            clean_line("\x1b[1;31mred\x1b[0m\t\x07"),
-            "\x1b[1;31mred\x1b[0m\t\u{fffd}\x1b[0m"
-        );
-        assert_eq!(clean_line("\x1b[2Jx"), "\u{fffd}[2Jx");
     }
 }

@@ -1,33 +1,33 @@
-//! `logs` and `events`: what has happened, and what goes on.
+//! `keel logs` and `keel events`.
 
 use super::args::LogsArgs;
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::Fleet;
-use super::http::url;
+use super::report::{exit_status, report};
 use super::show;
-use super::since::Since;
-use super::sse::SseEvent;
 use super::table::Tint;
 use api_types::{Event, Gap, Host, LogLine};
+use client::Error;
+use client::client::{Client, from_json};
+use client::http::url;
+use client::since::Since;
+use client::sse::SseEvent;
 use serde_json::Value;
 use std::cell::Cell;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often a lost connection is made again before it is an error: every second, the time a host takes
-/// for a reboot.
+/// How often a lost connection is retried, once per second: long enough for a reboot.
 const ATTEMPTS: u32 = 60;
 
-/// How a line of a stream is printed.
+/// Prints the lines of a stream.
 struct Printer<'a> {
     fleet: &'a Fleet,
-    /// Before each line, if there are several hosts.
+    /// Printed before each line if there are several hosts.
     prefix: String,
     label: String,
     timestamps: bool,
     terminal: bool,
-    /// The boot of the line before.
+    /// The boot of the previous line.
     boot: Cell<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Printer<'_> {
         Printer { fleet, prefix, label, timestamps, terminal, boot: Cell::new(0) }
     }
 
-    /// As NDJSON; with several hosts each object says of which it is.
+    /// Prints one JSON object; with several hosts it contains the host's name.
     fn json(&self, mut value: Value) -> Result<(), Error> {
         if let (true, Value::Object(fields)) = (self.fleet.several(), &mut value) {
             fields.insert("host".to_owned(), Value::String(self.label.clone()));
@@ -53,22 +53,20 @@ impl Printer<'_> {
     }
 
     fn line(&self, text: &str) -> Result<(), Error> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{text}")?;
-        Ok(())
+        writeln!(std::io::stdout().lock(), "{text}").map_err(Error::output)
     }
 
     fn log(&self, value: Value) -> Result<(), Error> {
         if self.fleet.json {
             return self.json(value);
         }
-        let line: LogLine = typed(value)?;
+        let line: LogLine = from_json(value)?;
         if line.boot < self.boot.replace(line.boot) {
             self.line(&format!("{}-- reboot --", self.prefix))?;
         }
         let time = if self.timestamps { show::time(line.time_us) + " " } else { String::new() };
         let text = if self.terminal { show::clean_line(&line.text) } else { line.text };
-        // What the host itself says among the program's lines is told apart.
+        // Messages of the host itself are distinguished from the program's lines.
         let (mark, end) = match line.stream == "system" {
             true if self.fleet.color => (Tint::Dim.start(), "\x1b[0m"),
             _ => ("", ""),
@@ -80,23 +78,23 @@ impl Printer<'_> {
         if self.fleet.json {
             return self.json(value);
         }
-        let event: Event = typed(value)?;
+        let event: Event = from_json(value)?;
         let unit = show::clean(event.unit.as_deref().unwrap_or("-"));
         let (kind, text) = (show::clean(&event.kind), show::clean(&event.text));
         let time = show::time(event.time_us);
         self.line(&format!("{}{time}  {unit:<16} {kind:<14} {text}", self.prefix))
     }
 
-    /// Something is missing here.
+    /// Reports that lines or events are missing here.
     fn gap(&self, data: &str, what: &str) {
         let missed = serde_json::from_str::<Gap>(data).map(|gap| gap.missed).unwrap_or(0);
-        eprintln!("keel: {}{missed} {what} are no longer kept", self.prefix);
+        eprintln!("keel: {}{missed} {what} are no longer available", self.prefix);
     }
 }
 
 /// `keel logs`.
 pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
-    each_to_its_end(fleet, |client| {
+    for_each_host(fleet, |client| {
         let printer = Printer::new(fleet, client, args.timestamps);
         let mut query = Vec::new();
         let tail = match (&args.tail, &args.since) {
@@ -107,14 +105,14 @@ pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
         query.push(("tail", tail));
         query.extend(args.since.as_ref().map(|since| match since {
             Since::At(text) => ("since_time", text.replace(' ', "T")),
-            // By the host's clock, which need not be this one's.
+            // Relative to the host's clock, which may differ from this machine's.
             Since::Ago(seconds) => ("ago", seconds.to_string()),
         }));
         query.extend(args.stream.map(|stream| ("stream", stream.name().to_owned())));
         let segments = ["v1", "units", &args.unit, "logs"];
         if !args.follow {
             let Value::Array(lines) = client.get(&url(&segments, &query))? else {
-                return Err(Error::garbled("the lines are no list"));
+                return Err(Error::garbled("the lines are not a list"));
             };
             return lines.into_iter().try_for_each(|line| printer.log(line));
         }
@@ -125,7 +123,7 @@ pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
                 let mut query = query.clone();
                 query.push(("follow", "true".to_owned()));
                 if let Some(last) = last {
-                    // After a lost connection: all that has come since.
+                    // After a lost connection: all lines since then.
                     query.retain(|(name, _)| !matches!(*name, "tail" | "since_time" | "ago"));
                     query.extend([("tail", "all".to_owned()), ("since", last.to_string())]);
                 }
@@ -137,7 +135,7 @@ pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
                     Ok(())
                 }
                 "" | "line" | "message" => printer.log(parse(&event.data)?),
-                // What a newer host may say.
+                // Unknown events of a newer host.
                 _ => Ok(()),
             },
         )
@@ -146,17 +144,17 @@ pub fn logs(fleet: &Fleet, args: &LogsArgs) -> Result<u8, Error> {
 
 /// `keel events`.
 pub fn events(fleet: &Fleet, follow: bool, after: Option<u64>) -> Result<u8, Error> {
-    each_to_its_end(fleet, |client| {
+    for_each_host(fleet, |client| {
         let printer = Printer::new(fleet, client, true);
         if !follow {
             let query = [("follow", "false".to_owned()), ("after", after.unwrap_or(0).to_string())];
             let Value::Array(events) = client.get(&url(&["v1", "events"], &query))? else {
-                return Err(Error::garbled("the events are no list"));
+                return Err(Error::garbled("the events are not a list"));
             };
             return events.into_iter().try_for_each(|event| printer.event(event));
         }
         let mut state = Follow::default();
-        // Known from the start, so that nothing is lost if the connection is before the first event.
+        // Read first, so that no event is missed if the connection is lost before the first one.
         let after = match after {
             Some(after) => after,
             None => newest(client)?,
@@ -175,76 +173,76 @@ pub fn events(fleet: &Fleet, follow: bool, after: Option<u64>) -> Result<u8, Err
     })
 }
 
-/// Number of the last event so far.
+/// The sequence number of the latest event.
 fn newest(client: &mut Client) -> Result<u64, Error> {
     let events: Vec<Event> =
-        client.read(&url(&["v1", "events"], &[("follow", "false".to_owned())]))?;
+        client.get_as(&url(&["v1", "events"], &[("follow", "false".to_owned())]))?;
     Ok(events.last().map_or(0, |event| event.seq))
 }
 
 fn parse(data: &str) -> Result<Value, Error> {
-    serde_json::from_str(data).map_err(|error| Error::garbled(error.to_string()))
+    serde_json::from_str(data).map_err(Error::garbled)
 }
 
-/// Runs on every host; a host that fails says so on standard error, at once, and the others go on.
-fn each_to_its_end(
+/// Runs `work` for every host. An error is reported immediately, and the other hosts continue.
+fn for_each_host(
     fleet: &Fleet,
     work: impl Fn(&mut Client) -> Result<(), Error> + Sync,
 ) -> Result<u8, Error> {
     let results = fleet.each(|client| {
         work(client).inspect_err(|error| {
-            error.show(fleet.several().then_some(client.target().label.as_str()));
+            report(error, fleet.several().then_some(client.target().label.as_str()));
         })
     });
     let code = |(_, result): &(String, Result<(), Error>)| match result {
         Ok(()) => 0,
-        Err(error) => error.exit_code(),
+        Err(error) => exit_status(error.code()),
     };
     Ok(results.iter().map(code).max().unwrap_or(0))
 }
 
-/// A stream that goes on over lost connections: a host restarts its API process without anybody's
-/// losing anything, and a reboot is nothing that whoever watches should have to notice by silence.
+/// A stream that is resumed after a lost connection, for example when the host restarts its API process or
+/// reboots.
 #[derive(Default)]
 struct Follow {
-    /// Number of the last line or event, which the next connection goes on after.
+    /// Sequence number of the last line or event; the next connection continues after it.
     last: Option<u64>,
-    /// When the host was asked last; after a reboot numbers begin anew.
-    asked: Option<Asked>,
+    /// The host's uptime at the last connection; after a reboot the sequence numbers start again.
+    uptime: Option<Uptime>,
 }
 
-/// How long a host had been up, and when by our own clock.
+/// A host's uptime, and when it was measured by our clock.
 ///
-/// A host that is up for less than it was has rebooted, but so has one that is up for less than it was and
-/// the time since: a host that is followed from its third second on, reboots an hour later and is reached
-/// again in its fourth has never gone back.
+/// A host has rebooted if its uptime is less than the earlier uptime plus the time since. Comparing the two
+/// uptimes is not enough: a host that is first asked 3 s after its boot, reboots an hour later and is asked
+/// again 4 s after that boot has a greater uptime than before.
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct Uptime {
     uptime: Duration,
     at: Instant,
 }
 
-impl Asked {
-    /// What the answer may be late by; a boot that was this short is not noticed.
+impl Uptime {
+    /// Tolerance for delayed answers; a reboot within this time after the boot is not noticed.
     const SLACK: Duration = Duration::from_secs(5);
 
-    /// What two clocks may differ by: one part of this many. Quartz that nobody corrects is ten times better.
+    /// Tolerance for clock drift: 1/1000 of the time. Uncorrected quartz clocks are ten times better.
     const DRIFT: u32 = 1000;
 
-    /// Asks now. Gives the answer and whether the host has rebooted since `before`.
-    fn ask(client: &mut Client, before: Option<Asked>) -> Result<(Asked, bool), Error> {
+    /// Asks the host. Returns its uptime and whether it has rebooted since `before`.
+    fn ask(client: &mut Client, before: Option<Uptime>) -> Result<(Uptime, bool), Error> {
         let begun = Instant::now();
-        let uptime = Duration::from_millis(client.read::<Host>("/v1/host")?.uptime_ms);
-        // From the end of one question to the beginning of the next: never more than has passed there, so
-        // that a slow answer is no reboot.
+        let uptime = Duration::from_millis(client.get_as::<Host>("/v1/host")?.uptime_ms);
+        // Measured from the end of one request to the beginning of the next, which is never more than the
+        // time that has passed on the host: a slow answer does not look like a reboot.
         let rebooted = before.is_some_and(|before| before.rebooted(uptime, begun));
-        Ok((Asked { uptime, at: Instant::now() }, rebooted))
+        Ok((Uptime { uptime, at: Instant::now() }, rebooted))
     }
 
-    /// Whether a host that is up for `uptime` at `now` has rebooted since.
+    /// Whether a host with this `uptime` at `now` has rebooted since.
     fn rebooted(self, uptime: Duration, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.at);
-        let slack = Asked::SLACK + passed / Asked::DRIFT;
+        let slack = Uptime::SLACK + passed / Uptime::DRIFT;
         uptime < self.uptime || uptime < (self.uptime + passed).saturating_sub(slack)
     }
 }
@@ -256,28 +254,25 @@ impl Follow {
         path: impl Fn(Option<u64>) -> String,
         mut show: impl FnMut(&SseEvent) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.asked = Some(Asked::ask(client, None)?.0);
+        self.uptime = Some(Uptime::ask(client, None)?.0);
         let mut lost = 0;
         loop {
             let end = self.follow(client, &path(self.last), &mut show, &mut lost);
-            let passes = match &end {
-                // The host ended the stream, or the connection broke.
-                Ok(()) | Err(Error::Unreachable { .. }) => true,
-                Err(Error::Failed { code, .. }) => code == "unavailable",
-                Err(_) => false,
+            let retry = match &end {
+                // The host has ended the stream.
+                Ok(()) => true,
+                Err(error) => error.is_transient(),
             };
-            if !passes {
+            if !retry {
                 return end;
             }
             if lost == 0 {
-                eprintln!("keel: {}: the connection is lost; trying again", client.target().label);
+                eprintln!("keel: {}: connection lost, reconnecting", client.target().label);
             }
             lost += 1;
             if lost > ATTEMPTS {
-                return end.and(Err(Error::Unreachable {
-                    at: client.target().address.to_string(),
-                    why: "it ends every stream at once".to_owned(),
-                }));
+                let why = "the host closes every stream at once";
+                return end.and(Err(Error::unreachable(&client.target().address, &why)));
             }
             std::thread::sleep(Duration::from_secs(1));
         }
@@ -292,12 +287,12 @@ impl Follow {
     ) -> Result<(), Error> {
         let again = *lost > 0;
         if again {
-            let (asked, rebooted) = Asked::ask(client, self.asked)?;
-            self.asked = Some(asked);
-            if rebooted {
+            let (uptime, has_rebooted) = Uptime::ask(client, self.uptime)?;
+            self.uptime = Some(uptime);
+            if has_rebooted {
                 self.last = Some(0);
-                // The path was made for the boot before.
-                return Err(unreachable_again(client));
+                // The path refers to the previous boot.
+                return Err(rebooted(client));
             }
         }
         let mut stream = client.stream(path)?;
@@ -312,9 +307,8 @@ impl Follow {
     }
 }
 
-fn unreachable_again(client: &Client) -> Error {
-    let at = client.target().address.to_string();
-    Error::Unreachable { at, why: "it has rebooted".to_owned() }
+fn rebooted(client: &Client) -> Error {
+    Error::unreachable(&client.target().address, &"the host has rebooted")
 }
 
 #[cfg(test)]
@@ -322,17 +316,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reboot_is_noticed_although_the_uptime_has_not_gone_back() {
+    fn a_reboot_is_noticed_even_if_the_uptime_has_increased() {
         let at = Instant::now();
         let second = Duration::from_secs;
         let rebooted = |then, passed, now| {
-            Asked { uptime: second(then), at }.rebooted(second(now), at + second(passed))
+            Uptime { uptime: second(then), at }.rebooted(second(now), at + second(passed))
         };
-        // Followed from 3 s on, rebooted an hour later, reached again at 4 s.
+        // Asked at 3 s, rebooted an hour later, asked again at 4 s.
         assert!(rebooted(3, 3600, 4));
         assert!(rebooted(500, 1, 4));
         assert!(rebooted(0, 60, 40));
-        // The same boot, its answer late, its clock slow or fast.
+        // The same boot, with a delayed answer and a slow or fast clock.
         for now in [3598, 3603, 3700] {
             assert!(!rebooted(3, 3600, now), "{now}");
         }

@@ -1,4 +1,4 @@
-//! Tables, aligned.
+//! Aligned tables.
 
 use super::show::clean;
 use std::fmt::Write as _;
@@ -6,24 +6,24 @@ use std::fmt::Write as _;
 /// Spaces between columns.
 const GAP: usize = 3;
 
-/// The longest cell counts no more than this for the width of its column; what is longer sticks out.
-const WIDEST: usize = 48;
+/// Maximum width of a column; longer cells overflow.
+const MAX_WIDTH: usize = 48;
 
-/// How a cell is coloured.
+/// The colour of a cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tint {
-    /// Not at all.
+    /// No colour.
     #[default]
     Plain,
-    /// All is well.
+    /// Normal operation.
     Good,
-    /// On its way.
+    /// A transition.
     Busy,
-    /// Trouble that may pass.
+    /// A problem that may be temporary.
     Warn,
-    /// Trouble.
+    /// A problem.
     Bad,
-    /// Of little interest.
+    /// Of little importance.
     Dim,
 }
 
@@ -49,7 +49,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// With a colour.
+    /// A cell with a colour.
     pub fn tinted(text: impl AsRef<str>, tint: Tint) -> Cell {
         Cell { text: clean(text.as_ref()), tint }
     }
@@ -64,13 +64,13 @@ impl<T: AsRef<str>> From<T> for Cell {
 /// A row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
-    /// A cell for each column.
+    /// One cell per column.
     Cells(Vec<Cell>),
-    /// One cell, and a text across all other columns.
+    /// One cell, and a text that spans the other columns.
     Across(Cell, Cell),
 }
 
-/// The table as text. Without rows only its head.
+/// The table as text; without rows, only the headings.
 pub fn render(head: &[&str], rows: &[Row], color: bool) -> String {
     let mut widths: Vec<usize> = head.iter().map(|title| title.len()).collect();
     for row in rows {
@@ -79,7 +79,7 @@ pub fn render(head: &[&str], rows: &[Row], color: bool) -> String {
             Row::Across(first, _) => std::slice::from_ref(first),
         };
         for (width, cell) in widths.iter_mut().zip(cells) {
-            *width = (*width).max(cell.text.chars().count().min(WIDEST));
+            *width = (*width).max(cell.text.chars().count().min(MAX_WIDTH));
         }
     }
     let mut out = String::new();
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_are_aligned_and_the_last_has_no_blanks_behind_it() {
+    fn columns_are_aligned_without_trailing_spaces() {
         let rows = [
             Row::Cells(vec!["web".into(), Cell::tinted("running", Tint::Good), "".into()]),
             Row::Across("edge-long-name".into(), "error: away".into()),

@@ -1,4 +1,4 @@
-//! The terminal: its size, and input without lines and echo.
+//! The terminal: its size, and raw mode.
 
 use api_types::Resize;
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -8,30 +8,31 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, Once};
 
-/// Input byte by byte, without echo and signals. The terminal is as it was when this is dropped, and
-/// after a panic, which drops nothing in a release.
+/// Raw mode. The previous mode is restored when this is dropped, and after a panic, which drops nothing in
+/// release builds.
 pub struct Raw {
     before: Arc<Before>,
 }
 
-/// How a terminal was.
+/// The previous state of a terminal.
 struct Before {
-    /// Our own descriptor: it stays until the terminal is as it was.
+    /// A descriptor of our own, open until the terminal is restored.
     fd: OwnedFd,
-    /// Behind a lock because it cannot be shared otherwise.
+    /// In a mutex because it is not `Sync`.
     mode: Mutex<Termios>,
-    /// What to write to standard output before.
+    /// Written to standard output when the terminal is restored.
     leave: &'static [u8],
 }
 
-/// The terminal that a panic has to put in order.
+/// The terminal that a panic has to restore.
 static CURRENT: Mutex<Option<Arc<Before>>> = Mutex::new(None);
 
 impl Raw {
-    /// On standard input. `leave` is what brings the screen back, written to standard output at the end.
+    /// Sets standard input to raw mode. `leave` is written to standard output at the end to restore the
+    /// screen.
     ///
     /// # Errors
-    /// It is no terminal.
+    /// Standard input is not a terminal.
     pub fn enter(leave: &'static [u8]) -> io::Result<Raw> {
         Raw::on(io::stdin().as_fd().try_clone_to_owned()?, leave)
     }
@@ -45,7 +46,7 @@ impl Raw {
         if let Ok(mut current) = CURRENT.lock() {
             *current = Some(Arc::clone(&before));
         }
-        // If this fails, dropping it changes nothing.
+        // If this fails, restoring the mode has no effect.
         let entered = Raw { before };
         tcsetattr(&entered.before.fd, SetArg::TCSANOW, &raw)?;
         Ok(entered)
@@ -54,8 +55,8 @@ impl Raw {
 
 impl Before {
     fn restore(&self) {
-        // A terminal that is gone needs nothing. Not by way of `Stdout`: it may be locked, or be what
-        // panicked.
+        // Errors are ignored: the terminal may be gone. `Stdout` is avoided: it may be locked, or the cause
+        // of the panic.
         if !self.leave.is_empty() {
             let _ = nix::unistd::write(io::stdout(), self.leave);
         }
@@ -74,13 +75,13 @@ impl Drop for Raw {
     }
 }
 
-/// Puts the terminal in order before a panic says anything.
+/// Restores the terminal before a panic message is printed.
 fn restore_on_panic() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            // Whoever holds the lock is about to put it in order.
+            // If the lock is held, the terminal is being restored already.
             if let Ok(current) = CURRENT.try_lock()
                 && let Some(before) = &*current
             {
@@ -91,12 +92,12 @@ fn restore_on_panic() {
     });
 }
 
-/// Lines and columns of the terminal, if standard output or input is one.
+/// The size of the terminal, if standard output or input is one.
 pub fn size() -> Option<Resize> {
     let of = |fd: libc::c_int| {
         let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-        // SAFETY: TIOCGWINSZ writes one winsize, which lives until the call returns; the descriptor is
-        // only asked and may even be closed.
+        // SAFETY: TIOCGWINSZ writes one winsize, which lives until the call returns; a closed descriptor is
+        // an error without effect.
         let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &mut size) };
         (result == 0 && size.ws_row > 0 && size.ws_col > 0)
             .then_some(Resize { rows: size.ws_row, columns: size.ws_col })
@@ -104,10 +105,10 @@ pub fn size() -> Option<Resize> {
     of(libc::STDOUT_FILENO).or_else(|| of(libc::STDIN_FILENO))
 }
 
-/// Becomes readable when one of the signals comes.
+/// A socket that becomes readable when one of the signals arrives.
 ///
 /// # Errors
-/// The kernel has no descriptors left, or a signal cannot be caught.
+/// There are no file descriptors left, or a signal cannot be caught.
 pub fn signals(numbers: &[i32]) -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
@@ -128,7 +129,7 @@ mod tests {
         let raw = Raw::on(pty.slave.try_clone().unwrap(), b"").unwrap();
         assert_ne!(tcgetattr(&pty.slave).unwrap(), before);
         assert!(std::thread::spawn(|| panic!("on purpose")).join().is_err());
-        // In a release nothing would be dropped.
+        // Checked before the drop, which a release build would not reach.
         assert_eq!(tcgetattr(&pty.slave).unwrap(), before);
         drop(raw);
         assert_eq!(tcgetattr(&pty.slave).unwrap(), before);

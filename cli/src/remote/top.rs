@@ -1,63 +1,61 @@
 //! `keel top`.
 
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Fleet, each_of};
+use super::output::print;
+use super::report::exit_status;
 use super::show;
 use super::table::{Cell, Row, Tint, render};
 use super::terminal::{Raw, signals, size};
 use super::units;
 use api_types::{Host, Unit};
+use client::Error;
+use client::client::{Client, from_json};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-/// What one host says at one moment.
-struct Look {
+/// The state of one host at one moment.
+struct Sample {
     json: Value,
     host: Host,
     units: Vec<Unit>,
 }
 
-fn look(client: &mut Client) -> Result<Look, Error> {
+fn sample(client: &mut Client) -> Result<Sample, Error> {
     let units = client.get("/v1/units")?;
     let host = client.get("/v1/host")?;
     let json = json!({"units": units.clone(), "host": host.clone()});
-    Ok(Look { json, host: typed(host)?, units: typed(units)? })
+    Ok(Sample { json, host: from_json(host)?, units: from_json(units)? })
 }
 
-/// CPU time of a unit and when it was that, by host and unit: microseconds, milliseconds.
-type Before = HashMap<(String, String), (u64, u64)>;
+/// The CPU time of a unit (microseconds) at an uptime (milliseconds), by host and unit.
+type CpuTimes = HashMap<(String, String), (u64, u64)>;
 
-/// Shows the units again and again, on a terminal until `q` is typed.
+/// Shows the units continuously, on a terminal until `q` is pressed.
 pub fn top(fleet: &Fleet, interval: u64, count: Option<u64>) -> Result<u8, Error> {
     let live = io::stdout().is_terminal() && io::stdin().is_terminal() && !fleet.json;
     let count = count.or_else(|| (!io::stdout().is_terminal() && !fleet.json).then_some(1));
     let mut screen = if live { Some(Screen::open()?) } else { None };
-    let mut before = Before::new();
+    let mut before = CpuTimes::new();
     let mut clients = fleet.clients();
-    // The share of the processor is known from the second look on.
+    // CPU usage is known from the second sample on.
     if !live && !fleet.json {
         collect(fleet, &mut clients, &mut before);
         std::thread::sleep(Duration::from_secs(1));
     }
-    let mut looks = 0;
+    let mut updates = 0;
     loop {
         let (text, code) = collect(fleet, &mut clients, &mut before);
         match &mut screen {
             Some(screen) => screen.draw(&text)?,
-            None => {
-                let mut out = io::stdout().lock();
-                out.write_all(text.as_bytes())?;
-                out.flush()?;
-            }
+            None => print(text.as_bytes())?,
         }
-        looks += 1;
-        if count.is_some_and(|count| looks >= count) {
+        updates += 1;
+        if count.is_some_and(|count| updates >= count) {
             return Ok(code);
         }
         match &mut screen {
@@ -71,16 +69,19 @@ pub fn top(fleet: &Fleet, interval: u64, count: Option<u64>) -> Result<u8, Error
     }
 }
 
-/// Looks at every host; gives what to show and the exit code of a last look. The connections stay, and a
-/// host that was away is back by itself.
-fn collect(fleet: &Fleet, clients: &mut [Client], before: &mut Before) -> (String, u8) {
-    let answers = each_of(clients, look);
-    let code =
-        answers.iter().map(|(_, look)| look.as_ref().err().map_or(0, Error::exit_code)).max();
+/// Samples every host; returns the text, and the exit code if this is the last update. Connections are kept,
+/// and lost ones are made again.
+fn collect(fleet: &Fleet, clients: &mut [Client], before: &mut CpuTimes) -> (String, u8) {
+    let answers = each_of(clients, sample);
+    let code = answers
+        .iter()
+        .map(|(_, sample)| sample.as_ref().err().map_or(0, |error| exit_status(error.code())))
+        .max();
     let code = code.unwrap_or(0);
     if fleet.json {
-        let line = |(label, look): &(String, Result<Look, Error>)| {
-            let mut value = look.as_ref().map_or_else(Error::to_json, |look| look.json.clone());
+        let line = |(label, sample): &(String, Result<Sample, Error>)| {
+            let mut value =
+                sample.as_ref().map_or_else(Error::to_json, |sample| sample.json.clone());
             if let Value::Object(fields) = &mut value {
                 fields.insert("name".to_owned(), Value::String(label.clone()));
             }
@@ -93,12 +94,16 @@ fn collect(fleet: &Fleet, clients: &mut [Client], before: &mut Before) -> (Strin
     for (label, answer) in &answers {
         let several = fleet.several().then(|| Cell::from(label));
         match answer {
-            Ok(look) => {
-                text.push_str(&summary(&look.host, &look.units));
-                rows.extend(look.units.iter().map(|unit| {
-                    let share = share(label, unit, look.host.uptime_ms, before);
+            Ok(sample) => {
+                text.push_str(&summary(&sample.host, &sample.units));
+                rows.extend(sample.units.iter().map(|unit| {
+                    let share = share(label, unit, sample.host.uptime_ms, before);
                     Row::Cells(
-                        several.clone().into_iter().chain(cells(unit, &look.host, share)).collect(),
+                        several
+                            .clone()
+                            .into_iter()
+                            .chain(cells(unit, &sample.host, share))
+                            .collect(),
                     )
                 }));
             }
@@ -143,17 +148,17 @@ fn cells(unit: &Unit, host: &Host, share: Option<f64>) -> Vec<Cell> {
     ]
 }
 
-/// Percent of one processor since the look before.
-fn share(label: &str, unit: &Unit, now_ms: u64, before: &mut Before) -> Option<f64> {
+/// CPU usage since the previous sample, in percent of one CPU.
+fn share(label: &str, unit: &Unit, now_ms: u64, before: &mut CpuTimes) -> Option<f64> {
     let cpu = unit.cpu_usec?;
     let key = (label.to_owned(), unit.name.clone());
     let (cpu_before, then) = before.insert(key, (cpu, now_ms))?;
     let passed = now_ms.checked_sub(then).filter(|passed| *passed > 0)?;
-    // A new run may begin at nothing.
+    // The counter of a new run may start at 0.
     Some(cpu.saturating_sub(cpu_before) as f64 / (passed as f64 * 1000.0) * 100.0)
 }
 
-/// The terminal's other screen, which goes away with all that was on it.
+/// The terminal's alternate screen.
 struct Screen {
     _raw: Raw,
     changed: std::os::unix::net::UnixStream,
@@ -162,13 +167,12 @@ struct Screen {
 
 impl Screen {
     fn open() -> Result<Screen, Error> {
-        let local = |error: io::Error| Error::Local(format!("terminal: {error}"));
+        let local = |error: io::Error| Error::local(format!("terminal: {error}"));
         let changed = signals(&[libc::SIGWINCH]).map_err(local)?;
         let ending = [libc::SIGTERM, libc::SIGHUP, libc::SIGINT, libc::SIGQUIT];
         let ending = signals(&ending).map_err(local)?;
         let raw = Raw::enter(b"\x1b[?7h\x1b[?25h\x1b[?1049l").map_err(local)?;
-        let mut out = io::stdout().lock();
-        out.write_all(b"\x1b[?1049h\x1b[?25l")?;
+        print(b"\x1b[?1049h\x1b[?25l")?;
         Ok(Screen { _raw: raw, changed, ending })
     }
 
@@ -180,13 +184,10 @@ impl Screen {
             frame.push_str("\x1b[K\r\n");
         }
         frame.push_str("\x1b[J\x1b[?7h");
-        let mut out = io::stdout().lock();
-        out.write_all(frame.as_bytes())?;
-        out.flush()?;
-        Ok(())
+        print(frame.as_bytes())
     }
 
-    /// Until the next look is due; true: it is enough.
+    /// Waits until the next update is due; true if the user wants to quit.
     fn wait(&mut self, seconds: u64) -> Result<bool, Error> {
         use std::io::Read;
         let timeout =
@@ -199,19 +200,19 @@ impl Screen {
         ];
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(Error::Local(format!("terminal: {error}"))),
+            Err(error) => return Err(Error::local(format!("terminal: {error}"))),
         }
         let [keys, changed, ending] =
             fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
         if changed {
-            // How many there were does not matter.
+            // The number of signals does not matter.
             let _ = self.changed.read(&mut [0; 64]);
         }
         if keys {
             let mut typed = [0; 64];
             let got = nix::unistd::read(io::stdin(), &mut typed).unwrap_or(0);
             let typed = typed.get(..got).unwrap_or_default();
-            // Ctrl-C is a byte like any other here; no bytes at all: the terminal is gone.
+            // In raw mode Ctrl-C is a byte (3). No bytes: the terminal is gone.
             return Ok(got == 0 || typed.iter().any(|byte| matches!(byte, b'q' | b'Q' | 3)));
         }
         Ok(ending)

@@ -1,14 +1,15 @@
-//! `keel trust` and `keel keygen`: who we are, and who the hosts are.
+//! `keel trust` and `keel keygen`.
 
-use super::client::other_key;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::identity::Identity;
 use super::machine::confirm;
-use super::paths;
-use super::pins::{self, RunHost};
-use super::target::{Pin, Target, select};
-use super::tls::{self, NoConnection};
+use super::report::{exit_status, report};
+use client::Error;
+use client::client::other_key;
+use client::fingerprint::Fingerprint;
+use client::identity::Identity;
+use client::paths;
+use client::pins::{self, RunHost};
+use client::target::{Pin, Target, select};
+use client::tls;
 use serde_json::json;
 use std::path::Path;
 
@@ -18,10 +19,10 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
         Some(path) => path.to_owned(),
         None => paths::identity()?,
     };
-    // Also a link that leads nowhere is somebody's.
+    // A dangling symbolic link counts as existing, too.
     if !force && path.symlink_metadata().is_ok() {
-        return Err(Error::Usage(format!(
-            "{} is there already; hosts that list it would no longer let you in. --force replaces it",
+        return Err(Error::usage(format!(
+            "{} exists; hosts that list this key would no longer admit you. Replace it with --force",
             path.display()
         )));
     }
@@ -33,9 +34,7 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
     println!("{}", path.display());
     println!("{key}");
     println!();
-    println!(
-        "For the host.toml of each host that is to know it (role: reader, operator or admin):"
-    );
+    println!("Add this to host.toml of each host (role: reader, operator or admin):");
     println!();
     println!("[api.client.{}]", client_name());
     println!("key  = \"{key}\"");
@@ -43,7 +42,7 @@ pub fn keygen(output: Option<&Path>, force: bool, json: bool) -> Result<u8, Erro
     Ok(0)
 }
 
-/// The user's name as far as it can be the name of a client.
+/// The user's name, reduced to the characters that are allowed in the name of a client.
 fn client_name() -> String {
     let user = std::env::var("USER").unwrap_or_default().to_ascii_lowercase();
     let kept: String =
@@ -57,20 +56,15 @@ pub fn trust(host: &str, yes: bool, repin: bool, json: bool) -> Result<u8, Error
     let mut code = 0;
     for target in select(Some(host))? {
         if let Err(error) = trust_one(&target, yes, repin, json) {
-            error.show(None);
-            code = code.max(error.exit_code());
+            report(&error, None);
+            code = code.max(exit_status(error.code()));
         }
     }
     Ok(code)
 }
 
 fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), Error> {
-    let shown = match tls::connect(&target.address, None, None) {
-        Ok((_, shown)) => shown,
-        Err(NoConnection::Other(error)) => return Err(error),
-        // Nothing was pinned for this connection.
-        Err(NoConnection::OtherKey(shown)) => shown,
-    };
+    let (_, shown) = tls::connect_unpinned(&target.address, None)?;
     let label = &target.label;
     let say = |what: &str| {
         if json {
@@ -81,21 +75,23 @@ fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), 
     };
     match target.pin.key() {
         Some(pinned) if pinned == shown => {
-            say(&format!("{label} shows the key that is pinned: {shown}"));
+            say(&format!("{label} has the pinned key: {shown}"));
             return Ok(());
         }
-        // Only a person may change what a person has written.
+        // hosts.toml is only changed by the user.
         Some(_) if !repin || matches!(target.pin, Pin::Named(..)) => {
             return Err(other_key(target, shown));
         }
         _ => {}
     }
     if !yes {
-        eprintln!("The key of {label} ({}) is", target.address);
+        eprintln!("The fingerprint of {label} ({}) is", target.address);
         eprintln!("  {shown}");
-        eprintln!("The host shows its key on its console when it boots; they should be the same.");
+        eprintln!(
+            "The host prints its fingerprint on the console when it boots; both must be the same."
+        );
         if !confirm("Pin it?")? {
-            return Err(Error::Local("nothing was pinned".to_owned()));
+            return Err(Error::local("aborted; no key was pinned"));
         }
     }
     let place = pin(target, shown)?;
@@ -105,7 +101,7 @@ fn trust_one(target: &Target, yes: bool, repin: bool, json: bool) -> Result<(), 
 
 fn pin(target: &Target, shown: Fingerprint) -> Result<String, Error> {
     if let Pin::Run(_, host) = &target.pin {
-        RunHost { key: Some(shown.to_string()), ..(**host).clone() }.remember()?;
+        RunHost { key: Some(shown.to_string()), ..(**host).clone() }.store()?;
         return Ok(paths::run_hosts().display().to_string());
     }
     Ok(pins::pin(&target.address, shown)?.display().to_string())

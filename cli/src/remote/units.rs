@@ -1,27 +1,27 @@
 //! `ps`, `inspect`, `explain`, `start`, `stop`, `restart`, `kill`.
 
 use super::args::Lifecycle;
-use super::client::{Client, typed};
-use super::error::Error;
 use super::fleet::{Answer, Body, Fleet};
-use super::http::url;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row, Tint};
 use api_types::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
+use client::Error;
+use client::client::{Client, from_json};
+use client::http::url;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const HEAD: [&str; 9] =
-    ["NAME", "STATE", "RESTARTS", "UPTIME", "CPU", "MEMORY", "ADDRESS", "PORTS", "LESS CONFINED"];
+    ["NAME", "STATE", "RESTARTS", "UPTIME", "CPU", "MEMORY", "ADDRESS", "PORTS", "RELAXED"];
 
-/// `keel ps`; with `wide` also where units are less confined than usual.
+/// `keel ps`; `wide` adds the column of relaxed isolation settings.
 pub fn ps(fleet: &Fleet, wide: bool) -> Result<u8, Error> {
     let columns = if wide { HEAD.len() } else { HEAD.len() - 1 };
     let answers = fleet.each(|client| {
         let json = client.get("/v1/units")?;
-        let units: Vec<Unit> = typed(json.clone())?;
-        let host: Host = client.read("/v1/host")?;
+        let units: Vec<Unit> = from_json(json.clone())?;
+        let host: Host = client.get_as("/v1/host")?;
         let row = |unit: &Unit| {
             let mut cells = vec![
                 Cell::from(&unit.name),
@@ -46,13 +46,13 @@ pub fn ps(fleet: &Fleet, wide: bool) -> Result<u8, Error> {
     fleet.show(HEAD.get(..columns).unwrap_or(&HEAD), answers)
 }
 
-/// How long its program has run.
+/// How long the unit's current run has lasted.
 pub fn uptime(unit: &Unit, now_ms: u64) -> String {
     let runs = matches!(unit.state, State::Running | State::Starting);
     if runs { show::duration_ms(now_ms.saturating_sub(unit.since_ms)) } else { String::new() }
 }
 
-/// The state, with what matters about it.
+/// The state, with its most important detail.
 pub fn state(unit: &Unit, now_ms: u64) -> Cell {
     let word = unit.state.name();
     let health = unit.health.as_ref().map(|health| health.state.as_str());
@@ -72,11 +72,11 @@ pub fn state(unit: &Unit, now_ms: u64) -> Cell {
         }
         State::Backoff => {
             let left = unit.next_retry_ms.map(|at| at.saturating_sub(now_ms));
-            let when = left.map(|ms| format!("again in {}", show::duration_ms(ms)));
+            let when = left.map(|ms| format!("retry in {}", show::duration_ms(ms)));
             (when.unwrap_or_default(), Tint::Warn)
         }
         State::Starting | State::Waiting => (String::new(), Tint::Busy),
-        State::Stopping if unit.stuck => ("does not die".to_owned(), Tint::Bad),
+        State::Stopping if unit.stuck => ("still running after SIGKILL".to_owned(), Tint::Bad),
         State::Stopping => (String::new(), Tint::Busy),
         State::Stopped | State::Done => (String::new(), Tint::Dim),
     };
@@ -84,7 +84,7 @@ pub fn state(unit: &Unit, now_ms: u64) -> Cell {
     Cell::tinted(text, tint)
 }
 
-/// How a run ended, in a few words.
+/// How a run ended, briefly.
 fn exit_text(exit: &LastExit) -> String {
     match (exit.cause.as_str(), &exit.detail) {
         ("code", Some(LastExitDetail::Number(code))) => format!("exit code {code}"),
@@ -98,15 +98,15 @@ fn exit_text(exit: &LastExit) -> String {
 pub fn inspect(fleet: &Fleet, name: &str) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get(&url(&["v1", "units", name], &[]))?;
-        let unit: Unit = typed(json.clone())?;
-        let host: Host = client.read("/v1/host")?;
-        let lines = portrait(&unit, host.uptime_ms);
+        let unit: Unit = from_json(json.clone())?;
+        let host: Host = client.get_as("/v1/host")?;
+        let lines = details(&unit, host.uptime_ms);
         Ok(Answer::new(json, Body::Lines(lines)))
     });
     fleet.show(&[], answers)
 }
 
-fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
+fn details(unit: &Unit, now_ms: u64) -> Vec<String> {
     let ago = |ms: u64| format!("{} ago", show::duration_ms(now_ms.saturating_sub(ms)));
     let mut facts: Vec<(&str, String)> = vec![("name", unit.name.clone())];
     let mut add = |key, value: Option<String>| {
@@ -116,16 +116,16 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
     let ready = if unit.ready { ", ready" } else { "" };
     add("state", Some(format!("{}{ready}", unit.state)));
     add("since", (unit.since_ms > 0).then(|| ago(unit.since_ms)));
-    add("why", unit.reason.clone());
+    add("reason", unit.reason.clone());
     let by = unit.by.as_ref().map(|by| match by {
         api_types::By::Boot => " (at boot)".to_owned(),
-        api_types::By::Person => " (by hand)".to_owned(),
+        api_types::By::Person => " (by request)".to_owned(),
         api_types::By::Unit(name) => format!(" (for {name})"),
         api_types::By::Default => " (not enabled)".to_owned(),
         api_types::By::Shutdown => " (for the shutdown)".to_owned(),
     });
-    add("wanted", Some(format!("{}{}", unit.desired, by.unwrap_or_default())));
-    add("says", unit.status_text.clone());
+    add("desired", Some(format!("{}{}", unit.desired, by.unwrap_or_default())));
+    add("status text", unit.status_text.clone());
     add(
         "health",
         unit.health.as_ref().map(|health| {
@@ -137,7 +137,7 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
     add(
         "last exit",
         unit.last_exit.as_ref().map(|exit| {
-            let asked = if exit.asked { ", as asked" } else { "" };
+            let asked = if exit.asked { ", as requested" } else { "" };
             let detail = match &exit.detail {
                 Some(LastExitDetail::Text(text)) => format!(": {text}"),
                 _ => String::new(),
@@ -148,7 +148,7 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
     );
     add("restarts", Some(format!("{} (failed attempts: {})", unit.restarts, unit.failures)));
     let retry = unit.next_retry_ms.map(|at| show::duration_ms(at.saturating_sub(now_ms)));
-    add("again in", retry);
+    add("retry in", retry);
     add("address", unit.address.clone());
     add("ports", Some(unit.ports.join(", ")));
     add(
@@ -161,13 +161,14 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
     add("cpu", unit.cpu_usec.map(show::cpu_time));
     add("tasks", unit.pids.map(|pids| pids.to_string()));
     let log = &unit.log;
-    let lost = if log.lost > 0 { format!(", {} not on the disk", log.lost) } else { String::new() };
+    let lost =
+        if log.lost > 0 { format!(", {} not written to disk", log.lost) } else { String::new() };
     add("log", Some(format!("{} lines, {}{lost}", log.lines, show::bytes(log.bytes))));
-    add("less confined", Some(unit.weakenings.join(", ")));
+    add("relaxed", Some(unit.weakenings.join(", ")));
     aligned(&facts)
 }
 
-/// `key   value`, one a line.
+/// `key   value`, one per line, aligned.
 pub fn aligned(facts: &[(&str, String)]) -> Vec<String> {
     let width = facts.iter().map(|(key, _)| key.len()).max().unwrap_or(0) + 3;
     facts.iter().map(|(key, value)| format!("{key:width$}{}", show::clean(value))).collect()
@@ -177,14 +178,14 @@ pub fn aligned(facts: &[(&str, String)]) -> Vec<String> {
 pub fn explain(fleet: &Fleet, name: &str) -> Result<u8, Error> {
     let answers = fleet.each(|client| {
         let json = client.get(&url(&["v1", "units", name, "explain"], &[]))?;
-        let explanation: Explanation = typed(json.clone())?;
+        let explanation: Explanation = from_json(json.clone())?;
         let lines = explanation.lines.iter().map(|line| show::clean(line)).collect();
         Ok(Answer::new(json, Body::Lines(lines)))
     });
     fleet.show(&[], answers)
 }
 
-/// `keel start`, `stop` and `restart`: `verb` is the API's word.
+/// `keel start`, `stop` and `restart`; `verb` is the last segment of the API's path.
 pub fn lifecycle(fleet: &Fleet, verb: &str, args: &Lifecycle) -> Result<u8, Error> {
     let query: Vec<(&str, String)> =
         args.wait.iter().map(|seconds| ("wait", seconds.to_string())).collect();
@@ -215,8 +216,8 @@ pub fn kill(fleet: &Fleet, signal: &str, unit: &str) -> Result<u8, Error> {
     fleet.show(&[], answers)
 }
 
-/// Does something with one unit after the other. One that fails does not stop the others, unless the
-/// host itself is away.
+/// Applies a request to one unit after the other. After an error the remaining units are still processed,
+/// unless the host is unreachable or refuses.
 fn for_units(
     client: &mut Client,
     units: &[String],
@@ -227,11 +228,11 @@ fn for_units(
     for unit in units {
         match ask(client, unit) {
             Ok(value) => {
-                let did: Did = typed(value.clone())?;
+                let did: Did = from_json(value.clone())?;
                 lines.push(show::clean(&did.did));
                 json.push(value);
             }
-            Err(error @ Error::Failed { .. }) => {
+            Err(error) if error.is_answer() && !error.is_refusal() => {
                 json.push(error.to_json());
                 answer.errors.push(error);
             }
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn the_state_says_what_matters() {
+    fn the_state_has_its_most_important_detail() {
         let text = |json: Value| {
             let row = Row::Cells(vec![state(&unit(json), 10_000)]);
             super::super::table::render(&["S"], &[row], false).lines().nth(1).unwrap().to_owned()
@@ -264,17 +265,17 @@ mod tests {
         let sick = json!({"name": "a", "state": "running", "health": {"state": "unhealthy"}});
         assert_eq!(text(sick), "running (unhealthy)");
         let later = json!({"name": "a", "state": "backoff", "next_retry_ms": 13_000});
-        assert_eq!(text(later), "backoff (again in 3s)");
+        assert_eq!(text(later), "backoff (retry in 3s)");
         let exit = json!({"cause": "signal", "detail": 11});
         let dead = json!({"name": "a", "state": "failed", "last_exit": exit});
         assert_eq!(text(dead), "failed (SIGSEGV (11))");
     }
 
     #[test]
-    fn a_portrait_leaves_out_what_there_is_not() {
-        let lines = portrait(&unit(json!({"name": "a", "state": "stopped", "desired": "down"})), 5);
+    fn inspect_omits_missing_values() {
+        let lines = details(&unit(json!({"name": "a", "state": "stopped", "desired": "down"})), 5);
         let text = lines.join("\n");
-        assert!(text.contains("name       a\nstate      stopped\nwanted     down"), "{text}");
+        assert!(text.contains("name       a\nstate      stopped\ndesired    down"), "{text}");
         assert!(!text.contains("health"), "{text}");
     }
 }

@@ -1,6 +1,7 @@
-//! What is asked and answered at once.
+//! Commands with a single answer.
 
-use super::fake::{FakeHost, Home, Reply, Seen, code, err, json, out};
+use super::fake::{FakeHost, Reply, Seen, json};
+use super::home::{Home, code, err, out};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 
@@ -19,7 +20,7 @@ fn host() -> Value {
     json!({"version": "0.1.0", "hostname": "edge", "uptime_ms": 193_000})
 }
 
-/// A host that is well.
+/// A healthy host.
 fn healthy(seen: &Seen) -> Reply {
     match seen.line.as_str() {
         "GET /v1/units" => json(200, &units()),
@@ -40,7 +41,7 @@ fn healthy(seen: &Seen) -> Reply {
 }
 
 #[test]
-fn ps_is_a_table_and_json_is_what_the_host_said() {
+fn ps_prints_a_table_and_json_is_the_host_s_answer() {
     let host = FakeHost::start(healthy);
     let home = Home::knowing(&[&host]);
     let table = home.on(&host, &["ps"]);
@@ -53,13 +54,13 @@ fn ps_is_a_table_and_json_is_what_the_host_said() {
     assert_eq!(code(&table), 0, "{}", err(&table));
     let wide = out(&home.on(&host, &["ps", "-o", "wide"]));
     let cells = |line: usize| wide.lines().nth(line).unwrap().rsplit("   ").next().unwrap().trim();
-    assert_eq!([0, 1, 2].map(cells), ["LESS CONFINED", "root inside is the host's root", "no"]);
+    assert_eq!([0, 1, 2].map(cells), ["RELAXED", "root inside is the host's root", "no"]);
     let raw = home.on(&host, &["ps", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&out(&raw)).unwrap(), units());
 }
 
 #[test]
-fn several_hosts_are_one_table_and_a_dead_one_is_a_row_of_it() {
+fn several_hosts_share_a_table_with_a_row_for_an_unreachable_one() {
     let (one, two) = (FakeHost::start(healthy), FakeHost::start(healthy));
     let home = Home::knowing(&[&one, &two]);
     let text = format!(
@@ -71,7 +72,7 @@ fn several_hosts_are_one_table_and_a_dead_one_is_a_row_of_it() {
         one.address,
         one.key,
         two.address,
-        nobody(),
+        closed_port(),
         one.key
     );
     std::fs::write(home.config("hosts.toml"), text).unwrap();
@@ -85,34 +86,34 @@ fn several_hosts_are_one_table_and_a_dead_one_is_a_row_of_it() {
         serde_json::from_str(&out(&home.keel(&["--host", "dead,two", "ps", "--json"]))).unwrap();
     assert_eq!(raw["dead"]["error"]["code"], "unreachable");
     assert_eq!(raw["two"], units());
-    // The environment comes before the default, and after the switch.
+    // $KEEL_HOST overrides the default, and --host overrides $KEEL_HOST.
     let mut command = home.command(&["ps"]);
     assert_eq!(out(&command.env("KEEL_HOST", "two").output().unwrap()).lines().count(), 3);
 }
 
-/// An address at which nobody listens.
-fn nobody() -> std::net::SocketAddr {
+/// An address without a listener.
+fn closed_port() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[test]
-fn a_key_that_nobody_pinned_is_shown_and_refused() {
+fn an_unknown_host_key_is_shown_and_rejected() {
     let host = FakeHost::start(healthy);
     let home = Home::knowing(&[]);
     let refused = home.on(&host, &["ps"]);
     assert_eq!(code(&refused), 5);
     assert!(err(&refused).contains(&host.key), "{}", err(&refused));
     assert!(err(&refused).contains(&format!("keel trust {}", host.address)), "{}", err(&refused));
-    // Nothing was asked of a host that is not known.
+    // No request was sent to an unknown host.
     assert_eq!(host.lines(), [""; 0]);
 }
 
 #[test]
-fn trust_pins_once_and_a_changed_key_only_when_told() {
+fn trust_replaces_a_changed_key_only_with_repin() {
     let host = FakeHost::start(healthy);
     let home = Home::knowing(&[]);
     let address = host.address.to_string();
-    // Nobody is there to ask.
+    // Standard input is not a terminal, so there is no confirmation.
     assert_eq!(code(&home.keel(&["trust", &address])), 2);
     let pinned = home.keel(&["trust", &address, "--yes"]);
     assert_eq!(code(&pinned), 0, "{}", err(&pinned));
@@ -137,7 +138,7 @@ fn trust_pins_once_and_a_changed_key_only_when_told() {
 }
 
 #[test]
-fn keys_that_are_pinned_at_the_same_time_are_all_kept() {
+fn concurrent_changes_of_known_hosts_are_all_kept() {
     let hosts: Vec<FakeHost> = (0..12).map(|_| FakeHost::start(healthy)).collect();
     let home = Home::empty();
     let children: Vec<_> = hosts
@@ -155,7 +156,7 @@ fn keys_that_are_pinned_at_the_same_time_are_all_kept() {
 }
 
 #[test]
-fn a_host_of_keel_run_is_pinned_when_it_is_first_asked() {
+fn a_host_of_keel_run_is_pinned_at_the_first_connection() {
     let host = FakeHost::start(healthy);
     let home = Home::empty();
     let pem = home.dir.join("run.pem");
@@ -167,7 +168,7 @@ fn a_host_of_keel_run_is_pinned_when_it_is_first_asked() {
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let entry = json!({"address": host.address.to_string(), "folder": "/x", "identity": pem});
     std::fs::write(&file, entry.to_string()).unwrap();
-    // It is the only one, so that it needs no name.
+    // The only running host needs no name.
     let first = home.keel(&["ps"]);
     assert_eq!(code(&first), 0, "{}", err(&first));
     let kept: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -179,7 +180,7 @@ fn a_host_of_keel_run_is_pinned_when_it_is_first_asked() {
 }
 
 #[test]
-fn whoever_is_not_let_in_learns_the_key_to_list() {
+fn a_rejected_client_is_shown_its_own_fingerprint() {
     let closed = FakeHost::closed();
     let polite = FakeHost::start(|_| {
         json(403, &json!({"error": {"code": "forbidden", "message": "a reader may not"}}))
@@ -196,14 +197,14 @@ fn whoever_is_not_let_in_learns_the_key_to_list() {
 #[test]
 fn exit_codes() {
     let host = FakeHost::start(healthy);
-    let garbled = FakeHost::start(|_| Reply::Last(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec()));
-    let mute = FakeHost::start(|_| Reply::Last(Vec::new()));
-    let home = Home::knowing(&[&host, &garbled, &mute]);
+    let malformed = FakeHost::start(|_| Reply::Last(b"HTTP/1.1 200 OK\r\n\r\nhello".to_vec()));
+    let silent = FakeHost::start(|_| Reply::Last(Vec::new()));
+    let home = Home::knowing(&[&host, &malformed, &silent]);
     assert_eq!(code(&home.on(&host, &["explain", "nope"])), 1);
     assert_eq!(code(&home.on(&host, &["nonsense"])), 2);
     assert_eq!(code(&home.keel(&["ps"])), 2);
-    assert_eq!(code(&home.on(&garbled, &["ps"])), 1);
-    assert_eq!(code(&home.on(&mute, &["ps"])), 3);
+    assert_eq!(code(&home.on(&malformed, &["ps"])), 1);
+    assert_eq!(code(&home.on(&silent, &["ps"])), 3);
     assert_eq!(code(&home.on(&host, &["reboot"])), 2);
     std::fs::write(home.config("hosts.toml"), "[host.a]\nadress = \"x\"\n").unwrap();
     let mistake = home.on(&host, &["ps"]);
@@ -211,13 +212,13 @@ fn exit_codes() {
     assert!(err(&mistake).contains("hosts.toml:2:1"), "{}", err(&mistake));
     std::fs::remove_file(home.config("identity.pem")).unwrap();
     std::fs::remove_file(home.config("hosts.toml")).unwrap();
-    let nobody = home.on(&host, &["ps"]);
-    assert_eq!(code(&nobody), 2);
-    assert!(err(&nobody).contains("keel keygen"), "{}", err(&nobody));
+    let keyless = home.on(&host, &["ps"]);
+    assert_eq!(code(&keyless), 2);
+    assert!(err(&keyless).contains("keel keygen"), "{}", err(&keyless));
 }
 
 #[test]
-fn restart_waits_and_one_that_fails_does_not_stop_the_others() {
+fn restart_continues_with_other_units_after_an_error() {
     let host = FakeHost::start(healthy);
     let home = Home::knowing(&[&host]);
     let done = home.on(&host, &["restart", "--wait=5", "db", "web"]);
@@ -231,7 +232,7 @@ fn restart_waits_and_one_that_fails_does_not_stop_the_others() {
 }
 
 #[test]
-fn names_cannot_leave_their_place_in_the_path() {
+fn names_of_units_cannot_change_the_path() {
     let host = FakeHost::start(healthy);
     let home = Home::knowing(&[&host]);
     home.on(&host, &["kill", "-s", "HUP", "../host/reboot?x"]);
@@ -240,7 +241,7 @@ fn names_cannot_leave_their_place_in_the_path() {
 }
 
 #[test]
-fn what_a_host_says_does_not_drive_the_terminal() {
+fn text_of_a_host_cannot_control_the_terminal() {
     let host = FakeHost::start(|seen| match seen.line.as_str() {
         "GET /v1/host" => json(200, &host()),
         _ => json(200, &json!([{"name": "a\u{1b}[2J", "state": "running"}])),
@@ -250,7 +251,7 @@ fn what_a_host_says_does_not_drive_the_terminal() {
 }
 
 #[test]
-fn keygen_keeps_the_key_that_is_there() {
+fn keygen_keeps_an_existing_key() {
     let home = Home::empty();
     let first = home.keel(&["keygen"]);
     assert_eq!(code(&first), 0);

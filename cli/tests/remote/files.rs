@@ -1,6 +1,7 @@
-//! Where `keel cp` puts what it copies here.
+//! How `keel cp` writes local files.
 
-use super::fake::{FakeHost, Home, Reply, chunked, code, err};
+use super::fake::{FakeHost, Reply, chunked};
+use super::home::{Home, code, err};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -15,7 +16,7 @@ fn host() -> FakeHost {
 }
 
 #[test]
-fn a_pipe_and_a_device_are_written_to_and_not_replaced() {
+fn pipes_and_devices_are_written_to_and_not_replaced() {
     let host = host();
     let home = Home::knowing(&[&host]);
     let pipe = home.dir.join("pipe");
@@ -24,10 +25,10 @@ fn a_pipe_and_a_device_are_written_to_and_not_replaced() {
     let reader = std::thread::spawn(move || fs::read(path).unwrap());
     let copied = home.on(&host, &["cp", "web:/x", "pipe"]);
     assert_eq!(code(&copied), 0, "{}", err(&copied));
-    // First, for nobody would write to one that was replaced.
+    // Checked first: the reader would block for ever on a pipe that was replaced.
     assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
     assert_eq!(reader.join().unwrap(), b"hello");
-    // By way of a link, so that this machine keeps its own if this goes wrong.
+    // Through a symbolic link, so that a failure does not replace this machine's /dev/null.
     let null = home.dir.join("null");
     symlink("/dev/null", &null).unwrap();
     let copied = home.on(&host, &["cp", "web:/x", "null"]);
@@ -37,7 +38,7 @@ fn a_pipe_and_a_device_are_written_to_and_not_replaced() {
 }
 
 #[test]
-fn a_link_stays_one_and_its_file_is_the_new_one() {
+fn the_target_of_a_symbolic_link_is_replaced() {
     let host = host();
     let home = Home::knowing(&[&host]);
     fs::create_dir(home.dir.join("far")).unwrap();
@@ -51,14 +52,14 @@ fn a_link_stays_one_and_its_file_is_the_new_one() {
     symlink("nowhere", home.dir.join("loose")).unwrap();
     let refused = home.on(&host, &["cp", "web:/x", "loose"]);
     assert_eq!(code(&refused), 1);
-    assert!(err(&refused).contains("leads nowhere"), "{}", err(&refused));
+    assert!(err(&refused).contains("dangling"), "{}", err(&refused));
     assert!(!home.dir.join("nowhere").exists());
 }
 
 #[test]
-fn ctrl_c_leaves_no_half_a_file() {
+fn signals_leave_no_incomplete_file() {
     let host = FakeHost::start(|_| {
-        Reply::Speak(Box::new(|wire| {
+        Reply::Custom(Box::new(|wire| {
             wire.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello").unwrap();
             wire.flush().unwrap();
             std::thread::sleep(Duration::from_secs(60));
@@ -71,7 +72,7 @@ fn ctrl_c_leaves_no_half_a_file() {
         let files = || fs::read_dir(&into).unwrap().flatten().collect::<Vec<_>>();
         let address = host.address.to_string();
         let mut command = home.command(&["-H", &address, "cp", "web:/x", "into"]);
-        // A shell starts what it puts in the background with SIGINT ignored, and that stays so.
+        // A shell starts background processes with SIGINT ignored, which exec(2) keeps.
         // SAFETY: sigaction(2) is async-signal-safe, and nothing else is done between fork and exec.
         unsafe {
             command.pre_exec(move || {
@@ -82,7 +83,7 @@ fn ctrl_c_leaves_no_half_a_file() {
         let mut child = command.spawn().unwrap();
         let begun = Instant::now();
         while files().is_empty() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "no file is begun");
+            assert!(begun.elapsed() < Duration::from_secs(20), "no file was created");
             std::thread::sleep(Duration::from_millis(10));
         }
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();

@@ -1,6 +1,7 @@
-//! What goes on and on: logs and events, files, and programs in containers.
+//! Streaming commands: logs and events, files, and programs in containers.
 
-use super::fake::{FakeHost, Home, Reply, Wire, chunked, code, err, json, out};
+use super::fake::{FakeHost, Reply, Wire, chunked, json};
+use super::home::{Home, code, err, out};
 use api_types::{Decoder, ExecRequest, Frame, FrameKind, Resize};
 use base64::Engine;
 use serde_json::{Value, json};
@@ -15,7 +16,7 @@ fn line(seq: u64, stream: &str, text: &str) -> Value {
 }
 
 #[test]
-fn logs_are_lines() {
+fn logs_are_printed_as_lines() {
     let host =
         FakeHost::start(|_| json(200, &json!([line(1, "stdout", "a"), line(2, "stderr", "b")])));
     let home = Home::knowing(&[&host]);
@@ -46,7 +47,7 @@ fn logs_are_lines() {
 }
 
 #[test]
-fn a_follower_goes_on_where_the_connection_was_lost() {
+fn following_resumes_after_a_lost_connection() {
     let connections = AtomicUsize::new(0);
     let host = FakeHost::start(move |seen| {
         if seen.line == "GET /v1/host" {
@@ -59,7 +60,7 @@ fn a_follower_goes_on_where_the_connection_was_lost() {
             )
         };
         match connections.fetch_add(1, Ordering::Relaxed) {
-            // The api process is killed in the middle of an event.
+            // The connection ends in the middle of an event, as if the api process were killed.
             0 => {
                 let mut bytes =
                     chunked("", &[&event(1), ": keep-alive\n\n", &event(2), "id: 3\nda"]);
@@ -70,14 +71,14 @@ fn a_follower_goes_on_where_the_connection_was_lost() {
                 let gap = "event: gap\ndata: {\"missed\": 4}\n\n";
                 Reply::Last(chunked("", &[gap, &event(7)]))
             }
-            // The unit is gone from the host, which ends the test.
+            // The unit no longer exists, which ends the test.
             _ => json(404, &json!({"error": {"code": "not_found", "message": "no unit web"}})),
         }
     });
     let home = Home::knowing(&[&host]);
     let followed = home.on(&host, &["logs", "-f", "web"]);
     assert_eq!(out(&followed), "line 1\nline 2\nline 7\n", "{}", err(&followed));
-    assert!(err(&followed).contains("4 lines are no longer kept"), "{}", err(&followed));
+    assert!(err(&followed).contains("4 lines are no longer available"), "{}", err(&followed));
     assert_eq!(code(&followed), 1);
     let asked: Vec<String> =
         host.lines().into_iter().filter(|line| line.contains("/logs")).collect();
@@ -92,7 +93,7 @@ fn a_follower_goes_on_where_the_connection_was_lost() {
 }
 
 #[test]
-fn events_of_several_hosts_say_whose_they_are() {
+fn events_of_several_hosts_contain_the_host_name() {
     let event =
         json!({"seq": 1, "time_us": 0, "unit": "web", "kind": "started", "text": "web started"});
     let answer = json!([event]);
@@ -112,7 +113,7 @@ fn events_of_several_hosts_say_whose_they_are() {
 }
 
 #[test]
-fn files_go_both_ways_with_their_permissions() {
+fn files_are_copied_both_ways_with_their_permissions() {
     let host = FakeHost::start(|seen| {
         if seen.line.starts_with("PUT") {
             return json(200, &json!({"did": "copied"}));
@@ -145,7 +146,7 @@ fn files_go_both_ways_with_their_permissions() {
 }
 
 #[test]
-fn half_a_file_is_no_file() {
+fn an_incomplete_download_leaves_the_old_file() {
     let host = FakeHost::start(|_| {
         Reply::Last(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello".to_vec())
     });
@@ -158,7 +159,7 @@ fn half_a_file_is_no_file() {
 }
 
 #[test]
-fn a_bundle_is_saved_for_its_owner_alone() {
+fn a_bundle_is_readable_only_by_its_owner() {
     let host = FakeHost::start(|_| Reply::Bytes(chunked("", &["tar", "gz"])));
     let home = Home::knowing(&[&host]);
     assert_eq!(code(&home.on(&host, &["bundle", "-o", "b.tgz"])), 0);
@@ -174,7 +175,7 @@ pub struct Program<'a> {
 }
 
 impl Program<'_> {
-    /// Agrees to the upgrade.
+    /// Accepts the upgrade.
     pub fn begin(wire: &mut Wire) -> Program<'_> {
         let head = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: keel-exec\r\n\r\n";
         wire.write_all(head).unwrap();
@@ -190,13 +191,13 @@ impl Program<'_> {
                 return frame;
             }
             let got = self.wire.read(&mut piece).unwrap();
-            assert!(got > 0, "the client has gone");
+            assert!(got > 0, "the client has closed the connection");
             self.decoder.push(&piece[..got]);
         }
     }
 
     /// Sends a frame.
-    pub fn say(&mut self, kind: FrameKind, payload: &[u8]) {
+    pub fn send(&mut self, kind: FrameKind, payload: &[u8]) {
         let mut bytes = Vec::new();
         Frame { kind, payload: payload.to_vec() }.encode(&mut bytes).unwrap();
         self.wire.write_all(&bytes).unwrap();
@@ -205,9 +206,9 @@ impl Program<'_> {
 }
 
 #[test]
-fn exec_passes_input_output_and_the_exit_code() {
+fn exec_forwards_input_output_and_the_exit_code() {
     let host = FakeHost::start(|_| {
-        Reply::Speak(Box::new(|wire| {
+        Reply::Custom(Box::new(|wire| {
             let mut program = Program::begin(wire);
             let mut input = Vec::new();
             loop {
@@ -219,10 +220,10 @@ fn exec_passes_input_output_and_the_exit_code() {
                 input.extend(frame.payload);
             }
             for piece in input.chunks(10_000) {
-                program.say(FrameKind::Stdout, piece);
+                program.send(FrameKind::Stdout, piece);
             }
-            program.say(FrameKind::Stderr, b"warning");
-            program.say(FrameKind::Exit, br#"{"code":7}"#);
+            program.send(FrameKind::Stderr, b"warning");
+            program.send(FrameKind::Exit, br#"{"code":7}"#);
         }))
     });
     let home = Home::knowing(&[&host]);
@@ -254,12 +255,12 @@ fn exec_passes_input_output_and_the_exit_code() {
 }
 
 #[test]
-fn without_input_the_program_reads_the_end_and_a_signal_is_128_and_more() {
+fn exec_without_input_sends_its_end_and_a_signal_is_128_plus_its_number() {
     let host = FakeHost::start(|_| {
-        Reply::Speak(Box::new(|wire| {
+        Reply::Custom(Box::new(|wire| {
             let mut program = Program::begin(wire);
             assert_eq!(program.next(), Frame { kind: FrameKind::Stdin, payload: Vec::new() });
-            program.say(FrameKind::Exit, br#"{"signal":9}"#);
+            program.send(FrameKind::Exit, br#"{"signal":9}"#);
         }))
     });
     let home = Home::knowing(&[&host]);
@@ -267,32 +268,32 @@ fn without_input_the_program_reads_the_end_and_a_signal_is_128_and_more() {
 }
 
 #[test]
-fn a_lost_connection_is_not_the_end_of_the_program() {
+fn a_lost_connection_of_exec_is_an_error() {
     let host = FakeHost::start(|_| {
-        Reply::Speak(Box::new(|wire| {
-            Program::begin(wire).say(FrameKind::Stdout, b"half");
+        Reply::Custom(Box::new(|wire| {
+            Program::begin(wire).send(FrameKind::Stdout, b"half");
         }))
     });
     let home = Home::knowing(&[&host]);
     let output = home.on(&host, &["exec", "web", "true"]);
     assert_eq!((code(&output), out(&output).as_str()), (3, "half"), "{}", err(&output));
-    // A terminal cannot be given to whoever has none.
+    // -t requires a terminal.
     assert_eq!(code(&home.on(&host, &["exec", "-t", "web", "sh"])), 2);
 }
 
 #[test]
-fn a_terminal_is_raw_and_its_size_is_told() {
+fn a_terminal_is_raw_and_its_size_is_sent() {
     let host = FakeHost::start(|_| {
-        Reply::Speak(Box::new(|wire| {
+        Reply::Custom(Box::new(|wire| {
             let mut program = Program::begin(wire);
-            program.say(FrameKind::Stdout, b"ready");
+            program.send(FrameKind::Stdout, b"ready");
             // Ctrl-C is for the program.
             assert_eq!(program.next(), Frame { kind: FrameKind::Stdin, payload: vec![3] });
-            program.say(FrameKind::Stdout, b"typed");
+            program.send(FrameKind::Stdout, b"typed");
             let size = program.next();
             assert_eq!(size.kind, FrameKind::Resize);
             assert_eq!(Resize::decode(&size.payload), Ok(Resize { rows: 50, columns: 132 }));
-            program.say(FrameKind::Exit, br#"{"signal":15}"#);
+            program.send(FrameKind::Exit, br#"{"signal":15}"#);
         }))
     });
     let home = Home::knowing(&[&host]);
@@ -338,7 +339,7 @@ fn a_terminal_is_raw_and_its_size_is_told() {
 }
 
 #[test]
-fn events_that_come_while_the_connection_is_lost_are_not() {
+fn events_during_a_lost_connection_are_not_lost() {
     let event = |seq: u64| json!({"seq": seq, "time_us": 0, "unit": "web", "kind": "started", "text": format!("event {seq}")});
     let connections = AtomicUsize::new(0);
     let host = FakeHost::start(move |seen| match seen.line.as_str() {
@@ -367,7 +368,7 @@ fn events_that_come_while_the_connection_is_lost_are_not() {
 }
 
 #[test]
-fn top_without_a_terminal_looks_once() {
+fn top_without_a_terminal_prints_one_update() {
     let looks = AtomicUsize::new(0);
     let host = FakeHost::start(move |seen| match seen.line.as_str() {
         "GET /v1/units" => {

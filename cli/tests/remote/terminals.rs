@@ -1,6 +1,7 @@
-//! What is left of a terminal after `exec -it`, and how one gets out of it.
+//! The terminal during and after `keel exec -it`.
 
-use super::fake::{FakeHost, Home, Reply};
+use super::fake::{FakeHost, Reply};
+use super::home::Home;
 use super::streams::Program;
 use api_types::FrameKind;
 use nix::pty::{OpenptyResult, openpty};
@@ -12,7 +13,7 @@ use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-/// `keel exec -it` on a terminal of its own, after the program has said `ready`.
+/// `keel exec -it` on a pseudoterminal, after the program has printed `ready`.
 struct OnTerminal {
     pty: OpenptyResult,
     before: Termios,
@@ -40,8 +41,8 @@ impl OnTerminal {
         OnTerminal { pty, before, child, _home: home }
     }
 
-    /// Its exit code; none if it had to be killed, or a signal has killed it.
-    fn end(&mut self) -> Option<i32> {
+    /// Waits for its exit code; `None` if a signal ended it, or if it hung and was killed here.
+    fn wait(&mut self) -> Option<i32> {
         let begun = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -54,46 +55,46 @@ impl OnTerminal {
         }
     }
 
-    fn is_as_before(&self) -> bool {
+    fn is_restored(&self) -> bool {
         tcgetattr(&self.pty.slave).unwrap() == self.before
     }
 }
 
-/// A host whose programs read nothing and never end.
-fn deaf() -> FakeHost {
+/// A host whose programs never read and never exit.
+fn host_with_stuck_program() -> FakeHost {
     FakeHost::start(|_| {
-        Reply::Speak(Box::new(|wire| {
-            Program::begin(wire).say(FrameKind::Stdout, b"ready");
+        Reply::Custom(Box::new(|wire| {
+            Program::begin(wire).send(FrameKind::Stdout, b"ready");
             std::thread::sleep(Duration::from_secs(120));
         }))
     })
 }
 
 #[test]
-fn the_escape_works_after_a_paste_into_a_program_that_has_stopped_reading() {
-    let host = deaf();
+fn the_escape_works_after_a_paste_into_a_program_that_does_not_read() {
+    let host = host_with_stuck_program();
     let mut keel = OnTerminal::start(&host);
     let mut master = File::from(keel.pty.master.try_clone().unwrap());
-    // It stays behind if nobody reads all this.
+    // The thread is left behind if the input is not read.
     std::thread::spawn(move || {
         let line = [b'x'; 1023].into_iter().chain([b'\r']).collect::<Vec<u8>>();
-        // More than the network holds on the way.
+        // More than all buffers on the way hold.
         for _ in 0..16 * 1024 {
             master.write_all(&line).unwrap();
         }
         master.write_all(b"~.").unwrap();
     });
-    assert_eq!(keel.end(), Some(1));
-    assert!(keel.is_as_before());
+    assert_eq!(keel.wait(), Some(1));
+    assert!(keel.is_restored());
 }
 
 #[test]
 fn a_signal_does_not_leave_the_terminal_raw() {
-    let host = deaf();
+    let host = host_with_stuck_program();
     for signal in [Signal::SIGQUIT, Signal::SIGTERM] {
         let mut keel = OnTerminal::start(&host);
         kill(Pid::from_raw(i32::try_from(keel.child.id()).unwrap()), signal).unwrap();
-        assert_eq!(keel.end(), Some(1), "{signal}");
-        assert!(keel.is_as_before(), "{signal}");
+        assert_eq!(keel.wait(), Some(1), "{signal}");
+        assert!(keel.is_restored(), "{signal}");
     }
 }

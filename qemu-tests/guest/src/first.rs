@@ -1,20 +1,19 @@
-//! `first`: says when its first instruction ran, and then waits to be told to stop.
+//! `first` reports the time of its first instruction and then waits for a stop signal.
 //!
-//! The bench needs a program whose own start costs nothing, so that the figure is the host's and
-//! not the program's: no libc, no standard library, no allocation, a few kilobytes of text. Before
-//! anything else it reads `CLOCK_MONOTONIC` (a time namespace is never used, so the value is the
-//! host's own), then it writes one line, `first NANOSECONDS`.
+//! The benchmarks need a program whose own start takes no time: no libc, no standard library, no allocation, a
+//! few kilobytes of code. First it reads `CLOCK_MONOTONIC` (time namespaces are not used, so this is the host's
+//! clock), then it writes one line, `first NANOSECONDS`.
 //!
 //! - `first` waits for SIGTERM, SIGINT or SIGQUIT and exits with 0.
 //! - `first exit MS` exits with 7 after that many milliseconds.
 #![no_main]
 #![cfg_attr(panic = "abort", no_std)]
-// A build with unwinding panics needs the standard library's panic runtime. It is linked, never
-// called, and thrown away by the linker's garbage collection.
+// A build with unwinding panics needs the standard library's panic runtime. It is linked, never called, and
+// removed by the linker's garbage collection.
 
-mod bare;
+use guest_tools::{Arguments, Timespec, exit, now, say, syscall};
 
-use bare::{Arguments, Timespec, exit, now, say, syscall};
+guest_tools::entry!(main);
 
 const SYS_RT_SIGPROCMASK: usize = 14;
 const SYS_NANOSLEEP: usize = 35;
@@ -23,12 +22,12 @@ const SYS_RT_SIGTIMEDWAIT: usize = 128;
 const SIG_SETMASK: usize = 2;
 /// SIGINT (2), SIGQUIT (3) and SIGTERM (15) as the kernel's signal mask: bit n - 1 for signal n.
 const STOP_SIGNALS: u64 = (1 << 1) | (1 << 2) | (1 << 14);
-/// Every signal there is; SIGKILL and SIGSTOP are left out by the kernel itself.
+/// All signals; the kernel ignores SIGKILL and SIGSTOP in a mask.
 const ALL_SIGNALS: u64 = u64::MAX;
 
 fn main(arguments: Arguments) -> ! {
     say(b"first ", now(), b'\n');
-    // The first letter tells that it is `exit`.
+    // The first letter identifies `exit`.
     match (arguments.get(1), arguments.get(2)) {
         (Some(command), Some(time)) if command.first() == b'e' => {
             sleep(time.number());
@@ -48,14 +47,14 @@ fn sleep(milliseconds: u64) {
     unsafe { syscall(SYS_NANOSLEEP, &raw const span as usize, 0, 0, 0) };
 }
 
-/// Blocks everything and takes the stop signals from the queue. A process that is PID 1 of its
-/// namespace never gets a signal's default action, so merely pausing would ignore SIGTERM.
+/// Blocks all signals and waits for a stop signal. There are no default actions for PID 1 of a namespace, so
+/// pause(2) alone would ignore SIGTERM.
 fn wait_for_stop() -> ! {
     let (all, stop) = (ALL_SIGNALS, STOP_SIGNALS);
-    // SAFETY: `all` is a signal set of 8 bytes; the old set is not asked for.
+    // SAFETY: `all` is a signal set of 8 bytes; the old set is not requested.
     unsafe { syscall(SYS_RT_SIGPROCMASK, SIG_SETMASK, &raw const all as usize, 0, 8) };
     loop {
-        // SAFETY: `stop` is a signal set of 8 bytes; information and time-out may be null.
+        // SAFETY: `stop` is a signal set of 8 bytes; information and timeout may be null.
         let signal = unsafe { syscall(SYS_RT_SIGTIMEDWAIT, &raw const stop as usize, 0, 0, 8) };
         if signal > 0 {
             exit(0);

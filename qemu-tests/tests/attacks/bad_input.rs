@@ -1,10 +1,10 @@
-//! Images and units that are wrong: each says which unit, which key and why.
+//! Invalid images and units: the error names the unit, the key and the reason.
 
 use crate::kernel::failed;
 use crate::{Judge, Unit, has, has_ended, judges, refused, stays, text, unit};
 use qemu_tests::Guest;
 
-/// Name of the unit, its lines, and why it cannot be started. All are of the image `programs`.
+/// Name of the unit, its lines, and why it cannot be started. All use the image `programs`.
 const CASES: &[(&str, &str, &str)] = &[
     (
         "directory",
@@ -93,7 +93,7 @@ pub fn units() -> Vec<Unit> {
     let mut units: Vec<Unit> = CASES
         .iter()
         .map(|(name, lines, _)| {
-            // What a case does not ask for is right, and not the image's.
+            // Keys that a case does not set are valid and do not come from the image.
             let mut container = String::new();
             for line in lines.lines().filter(|line| !line.starts_with("keep-")) {
                 container.push_str(&format!("{line}\n"));
@@ -107,13 +107,13 @@ pub fn units() -> Vec<Unit> {
             unit(&format!("bad-{name}"), "programs", &container)
         })
         .collect();
-    // A working directory behind a link that leads out is one inside.
+    // A working directory behind a link to the outside is resolved inside the container.
     units.push(unit(
         "bad-linked-workdir",
         "programs",
         "entrypoint = [\"/bin/sh\", \"-c\", \"pwd; echo end\"]\nuser = \"0\"\nworking_dir = \"/workdir/inside\"",
     ));
-    // What would give its user more than may be gained runs without, and says so.
+    // A program with file capabilities that its user must not gain runs without them, and this is reported.
     for (name, program) in [("suid", "/suid"), ("sgid", "/sgid"), ("capable", "/permitted")] {
         units.push(unit(
             &format!("bad-{name}"),
@@ -128,7 +128,7 @@ pub fn units() -> Vec<Unit> {
 pub const JUDGES: &[Judge] = judges![
     programs_that_cannot_be_run_are_explained,
     a_working_directory_behind_a_link_is_inside,
-    what_a_program_may_not_gain_is_said,
+    capabilities_that_are_not_gained_are_reported,
     programs_that_cannot_be_run_later_are_explained,
 ];
 
@@ -165,7 +165,7 @@ fn a_working_directory_behind_a_link_is_inside(guest: &mut Guest) {
     has(&text(guest, "bad-linked-workdir"), "/run/keel/inside");
 }
 
-fn what_a_program_may_not_gain_is_said(guest: &mut Guest) {
+fn capabilities_that_are_not_gained_are_reported(guest: &mut Guest) {
     for (name, what) in [
         ("bad-suid", "/suid is set-user-id (mode 4755)"),
         ("bad-sgid", "/sgid is set-group-id (mode 2755)"),

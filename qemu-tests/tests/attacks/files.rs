@@ -1,17 +1,17 @@
-//! Attacks by way of directories and links: working directories, volumes, what is copied, and the
-//! host's own state.
+//! Attacks through directories and symbolic links: working directories, volumes, copied files, and the host's
+//! own state.
 
 use crate::{Judge, Unit, both, has, has_not, judges, on_host, said, script, stays, text, unit};
 use qemu_tests::Guest;
 use std::fs;
 
-/// Numbers at which an engine may have the host's directories open.
+/// File descriptors under which an engine may have directories of the host open.
 const LEAKED: std::ops::Range<u32> = 3..11;
 
-/// What is seen of the host if the working directory is outside.
+/// Shows files of the host if the working directory is outside the container.
 const OUTSIDE: &str = "pwd; ls -d ../../../run/keel ../../../../../run/keel ./units; ls -l /proc/self/fd | grep -c -e ' /run' -e ' /sys'";
 
-/// Reads and enters what belongs to Keelhost, at /host. Names that cannot be listed can be guessed.
+/// Reads and enters Keelhost's folders at /host. Names that cannot be listed can be guessed.
 const STATE: &str = "
 ls /host
 for d in layers staging units volumes log net api; do
@@ -77,16 +77,16 @@ pub fn units() -> Vec<Unit> {
 
 pub const JUDGES: &[Judge] = judges![
     cve_2024_21626_the_working_directory_is_inside,
-    cve_2026_55686_a_working_directory_behind_a_link_is_made_inside,
+    cve_2026_55686_a_working_directory_behind_a_link_is_created_inside,
     cve_2022_23648_volumes_behind_links_are_inside,
-    cve_2021_41103_state_is_closed_to_other_users,
-    cve_2024_25621_state_is_for_its_owner_only,
-    cve_2026_53488_labels_are_words,
-    cve_2026_42306_no_program_of_the_container_copies,
+    cve_2021_41103_state_is_inaccessible_to_other_users,
+    cve_2024_25621_state_is_accessible_only_to_its_owner,
+    cve_2026_53488_labels_are_single_words,
+    cve_2026_42306_no_program_of_the_container_is_used_for_copies,
 ];
 
-/// Directories of the host that an engine may have open, as the working directory: of the unit, of
-/// the image, and of a program that is run in a container which has changed it meanwhile.
+/// Directories of the host that an engine may have open, as the working directory: of the unit, of the image,
+/// and of a program started with exec in a container that has replaced the directory.
 fn cve_2024_21626_the_working_directory_is_inside(guest: &mut Guest) {
     for number in LEAKED {
         let name = format!("cve-2024-21626-{number}");
@@ -101,7 +101,7 @@ fn cve_2024_21626_the_working_directory_is_inside(guest: &mut Guest) {
         assert_eq!(text(guest, &name), "");
     }
     let image = "cve-2024-21626-image";
-    guest.wait_for("the image's to be refused", |guest| {
+    guest.wait_for("the unit of the image to be refused", |guest| {
         (guest.field(image, "state") == "failed").then_some(())
     });
     let reason = guest.field(image, "reason");
@@ -115,7 +115,7 @@ fn cve_2024_21626_the_working_directory_is_inside(guest: &mut Guest) {
     assert!(said.err.contains("enter the working directory: "), "{said:?}");
 }
 
-fn cve_2026_55686_a_working_directory_behind_a_link_is_made_inside(guest: &mut Guest) {
+fn cve_2026_55686_a_working_directory_behind_a_link_is_created_inside(guest: &mut Guest) {
     let text = said(guest, "cve-2026-55686");
     has(&text, "/run/keel/by-workdir");
     has(&text, "/run/keel/by-workdir/file");
@@ -124,8 +124,8 @@ fn cve_2026_55686_a_working_directory_behind_a_link_is_made_inside(guest: &mut G
     assert!(!names.iter().any(|name| name.starts_with("by-")), "{names:?}");
 }
 
-/// One volume of the image is at a link to a directory of the host, whose files would be copied into
-/// it; another below such a link, where a directory would be made.
+/// A volume of the image is at a link to a directory of the host, whose files would be copied into the volume;
+/// another one is below such a link, where a directory would be created.
 fn cve_2022_23648_volumes_behind_links_are_inside(guest: &mut Guest) {
     let units = on_host(guest, "/run/keel/units");
     assert!(!units.is_empty(), "there is something to be copied");
@@ -141,15 +141,15 @@ fn cve_2022_23648_volumes_behind_links_are_inside(guest: &mut Guest) {
     assert!(reason.contains("`..` in `/../../etc`"), "{reason}");
 }
 
-/// A user of the host's that is not root, and root of a container with users of its own.
-fn cve_2021_41103_state_is_closed_to_other_users(guest: &mut Guest) {
+/// An unprivileged user of the host, and root of a container with a user namespace.
+fn cve_2021_41103_state_is_inaccessible_to_other_users(guest: &mut Guest) {
     let text = said(guest, "cve-2021-41103");
     has_not(&text, "done: ");
     has_not(&text, "entered: ");
     assert!(text.matches("ermission denied").count() >= 16, "{text}");
 }
 
-fn cve_2024_25621_state_is_for_its_owner_only(guest: &mut Guest) {
+fn cve_2024_25621_state_is_accessible_only_to_its_owner(guest: &mut Guest) {
     let text = said(guest, "cve-2024-25621");
     let modes: Vec<&str> = text.lines().filter(|line| line.contains(" /host/")).collect();
     assert!(modes.len() >= 6, "{text}");
@@ -159,7 +159,7 @@ fn cve_2024_25621_state_is_for_its_owner_only(guest: &mut Guest) {
     has_not(&text, "readable: ");
 }
 
-fn cve_2026_53488_labels_are_words(guest: &mut Guest) {
+fn cve_2026_53488_labels_are_single_words(guest: &mut Guest) {
     assert_eq!(said(guest, "cve-2026-53488"), "begin\nend\n");
     for place in ["/run/keel", "/proc/1/root"] {
         let names = on_host(guest, place);
@@ -167,8 +167,9 @@ fn cve_2026_53488_labels_are_words(guest: &mut Guest) {
     }
 }
 
-/// The container has a tar and a cp that set a trap off; files are copied in and out all the same.
-fn cve_2026_42306_no_program_of_the_container_copies(guest: &mut Guest) {
+/// The container has its own tar and cp, which report if they are run. Copying files in and out must not use
+/// them.
+fn cve_2026_42306_no_program_of_the_container_is_used_for_copies(guest: &mut Guest) {
     guest.wait_log("trap", "set");
     let here = guest.scratch().join("copied");
     let here = here.to_str().expect("a path");

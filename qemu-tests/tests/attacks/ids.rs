@@ -1,4 +1,4 @@
-//! Attacks on who a program is: user, groups, capabilities.
+//! Attacks on the identity of a program: user, groups, capabilities.
 
 use crate::kernel::failed;
 use crate::{Judge, Unit, has, has_ended, has_not, judges, refused, stays, text, unit};
@@ -10,11 +10,11 @@ fn runs(name: &str, program: &[&str], user: &str, more: &str) -> Unit {
     unit(name, "attacker", &format!("entrypoint = {program}\nuser = \"{user}\"\n{more}"))
 }
 
-/// Without it the kernel would ignore set-group-id bits and capabilities of files whatever the
-/// engine does, and the attack would prove nothing.
+/// Otherwise the kernel would ignore set-group-ID bits and file capabilities, and the attack would prove
+/// nothing.
 const GAINS: &str = "no_new_privileges = false";
 
-/// First who one is with the set-group-id program, then what it may read.
+/// Prints the identity with the set-group-ID program, then what it can read.
 const NEGATIVE: &str =
     "/sgid ids | grep -e '^gid' -e '^groups'; cat /negative; /sgid read /negative; echo end";
 
@@ -63,12 +63,12 @@ pub const JUDGES: &[Judge] = judges![
     cve_2022_24769_no_capability_is_inherited,
     cve_2022_27649_no_capability_is_inherited_from_the_host,
     cve_2022_29162_no_capability_is_inherited_by_exec,
-    cve_2022_36109_the_group_of_a_user_stays,
-    cve_2023_25173_the_group_of_a_named_user_stays,
-    cve_2022_2989_the_group_stays_in_exec,
+    cve_2022_36109_the_group_of_a_user_is_kept,
+    cve_2023_25173_the_group_of_a_named_user_is_kept,
+    cve_2022_2989_the_group_is_kept_in_exec,
 ];
 
-/// Waits for a line that begins like this; everything that was written.
+/// Waits for a line with this beginning; returns the whole output.
 fn written(guest: &mut Guest, name: &str, last: &str) -> String {
     guest.wait_for(&format!("{name} to end"), |guest| has_ended(guest, name).then_some(()));
     assert_eq!(guest.field(name, "state"), "done", "{}", guest.field(name, "reason"));
@@ -91,14 +91,14 @@ fn cve_2024_40635_a_user_beyond_32_bits_is_not_root(guest: &mut Guest) {
     assert!(reason.contains("id `4294967296` is too large"), "{reason}");
 }
 
-/// The image has users of these names that are root.
+/// In the image, users with these names are root.
 fn cve_2026_46680_a_number_with_zeros_is_a_number(guest: &mut Guest) {
     has(&written(guest, "cve-2026-46680", "cgroup "), "uid 1000 1000 1000 1000");
     let reason = guest.field("cve-2026-46680-large", "reason");
     assert!(reason.contains("id `4294967296` is too large"), "{reason}");
 }
 
-/// The image has a user named 1000 that is root, and groups named 1000 and 2000 that are root's.
+/// In the image, a user named 1000 is root, and groups named 1000 and 2000 have the ID of root's group.
 fn cve_2016_3697_a_number_is_never_a_name(guest: &mut Guest) {
     let text = written(guest, "cve-2016-3697", "cgroup ");
     has(&text, "uid 1000 1000 1000 1000");
@@ -124,11 +124,11 @@ fn nothing_is_inherited(text: &str) {
     has(text, "NoNewPrivs 0");
 }
 
-/// A program that has every capability of a container's as an inheritable one: it gets those that
-/// the process has as inheritable ones, too.
+/// A program whose file capabilities have all capabilities of a container as inheritable: it gains those that
+/// the process has in its inheritable set, too.
 fn cve_2022_24769_no_capability_is_inherited(guest: &mut Guest) {
     nothing_is_inherited(&written(guest, "cve-2022-24769", "Seccomp "));
-    // Capabilities of files do count here, if they are permitted ones.
+    // Permitted file capabilities are effective here.
     has(&written(guest, "permitted", "Seccomp "), "CapEff 0000000000000001");
 }
 
@@ -141,25 +141,25 @@ fn cve_2022_29162_no_capability_is_inherited_by_exec(guest: &mut Guest) {
     nothing_is_inherited(&guest.keel_ok(&["exec", "tester", "--", "/inheritable", "caps"]));
 }
 
-/// The file may be read by all but group 1000. Who is rid of that group, which a set-group-id program
-/// gives in exchange for another one if it is not a supplementary one as well, can read it.
-fn the_group_stays(text: &str, groups: &str) {
+/// All but group 1000 can read the file. A process that loses this group can read it: a set-group-ID program
+/// replaces the group with another one, unless it is also a supplementary group.
+fn the_group_is_kept(text: &str, groups: &str) {
     has(text, "gid 1000 3000 3000 3000");
     has(text, groups);
     has_not(text, "for others only");
     assert_eq!(text.matches("Permission denied").count(), 2, "{text}");
 }
 
-fn cve_2022_36109_the_group_of_a_user_stays(guest: &mut Guest) {
-    the_group_stays(&written(guest, "cve-2022-36109", "end"), "groups 1000 2000");
+fn cve_2022_36109_the_group_of_a_user_is_kept(guest: &mut Guest) {
+    the_group_is_kept(&written(guest, "cve-2022-36109", "end"), "groups 1000 2000");
 }
 
-fn cve_2023_25173_the_group_of_a_named_user_stays(guest: &mut Guest) {
-    the_group_stays(&written(guest, "cve-2023-25173", "end"), "groups 1000 2000");
+fn cve_2023_25173_the_group_of_a_named_user_is_kept(guest: &mut Guest) {
+    the_group_is_kept(&written(guest, "cve-2023-25173", "end"), "groups 1000 2000");
 }
 
-fn cve_2022_2989_the_group_stays_in_exec(guest: &mut Guest) {
+fn cve_2022_2989_the_group_is_kept_in_exec(guest: &mut Guest) {
     guest.wait_state("tester", "running");
     let said = guest.keel(&["exec", "tester", "--", "sh", "-c", NEGATIVE]);
-    the_group_stays(&format!("{}{}", said.out, said.err), "groups 1000 2000");
+    the_group_is_kept(&format!("{}{}", said.out, said.err), "groups 1000 2000");
 }

@@ -1,11 +1,11 @@
-//! Attacks on the kernel's own files: what the engine mounts, masks and writes below /proc, /sys and
-//! /dev, and what a container finds there.
+//! Attacks on the kernel's own files: what the engine mounts, masks and writes in /proc, /sys and /dev, and
+//! what a container can access there.
 
 use crate::{Judge, Unit, both, has, has_not, judges, on_host, refused, said, script, text, unit};
 use qemu_tests::Guest;
 
-/// What it takes to be heard by the host: each setting would run a program as the host's root, or
-/// harm it at once. Written by every way that leads there.
+/// Settings that would run a program as the host's root or damage the host, written through all paths that
+/// lead to them.
 const SETTINGS: &str = "
 try() { if sh -c \"$1\" 2>&1; then echo \"done: $1\"; fi; }
 try 'echo \"|/attack\" >/proc/sys/kernel/core_pattern'
@@ -50,13 +50,13 @@ done
 head -c 4 /proc/kcore | wc -c
 ls -l /dev/console /dev/pts/0";
 
-/// As it is, and with mounts and users of its own.
+/// As it is, and with additional mount and user namespaces.
 const LEAVE_ROOT: &str = "
 /probe leave-root
 /probe unshare m /probe leave-root
 /probe unshare um /probe leave-root";
 
-/// Where a link of the image leads a volume to.
+/// The target of a link in the image at the path of a volume.
 const REDIRECTED: &str = "/self/attr";
 
 pub fn units() -> Vec<Unit> {
@@ -113,68 +113,67 @@ pub fn units() -> Vec<Unit> {
 }
 
 pub const JUDGES: &[Judge] = judges![
-    cve_2019_16884_proc_is_no_volume,
-    cve_2019_19921_proc_is_no_link,
-    cve_2023_27561_proc_is_no_link_to_a_volume,
-    cve_2023_28642_proc_is_no_link_to_a_tmpfs,
-    cve_2026_41579_dev_and_sys_are_no_links,
-    cve_2026_47766_dev_is_no_link_to_the_host,
+    cve_2019_16884_proc_is_not_a_volume,
+    cve_2019_19921_proc_is_not_a_link,
+    cve_2023_27561_proc_is_not_a_link_to_a_volume,
+    cve_2023_28642_proc_is_not_a_link_to_a_tmpfs,
+    cve_2026_41579_dev_and_sys_are_not_links,
+    cve_2026_47766_dev_is_not_a_link_to_the_host,
     cve_2025_31133_masks_are_the_null_device,
-    cve_2025_52881_writes_to_proc_arrive_there,
-    cve_2022_0811_settings_of_the_host_are_out_of_reach,
+    cve_2025_52881_writes_to_proc_are_not_redirected,
+    cve_2022_0811_settings_of_the_host_are_inaccessible,
     cve_2022_0492_there_is_no_release_agent,
     cve_2023_25809_the_cgroup_cannot_be_written,
-    cve_2017_5226_nothing_is_typed_into_a_terminal,
-    the_hosts_ram_disk_stays_behind_the_root,
+    cve_2017_5226_nothing_is_injected_into_a_terminal,
+    the_hosts_initramfs_cannot_be_reached,
 ];
 
-/// An image that declares /proc as a volume: the engine's own writes below it would go to files of
-/// the image's.
-fn cve_2019_16884_proc_is_no_volume(guest: &mut Guest) {
+/// An image that declares /proc as a volume: writes of the engine to /proc would go to files of the image.
+fn cve_2019_16884_proc_is_not_a_volume(guest: &mut Guest) {
     let reason = "mount target \"/proc\": /proc and /sys take no mounts";
     refused(guest, "cve-2019-16884", &failed(reason));
 }
 
-/// What a unit that cannot be started gives as its reason.
+/// The reason of a unit that cannot be started.
 pub fn failed(reason: &str) -> String {
     format!("could not be started: {reason}")
 }
 
 const LINKED_PROC: &str = "mount /proc: the image's /proc is a symbolic link";
 
-fn cve_2019_19921_proc_is_no_link(guest: &mut Guest) {
+fn cve_2019_19921_proc_is_not_a_link(guest: &mut Guest) {
     refused(guest, "cve-2019-19921", &failed(LINKED_PROC));
 }
 
-fn cve_2023_27561_proc_is_no_link_to_a_volume(guest: &mut Guest) {
+fn cve_2023_27561_proc_is_not_a_link_to_a_volume(guest: &mut Guest) {
     refused(guest, "cve-2023-27561", &failed(LINKED_PROC));
 }
 
-fn cve_2023_28642_proc_is_no_link_to_a_tmpfs(guest: &mut Guest) {
+fn cve_2023_28642_proc_is_not_a_link_to_a_tmpfs(guest: &mut Guest) {
     refused(guest, "cve-2023-28642", &failed(LINKED_PROC));
 }
 
-fn cve_2026_41579_dev_and_sys_are_no_links(guest: &mut Guest) {
+fn cve_2026_41579_dev_and_sys_are_not_links(guest: &mut Guest) {
     let dev = "set up /dev: the image's /dev is a symbolic link";
     refused(guest, "cve-2026-41579", &failed(dev));
     let sys = "mount /sys: the image's /sys is a symbolic link";
     refused(guest, "cve-2026-41579-sys", &failed(sys));
 }
 
-fn cve_2026_47766_dev_is_no_link_to_the_host(guest: &mut Guest) {
+fn cve_2026_47766_dev_is_not_a_link_to_the_host(guest: &mut Guest) {
     let dev = "set up /dev: the image's /dev is a symbolic link";
     refused(guest, "cve-2026-47766", &failed(dev));
 }
 
-/// The image's /dev/null is a link to a setting of the host; a unit's is another device. Files would
-/// be masked by the one or the other, and what is written to them arrive there.
+/// In the image, /dev/null is a link to a setting of the host; in a unit, it is another device. Masked files
+/// would be bound to one of them, and writes to them would go there.
 fn cve_2025_31133_masks_are_the_null_device(guest: &mut Guest) {
     for name in ["cve-2025-31133", "cve-2025-31133-host"] {
         let text = said(guest, name);
         for path in ["/dev/null", "/proc/kcore", "/proc/interrupts", "/proc/timer_list"] {
             has(&text, &format!("{path} character special file 1:3"));
         }
-        // Nothing is read from a masked file.
+        // A masked file is empty.
         has(&text, "0");
         has_not(&text, "sysrq-trigger");
     }
@@ -182,8 +181,8 @@ fn cve_2025_31133_masks_are_the_null_device(guest: &mut Guest) {
     refused(guest, "cve-2025-31133-device", &failed(reason));
 }
 
-/// Volumes whose targets are links into /proc, where the engine writes or has written.
-fn cve_2025_52881_writes_to_proc_arrive_there(guest: &mut Guest) {
+/// Volumes whose targets are links into /proc, to files that the engine writes.
+fn cve_2025_52881_writes_to_proc_are_not_redirected(guest: &mut Guest) {
     let reason = format!("mount a volume: {REDIRECTED} leads into the kernel's own files");
     refused(guest, "cve-2025-52881", &failed(&reason));
     let reason = "mount a volume: /settings/kernel leads into the kernel's own files";
@@ -193,8 +192,8 @@ fn cve_2025_52881_writes_to_proc_arrive_there(guest: &mut Guest) {
     has(&text, "4321");
 }
 
-/// Settings of the host, by a unit's `sysctls` and from inside.
-fn cve_2022_0811_settings_of_the_host_are_out_of_reach(guest: &mut Guest) {
+/// Settings of the host, through `sysctls` of a unit and from inside a container.
+fn cve_2022_0811_settings_of_the_host_are_inaccessible(guest: &mut Guest) {
     for name in ["cve-2022-0811-key", "cve-2022-0811-lines"] {
         assert_eq!(guest.field(name, "state"), "failed");
         let reason = guest.field(name, "reason");
@@ -204,7 +203,7 @@ fn cve_2022_0811_settings_of_the_host_are_out_of_reach(guest: &mut Guest) {
     for name in ["cve-2022-0811", "cve-2022-0811-host"] {
         let text = said(guest, name);
         has_not(&text, "done: ");
-        // With the host's users it is the read-only mount alone that stands in between.
+        // Without a user namespace, only the read-only mount prevents the write.
         if name.ends_with("-host") {
             assert!(text.matches("Read-only file system").count() >= 5, "{text}");
         }
@@ -218,7 +217,7 @@ fn cve_2022_0492_there_is_no_release_agent(guest: &mut Guest) {
     for name in ["cve-2022-0492", "cve-2022-0492-host", "cve-2022-0492-admin"] {
         let text = said(guest, name);
         has_not(&text, "done: ");
-        // Three hierarchies in three ways; a controller that the host uses is not there for v1.
+        // Three hierarchies in three ways; controllers that the host uses are not available for v1.
         let refused = |line: &&str| line.contains("ermi") || line.ends_with("Invalid argument");
         assert_eq!(text.lines().filter(refused).count(), 9, "{text}");
     }
@@ -236,27 +235,27 @@ fn cve_2023_25809_the_cgroup_cannot_be_written(guest: &mut Guest) {
     }
 }
 
-/// A terminal of the container's own, and its own session: none of a person who looks on.
-fn cve_2017_5226_nothing_is_typed_into_a_terminal(guest: &mut Guest) {
+/// The container has its own terminal and session, not those of a user.
+fn cve_2017_5226_nothing_is_injected_into_a_terminal(guest: &mut Guest) {
     for name in ["cve-2017-5226", "cve-2017-5226-host"] {
         guest.wait_log(name, "typed: ");
         let text = text(guest, name);
         has(&text, "controlling terminal: ENXIO");
         for request in ["0x5412", "0x100005412", "0xffffffff00005412"] {
-            // The filter says EPERM; a kernel that has turned the request off says EIO.
+            // The seccomp filter returns EPERM; a kernel without TIOCSTI returns EIO.
             has(&text, &format!("typing with {request}: EPERM"));
         }
         has(&text, "typed: 0");
     }
 }
 
-/// The host runs from its RAM disk, which no container can pivot away from.
-fn the_hosts_ram_disk_stays_behind_the_root(guest: &mut Guest) {
+/// The host runs from its initramfs, which cannot be unmounted with pivot_root(2).
+fn the_hosts_initramfs_cannot_be_reached(guest: &mut Guest) {
     let host = on_host(guest, "/proc/1/root");
     assert!(host.iter().any(|name| name == "init"), "{host:?}");
     for name in ["leave-root", "leave-root-host", "leave-root-admin"] {
         let text = said(guest, name);
-        // The attack has come as far as its capabilities lead.
+        // The attack was tried as far as its capabilities permit.
         for line in ["chroot: done", "back: done", "up: done"] {
             has(&text, line);
         }

@@ -1,10 +1,10 @@
-//! The list of attacks, so that none is overlooked.
+//! The list of attacks; each must have a test.
 
 use qemu_tests::root;
 use std::fs;
 use std::path::Path;
 
-/// Each needs a test whose name begins with it, as `cve_2019_5736`.
+/// Each needs a test whose name begins with it, such as `cve_2019_5736`.
 const ATTACKS: &[&str] = &[
     "CVE-2014-9356",
     "CVE-2016-3697",
@@ -53,7 +53,7 @@ const ATTACKS: &[&str] = &[
     "CVE-2026-55686",
 ];
 
-/// The tests of the whole engine, and those of the builder of images.
+/// Tests of the engine, and tests of the image builder.
 const WHERE: [&str; 2] = ["qemu-tests/tests/attacks", "image/tests"];
 
 fn sources(dir: &Path, text: &mut String) {
@@ -67,8 +67,8 @@ fn sources(dir: &Path, text: &mut String) {
     }
 }
 
-/// Whether a text has a function whose name begins with this one, and which is run: a test, or one
-/// that is named once more, as a list of judges does.
+/// Whether the text has a function with this beginning of its name that is run: a test, or one that is named a
+/// second time, as in a list of judges.
 fn has_function(text: &str, name: &str) -> bool {
     text.match_indices(&format!("fn {name}_")).any(|(at, _)| {
         let rest = text.get(at + 3..).unwrap_or_default();
@@ -79,7 +79,7 @@ fn has_function(text: &str, name: &str) -> bool {
 }
 
 #[test]
-fn every_attack_of_the_list_has_a_test_of_its_name() {
+fn every_listed_attack_has_a_test() {
     let mut text = String::new();
     for dir in WHERE {
         sources(&root().join(dir), &mut text);

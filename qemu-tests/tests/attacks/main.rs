@@ -1,10 +1,9 @@
-//! Attacks that other container engines have suffered, by their names, and images and units that
-//! are wrong: one host, and on it every attacker at once. Each really tries, with the image or the
-//! unit that the attack takes, and each would succeed on an engine that lacks the defence; the
-//! judge then reads what the attacker says that it got, and looks at the host, which must be
-//! unharmed. Attacks on the builder of images are tests of `image/` and have its names.
+//! Known attacks on container engines, named after their CVEs, and invalid images and units, all on one host.
+//! Each attack is carried out with the image or unit that it requires and would succeed on a vulnerable
+//! engine. A judge then checks the attacker's output and the state of the host. Attacks on the image builder
+//! are tests in `image/`.
 
-// A helper of a test fails the test.
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod bad_input;
@@ -23,16 +22,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// A unit: its name and its text.
 type Unit = (String, String);
 
-/// Who finds out what came of an attack: the name, and how.
+/// Checks the result of an attack: name and function.
 type Judge = (&'static str, fn(&mut Guest));
 
-/// Names functions, so that the one that fails can be told.
+/// Pairs functions with their names, so that a failure can be attributed.
 macro_rules! judges {
     ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn(&mut qemu_tests::Guest))),*] };
 }
 pub(crate) use judges;
 
-/// A one-shot without a network on one of the test images, with more lines of `[container]`.
+/// A one-shot without network of a test image, with additional lines of `[container]`.
 fn unit(name: &str, image: &str, container: &str) -> Unit {
     let text = format!(
         "type = \"oneshot\"\n[container]\nimage = \"./images/{image}\"\n{container}\nnetwork = \"none\"\n"
@@ -40,20 +39,20 @@ fn unit(name: &str, image: &str, container: &str) -> Unit {
     (name.to_owned(), text)
 }
 
-/// The same with a shell script as its command, between lines that say that it began and ended.
+/// The same with a shell script as its command, which prints a line at its begin and end.
 fn script(name: &str, image: &str, container: &str, text: &str) -> Unit {
     let container = format!("command = [\"-c\", '''echo begin\n{text}\necho end''']\n{container}");
     unit(name, image, &container)
 }
 
-/// The script twice: with users of its own, and with those of the host, where the user namespace
-/// hides no defence that is missing.
+/// The script in two units: with a user namespace, and without one, where the user namespace cannot hide that
+/// another defence is missing.
 fn both(name: &str, image: &str, container: &str, text: &str) -> [Unit; 2] {
     let host = format!("{container}\nuserns = \"host\"");
     [script(name, image, container, text), script(&format!("{name}-host"), image, &host, text)]
 }
 
-/// A container that stays, for programs to be run in.
+/// A container that keeps running, for exec.
 fn stays(name: &str, container: &str, words: &str) -> Unit {
     let text = format!(
         "[container]\nimage = \"./images/attacker\"\nnetwork = \"none\"\n{container}\n{words}\n"
@@ -61,8 +60,8 @@ fn stays(name: &str, container: &str, words: &str) -> Unit {
     (name.to_owned(), text)
 }
 
-/// The same unit, started only when a judge says so: it would keep the CPU from all others.
-fn at_a_word((name, text): Unit) -> Unit {
+/// The same unit, to be started by a judge: it would take the CPU from all others.
+fn on_demand((name, text): Unit) -> Unit {
     (name, format!("enabled = false\n{text}"))
 }
 
@@ -75,7 +74,7 @@ fn stop(guest: &mut Guest, name: &str) {
     guest.wait_state(name, "stopped");
 }
 
-/// Everything that a unit has written.
+/// The output of a unit.
 fn text(guest: &Guest, name: &str) -> String {
     guest.logs(name, 5000).into_iter().map(|line| line.text + "\n").collect()
 }
@@ -84,7 +83,7 @@ fn has_ended(guest: &Guest, name: &str) -> bool {
     ["done", "failed"].contains(&guest.field(name, "state").as_str())
 }
 
-/// Waits for the end of a script; what it wrote.
+/// Waits for the end of a script; returns its output.
 fn said(guest: &mut Guest, name: &str) -> String {
     let what = format!("{name} to end");
     guest.wait_for(&what, |guest| has_ended(guest, name).then_some(()));
@@ -92,12 +91,12 @@ fn said(guest: &mut Guest, name: &str) -> String {
         let reason = guest.field(name, "reason");
         panic!("{name} could not try: {reason}\n{}", text(guest, name));
     }
-    // A unit is done when its process has ended; the logger may still have to read its pipe.
+    // A unit is done when its process has ended, which may be before the logger has read its output.
     guest.wait_log(name, "end");
     text(guest, name)
 }
 
-/// Waits until a unit has failed, and holds why. Its program must not have run.
+/// Waits until a unit has failed with this reason. Its program must not have run.
 fn refused(guest: &mut Guest, name: &str, reason: &str) {
     let what = format!("{name} to be refused");
     guest.wait_for(&what, |guest| has_ended(guest, name).then_some(()));
@@ -121,8 +120,8 @@ fn on_host(guest: &Guest, path: &str) -> Vec<String> {
     guest.ask(&Request::List { path: path.to_owned() })
 }
 
-/// What the host has and no attack may change.
-fn the_host_is_unharmed(guest: &mut Guest) {
+/// The state of the host that no attack may change.
+fn the_host_is_unchanged(guest: &mut Guest) {
     let pattern = guest.read("/proc/sys/kernel/core_pattern");
     assert!(!pattern.contains("attack"), "{pattern}");
     for place in ["/run/keel", "/proc/1/root", "/proc/1/root/run"] {
@@ -144,7 +143,7 @@ fn the_host_is_unharmed(guest: &mut Guest) {
 }
 
 #[test]
-fn every_attack_fails_and_every_mistake_is_named() {
+fn every_attack_fails_and_every_mistake_is_reported() {
     let all: Vec<Unit> = [
         processes::units(),
         kernel::units(),
@@ -170,7 +169,7 @@ fn every_attack_fails_and_every_mistake_is_named() {
         ..Options::default()
     };
     let mut guest = Guest::up(folder.path(), &options);
-    // So many starts at once keep a slow machine from answering in time.
+    // With this many starts at once, a slow machine does not answer in time.
     guest.wait_for("every unit to be started or refused", |guest| {
         let units: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
         let settled = ["running", "done", "failed", "stopped"];
@@ -184,7 +183,7 @@ fn every_attack_fails_and_every_mistake_is_named() {
         bad_input::JUDGES,
         races::JUDGES,
         processes::JUDGES,
-        &[("the_host_is_unharmed", the_host_is_unharmed as fn(&mut Guest))],
+        &[("the_host_is_unchanged", the_host_is_unchanged as fn(&mut Guest))],
     ];
     let mut failed = Vec::new();
     for (name, judge) in judges.into_iter().flatten() {

@@ -1,8 +1,8 @@
-//! Attacks on processes: the engine's own while they enter a container, its program, its sockets,
-//! and terminals.
+//! Attacks on processes: those of the engine while they enter a container, its program, its sockets, and
+//! terminals.
 
 use crate::{
-    Judge, Unit, at_a_word, has, has_not, judges, on_host, said, start, stays, stop, text, unit,
+    Judge, Unit, has, has_not, judges, on_demand, on_host, said, start, stays, stop, text, unit,
 };
 use ipc::Service;
 use qemu_tests::{Guest, keel};
@@ -11,13 +11,13 @@ use std::process::Command;
 
 const WATCH: &str = "entrypoint = [\"/probe\", \"watch\"]";
 
-/// Who watches: with users of its own, with the host's, and with the right to look into everybody.
-/// One that may look into everything that is in its user namespace.
+/// Watchers: with a user namespace, without one, and with CAP_SYS_PTRACE, which permits access to all processes
+/// of the user namespace.
 const OWN_PTRACE: &str = "watcher-own-ptrace";
 
 const WATCHERS: [&str; 3] = ["watcher", "watcher-host", "watcher-ptrace"];
 
-/// What can be seen of the engine's processes before they become the program: their name.
+/// What is visible of the engine's processes before exec: their name.
 const ENGINE: &str = "init: ";
 
 pub fn units() -> Vec<Unit> {
@@ -33,10 +33,10 @@ pub fn units() -> Vec<Unit> {
     let console = "ln -sf /proc/sysrq-trigger /dev/console; rm /dev/ptmx; ln -s /victim /dev/ptmx; \
                    echo kept >/victim; chmod 640 /victim; echo set; while :; do sleep 1; done";
     vec![
-        at_a_word(stays(WATCHERS[0], "", WATCH)),
-        at_a_word(stays(WATCHERS[1], "userns = \"host\"", WATCH)),
-        at_a_word(stays(OWN_PTRACE, "cap_add = [\"SYS_PTRACE\"]", WATCH)),
-        at_a_word(stays(WATCHERS[2], "userns = \"host\"\ncap_add = [\"SYS_PTRACE\"]", WATCH)),
+        on_demand(stays(WATCHERS[0], "", WATCH)),
+        on_demand(stays(WATCHERS[1], "userns = \"host\"", WATCH)),
+        on_demand(stays(OWN_PTRACE, "cap_add = [\"SYS_PTRACE\"]", WATCH)),
+        on_demand(stays(WATCHERS[2], "userns = \"host\"\ncap_add = [\"SYS_PTRACE\"]", WATCH)),
         stays("console", "", &format!("command = [\"-c\", \"{console}\"]")),
         stays("console-host", "userns = \"host\"", &format!("command = [\"-c\", \"{console}\"]")),
         ("abstract".to_owned(), listen.to_owned()),
@@ -52,13 +52,13 @@ pub fn units() -> Vec<Unit> {
 
 pub const JUDGES: &[Judge] = judges![
     cve_2020_15257_there_is_no_abstract_socket_of_the_host,
-    cve_2025_52565_a_terminal_is_not_found_by_its_path,
-    cve_2016_9962_who_enters_cannot_be_looked_into,
+    cve_2025_52565_a_terminal_is_not_looked_up_by_path,
+    cve_2016_9962_entering_processes_cannot_be_inspected,
     cve_2019_5736_the_program_of_the_host_cannot_be_changed,
 ];
 
-/// A socket in the abstract namespace of the host, as runtimes have them: nobody who has a network of
-/// its own sees it. Keelhost's own processes have none at all.
+/// A socket in the host's abstract namespace, as some runtimes have: it is invisible in other network
+/// namespaces. Keelhost's own processes have none.
 fn cve_2020_15257_there_is_no_abstract_socket_of_the_host(guest: &mut Guest) {
     let control = said(guest, "abstract-control");
     has(&control, "connected to @victim: secret");
@@ -69,7 +69,7 @@ fn cve_2020_15257_there_is_no_abstract_socket_of_the_host(guest: &mut Guest) {
     has(&text, "not connected to @victim: Connection refused (os error 111)");
     has_not(&text, "secret");
     assert!(!text.lines().any(|line| line.contains(": 0000") && line.contains(" @")), "{text}");
-    // Families of sockets that lead past every namespace.
+    // Address families that are not isolated by namespaces.
     guest.wait_log("families", "family 40");
     let families = crate::text(guest, "families");
     for family in [38, 40] {
@@ -77,7 +77,7 @@ fn cve_2020_15257_there_is_no_abstract_socket_of_the_host(guest: &mut Guest) {
     }
 }
 
-/// Runs a program on a terminal, as somebody who sits at one.
+/// Runs a program on a terminal, like an interactive user.
 fn on_a_terminal(guest: &Guest, args: &[&str]) -> String {
     let keel_command = guest.command(args);
     let mut words = vec![keel().display().to_string()];
@@ -94,8 +94,8 @@ fn on_a_terminal(guest: &Guest, args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).replace('\r', "")
 }
 
-/// The container has put links where an engine would look for the terminal or bind one to.
-fn cve_2025_52565_a_terminal_is_not_found_by_its_path(guest: &mut Guest) {
+/// The container has symbolic links at the paths where an engine would look for the terminal or bind-mount it.
+fn cve_2025_52565_a_terminal_is_not_looked_up_by_path(guest: &mut Guest) {
     for name in ["console", "console-host"] {
         guest.wait_log(name, "set");
         let mounts = guest.keel_ok(&["exec", name, "--", "cat", "/proc/1/mountinfo"]);
@@ -110,14 +110,14 @@ fn cve_2025_52565_a_terminal_is_not_found_by_its_path(guest: &mut Guest) {
     }
 }
 
-/// Lines about the engine's processes in what the watchers have seen.
+/// Lines of a watcher's output about the engine's processes.
 fn of_the_engine(guest: &Guest, watcher: &str) -> Vec<String> {
     let text = text(guest, watcher);
     text.lines().filter(|line| line.starts_with(ENGINE)).map(str::to_owned).collect()
 }
 
-/// Programs are run in the container until its own one has met the process that becomes them.
-fn cve_2016_9962_who_enters_cannot_be_looked_into(guest: &mut Guest) {
+/// Runs programs in the container until the watcher has seen one of the engine's processes before exec.
+fn cve_2016_9962_entering_processes_cannot_be_inspected(guest: &mut Guest) {
     for watcher in ["watcher", "watcher-host", OWN_PTRACE] {
         start(guest, watcher);
         guest.wait_log(watcher, "watching");
@@ -136,7 +136,7 @@ fn cve_2016_9962_who_enters_cannot_be_looked_into(guest: &mut Guest) {
     }
 }
 
-/// The host's program is run in the container, and changed by whoever can see it there.
+/// The host's program is visible in the container during exec; the watchers try to change it.
 fn cve_2019_5736_the_program_of_the_host_cannot_be_changed(guest: &mut Guest) {
     for watcher in WATCHERS {
         start(guest, watcher);
@@ -154,13 +154,13 @@ fn cve_2019_5736_the_program_of_the_host_cannot_be_changed(guest: &mut Guest) {
             (!seen.is_empty()).then_some(())
         });
         for line in seen {
-            // A mode can be given to a program that runs; a read-only mount alone is in the way.
+            // The mode of a running program can be changed; only the read-only mount prevents it.
             assert!(line.ends_with(", chmod EROFS"), "{watcher}: {line}");
             assert!(!line.contains("write done"), "{watcher}: {line}");
         }
         stop(guest, watcher);
     }
-    // The program can still be started: the supervisor comes back.
+    // The program still works: the supervisor is restarted.
     let before = guest.service_pid(Service::Supervisor).expect("a supervisor");
     guest.signal_service(Service::Supervisor, libc::SIGKILL);
     guest.wait_for("a new supervisor", |guest| {

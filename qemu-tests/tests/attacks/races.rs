@@ -1,13 +1,12 @@
-//! Attacks that change a path while the engine walks it: one container exchanges a directory of a
-//! shared volume with a link out of it, again and again, while others are started that have
-//! something mounted below it.
+//! Attacks that change a path while the engine resolves it: one container repeatedly exchanges a directory of
+//! a shared volume with a link to the outside, while other containers are started that have a mount below it.
 
-use crate::{Judge, Unit, at_a_word, has_ended, judges, on_host, start, stays, stop, text, unit};
+use crate::{Judge, Unit, has_ended, judges, on_demand, on_host, start, stays, stop, text, unit};
 use ipc::control::Request;
 use qemu_tests::Guest;
 use serde_json::Value;
 
-/// Starts of each container. (The engine is in the middle of the path for a part of each.)
+/// Starts of each container. (During a part of each start, the engine is resolving the path.)
 const STARTS: usize = 8;
 
 pub fn units() -> Vec<Unit> {
@@ -15,20 +14,20 @@ pub fn units() -> Vec<Unit> {
         let command = format!(
             "command = [\"-c\", \"mkdir -p /v/a; ln -sfn /run/keel /v/l; exec /probe exchange /v/a /v/l {more}\"]"
         );
-        at_a_word(stays(name, &format!("volumes = [\"{volume}:/v\"]"), &command))
+        on_demand(stays(name, &format!("volumes = [\"{volume}:/v\"]"), &command))
     };
     let mounts = "command = [\"-c\", \"grep by- /proc/self/mountinfo; echo end\"]";
     vec![
         exchanger("exchanger", "race", ""),
         exchanger("exchanger-empties", "other-race", "empty"),
-        at_a_word(unit(
+        on_demand(unit(
             "cve-2021-30465",
             "attacker",
             &format!(
                 "{mounts}\nvolumes = [\"race:/v\", \"other:/v/a/by-mount\"]\nuserns = \"host\""
             ),
         )),
-        at_a_word(unit(
+        on_demand(unit(
             "cve-2024-45310",
             "attacker",
             &format!(
@@ -39,11 +38,11 @@ pub fn units() -> Vec<Unit> {
 }
 
 pub const JUDGES: &[Judge] = judges![
-    cve_2021_30465_a_mount_lands_inside_whatever_its_path_becomes,
-    cve_2024_45310_directories_are_made_inside_whatever_their_path_becomes,
+    cve_2021_30465_a_mount_is_inside_even_if_its_path_changes,
+    cve_2024_45310_directories_are_created_inside_even_if_their_path_changes,
 ];
 
-fn start_again_and_again(guest: &mut Guest, name: &str, exchanger: &str) -> (usize, String) {
+fn start_repeatedly(guest: &mut Guest, name: &str, exchanger: &str) -> (usize, String) {
     start(guest, exchanger);
     guest.wait_log(exchanger, "exchanging");
     let mut ran = 0;
@@ -52,7 +51,7 @@ fn start_again_and_again(guest: &mut Guest, name: &str, exchanger: &str) -> (usi
         guest.wait_for(&format!("{name} to end for the {number}th time"), |guest| {
             has_ended(guest, name).then_some(())
         });
-        // A path that changes in the middle may well end in an error; it may not end elsewhere.
+        // If the path changes, an error is acceptable; a path outside is not.
         match guest.field(name, "state").as_str() {
             "done" => ran += 1,
             _ => {
@@ -71,14 +70,14 @@ fn start_again_and_again(guest: &mut Guest, name: &str, exchanger: &str) -> (usi
     (ran, text(guest, name))
 }
 
-fn cve_2021_30465_a_mount_lands_inside_whatever_its_path_becomes(guest: &mut Guest) {
-    let (ran, text) = start_again_and_again(guest, "cve-2021-30465", "exchanger");
-    assert!(ran > 0, "no path was ever found");
+fn cve_2021_30465_a_mount_is_inside_even_if_its_path_changes(guest: &mut Guest) {
+    let (ran, text) = start_repeatedly(guest, "cve-2021-30465", "exchanger");
+    assert!(ran > 0, "no start has found its path");
     assert!(text.contains("/by-mount"), "its mount is nowhere:\n{text}");
 }
 
-/// What is made and mounted on is removed again, so that there is always something to be made.
-fn cve_2024_45310_directories_are_made_inside_whatever_their_path_becomes(guest: &mut Guest) {
-    let (ran, _) = start_again_and_again(guest, "cve-2024-45310", "exchanger-empties");
-    assert!(ran > 0, "no path was ever found");
+/// The created directories are removed again, so that there is always one to create.
+fn cve_2024_45310_directories_are_created_inside_even_if_their_path_changes(guest: &mut Guest) {
+    let (ran, _) = start_repeatedly(guest, "cve-2024-45310", "exchanger-empties");
+    assert!(ran > 0, "no start has found its path");
 }

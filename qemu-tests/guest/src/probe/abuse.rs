@@ -1,4 +1,4 @@
-//! Misbehaviour that the host's limits must contain: processes, memory, output, disk space.
+//! Excessive use of processes, memory, output and disk space, which the host's limits must contain.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::ends::stay;
 use crate::{Arguments, Named, ProbeError};
 
-/// Forks until the kernel refuses and stays with all children alive.
+/// Forks until fork(2) fails, then waits with all children alive.
 pub fn forkbomb(_: &mut Arguments) -> Result<(), ProbeError> {
     let mut children = 0u64;
     loop {
@@ -24,13 +24,13 @@ pub fn forkbomb(_: &mut Arguments) -> Result<(), ProbeError> {
     }
 }
 
-/// Touches memory, a MiB at a time, until killed or until `MIB` are touched; then stays.
+/// Allocates memory in steps of 1 MiB until killed, or up to `MIB`; then waits.
 pub fn memhog(arguments: &mut Arguments) -> Result<(), ProbeError> {
     const MIB: usize = 1 << 20;
     let limit = arguments.number_or("MIB", usize::MAX)?;
     let mut held = Vec::new();
     while held.len() < limit {
-        // Not zero, so that the pages are really written and cannot be shared.
+        // Not zero, so that the pages are written and not shared.
         held.push(vec![0x5au8; MIB]);
         std::hint::black_box(&held);
         if held.len() % 16 == 0 {
@@ -49,8 +49,8 @@ fn flood_line(number: u64) -> String {
     format!("flood {number:010} {:.<width$}\n", "", width = FLOOD_LINE - 18)
 }
 
-/// Writes so many bytes (rounded down to whole lines) as fast as they are taken, or at most so many
-/// in a second, then says how many lines there were, so that a reader can tell what it lost.
+/// Writes this many bytes (rounded down to whole lines) as fast as possible or with a limit per second, then
+/// prints the number of lines, so that a test can tell how many were lost.
 pub fn flood(arguments: &mut Arguments) -> Result<(), ProbeError> {
     const PIECE: u64 = 1 << 16;
     let bytes: u64 = arguments.number("BYTES")?;
@@ -69,7 +69,7 @@ pub fn flood(arguments: &mut Arguments) -> Result<(), ProbeError> {
     out.flush().named("standard output")
 }
 
-/// Writes numbered lines at a steady pace.
+/// Writes numbered lines at a constant rate.
 pub fn lines(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let count: u64 = arguments.number("N")?;
     let pause = Duration::from_millis(arguments.number("MS")?);
@@ -81,7 +81,7 @@ pub fn lines(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Writes a text and a newline to a file, replacing what was there, and syncs it.
+/// Overwrites a file with a line of text and syncs it.
 pub fn write(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let path = arguments.text("PATH")?;
     let text = arguments.text("TEXT")?;
@@ -91,11 +91,11 @@ pub fn write(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Fills a file until the kernel refuses, says after how many bytes and why, and stays.
+/// Writes to a file until an error, prints the number of bytes and the error, and waits.
 pub fn fill(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let path = arguments.text("PATH")?;
     let mut file = File::create(&path).named(&path)?;
-    // From large to small, so that the last block is used as well.
+    // From large to small blocks, so that all space is used.
     let block = vec![0x5au8; 1 << 20];
     let mut size = block.len();
     let mut written = 0u64;
@@ -111,16 +111,15 @@ pub fn fill(arguments: &mut Arguments) -> Result<(), ProbeError> {
     }
 }
 
-/// Makes `N` grandchildren whose parents end at once, so that they fall to PID 1 of the
-/// container (this program), and reaps whatever is given to it. The orphans end after 1, 2, … N
-/// times `MS` milliseconds.
+/// Creates `N` grandchildren whose parents exit immediately, so that they become children of the container's
+/// PID 1 (this program), and reaps all children. The orphans exit after 1, 2, … N times `MS` milliseconds.
 pub fn orphans(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let count: u32 = arguments.number_or("N", 5)?;
     let pause: u64 = arguments.number_or("MS", 200)?;
     for number in 1..=count {
-        // SAFETY: this program is single-threaded; the child forks again and leaves.
+        // SAFETY: this program is single-threaded; the child forks again and exits.
         if unsafe { libc::fork() } == 0 {
-            // SAFETY: as above; the grandchild only sleeps and leaves.
+            // SAFETY: as above; the grandchild only sleeps and exits.
             if unsafe { libc::fork() } == 0 {
                 std::thread::sleep(Duration::from_millis(pause * u64::from(number)));
             }
@@ -129,7 +128,7 @@ pub fn orphans(arguments: &mut Arguments) -> Result<(), ProbeError> {
         }
     }
     let mut reaped = 0u32;
-    // SAFETY: the status is not asked for; -1 waits for any child, and fails when there is none.
+    // SAFETY: the status is not requested; -1 waits for any child, and fails when there is none.
     while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {
         reaped += 1;
     }

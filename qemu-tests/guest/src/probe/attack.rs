@@ -1,4 +1,4 @@
-//! Attacks that need more than a shell: each says what the kernel answered, as words of errno(3).
+//! Attacks that a shell script cannot make. Each prints the kernel's answer as a name of errno(3).
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
@@ -33,15 +33,15 @@ fn answer(result: i64) -> String {
     }
 }
 
-/// Types into a terminal of its own as if somebody sat there, also with bits that a filter may
-/// compare and the kernel does not; says whether that arrived, and who has a terminal here.
+/// Injects input into its own terminal with TIOCSTI, also with upper bits of the request that a filter may
+/// compare and the kernel ignores. Prints whether the input arrived, and which processes have a terminal.
 pub fn tiocsti(_: &mut Arguments) -> Result<(), ProbeError> {
     // SAFETY: a path and flags.
     let tty = unsafe { libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC) };
     println!("controlling terminal: {}", answer(tty.into()));
     // SAFETY: flags only.
     let master = unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) };
-    // SAFETY: the descriptor is the one just opened, whatever came of it.
+    // SAFETY: the descriptor is the one just opened, or -1.
     let ready = unsafe { libc::grantpt(master) | libc::unlockpt(master) };
     let mut number: libc::c_uint = 0;
     // SAFETY: writes one number that lives through the call.
@@ -69,7 +69,7 @@ pub fn tiocsti(_: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Listens at a name of the abstract namespace, answers `secret` to everybody, and stays.
+/// Listens on a name in the abstract namespace and answers `secret` to all clients.
 pub fn abstract_listen(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let name = arguments.text("NAME")?;
     let address = SocketAddr::from_abstract_name(&name).named(&name)?;
@@ -77,13 +77,13 @@ pub fn abstract_listen(arguments: &mut Arguments) -> Result<(), ProbeError> {
     println!("listens at @{name}");
     loop {
         let (mut stream, _) = listener.accept().named("accept")?;
-        // Whoever has gone again need not be told.
+        // The client may have disconnected.
         let _ = stream.write_all(b"secret");
     }
 }
 
-/// Connects to a name of the abstract namespace and says what was answered; with a number of tries,
-/// a second apart, where the listener may still be starting.
+/// Connects to a name in the abstract namespace and prints the answer; with a number of attempts, one per
+/// second, if the listener may still be starting.
 pub fn abstract_connect(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let name = arguments.text("NAME")?;
     let tries: u32 = arguments.number_or("TRIES", 1)?;
@@ -103,7 +103,7 @@ pub fn abstract_connect(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Opens sockets of these address families and says what the kernel answered.
+/// Opens sockets of these address families and prints the kernel's answer.
 pub fn families(arguments: &mut Arguments) -> Result<(), ProbeError> {
     while let Ok(family) = arguments.number::<libc::c_int>("FAMILY") {
         // SAFETY: numbers only.
@@ -113,9 +113,8 @@ pub fn families(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Tries to get behind the container's root, which a host that runs from its RAM disk cannot give
-/// away: by a directory that is held open over a chroot, and by what mounts allow. Says after each
-/// what the root holds then.
+/// Tries to leave the container's root, behind which is the host's initramfs: with a directory that is kept
+/// open over chroot(2), and with mounts. Prints the contents of the root after each attempt.
 pub fn leave_root(_: &mut Arguments) -> Result<(), ProbeError> {
     let look = |how: &str, path: &str| {
         let names = fs::read_dir(path).into_iter().flatten().flatten();
@@ -154,8 +153,8 @@ pub fn leave_root(_: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Exchanges two names for ever: whoever walks the same path meanwhile meets now the one and now the
-/// other. With `empty`, what the directory holds is removed again and again.
+/// Exchanges two names for ever, so that path resolution finds one or the other. With `empty`, the contents of
+/// the directory are removed repeatedly.
 pub fn exchange(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let (directory, link) = (arguments.text("DIRECTORY")?, arguments.text("LINK")?);
     let empty = arguments.text("empty").is_ok();
@@ -185,15 +184,15 @@ pub fn exchange(arguments: &mut Arguments) -> Result<(), ProbeError> {
             && !fs::symlink_metadata(&directory).named(&directory)?.is_symlink()
         {
             for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-                // What is mounted on in another container stays.
+                // Mount points of another container cannot be removed.
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     }
 }
 
-/// Watches for processes that are not its own descendants nor of its own program, tries to look
-/// into each, and to change the program that it runs. Says each different answer once, and stays.
+/// Watches for processes that are neither its own descendants nor of its own program, tries to inspect each
+/// one and to change its program. Prints each different answer once.
 pub fn watch(_: &mut Arguments) -> Result<(), ProbeError> {
     let own = fs::read_to_string("/proc/self/comm").named("/proc/self/comm")?;
     let mut said = BTreeSet::new();
@@ -212,7 +211,7 @@ pub fn watch(_: &mut Arguments) -> Result<(), ProbeError> {
             let mut answers = Vec::new();
             look_into(pid, &mut |text| answers.push(text));
             change_program(pid, &mut |text| answers.push(text));
-            // One that has become another program meanwhile gave some answers as the other one.
+            // After exec(2), some answers were those of the previous program.
             if fs::read_to_string(path.join("comm")).ok().as_ref() != Some(&comm) {
                 continue;
             }
@@ -250,24 +249,24 @@ fn look_into(pid: i32, say: &mut impl FnMut(String)) {
         Err(_) => {}
     }
     let none = std::ptr::null::<u8>();
-    // SAFETY: seizing takes numbers; a process that is seized runs on.
+    // SAFETY: seizing takes numbers; a seized process keeps running.
     let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) };
     match answer(seized) {
         text if text == "ESRCH" => {}
         text => say(format!("ptrace {text}")),
     }
     if seized == 0 {
-        // SAFETY: as above. One that has not stopped cannot be let go, but it can be waited for.
+        // SAFETY: as above. A process that has not stopped cannot be detached, but it can be waited for.
         unsafe { libc::ptrace(libc::PTRACE_INTERRUPT, pid, none, none) };
-        // SAFETY: the status is not asked for.
+        // SAFETY: the status is not requested.
         unsafe { libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL) };
         // SAFETY: as above.
         unsafe { libc::ptrace(libc::PTRACE_DETACH, pid, none, none) };
     }
 }
 
-/// The program of a process, by a descriptor that outlives it: written to, and given another mode.
-/// (The mode is the better question: a program that somebody runs is never written to.)
+/// Tries to write to a process's program and to change its mode, through a descriptor that outlives the
+/// process. (The mode is the better test: a running program can never be written to.)
 fn change_program(pid: i32, say: &mut impl FnMut(String)) {
     let exe = format!("/proc/{pid}/exe");
     let Ok(target) = fs::read_link(&exe) else { return };
@@ -277,7 +276,7 @@ fn change_program(pid: i32, say: &mut impl FnMut(String)) {
     let written = unsafe { libc::open(again.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
     let written_answer = answer(written.into());
     if written >= 0 {
-        // SAFETY: closes the descriptor opened above, which nobody else has.
+        // SAFETY: closes the descriptor opened above, which is not used elsewhere.
         unsafe { libc::close(written) };
     }
     // SAFETY: numbers only.
@@ -289,7 +288,7 @@ fn change_program(pid: i32, say: &mut impl FnMut(String)) {
     ));
 }
 
-/// Enters namespaces of its own (`u`, `m`, `c`: users, mounts, cgroups) and becomes a program there.
+/// Creates namespaces (`u`, `m`, `c`: user, mount, cgroup) and executes a program in them.
 pub fn unshare(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let mut flags = 0;
     for letter in arguments.text("NAMESPACES")?.chars() {

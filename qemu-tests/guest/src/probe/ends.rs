@@ -1,4 +1,4 @@
-//! The ways a program can end, or refuse to.
+//! Ways to exit, or not to.
 
 use std::time::Duration;
 
@@ -32,14 +32,14 @@ pub fn crash(_: &mut Arguments) -> Result<(), ProbeError> {
 pub fn segv(_: &mut Arguments) -> Result<(), ProbeError> {
     println!("segv");
     let nowhere = std::hint::black_box(std::ptr::null::<u8>());
-    // SAFETY: none, and that is the point: page zero is never mapped, the read faults. The address
-    // goes through black_box so that the compiler cannot know and reason from it.
+    // SAFETY: deliberately invalid: page zero is never mapped, so the read faults. black_box hides the address
+    // from the compiler.
     let byte = unsafe { nowhere.read_volatile() };
     println!("read {byte} from address zero");
     Ok(())
 }
 
-/// Sleeps for so many seconds (a decimal fraction is fine).
+/// Sleeps for this many seconds (may have a fraction).
 pub fn sleep(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let seconds: f64 = arguments.number("SECONDS")?;
     let span = Duration::try_from_secs_f64(seconds)
@@ -49,7 +49,7 @@ pub fn sleep(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// Waits for the end.
+/// Waits for ever.
 pub fn wait(_: &mut Arguments) -> Result<(), ProbeError> {
     println!("wait");
     stay()
@@ -63,7 +63,7 @@ pub fn ignore_term(_: &mut Arguments) -> Result<(), ProbeError> {
     stay()
 }
 
-/// Sleeps so many milliseconds and then does another command.
+/// Sleeps for this many milliseconds and then runs another command.
 pub fn after(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let milliseconds = arguments.number("MS")?;
     let name = arguments.text("COMMAND")?;

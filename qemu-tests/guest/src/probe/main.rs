@@ -1,12 +1,11 @@
-//! `probe`: one static program that does, inside a container, whatever a test wants to see done.
+//! `probe`: a static program that performs actions of tests inside a container.
 //!
-//! It shows what the container was given (`env`, `ids`, `mounts`, `fds`, `caps`), ends in every
-//! way a program can end, misbehaves within its limits, and talks over the network. Each command
-//! says what it does on standard output, one fact per line, so that a test can read it from the
-//! unit's log. `probe help` lists the commands.
+//! It shows the container's environment (`env`, `ids`, `mounts`, `fds`, `caps`), exits in various ways, uses
+//! resources excessively, and communicates over the network. Each command prints its results, one per line, so
+//! that a test can read them from the unit's log. `probe help` lists the commands.
 //!
-//! SIGTERM ends every command but `ignore-term` with exit code 0. Without that, a probe that is
-//! PID 1 of its container would ignore it, as the kernel gives PID 1 no default actions.
+//! SIGTERM ends every command but `ignore-term` with exit code 0. Without a handler it would be ignored: there
+//! are no default actions for PID 1 of a container.
 
 mod abuse;
 mod attack;
@@ -17,21 +16,21 @@ mod show;
 use std::io;
 use std::process::ExitCode;
 
-/// Why a command could not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
-    /// The command's name is not in the table.
+    /// Unknown command.
     #[error("no command named {0:?}; try `probe help`")]
     UnknownCommand(String),
-    /// A command lacks an argument.
+    /// An argument is missing.
     #[error("missing argument: {0}")]
     Missing(&'static str),
     /// An argument is not a number, or too large.
     #[error("{name}: {text:?} is not a number that fits")]
     BadNumber {
-        /// Which argument.
+        /// Name of the argument.
         name: &'static str,
-        /// What was written.
+        /// Its value.
         text: String,
     },
     /// A system call failed.
@@ -39,7 +38,7 @@ pub enum ProbeError {
     Io {
         /// The operation and its object.
         what: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -60,23 +59,23 @@ impl<T> Named<T> for io::Result<T> {
 pub struct Arguments(std::vec::IntoIter<String>);
 
 impl Arguments {
-    /// Wraps the words that follow the command's name.
+    /// The words after the command's name.
     pub fn new(words: Vec<String>) -> Self {
         Self(words.into_iter())
     }
 
-    /// The next word, which must be there; `name` says what it would have been.
+    /// The next word, which is required; `name` is used in the error.
     pub fn text(&mut self, name: &'static str) -> Result<String, ProbeError> {
         self.0.next().ok_or(ProbeError::Missing(name))
     }
 
-    /// The next word as a number, which must be there.
+    /// The next word as a number, which is required.
     pub fn number<T: std::str::FromStr>(&mut self, name: &'static str) -> Result<T, ProbeError> {
         let text = self.text(name)?;
         text.parse().map_err(|_| ProbeError::BadNumber { name, text })
     }
 
-    /// The next word as a number, or `default` where the words have ended.
+    /// The next word as a number, or `default` if there is none.
     pub fn number_or<T: std::str::FromStr>(
         &mut self,
         name: &'static str,
@@ -88,12 +87,12 @@ impl Arguments {
 
 type Command = fn(&mut Arguments) -> Result<(), ProbeError>;
 
-/// Every command: its name and arguments, what it does, and the function that does it.
+/// All commands: name, arguments, description, and function.
 const COMMANDS: &[(&str, &str, &str, Command)] = &[
     ("env", "", "the environment, sorted", show::env),
     ("ids", "", "user, group and supplementary ids, pid, session, directory, host name", show::ids),
     ("mounts", "", "/proc/self/mountinfo", show::mounts),
-    ("fds", "", "open descriptors and what they are", show::fds),
+    ("fds", "", "open file descriptors", show::fds),
     ("caps", "", "capability sets, NoNewPrivs and Seccomp of /proc/self/status", show::caps),
     ("report", "", "env, ids, mounts, fds and caps, then `report end`", show::report),
     ("read", "PATH", "the content of a file", show::read),
@@ -103,8 +102,8 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
     ("segv", "", "reads address zero (SIGSEGV)", ends::segv),
     ("sleep", "SECONDS", "sleeps and exits with 0", ends::sleep),
     ("wait", "", "waits for SIGTERM", ends::wait),
-    ("ignore-term", "", "ignores SIGTERM and stays", ends::ignore_term),
-    ("after", "MS COMMAND…", "sleeps, then does the command", ends::after),
+    ("ignore-term", "", "ignores SIGTERM and waits", ends::ignore_term),
+    ("after", "MS COMMAND…", "sleeps, then runs the command", ends::after),
     ("spin", "", "uses a whole CPU", ends::spin),
     (
         "notify-ready",
@@ -113,7 +112,7 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
         net::notify,
     ),
     ("forkbomb", "", "forks until that fails, says how often it worked, stays", abuse::forkbomb),
-    ("memhog", "[MIB]", "touches memory until killed, or that much and stays", abuse::memhog),
+    ("memhog", "[MIB]", "uses memory until killed, or this much and waits", abuse::memhog),
     (
         "flood",
         "BYTES [BYTES-PER-SECOND]",
@@ -122,14 +121,14 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
     ),
     ("lines", "N MS", "N numbered lines, one each MS milliseconds", abuse::lines),
     ("write", "PATH TEXT", "writes a line to a file", abuse::write),
-    ("fill", "PATH", "writes to a file until there is no space, says how much", abuse::fill),
+    ("fill", "PATH", "writes to a file until an error, prints how much", abuse::fill),
     (
         "orphans",
         "[N] [MS]",
         "leaves N orphans that end after MS, reaps them, stays",
         abuse::orphans,
     ),
-    ("tiocsti", "", "types into a terminal of its own", attack::tiocsti),
+    ("tiocsti", "", "injects input into its own terminal", attack::tiocsti),
     ("families", "FAMILY…", "opens sockets of address families", attack::families),
     (
         "abstract-listen",
@@ -140,23 +139,23 @@ const COMMANDS: &[(&str, &str, &str, Command)] = &[
     (
         "abstract-connect",
         "NAME [TRIES]",
-        "says what is answered at such a name",
+        "prints the answer at an abstract name",
         attack::abstract_connect,
     ),
-    ("unshare", "umc COMMAND…", "becomes a program in namespaces of its own", attack::unshare),
-    ("leave-root", "", "tries to get behind its root, says what is there", attack::leave_root),
+    ("unshare", "umc COMMAND…", "executes a program in new namespaces", attack::unshare),
+    ("leave-root", "", "tries to leave its root, prints what is there", attack::leave_root),
     ("exchange", "DIRECTORY LINK [empty]", "exchanges two names for ever", attack::exchange),
-    ("watch", "", "looks into every process that comes, and at its program", attack::watch),
+    ("watch", "", "inspects every new process and its program", attack::watch),
     ("tcp-echo", "PORT", "echoes each TCP connection", net::tcp_echo),
     ("udp-echo", "PORT", "echoes each datagram", net::udp_echo),
     ("http", "PORT", "GET /, /healthz, /sick, /well, /status/N, /exit/N", net::http),
     ("connect", "HOST PORT", "resolves, connects, sends `hello`, prints the answer", net::connect),
 ];
 
-/// Does the command named by the first word.
+/// Runs the command named by the first word.
 ///
 /// # Errors
-/// [`ProbeError`] when there is no such command, an argument is wrong, or the kernel refused.
+/// The command is unknown, an argument is invalid, or a system call failed.
 pub fn run(name: &str, arguments: &mut Arguments) -> Result<(), ProbeError> {
     match COMMANDS.iter().find(|command| command.0 == name) {
         Some((_, _, _, function)) => function(arguments),
@@ -178,7 +177,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("probe {name}: {error}");
-            // EX_USAGE and EX_OSERR of sysexits.h, to be told from the codes that tests ask for.
+            // EX_USAGE and EX_OSERR of sysexits.h, which differ from exit codes in tests.
             ExitCode::from(if matches!(error, ProbeError::Io { .. }) { 71 } else { 64 })
         }
     }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::ends::stay;
 use crate::{Arguments, Named, ProbeError};
 
-/// Sends `READY=1` to the socket that `$NOTIFY_SOCKET` names and stays. A name that begins with
-/// `@` is in the abstract name space (sd_notify(3)).
+/// Sends `READY=1` to the socket `$NOTIFY_SOCKET` and waits. A name that begins with `@` is in the abstract
+/// namespace (sd_notify(3)).
 pub fn notify(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let delay = arguments.number_or("MS", 0)?;
     std::thread::sleep(Duration::from_millis(delay));
@@ -27,20 +27,20 @@ pub fn notify(arguments: &mut Arguments) -> Result<(), ProbeError> {
     stay()
 }
 
-/// Sends back what each TCP connection sends, a thread per connection.
+/// Echoes TCP connections, with a thread per connection.
 pub fn tcp_echo(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let listener = listen(arguments.number("PORT")?)?;
     for stream in listener.incoming() {
         let stream = stream.named("accept")?;
         std::thread::spawn(move || {
-            // A connection that breaks is the other side's affair.
+            // Errors of a connection are ignored.
             let _ = io::copy(&mut &stream, &mut &stream);
         });
     }
     Ok(())
 }
 
-/// Sends back each datagram to where it came from.
+/// Echoes each datagram to its sender.
 pub fn udp_echo(arguments: &mut Arguments) -> Result<(), ProbeError> {
     let port: u16 = arguments.number("PORT")?;
     let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port))
@@ -54,9 +54,9 @@ pub fn udp_echo(arguments: &mut Arguments) -> Result<(), ProbeError> {
     }
 }
 
-/// A server for health checks: `/healthz` is 200 until `/sick` is asked and 503 until `/well` is;
-/// `/status/N` answers with that status; `/exit/N` ends the program; anything else is 200 and
-/// shows the request line and the caller.
+/// A server for health checks: `/healthz` returns 200, after a request for `/sick` 503, and after `/well` 200
+/// again. `/status/N` returns that status; `/exit/N` exits; other paths return 200 with the request line and
+/// the client's address.
 pub fn http(arguments: &mut Arguments) -> Result<(), ProbeError> {
     static SICK: AtomicBool = AtomicBool::new(false);
     let listener = listen(arguments.number("PORT")?)?;
@@ -69,7 +69,7 @@ pub fn http(arguments: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// The largest request head that is read; more is cut off.
+/// The largest request head; the rest is ignored.
 const HEAD: u64 = 16 << 10;
 
 fn answer(stream: &TcpStream, sick: &AtomicBool) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! What the container was given, as facts in lines.
+//! The container's environment, one fact per line.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -16,13 +16,13 @@ pub fn env(_: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// The process's identity, a line each.
+/// The process's identity, one line per fact.
 pub fn ids(_: &mut Arguments) -> Result<(), ProbeError> {
     let status = status()?;
     for name in ["Uid", "Gid", "Groups"] {
         println!("{} {}", name.to_lowercase(), field(&status, name));
     }
-    // SAFETY: these take and give plain numbers; 0 is the caller itself.
+    // SAFETY: these take and return plain numbers; 0 is the calling process.
     let (pid, parent, session) = unsafe { (libc::getpid(), libc::getppid(), libc::getsid(0)) };
     println!("pid {pid}");
     println!("parent {parent}");
@@ -45,7 +45,7 @@ pub fn mounts(_: &mut Arguments) -> Result<(), ProbeError> {
     Ok(())
 }
 
-/// `fd NUMBER WHAT` for each open descriptor but the one that lists them.
+/// `fd NUMBER WHAT` for each open descriptor but the one used to list them.
 pub fn fds(_: &mut Arguments) -> Result<(), ProbeError> {
     let mut open = Vec::new();
     for entry in fs::read_dir("/proc/self/fd").named("/proc/self/fd")? {
@@ -109,7 +109,7 @@ fn entry(path: &Path) -> Result<(), ProbeError> {
     } else {
         String::new()
     };
-    // A directory's size is the file system's own business.
+    // The size of a directory depends on the file system.
     let size = if meta.is_dir() { 0 } else { meta.len() };
     let (mode, uid, gid, links) = (meta.mode(), meta.uid(), meta.gid(), meta.nlink());
     let links = if meta.is_dir() { 1 } else { links };
@@ -131,7 +131,7 @@ fn status() -> Result<String, ProbeError> {
     fs::read_to_string("/proc/self/status").named("/proc/self/status")
 }
 
-/// The value of a line `NAME:\tVALUE`, its white space made single spaces; empty if not there.
+/// The value of a line `NAME:\tVALUE`, with white space reduced to single spaces; empty if missing.
 fn field(status: &str, name: &str) -> String {
     status
         .lines()

@@ -13,9 +13,9 @@
 // A build with unwinding panics needs the standard library's panic runtime. It is linked, never
 // called, and thrown away by the linker's garbage collection.
 
-mod bare;
+use guest_tools::{Arguments, exit, now, say, syscall};
 
-use bare::{Arguments, exit, now, say, syscall};
+guest_tools::entry!(main);
 
 const SYS_PAUSE: usize = 34;
 const SYS_GETPPID: usize = 110;

@@ -1,45 +1,46 @@
-//! As much of HTTP/1.1 as a host's API needs, on any stream.
+//! The part of HTTP/1.1 that the API needs, on any stream.
 
-use super::chunked::Chunked;
+use crate::chunked::Chunked;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::io::{self, Read, Write};
 
-/// Longest head of an answer.
+/// Longest head of a response.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// How much is read at once.
-const PIECE: usize = 16 * 1024;
+/// Size of one read.
+const CHUNK: usize = 16 * 1024;
 
-/// What to ask.
+/// The head of a request.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// `GET`, …
+    /// The method, such as `GET`.
     pub method: &'a str,
-    /// Path and query, encoded.
+    /// Path and query, percent-encoded.
     pub path: &'a str,
-    /// Names and values, which must be free of line ends.
+    /// Names and values, without line breaks.
     pub headers: &'a [(&'a str, &'a str)],
 }
 
-/// What is sent behind a request's head.
+/// The body of a request.
 pub enum Payload<'a> {
-    /// Nothing.
+    /// No body.
     None,
     /// These bytes.
     Bytes(&'a [u8]),
-    /// Whatever comes from there; with its length, if that is known.
+    /// Read from there; with its length, if known, else chunked.
     Stream(&'a mut dyn Read, Option<u64>),
 }
 
-/// The head of an answer.
+/// The head of a response.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// The status.
+    /// The status code.
     pub status: u16,
     headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// The header of this name, in whatever case.
+    /// The value of a header; its name is case-insensitive.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
@@ -51,7 +52,7 @@ impl Head {
     }
 }
 
-/// How an answer's body ends.
+/// How the end of a body is found.
 #[derive(Debug)]
 enum Body {
     Length(u64),
@@ -59,14 +60,14 @@ enum Body {
     Close,
 }
 
-/// A connection.
+/// A connection for one request after the other.
 #[derive(Debug)]
 pub struct Http<S> {
     stream: S,
-    /// Came with what was read before, and is not used yet.
+    /// Read, and not consumed yet.
     ahead: Vec<u8>,
     body: Body,
-    /// The other side closes after this answer.
+    /// The server closes the connection after this response.
     last: bool,
 }
 
@@ -76,26 +77,26 @@ impl<S: Read + Write> Http<S> {
         Http { stream, ahead: Vec::new(), body: Body::Length(0), last: false }
     }
 
-    /// Whether another request can follow: the last answer has been read to its end.
+    /// Whether another request can follow: the last response has been read to its end.
     pub fn reusable(&self) -> bool {
         !self.last && self.body_done()
     }
 
-    /// The stream below, to set its timeouts.
+    /// The underlying stream, to set its timeouts.
     pub fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
 
-    /// The stream and what has been read from it already, after an upgrade.
-    pub fn into_stream(self) -> (S, Vec<u8>) {
+    /// The underlying stream and what has been read from it already, after an upgrade.
+    pub fn into_inner(self) -> (S, Vec<u8>) {
         (self.stream, self.ahead)
     }
 
-    /// Asks, and reads the head of the answer.
+    /// Sends a request and reads the head of the response.
     ///
     /// # Errors
-    /// The connection is broken, or what comes is no HTTP.
-    pub fn ask(
+    /// The connection fails, or the response is not HTTP.
+    pub fn send(
         &mut self,
         host: &str,
         request: &Request<'_>,
@@ -104,21 +105,21 @@ impl<S: Read + Write> Http<S> {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", request.method, request.path);
         for (name, value) in request.headers {
             if value.contains(['\r', '\n']) {
-                return Err(io::Error::other("a header with a line end"));
+                return Err(io::Error::other("line break in a header"));
             }
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        let sent = self.send(head, payload);
+        let sent = self.write_request(head, payload);
         match sent {
-            // A host that refuses a long body answers before it has come, and closes. Its answer says
-            // more than our broken pipe.
+            // A server that rejects a large body responds before it has read all of it, and closes. Its
+            // response says more than a broken pipe.
             Err(error) if is_hangup(&error) => self.head().map_err(|_| error),
             Err(error) => Err(error),
             Ok(()) => self.head(),
         }
     }
 
-    fn send(&mut self, mut head: String, payload: Payload<'_>) -> io::Result<()> {
+    fn write_request(&mut self, mut head: String, payload: Payload<'_>) -> io::Result<()> {
         match payload {
             Payload::None => {
                 head.push_str("\r\n");
@@ -134,16 +135,16 @@ impl<S: Read + Write> Http<S> {
                 self.stream.write_all(head.as_bytes())?;
                 let sent = io::copy(&mut from.take(length), &mut self.stream)?;
                 if sent != length {
-                    return Err(io::Error::other("the file became shorter while it was sent"));
+                    return Err(io::Error::other("the file was truncated while it was sent"));
                 }
             }
             Payload::Stream(from, None) => {
                 head.push_str("Transfer-Encoding: chunked\r\n\r\n");
                 self.stream.write_all(head.as_bytes())?;
-                let mut piece = vec![0; PIECE];
+                let mut chunk = vec![0; CHUNK];
                 loop {
-                    let got = from.read(&mut piece)?;
-                    let data = piece.get(..got).unwrap_or_default();
+                    let got = from.read(&mut chunk)?;
+                    let data = chunk.get(..got).unwrap_or_default();
                     write!(self.stream, "{got:x}\r\n")?;
                     self.stream.write_all(data)?;
                     self.stream.write_all(b"\r\n")?;
@@ -159,7 +160,7 @@ impl<S: Read + Write> Http<S> {
     fn head(&mut self) -> io::Result<Head> {
         loop {
             let head = self.one_head()?;
-            // 100 Continue and the like come before the answer.
+            // Informational responses such as 100 Continue come before the final one.
             if head.status >= 200 || head.status == 101 {
                 self.last = head.has_token("connection", "close");
                 self.body = body_of(&head)?;
@@ -189,23 +190,23 @@ impl<S: Read + Write> Http<S> {
                 }
             }
             if self.ahead.len() > MAX_HEAD {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "an endless head"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "response head too large"));
             }
-            if self.more()? == 0 {
+            if self.read_more()? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
     }
 
-    fn more(&mut self) -> io::Result<usize> {
-        let mut piece = [0; PIECE];
+    fn read_more(&mut self) -> io::Result<usize> {
+        let mut chunk = [0; CHUNK];
         let got = loop {
-            match self.stream.read(&mut piece) {
+            match self.stream.read(&mut chunk) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 other => break other?,
             }
         };
-        self.ahead.extend_from_slice(piece.get(..got).unwrap_or_default());
+        self.ahead.extend_from_slice(chunk.get(..got).unwrap_or_default());
         Ok(got)
     }
 
@@ -217,11 +218,11 @@ impl<S: Read + Write> Http<S> {
         }
     }
 
-    /// The next bytes of the answer's body; none at its end.
+    /// The next bytes of the body; empty at its end.
     ///
     /// # Errors
-    /// The connection broke before the end.
-    pub fn piece(&mut self) -> io::Result<Vec<u8>> {
+    /// The connection ends before the body does.
+    pub fn read_chunk(&mut self) -> io::Result<Vec<u8>> {
         loop {
             if self.body_done() {
                 return Ok(Vec::new());
@@ -244,7 +245,7 @@ impl<S: Read + Write> Http<S> {
             if !out.is_empty() {
                 return Ok(out);
             }
-            if !self.body_done() && self.more()? == 0 {
+            if !self.body_done() && self.read_more()? == 0 {
                 return match &self.body {
                     Body::Close => {
                         self.body = Body::Length(0);
@@ -257,26 +258,26 @@ impl<S: Read + Write> Http<S> {
         }
     }
 
-    /// The whole body, up to `max` bytes.
+    /// The rest of the body, up to `max` bytes.
     ///
     /// # Errors
-    /// The connection broke before the end, or it is longer.
-    pub fn whole(&mut self, max: usize) -> io::Result<Vec<u8>> {
+    /// The connection ends before the body does, or the body is longer.
+    pub fn read_all(&mut self, max: usize) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
         loop {
-            let piece = self.piece()?;
-            if piece.is_empty() {
+            let chunk = self.read_chunk()?;
+            if chunk.is_empty() {
                 return Ok(all);
             }
-            all.extend_from_slice(&piece);
+            all.extend_from_slice(&chunk);
             if all.len() > max {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "an endless answer"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "response body too large"));
             }
         }
     }
 }
 
-/// Whether the other side has hung up on us while we wrote.
+/// Whether the server has closed the connection while the request was written.
 fn is_hangup(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -295,36 +296,32 @@ fn body_of(head: &Head) -> io::Result<Body> {
         return Ok(Body::Chunked(Chunked::default()));
     }
     match head.header("content-length") {
-        Some(length) => length.parse().map(Body::Length).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "a content-length that is no number")
-        }),
+        Some(length) => length
+            .parse()
+            .map(Body::Length)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "invalid Content-Length")),
         None => Ok(Body::Close),
     }
 }
 
-/// Percent-encodes everything but what RFC 3986 calls unreserved.
-pub fn encode(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+/// Not encoded: the unreserved characters of RFC 3986, section 2.3.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Percent-encodes everything but unreserved characters.
+fn encode(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, UNRESERVED)
 }
 
-/// `/a/b?c=d`, encoded.
+/// The path of these segments with this query, percent-encoded: `/a/b?c=d`.
 pub fn url(segments: &[&str], query: &[(&str, String)]) -> String {
     let mut out = String::new();
     for segment in segments {
         out.push('/');
-        // `.` and `..` would be taken for a way through the tree.
+        // `.` and `..` would be resolved as relative path segments.
         match *segment {
             "." => out.push_str("%2E"),
             ".." => out.push_str("%2E%2E"),
-            segment => out.push_str(&encode(segment)),
+            segment => out.extend(encode(segment)),
         }
     }
     for (at, (name, value)) in query.iter().enumerate() {
@@ -338,7 +335,7 @@ pub fn url(segments: &[&str], query: &[(&str, String)]) -> String {
 mod tests {
     use super::*;
 
-    /// Answers from memory, a few bytes at a time.
+    /// A server in memory, read a few bytes at a time.
     struct Canned {
         answer: io::Cursor<Vec<u8>>,
         step: usize,
@@ -380,9 +377,9 @@ mod tests {
                 step,
             );
             for (status, reusable) in [(200, true), (200, true), (404, false)] {
-                let head = http.ask("h", &GET, Payload::None).unwrap();
+                let head = http.send("h", &GET, Payload::None).unwrap();
                 assert_eq!(head.status, status);
-                assert_eq!(http.whole(100).unwrap(), b"hello");
+                assert_eq!(http.read_all(100).unwrap(), b"hello");
                 assert_eq!(http.reusable(), reusable, "{status}");
             }
         }
@@ -392,7 +389,7 @@ mod tests {
     fn an_answer_that_ends_early_is_an_error() {
         for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", "HTTP/1.1 200 OK\r\n"] {
             let mut http = http(answer, 4);
-            let body = http.ask("h", &GET, Payload::None).and_then(|_| http.whole(100));
+            let body = http.send("h", &GET, Payload::None).and_then(|_| http.read_all(100));
             assert_eq!(body.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }
     }
@@ -400,23 +397,23 @@ mod tests {
     #[test]
     fn an_upgrade_keeps_what_has_come_after_it() {
         let mut http = http("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nframe", 1000);
-        assert_eq!(http.ask("h", &GET, Payload::None).unwrap().status, 101);
-        assert_eq!(http.into_stream().1, b"frame");
+        assert_eq!(http.send("h", &GET, Payload::None).unwrap().status, 101);
+        assert_eq!(http.into_inner().1, b"frame");
     }
 
     #[test]
     fn requests_as_they_are_sent() {
         let mut plain = http("HTTP/1.1 204 None\r\n\r\n", 9);
         let request = Request { method: "PUT", path: "/a", headers: &[("X-A", "b")] };
-        plain.ask("h:1", &request, Payload::Bytes(b"yes")).unwrap();
-        let sent = String::from_utf8(plain.into_stream().0.sent).unwrap();
+        plain.send("h:1", &request, Payload::Bytes(b"yes")).unwrap();
+        let sent = String::from_utf8(plain.into_inner().0.sent).unwrap();
         assert_eq!(sent, "PUT /a HTTP/1.1\r\nHost: h:1\r\nX-A: b\r\nContent-Length: 3\r\n\r\nyes");
         let mut stream = http("HTTP/1.1 204 None\r\n\r\n", 9);
-        stream.ask("h", &GET, Payload::Stream(&mut &b"yes"[..], None)).unwrap();
-        let sent = String::from_utf8(stream.into_stream().0.sent).unwrap();
+        stream.send("h", &GET, Payload::Stream(&mut &b"yes"[..], None)).unwrap();
+        let sent = String::from_utf8(stream.into_inner().0.sent).unwrap();
         assert!(sent.ends_with("chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n"), "{sent}");
         let smuggled = Request { method: "GET", path: "/", headers: &[("a", "b\r\nc: d")] };
-        assert!(http("", 1).ask("h", &smuggled, Payload::None).is_err());
+        assert!(http("", 1).send("h", &smuggled, Payload::None).is_err());
     }
 
     #[test]

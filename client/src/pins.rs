@@ -1,14 +1,17 @@
-//! Keys of hosts that we have seen before: `known_hosts`, and what `keel run` remembers.
+//! Pinned keys of hosts: `known_hosts`, and the hosts that `keel run` has started.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::paths;
-use super::paths::write_private;
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::paths;
+use crate::paths::write_private;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// The key pinned for an address in `known_hosts`: one line for each, address and fingerprint.
+/// The key pinned for an address in `known_hosts`, where each line has an address and a fingerprint.
+///
+/// # Errors
+/// The file cannot be read, or the fingerprint is invalid.
 pub fn known(address: &Address) -> Result<Option<Fingerprint>, Error> {
     let path = paths::known_hosts()?;
     let wanted = address.to_string();
@@ -16,18 +19,21 @@ pub fn known(address: &Address) -> Result<Option<Fingerprint>, Error> {
         let Some((at, key)) = entry(line) else { continue };
         if at == wanted {
             return key.parse().map(Some).map_err(|error| {
-                Error::Usage(format!("{}:{}: {error}", path.display(), number + 1))
+                Error::usage(format!("{}:{}: {error}", path.display(), number + 1))
             });
         }
     }
     Ok(None)
 }
 
-/// Pins a key, in place of the one that was pinned for this address.
+/// Pins a key, replacing the one pinned for this address. Returns the file's path.
+///
+/// # Errors
+/// The file cannot be read or written.
 pub fn pin(address: &Address, key: Fingerprint) -> Result<PathBuf, Error> {
     let path = paths::known_hosts()?;
     let wanted = address.to_string();
-    // Two that read and write at the same time would keep the pin of one.
+    // Without the lock, one of two concurrent changes would be lost.
     let _lock = paths::lock(&path)?;
     let mut kept = lines(&path)?;
     kept.retain(|line| entry(line).is_none_or(|(at, _)| at != wanted));
@@ -44,7 +50,7 @@ fn lines(path: &Path) -> Result<Vec<String>, Error> {
     }
 }
 
-/// Address and key; none in an empty line or a comment.
+/// Address and key; `None` for an empty line or a comment.
 fn entry(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     if line.starts_with('#') {
@@ -57,32 +63,32 @@ fn entry(line: &str) -> Option<(&str, &str)> {
 /// A host that `keel run` has started on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunHost {
-    /// Where we reach it, `127.0.0.1:7443`.
+    /// The address of its API, such as `127.0.0.1:7443`.
     pub address: String,
-    /// The host folder, for people.
+    /// The host folder, for information.
     pub folder: PathBuf,
-    /// The throw-away key that this boot lets in.
+    /// The temporary client key that the host accepts for this boot.
     pub identity: PathBuf,
-    /// The host's key, once seen: a boot of a machine of our own, reached over the loopback device, is
-    /// trusted when it is first asked.
+    /// The host's key, pinned at the first connection: the host runs on this machine and is reached over
+    /// loopback.
     #[serde(default)]
     pub key: Option<String>,
 }
 
 impl RunHost {
     fn file(address: &str) -> PathBuf {
-        // A file for each, so that two `keel run` never write the same one.
+        // One file per host, so that two instances of `keel run` never write the same one.
         paths::run_hosts().join(format!("{}.json", address.replace([':', '/'], "_")))
     }
 
-    /// The one at this address, if one has been started there.
+    /// The host at this address, if `keel run` has started one.
     pub fn at(address: &Address) -> Option<RunHost> {
         let bytes = std::fs::read(RunHost::file(&address.to_string())).ok()?;
-        // What an older version wrote, or half a file, is no memory.
+        // A file of another version, or an incomplete one, is ignored.
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// All of them.
+    /// All hosts that `keel run` has started and that have not ended.
     pub fn all() -> Vec<RunHost> {
         let Ok(entries) = std::fs::read_dir(paths::run_hosts()) else { return Vec::new() };
         let read = |path: PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
@@ -94,16 +100,20 @@ impl RunHost {
             .collect()
     }
 
-    /// Remembers it, in place of what ran at this address before.
-    pub fn remember(&self) -> Result<(), Error> {
-        let text = serde_json::to_vec_pretty(self)
-            .map_err(|error| Error::Local(format!("remembering the host: {error}")))?;
+    /// Stores the entry, replacing an earlier one for this address.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn store(&self) -> Result<(), Error> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| {
+            Error::local(format!("cannot encode the entry of a running host: {error}"))
+        })?;
         write_private(&RunHost::file(&self.address), &text)
     }
 
-    /// Forgets it when it has ended.
-    pub fn forget(&self) {
-        // If it stays, it is one that nobody answers for.
+    /// Removes the entry when the host has ended.
+    pub fn remove(&self) {
+        // A stale entry only leads to a failed connection.
         let _ = std::fs::remove_file(RunHost::file(&self.address));
     }
 }

@@ -13,11 +13,10 @@ use std::str::FromStr;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Of the key in a certificate. Nothing else in the certificate counts: not its dates, not its
-    /// names, not who signed it.
+    /// The fingerprint of a certificate's key. Validity, names and issuer are ignored.
     ///
     /// # Errors
-    /// It is no X.509 certificate.
+    /// It is not an X.509 certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Result<Fingerprint, rustls::Error> {
         let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
         Ok(Fingerprint(Sha256::digest(key.as_ref()).into()))
@@ -30,18 +29,18 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A text that is no fingerprint.
+/// The text is not a fingerprint.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not the fingerprint of a key: it is `SHA256:` and 43 characters")]
-pub struct NoFingerprint;
+#[error("invalid fingerprint: expected `SHA256:` and 43 characters of base64")]
+pub struct BadFingerprint;
 
 impl FromStr for Fingerprint {
-    type Err = NoFingerprint;
+    type Err = BadFingerprint;
 
-    fn from_str(text: &str) -> Result<Fingerprint, NoFingerprint> {
-        let digits = text.strip_prefix("SHA256:").ok_or(NoFingerprint)?;
-        let bytes = STANDARD_NO_PAD.decode(digits).map_err(|_| NoFingerprint)?;
-        Ok(Fingerprint(bytes.try_into().map_err(|_| NoFingerprint)?))
+    fn from_str(text: &str) -> Result<Fingerprint, BadFingerprint> {
+        let digits = text.strip_prefix("SHA256:").ok_or(BadFingerprint)?;
+        let bytes = STANDARD_NO_PAD.decode(digits).map_err(|_| BadFingerprint)?;
+        Ok(Fingerprint(bytes.try_into().map_err(|_| BadFingerprint)?))
     }
 }
 
@@ -50,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_read_as_it_is_written() {
+    fn display_and_parse_round_trip() {
         let text = "SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU";
         assert_eq!(text.parse::<Fingerprint>().unwrap().to_string(), text);
         for bad in ["", "SHA256:", "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", &text[..40]] {

@@ -1,30 +1,45 @@
-//! What a program without libc and standard library stands on: its entry, system calls, numbers
-//! as text. Part of each such program here (`mod bare`); each has a `fn main(Arguments) -> !`.
+//! The base of programs without libc and standard library: entry point, system calls, and numbers as
+//! text. Such a program names its `fn(Arguments) -> !` with [`entry!`] and is linked with
+//! `-nostartfiles`.
 //!
 //! System call numbers are those of x86-64 (arch/x86/entry/syscalls/syscall_64.tbl).
+#![no_std]
 
-use core::arch::{asm, global_asm};
+use core::arch::asm;
 use core::mem::MaybeUninit;
 
-#[cfg(panic = "abort")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    exit(101)
-}
+/// Defines `_start`, which calls a function of type `fn(Arguments) -> !`, and the panic handler.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[cfg(panic = "abort")]
+        #[panic_handler]
+        fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+            $crate::exit(101)
+        }
 
-// The kernel enters with argc at the top of an aligned stack and no return address (System V ABI
-// for x86-64, section 3.4.1). A Rust function cannot be entered that way, so this hands it the
-// stack pointer as its first argument.
-global_asm!(
-    ".globl _start",
-    "_start:",
-    "xor ebp, ebp",
-    "mov rdi, rsp",
-    "and rsp, -16",
-    "call {enter}",
-    "ud2",
-    enter = sym enter,
-);
+        // The kernel enters with argc at the top of an aligned stack and no return address (System V
+        // ABI for x86-64, section 3.4.1). A Rust function cannot be entered that way, so this passes
+        // the stack pointer as its first argument.
+        core::arch::global_asm!(
+            ".globl _start",
+            "_start:",
+            "xor ebp, ebp",
+            "mov rdi, rsp",
+            "and rsp, -16",
+            "call {enter}",
+            "ud2",
+            enter = sym enter,
+        );
+
+        /// # Safety
+        /// `stack` must be the stack pointer with which the kernel entered the program.
+        unsafe extern "C" fn enter(stack: *const usize) -> ! {
+            // SAFETY: `_start` passes the stack pointer as the kernel has set it.
+            $main(unsafe { $crate::Arguments::new(stack) })
+        }
+    };
+}
 
 const SYS_WRITE: usize = 1;
 const SYS_CLOCK_GETTIME: usize = 228;
@@ -35,24 +50,26 @@ const CLOCK_MONOTONIC: usize = 1;
 /// The kernel's `struct __kernel_timespec`.
 #[repr(C)]
 pub struct Timespec {
+    /// Whole seconds.
     pub seconds: i64,
+    /// The rest, below 1,000,000,000.
     pub nanoseconds: i64,
 }
 
-/// # Safety
-/// `stack` must be the stack pointer with which the kernel entered the program.
-unsafe extern "C" fn enter(stack: *const usize) -> ! {
-    crate::main(Arguments(stack))
-}
-
-/// The words of the command line.
+/// The arguments of the program.
 pub struct Arguments(*const usize);
 
 impl Arguments {
-    /// One of them, as a C string; 0 is the program's name.
+    /// # Safety
+    /// `stack` must be the stack pointer with which the kernel entered the program.
+    pub unsafe fn new(stack: *const usize) -> Arguments {
+        Arguments(stack)
+    }
+
+    /// The argument at `index`; 0 is the program's name.
     pub fn get(&self, index: usize) -> Option<Word> {
-        // SAFETY: this is made by `enter` only; the kernel puts argc there, then argc pointers to C
-        // strings (argv).
+        // SAFETY: by `new`'s contract; the kernel puts argc there, then argc pointers to C strings
+        // (argv).
         unsafe {
             let argv = self.0.add(1).cast::<*const u8>();
             (index < *self.0).then(|| Word(*argv.add(index)))
@@ -60,7 +77,7 @@ impl Arguments {
     }
 }
 
-/// A C string of the command line.
+/// An argument, a C string.
 pub struct Word(*const u8);
 
 impl Word {
@@ -86,11 +103,13 @@ impl Word {
     }
 }
 
+/// Makes a system call with up to four arguments. Returns its result, or a negated errno.
+///
 /// # Safety
 /// Pointers among the arguments must be valid for what this system call does with them.
 pub unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> isize {
     let result: isize;
-    // SAFETY: the kernel clobbers rcx and r11 only, and touches memory as the caller has vouched.
+    // SAFETY: the kernel clobbers rcx and r11 only, and touches memory as the caller guarantees.
     unsafe {
         asm!(
             "syscall",
@@ -103,6 +122,7 @@ pub unsafe fn syscall(number: usize, a: usize, b: usize, c: usize, d: usize) -> 
     result
 }
 
+/// Ends the process with this exit code.
 pub fn exit(code: usize) -> ! {
     loop {
         // SAFETY: no pointers.
@@ -118,12 +138,12 @@ pub fn now() -> u64 {
     now.seconds as u64 * 1_000_000_000 + now.nanoseconds as u64
 }
 
-/// Writes `before`, the number and `end` in one call, so that a line cannot be torn. (`before` is
-/// written up to its eighth byte.)
+/// Writes the first eight bytes of `before`, the number and `end_byte` to standard output with one call, so
+/// that the line is not split.
 pub fn say(before: &[u8], mut value: u64, end_byte: u8) {
-    // The line is built from its end. It is neither cleared first nor stored but by volatile
-    // writes, lest the compiler call memset or memcpy: libc's choose their code at start-up, by
-    // relocations that nobody applies here.
+    // The line is built from its end. It is not cleared first, and only volatile writes store to it, so
+    // that the compiler does not call memset or memcpy: libc's versions are selected at start-up by
+    // relocations, which nothing applies here.
     let mut line = MaybeUninit::<[u8; 32]>::uninit();
     let end = line.as_mut_ptr().cast::<u8>().wrapping_add(32);
     let mut at = end;

@@ -1,9 +1,12 @@
-//! TLS 1.3 with a host whose key is pinned.
+//! TLS 1.3 with pinned keys.
+//!
+//! This is the only verifier of host certificates outside of api/tests, which has a client of
+//! its own on purpose: it must not share mistakes with this one.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::identity::Identity;
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::identity::Identity;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
@@ -12,31 +15,32 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
     PeerIncompatible, SignatureScheme, StreamOwned,
 };
+use std::fmt::Display;
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-/// An encrypted connection.
+/// A TLS connection.
 pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 
-/// How long one address of a host may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(5);
+/// Timeout of connect(2) for one address of a host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a host may take to say the next thing, unless the request says otherwise.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Timeout of reads and writes, unless a request sets another one.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Looks at the host's key and at nothing else in its certificate. Certificates of hosts are signed by
-/// nobody, name nobody, and are dated by a clock that may never have been set.
+/// Compares the host's key with the pinned one and ignores the rest of the certificate: hosts sign their
+/// own certificates, without names, and their clock may never have been set.
 #[derive(Debug)]
-struct HostKey {
-    /// `None`: any key will do, we want to know which.
+struct HostKeyVerifier {
+    /// `None` accepts any key.
     pinned: Option<Fingerprint>,
     seen: OnceLock<Fingerprint>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for HostKey {
+impl ServerCertVerifier for HostKeyVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -46,7 +50,7 @@ impl ServerCertVerifier for HostKey {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let shown = Fingerprint::of(certificate)?;
-        // One handshake, one certificate: nobody has set it before.
+        // There is one certificate in a handshake, so it is not set yet.
         let _ = self.seen.set(shown);
         match self.pinned {
             Some(pinned) if pinned != shown => {
@@ -80,74 +84,95 @@ impl ServerCertVerifier for HostKey {
     }
 }
 
-/// Why there is no connection.
+/// Why no connection was made.
 #[derive(Debug)]
 pub enum NoConnection {
-    /// The host shows this key, not the pinned one.
+    /// The host has this key, not the pinned one.
     OtherKey(Fingerprint),
-    /// Everything else.
+    /// Any other error.
     Other(Error),
 }
 
-/// Connects, checks that the host holds the private half of the key it shows, and that it is the pinned
-/// one, if one is. Gives the connection and the host's key.
+/// Connects and verifies that the host holds the private key of its certificate and, if `pinned` is given,
+/// that this is the pinned one. Returns the connection and the host's key. Without an `identity` a host
+/// closes the connection after the handshake.
+///
+/// # Errors
+/// The host has another key, cannot be reached, or rejects ours; or our key cannot be used.
 pub fn connect(
     address: &Address,
     pinned: Option<Fingerprint>,
     identity: Option<&Identity>,
 ) -> Result<(Tls, Fingerprint), NoConnection> {
-    let unreachable =
-        |why: String| NoConnection::Other(Error::Unreachable { at: address.to_string(), why });
+    let unreachable = |why: &dyn Display| NoConnection::Other(Error::unreachable(address, why));
     let provider = Arc::new(ring::default_provider());
-    let verifier =
-        Arc::new(HostKey { pinned, seen: OnceLock::new(), provider: Arc::clone(&provider) });
+    let verifier = Arc::new(HostKeyVerifier {
+        pinned,
+        seen: OnceLock::new(),
+        provider: Arc::clone(&provider),
+    });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| unreachable(error.to_string()))?
+        .map_err(|error| unreachable(&error))?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>);
     let mut config = match identity {
         Some(identity) => builder
             .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
             .map_err(|error| {
-                NoConnection::Other(Error::Usage(format!("our key cannot be used: {error}")))
+                NoConnection::Other(Error::usage(format!("our key cannot be used: {error}")))
             })?,
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Of no use to the host, and perhaps no name that TLS allows.
+    // Hosts do not use it, and the name may not be valid in TLS.
     config.enable_sni = false;
     let name = ServerName::try_from(address.name.clone())
         .or_else(|_| ServerName::try_from("keelhost"))
-        .map_err(|error| unreachable(error.to_string()))?;
-    let mut conn = ClientConnection::new(Arc::new(config), name)
-        .map_err(|error| unreachable(error.to_string()))?;
-    let mut sock = dial(address).map_err(|error| unreachable(plain(&error)))?;
+        .map_err(|error| unreachable(&error))?;
+    let mut conn =
+        ClientConnection::new(Arc::new(config), name).map_err(|error| unreachable(&error))?;
+    let mut sock = dial(address).map_err(|error| unreachable(&describe(&error)))?;
     while conn.is_handshaking() {
         if let Err(error) = conn.complete_io(&mut sock) {
             return Err(match verifier.seen.get() {
                 Some(&seen) if pinned.is_some_and(|pinned| pinned != seen) => {
                     NoConnection::OtherKey(seen)
                 }
-                _ => NoConnection::Other(broken(address, &error)),
+                _ => NoConnection::Other(connection_error(address, &error)),
             });
         }
     }
     match verifier.seen.get() {
         Some(&seen) => Ok((StreamOwned::new(conn, sock), seen)),
-        None => Err(unreachable("the host has shown no key".to_owned())),
+        None => Err(unreachable(&"the host has sent no certificate")),
     }
+}
+
+/// Connects to a host with any key. Returns the connection and the key.
+///
+/// # Errors
+/// The host cannot be reached or rejects our key, or our key cannot be used.
+pub fn connect_unpinned(
+    address: &Address,
+    identity: Option<&Identity>,
+) -> Result<(Tls, Fingerprint), Error> {
+    connect(address, None, identity).map_err(|error| match error {
+        NoConnection::Other(error) => error,
+        // Cannot happen without a pinned key.
+        NoConnection::OtherKey(key) => Error::host_key(format!("unexpected host key {key}")),
+    })
 }
 
 /// A TCP connection to the first address of the name that accepts one.
 fn dial(address: &Address) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for at in (address.name.as_str(), address.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&at, CONNECT) {
+        match TcpStream::connect_timeout(&at, CONNECT_TIMEOUT) {
             Ok(sock) => {
                 sock.set_nodelay(true)?;
-                sock.set_read_timeout(Some(PATIENCE))?;
-                sock.set_write_timeout(Some(PATIENCE))?;
+                sock.set_read_timeout(Some(TIMEOUT))?;
+                sock.set_write_timeout(Some(TIMEOUT))?;
                 keep_alive(&sock)?;
                 return Ok(sock);
             }
@@ -157,7 +182,7 @@ fn dial(address: &Address) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// A shell in a container may say nothing for hours; a host that has vanished must not look the same.
+/// A shell in a container may be idle for hours; a host that has disappeared must still be noticed.
 fn keep_alive(sock: &TcpStream) -> io::Result<()> {
     setsockopt(sock, sockopt::KeepAlive, &true)?;
     setsockopt(sock, sockopt::TcpKeepIdle, &20)?;
@@ -166,9 +191,9 @@ fn keep_alive(sock: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// What an error of a connection means. With TLS 1.3 a host's refusal of our key comes after the
-/// handshake, with the first bytes that we read.
-pub fn broken(address: &Address, error: &io::Error) -> Error {
+/// The error for a connection that failed. With TLS 1.3 a host rejects our key after our side of the
+/// handshake, so that the alert comes with the first read.
+pub fn connection_error(address: &Address, error: &io::Error) -> Error {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
         Some(rustls::Error::AlertReceived(
@@ -179,23 +204,19 @@ pub fn broken(address: &Address, error: &io::Error) -> Error {
             | AlertDescription::UnknownCA
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateRevoked,
-        )) => Error::Refused {
-            message: format!("{address} does not know this key"),
-            details: Vec::new(),
-        },
-        Some(error) => Error::Unreachable {
-            at: address.to_string(),
-            why: format!("{error} (is it a Keelhost that listens there?)"),
-        },
-        None => Error::Unreachable { at: address.to_string(), why: plain(error) },
+        )) => Error::refused(format!("{address} rejects our key")),
+        Some(error) => {
+            Error::unreachable(address, &format!("{error} (is this port the API of a Keelhost?)"))
+        }
+        None => Error::unreachable(address, &describe(error)),
     }
 }
 
-fn plain(error: &io::Error) -> String {
+fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-        io::ErrorKind::UnexpectedEof => "it has closed the connection".to_owned(),
-        io::ErrorKind::ConnectionRefused => "nobody listens there (connection refused)".to_owned(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "timed out".to_owned(),
+        io::ErrorKind::UnexpectedEof => "connection closed by the host".to_owned(),
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         _ => error.to_string(),
     }
 }

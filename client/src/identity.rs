@@ -1,8 +1,8 @@
-//! Our own key: one PEM file with a PKCS#8 key and a self-signed certificate of it.
+//! Our own key: a PEM file with a PKCS#8 private key and a self-signed certificate.
 
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::paths::write_private;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::paths::write_private;
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -19,15 +19,15 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Makes a new ECDSA P-256 key and keeps it in `path`.
+    /// Generates an ECDSA P-256 key and stores it in `path`.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn make(path: &Path) -> Result<Identity, Error> {
-        let failed = |error: rcgen::Error| Error::Local(format!("making a key: {error}"));
+        let failed = |error: rcgen::Error| Error::local(format!("cannot generate a key: {error}"));
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let mut params = CertificateParams::default();
-        // For whoever looks at it with other tools; no host reads it.
+        // For other tools; hosts ignore it.
         params.distinguished_name.push(DnType::CommonName, "keel");
         let certificate = params.self_signed(&key).map_err(failed)?;
         let text = format!("{}{}", key.serialize_pem(), certificate.pem());
@@ -35,31 +35,24 @@ impl Identity {
         Identity::parse(path, text.as_bytes())
     }
 
-    /// Reads it.
+    /// Reads a key.
     ///
     /// # Errors
-    /// There is no such file, or it holds something else.
+    /// The file cannot be read, or does not hold a key and a certificate.
     pub fn read(path: &Path) -> Result<Identity, Error> {
         let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::Usage(format!(
-                "there is no key to show to the host: {} does not exist; `keel keygen` makes one",
+            std::io::ErrorKind::NotFound => Error::usage(format!(
+                "no client key: {} does not exist; create one with `keel keygen`",
                 path.display()
             )),
             _ => Error::file(path, &error),
         })?;
-        let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode()).unwrap_or(0);
-        if mode & 0o077 != 0 {
-            eprintln!(
-                "keel: warning: others can read the key in {path}: chmod 600 {path}",
-                path = path.display()
-            );
-        }
         Identity::parse(path, &bytes)
     }
 
     fn parse(path: &Path, pem: &[u8]) -> Result<Identity, Error> {
         let wrong = |what: &str, error: &dyn std::fmt::Display| {
-            Error::Usage(format!("{}: no {what} in it: {error}", path.display()))
+            Error::usage(format!("{}: no valid {what}: {error}", path.display()))
         };
         let key =
             PrivateKeyDer::from_pem_slice(pem).map_err(|error| wrong("private key", &error))?;
@@ -68,20 +61,25 @@ impl Identity {
         Ok(Identity { certificate, key })
     }
 
-    /// Of the public key, as hosts list it.
+    /// The fingerprint of the public key, as hosts list it.
     ///
     /// # Errors
-    /// The certificate is none.
+    /// The certificate is invalid.
     pub fn fingerprint(&self) -> Result<Fingerprint, Error> {
         Fingerprint::of(&self.certificate)
-            .map_err(|error| Error::Usage(format!("the certificate of our key: {error}")))
+            .map_err(|error| Error::usage(format!("invalid certificate of our key: {error}")))
     }
 }
 
-/// Makes the key at `path` unless there is one.
+/// Whether other users can read the file; false if it does not exist.
+pub fn readable_by_others(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & 0o077 != 0)
+}
+
+/// Reads the key at `path`, or generates it if there is none.
 ///
 /// # Errors
-/// It can be neither read nor made.
-pub fn once(path: &Path) -> Result<Identity, Error> {
+/// It can be neither read nor generated.
+pub fn read_or_make(path: &Path) -> Result<Identity, Error> {
     if path.exists() { Identity::read(path) } else { Identity::make(path) }
 }

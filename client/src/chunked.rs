@@ -1,9 +1,9 @@
-//! HTTP's chunked encoding.
+//! Decoder of HTTP's chunked transfer coding (RFC 9112, section 7.1).
 
 /// Longest line with a chunk's size, and longest trailer.
 const MAX_LINE: usize = 4096;
 
-/// Takes the encoding off bytes that come in pieces.
+/// An incremental decoder.
 #[derive(Debug, Default)]
 pub struct Chunked {
     state: State,
@@ -15,31 +15,31 @@ enum State {
     /// In the line with the size of the next chunk.
     #[default]
     Size,
-    /// So many bytes of a chunk are to come.
+    /// In a chunk, of which this many bytes are missing.
     Data(u64),
-    /// In the line end after a chunk.
+    /// In the line break after a chunk.
     DataEnd,
-    /// After the last chunk: in lines that nobody wants, up to an empty one.
+    /// After the last chunk, in the trailer section, which is ignored.
     Trailer,
     Done,
 }
 
-/// Bytes that are no chunks.
+/// The input is not in chunked coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("wrong chunked encoding")]
+#[error("invalid chunked encoding")]
 pub struct BadChunk;
 
 impl Chunked {
-    /// Whether everything has come.
+    /// Whether the body is complete.
     pub fn done(&self) -> bool {
         self.state == State::Done
     }
 
-    /// Takes from the front of `input` what it needs, and appends what was encoded to `out`. Gives how
-    /// many bytes it took; what is left comes after the body.
+    /// Decodes `input` and appends the body's bytes to `out`. Returns how many bytes of `input` belong to
+    /// the body; the rest follows it.
     ///
     /// # Errors
-    /// The bytes are wrong, and nothing after them makes sense.
+    /// The input is invalid. The decoder cannot be used any more.
     pub fn decode(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, BadChunk> {
         let mut rest = input;
         while !rest.is_empty() && self.state != State::Done {
@@ -86,11 +86,11 @@ fn trim(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// Hexadecimal, perhaps with an extension after a semicolon.
+/// A hexadecimal number, optionally followed by `;` and an extension.
 fn size(line: &[u8]) -> Result<u64, BadChunk> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let text = std::str::from_utf8(digits).map_err(|_| BadChunk)?.trim_end_matches([' ', '\t']);
-    // from_str_radix takes a sign.
+    // from_str_radix accepts a sign.
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(BadChunk);
     }

@@ -4,9 +4,11 @@
 //! All figures come from one boot. Under translation TLS is slow: what to look at are the shares and
 //! the ratios.
 
+mod load;
+
 use ipc::Service;
 use ipc::control::{LogLine, Request};
-use qemu_tests::load::Connections;
+use load::Connections;
 use qemu_tests::{Folder, Guest, Options, root};
 use serde::Serialize;
 use serde_json::Value;
@@ -122,15 +124,15 @@ fn measure(guest: &mut Guest) -> Report {
         Err(error) => guest.fail(&format!("followers: {error}")),
     };
     guest.wait_for("every follower to hear something", |_| {
-        followers.heard().iter().all(|bytes| *bytes > 10_000).then_some(())
+        followers.received().iter().all(|bytes| *bytes > 10_000).then_some(())
     });
     progress("crashes with everybody looking on");
     let (begin, lines) = (Instant::now(), guest.unit("chatty").log.lines);
-    let heard: u64 = followers.heard().iter().sum();
+    let heard: u64 = followers.received().iter().sum();
     let crash_loaded_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
     let rate = |count: u64| count as f64 / begin.elapsed().as_secs_f64() / 1e6;
     let written_mb_s = rate((guest.unit("chatty").log.lines.saturating_sub(lines)) * FLOOD_LINE);
-    let sent_mb_s = rate(followers.heard().iter().sum::<u64>().saturating_sub(heard));
+    let sent_mb_s = rate(followers.received().iter().sum::<u64>().saturating_sub(heard));
     let group = format!("{}/{}", layout::paths::CGROUP_SYSTEM, Service::Api.applet());
     let bytes = |file: &str| guest.read(&format!("{group}/{file}")).trim().parse().unwrap_or(0u64);
     let (loaded_kib, peak_kib) = (bytes("memory.current") / 1024, bytes("memory.peak") / 1024);

@@ -4,12 +4,12 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Where a host listens.
+/// The address of a host's API.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
-    /// A name or an IP address, IPv6 without brackets.
+    /// A host name or an IP address; IPv6 without brackets.
     pub name: String,
-    /// TCP port.
+    /// The TCP port.
     pub port: u16,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// A text that is no address, and why.
+/// Why a text is not an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadAddress(String);
@@ -32,22 +32,21 @@ impl FromStr for Address {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Address, BadAddress> {
-        let bad = |why: &str| BadAddress(format!("`{text}` is no address: {why}"));
+        let bad = |why: &str| BadAddress(format!("invalid address `{text}`: {why}"));
         let port = |port: &str| match port.parse::<u16>() {
             Ok(port) if port > 0 => Ok(port),
-            _ => Err(bad("after the colon comes a port from 1 to 65535")),
+            _ => Err(bad("the port must be a number from 1 to 65535")),
         };
         if text.parse::<Ipv6Addr>().is_ok() {
             return Ok(Address { name: text.to_owned(), port: api_types::PORT });
         }
         if let Some(inner) = text.strip_prefix('[') {
-            let (name, after) =
-                inner.split_once(']').ok_or_else(|| bad("the bracket is not closed"))?;
-            name.parse::<Ipv6Addr>().map_err(|_| bad("in brackets stands an IPv6 address"))?;
+            let (name, after) = inner.split_once(']').ok_or_else(|| bad("`]` is missing"))?;
+            name.parse::<Ipv6Addr>().map_err(|_| bad("brackets are for IPv6 addresses"))?;
             let port = match after.strip_prefix(':') {
                 Some(digits) => port(digits)?,
                 None if after.is_empty() => api_types::PORT,
-                None => return Err(bad("after the bracket comes `:PORT` or nothing")),
+                None => return Err(bad("only `:PORT` may follow `]`")),
             };
             return Ok(Address { name: name.to_owned(), port });
         }
@@ -57,7 +56,7 @@ impl FromStr for Address {
         };
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if name.is_empty() || !name.chars().all(fits) || name.starts_with('-') {
-            return Err(bad("write ADDRESS or ADDRESS:PORT, an IPv6 address in brackets"));
+            return Err(bad("expected ADDRESS or ADDRESS:PORT, with an IPv6 address in brackets"));
         }
         Ok(Address { name: name.to_owned(), port })
     }
@@ -68,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_to_write_one() {
+    fn all_notations_are_parsed() {
         let address = |name: &str, port| Ok(Address { name: name.to_owned(), port });
         assert_eq!("10.0.0.7".parse(), address("10.0.0.7", 7443));
         assert_eq!("edge.example:1".parse(), address("edge.example", 1));
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn is_written_so_that_it_can_be_read() {
+    fn display_and_parse_round_trip() {
         for text in ["10.0.0.7:7443", "[fd00::7]:80", "edge:1"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }

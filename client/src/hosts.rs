@@ -1,8 +1,8 @@
 //! `hosts.toml`: names and groups of hosts.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
+use crate::address::Address;
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use std::str::FromStr;
 use toml::Spanned;
 use units::{Diagnostic, Severity};
 
-/// A host that has a name.
+/// A host with a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedHost {
-    /// Where it is.
+    /// The address of its API.
     pub address: Address,
-    /// Its key, if the file pins it.
+    /// The pinned key, if the file has one.
     pub key: Option<Fingerprint>,
-    /// Our key for it, if not the usual one.
+    /// The file with our key for this host, if not the default one.
     pub identity: Option<PathBuf>,
 }
 
-/// The file.
+/// The contents of the file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Hosts {
-    /// By name.
+    /// Hosts by name.
     pub hosts: BTreeMap<String, NamedHost>,
-    /// Names of hosts, by the group's name.
+    /// The names of each group's hosts.
     pub groups: BTreeMap<String, Vec<String>>,
-    /// What a command without `--host` is for.
+    /// The host or group of commands without `--host`.
     pub default: Option<String>,
 }
 
@@ -51,38 +51,38 @@ struct RawHost {
 }
 
 impl Hosts {
-    /// Reads the file; without one nothing has a name.
+    /// Reads the file; a missing one is empty.
     ///
     /// # Errors
-    /// It cannot be read, or has a mistake, which is shown at its place.
+    /// The file cannot be read or is invalid; the message shows the place.
     pub fn read(path: &Path) -> Result<Hosts, Error> {
         match std::fs::read_to_string(path) {
             Ok(text) => Hosts::parse(path, &text),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Hosts::default()),
-            Err(error) => Err(Error::Usage(format!("{}: {error}", path.display()))),
+            Err(error) => Err(Error::usage(format!("{}: {error}", path.display()))),
         }
     }
 
-    /// Reads the file's text.
+    /// Parses the file's text.
     ///
     /// # Errors
-    /// It has a mistake, which is shown at its place.
+    /// The text is invalid; the message shows the place.
     pub fn parse(path: &Path, text: &str) -> Result<Hosts, Error> {
         let source = Source { path, text };
         let raw: RawFile = toml::from_str(text).map_err(|error| {
-            let hint = "it holds `default = \"NAME\"` at its top, tables `[host.NAME]` with \
-                        `address`, `key`, `identity`, and a table `[group]` with lists of names";
+            let hint = "the file can have `default = \"NAME\"` at the top, tables `[host.NAME]` with \
+                        `address`, `key` and `identity`, and a table `[group]` with lists of names";
             source.mistake(error.span().unwrap_or(0..0), error.message(), hint)
         })?;
         let mut hosts = BTreeMap::new();
         for (name, host) in raw.host {
             check_name(&source, &name)?;
             let key = host.key.map(|key| {
-                let hint = "`keel trust ADDRESS` shows it";
+                let hint = "`keel trust ADDRESS` shows the fingerprint";
                 source.value(&key, hint)
             });
             let named = NamedHost {
-                address: source.value(&host.address, "write \"ADDRESS\" or \"ADDRESS:PORT\"")?,
+                address: source.value(&host.address, "expected \"ADDRESS\" or \"ADDRESS:PORT\"")?,
                 key: key.transpose()?,
                 identity: host.identity.map(|identity| place(path, identity)),
             };
@@ -92,13 +92,21 @@ impl Hosts {
         for (name, members) in raw.group {
             check_name(&source, &name)?;
             if hosts.contains_key(name.as_ref()) {
-                let message = format!("`{}` is already the name of a host", name.as_ref());
-                return Err(source.mistake(name.span(), &message, "give the group another name"));
+                let message = format!("`{}` is the name of a host", name.as_ref());
+                return Err(source.mistake(
+                    name.span(),
+                    &message,
+                    "choose another name for the group",
+                ));
             }
             for member in &members {
                 if !hosts.contains_key(member.as_ref()) {
-                    let message = format!("there is no host `{}` in this file", member.as_ref());
-                    let hint = format!("add a table `[host.{}]`", member.as_ref());
+                    let message = format!("unknown host `{}`", member.as_ref());
+                    let names: Vec<&str> = hosts.keys().map(String::as_str).collect();
+                    let hint = match closest(member.as_ref(), &names) {
+                        Some(name) => format!("did you mean `{name}`?"),
+                        None => format!("add a table `[host.{}]`", member.as_ref()),
+                    };
                     return Err(source.mistake(member.span(), &message, &hint));
                 }
             }
@@ -109,13 +117,20 @@ impl Hosts {
         Ok(Hosts { hosts, groups, default })
     }
 
-    /// Every name, for "there is no such host".
+    /// The names of all hosts and groups.
     pub fn names(&self) -> Vec<&str> {
         self.hosts.keys().chain(self.groups.keys()).map(String::as_str).collect()
     }
 }
 
-/// A path in the file is relative to the file, and may begin with the home folder.
+/// The name that `word` is probably a misspelling of.
+pub fn closest<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    let distance = |name: &str| strsim::osa_distance(word, name);
+    let max = (word.chars().count() / 3).max(1);
+    names.iter().copied().filter(|name| distance(name) <= max).min_by_key(|name| distance(name))
+}
+
+/// Paths in the file are relative to the file's folder; `~` is the home folder.
 fn place(file: &Path, path: PathBuf) -> PathBuf {
     if let (Ok(rest), Some(home)) = (path.strip_prefix("~"), std::env::var_os("HOME")) {
         return PathBuf::from(home).join(rest);
@@ -126,13 +141,17 @@ fn place(file: &Path, path: PathBuf) -> PathBuf {
 fn check_name(source: &Source<'_>, name: &Spanned<String>) -> Result<(), Error> {
     let text: &str = name.as_ref();
     if text.is_empty() || text.contains([',', ':', '/', ' ']) {
-        let message = format!("`{text}` cannot be a name of a host or a group");
-        return Err(source.mistake(name.span(), &message, "no `,`, `:`, `/` or blank in it"));
+        let message = format!("invalid name `{text}`");
+        return Err(source.mistake(
+            name.span(),
+            &message,
+            "a name is not empty and has no `,`, `:`, `/` or space",
+        ));
     }
     Ok(())
 }
 
-/// The file while it is read.
+/// The file being parsed, for error messages.
 struct Source<'a> {
     path: &'a Path,
     text: &'a str,
@@ -144,7 +163,7 @@ impl Source<'_> {
         let found = Diagnostic::new(Severity::Error, &file, self.text, span, message)
             .with_hint(hint)
             .render(self.text, false);
-        Error::Usage(format!("a mistake in {file}\n{}", found.trim_end()))
+        Error::usage(format!("{file} is invalid\n{}", found.trim_end()))
     }
 
     fn value<T>(&self, value: &Spanned<String>, hint: &str) -> Result<T, Error>
@@ -168,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_can_be_written() {
+    fn all_keys_are_parsed() {
         let hosts = parse(
             "default = \"edge\"\n\
              [host.edge-1]\n\
@@ -192,15 +211,24 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_shown_at_their_place() {
+    fn errors_show_their_place() {
         let cases = [
             ("[host.a]\naddress = 7\n", ":2:11", "string"),
             ("[host.a]\naddress = \"a:b\"\n", ":2:11", "port"),
             ("[host.a]\nkey = \"x\"\naddress = \"a\"", ":2:7", "fingerprint"),
             ("[host.a]\nadress = \"a\"\n", ":2:1", "adress"),
-            ("[host.\"a,b\"]\naddress = \"a\"\n", ":1:7", "cannot be a name"),
-            ("[host.a]\naddress = \"a\"\n[group]\na = []\n", ":4:1", "already the name"),
-            ("[host.a]\naddress = \"a\"\n[group]\nb = [\"a\", \"c\"]\n", ":4:11", "no host `c`"),
+            ("[host.\"a,b\"]\naddress = \"a\"\n", ":1:7", "invalid name"),
+            ("[host.a]\naddress = \"a\"\n[group]\na = []\n", ":4:1", "the name of a host"),
+            (
+                "[host.a]\naddress = \"a\"\n[group]\nb = [\"a\", \"c\"]\n",
+                ":4:11",
+                "unknown host `c`",
+            ),
+            (
+                "[host.edge-1]\naddress = \"a\"\n[group]\nb = [\"egde-1\"]\n",
+                ":4:6",
+                "did you mean `edge-1`",
+            ),
             ("hosts = 1\n", ":1:1", "hosts"),
             ("[host.a\n", ":1:", "error"),
         ];

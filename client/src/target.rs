@@ -1,41 +1,41 @@
-//! Which hosts a command is for, and how each is reached.
+//! Which hosts a command is for, and how to reach each one.
 
-use super::address::Address;
-use super::error::Error;
-use super::fingerprint::Fingerprint;
-use super::hosts::Hosts;
-use super::paths;
-use super::pins::{self, RunHost};
+use crate::address::{Address, BadAddress};
+use crate::error::Error;
+use crate::fingerprint::Fingerprint;
+use crate::hosts::{Hosts, closest};
+use crate::paths;
+use crate::pins::{self, RunHost};
 use std::path::PathBuf;
 
-/// A host to talk to.
+/// A host to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What people call it: its name, or its address.
+    /// Its name as the user gave it, or its address.
     pub label: String,
-    /// Where it is.
+    /// The address of its API.
     pub address: Address,
-    /// The key it must show.
+    /// The key that it must have.
     pub pin: Pin,
-    /// The file with our key.
+    /// The file with our own key.
     pub identity: PathBuf,
 }
 
-/// Where a host's pinned key stands.
+/// A host's pinned key, and where it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pin {
     /// In `hosts.toml`, in the table of this name.
     Named(Fingerprint, String),
     /// In `known_hosts`.
     Known(Fingerprint),
-    /// Beside what `keel run` remembers; none: it has not been asked since its boot.
+    /// In the entry that `keel run` has stored; `None` before the first connection.
     Run(Option<Fingerprint>, Box<RunHost>),
-    /// Nowhere.
+    /// No key is pinned.
     None,
 }
 
 impl Pin {
-    /// The key.
+    /// The pinned key.
     pub fn key(&self) -> Option<Fingerprint> {
         match self {
             Pin::Named(key, _) | Pin::Known(key) => Some(*key),
@@ -45,10 +45,11 @@ impl Pin {
     }
 }
 
-/// The hosts that `--host` or `$KEEL_HOST` names, or the default.
+/// The hosts named by `flag` (the value of `--host`), else by `$KEEL_HOST`, else the default of
+/// `hosts.toml`, else the only host that `keel run` has started.
 ///
 /// # Errors
-/// None is named, or a name stands for nothing.
+/// No host is named, a name is unknown, or a configuration file is invalid.
 pub fn select(flag: Option<&str>) -> Result<Vec<Target>, Error> {
     let file = paths::hosts()?;
     let hosts = Hosts::read(&file)?;
@@ -66,23 +67,23 @@ pub fn select(flag: Option<&str>) -> Result<Vec<Target>, Error> {
         }
     }
     if targets.is_empty() {
-        return Err(Error::Usage(format!("`{words}` names no host")));
+        return Err(Error::usage(format!("no host in `{words}`")));
     }
     Ok(targets)
 }
 
-/// Without any name it can only be the one host that runs on this machine.
+/// Without any name it can only be the one host that `keel run` has started.
 fn only_run_host(file: &std::path::Path) -> Result<String, Error> {
     match RunHost::all().as_slice() {
         [host] => Ok(host.address.clone()),
-        [] => Err(Error::Usage(format!(
-            "which host? Say --host ADDRESS, or set $KEEL_HOST, or write `default = \"NAME\"` into {}",
+        [] => Err(Error::usage(format!(
+            "no host given: use --host ADDRESS, set $KEEL_HOST, or add `default = \"NAME\"` to {}",
             file.display()
         ))),
         several => {
             let addresses: Vec<&str> = several.iter().map(|host| host.address.as_str()).collect();
-            Err(Error::Usage(format!(
-                "which host? Several run on this machine: --host {}",
+            Err(Error::usage(format!(
+                "no host given, and several run on this machine: --host {}",
                 addresses.join(" or --host ")
             )))
         }
@@ -96,21 +97,24 @@ fn resolve(word: &str, hosts: &Hosts) -> Result<Vec<Target>, Error> {
     if hosts.hosts.contains_key(word) {
         return Ok(vec![named(word, hosts)?]);
     }
-    let address: Address =
-        word.parse().map_err(|error| Error::Usage(format!("{error}\n  {}", known_names(hosts))))?;
+    let address: Address = word.parse().map_err(|error: BadAddress| {
+        Error::usage(error.to_string()).with_details(vec![known_names(word, hosts)])
+    })?;
     Ok(vec![at(word, address)?])
 }
 
-fn known_names(hosts: &Hosts) -> String {
-    match hosts.names().as_slice() {
-        [] => "and there are no names in hosts.toml".to_owned(),
-        names => format!("the names in hosts.toml are {}", names.join(", ")),
+fn known_names(word: &str, hosts: &Hosts) -> String {
+    let names = hosts.names();
+    match closest(word, &names) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None if names.is_empty() => "hosts.toml has no names".to_owned(),
+        None => format!("names in hosts.toml: {}", names.join(", ")),
     }
 }
 
 fn named(name: &str, hosts: &Hosts) -> Result<Target, Error> {
     let Some(host) = hosts.hosts.get(name) else {
-        return Err(Error::Usage(format!("there is no host `{name}` in hosts.toml")));
+        return Err(Error::usage(format!("host `{name}` not found in hosts.toml")));
     };
     let mut target = at(name, host.address.clone())?;
     if let Some(key) = host.key {

@@ -1,4 +1,4 @@
-//! A host that says what a test wants it to say: TLS 1.3 on loopback, one thread for each connection.
+//! A fake host whose answers a test determines: TLS 1.3 on loopback, one thread per connection.
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, UnixTime};
@@ -10,43 +10,40 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// A connection of the fake host.
+/// A connection, as the fake host has it.
 pub type Wire = StreamOwned<ServerConnection, TcpStream>;
 
-/// A request that has come.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Seen {
     /// Method, path and query.
     pub line: String,
-    /// Names in lower case.
+    /// Headers; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Without its encoding.
+    /// The decoded body.
     pub body: Vec<u8>,
 }
 
 impl Seen {
-    /// The header of this name.
+    /// The value of a header; empty if missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value)
     }
 }
 
-/// What to answer.
+/// How to answer a request.
 pub enum Reply {
-    /// As it goes over the wire; the connection stays.
+    /// Send these bytes and keep the connection.
     Bytes(Vec<u8>),
-    /// The same, and the end of the connection.
+    /// Send these bytes and close the connection.
     Last(Vec<u8>),
-    /// The test speaks for itself.
-    Speak(Box<dyn FnOnce(&mut Wire) + Send>),
+    /// Let the test use the connection.
+    Custom(Box<dyn FnOnce(&mut Wire) + Send>),
 }
 
-/// An answer in JSON.
+/// A JSON response.
 pub fn json(status: u16, value: &serde_json::Value) -> Reply {
     let body = value.to_string();
     let head = format!(
@@ -56,7 +53,7 @@ pub fn json(status: u16, value: &serde_json::Value) -> Reply {
     Reply::Bytes((head + &body).into_bytes())
 }
 
-/// Pieces in chunked encoding.
+/// A response in chunked coding.
 pub fn chunked(headers: &str, pieces: &[&str]) -> Vec<u8> {
     let mut out = format!("HTTP/1.1 200 OK\r\n{headers}Transfer-Encoding: chunked\r\n\r\n");
     for piece in pieces {
@@ -65,27 +62,27 @@ pub fn chunked(headers: &str, pieces: &[&str]) -> Vec<u8> {
     (out + "0\r\n\r\n").into_bytes()
 }
 
-/// The host.
+/// The fake host.
 pub struct FakeHost {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Fingerprint of its key.
+    /// The fingerprint of its key.
     pub key: String,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
 impl FakeHost {
-    /// With a new key. `answer` is asked for each request.
+    /// Starts a host with a new key; `answer` determines the answer to each request.
     pub fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> FakeHost {
         FakeHost::start_at("127.0.0.1:0", true, answer)
     }
 
-    /// One that lets no key in.
+    /// Starts a host that rejects all keys.
     pub fn closed() -> FakeHost {
         FakeHost::start_at("127.0.0.1:0", false, |_| json(200, &serde_json::json!([])))
     }
 
-    /// At this address.
+    /// Starts a host at this address; it rejects all keys unless `open`.
     pub fn start_at(
         address: &str,
         open: bool,
@@ -97,7 +94,7 @@ impl FakeHost {
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_client_cert_verifier(Arc::new(Door { open }))
+            .with_client_cert_verifier(Arc::new(ClientKeys { open }))
             .with_single_cert(
                 vec![certificate.der().clone()],
                 PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
@@ -126,12 +123,12 @@ impl FakeHost {
         host
     }
 
-    /// The requests so far.
+    /// The requests received so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Their first lines.
+    /// Method, path and query of the requests received so far.
     pub fn lines(&self) -> Vec<String> {
         self.seen().into_iter().map(|seen| seen.line).collect()
     }
@@ -143,8 +140,8 @@ fn serve(wire: &mut Wire, seen: &Mutex<Vec<Seen>>, answer: &(impl Fn(&Seen) -> R
         let (bytes, last) = match answer(&request) {
             Reply::Bytes(bytes) => (bytes, false),
             Reply::Last(bytes) => (bytes, true),
-            Reply::Speak(speak) => {
-                speak(wire);
+            Reply::Custom(answer) => {
+                answer(wire);
                 (Vec::new(), true)
             }
         };
@@ -201,13 +198,13 @@ fn fingerprint(key: &[u8]) -> String {
     format!("SHA256:{}", base64::engine::general_purpose::STANDARD_NO_PAD.encode(digest))
 }
 
-/// Lets every key in, or none; but somebody must show one, as with a real host.
+/// Accepts all client keys, or none. As with a real host, a client must have one.
 #[derive(Debug)]
-struct Door {
+struct ClientKeys {
     open: bool,
 }
 
-impl ClientCertVerifier for Door {
+impl ClientCertVerifier for ClientKeys {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -248,84 +245,4 @@ impl ClientCertVerifier for Door {
         let provider = rustls::crypto::ring::default_provider();
         provider.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// A person's home, with nothing in it yet.
-pub struct Home {
-    /// The folder.
-    pub dir: PathBuf,
-}
-
-impl Home {
-    /// Empty.
-    pub fn empty() -> Home {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("remote-{}-{number}", std::process::id());
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        std::fs::create_dir_all(&dir).unwrap();
-        Home { dir }
-    }
-
-    /// With a key, and the keys of these hosts pinned.
-    pub fn knowing(hosts: &[&FakeHost]) -> Home {
-        let home = Home::empty();
-        assert!(home.keel(&["keygen"]).status.success());
-        let lines: Vec<String> =
-            hosts.iter().map(|host| format!("{} {}\n", host.address, host.key)).collect();
-        std::fs::write(home.config("known_hosts"), lines.concat()).unwrap();
-        home
-    }
-
-    /// A file of the configuration.
-    pub fn config(&self, name: &str) -> PathBuf {
-        self.dir.join("config/keel").join(name)
-    }
-
-    /// The command, with this home.
-    pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keel"));
-        command
-            .args(args)
-            .current_dir(&self.dir)
-            .env("HOME", &self.dir)
-            .env("XDG_CONFIG_HOME", self.dir.join("config"))
-            .env("XDG_CACHE_HOME", self.dir.join("cache"))
-            .env_remove("KEEL_HOST");
-        command
-    }
-
-    /// Runs it, with nothing to read.
-    pub fn keel(&self, args: &[&str]) -> Output {
-        self.command(args).stdin(std::process::Stdio::null()).output().unwrap()
-    }
-
-    /// Runs it for this host.
-    pub fn on(&self, host: &FakeHost, args: &[&str]) -> Output {
-        let address = host.address.to_string();
-        let mut all = vec!["--host", &address];
-        all.extend(args);
-        self.keel(&all)
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-/// Standard output as text.
-pub fn out(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-/// Standard error as text.
-pub fn err(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
-
-/// The exit code.
-pub fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
 }

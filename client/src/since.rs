@@ -1,19 +1,21 @@
-//! `--since`: how long ago, or a moment.
+//! Points in time for queries: a duration before now, or a timestamp.
 
 use std::str::FromStr;
 
-/// A moment from which on something is wanted.
+/// The start of a time range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
-    /// So many seconds ago.
+    /// This many seconds ago.
     Ago(u64),
-    /// RFC 3339, as it was given.
+    /// A timestamp in the form of RFC 3339, as it was given.
     At(String),
 }
 
-/// A text that is neither.
+/// The text is neither a duration nor a timestamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("write how long ago, such as 90s, 10m or 1d12h, or a moment such as 2026-11-22T05:30:00Z")]
+#[error(
+    "expected a duration such as 90s, 10m or 1d12h, or a timestamp such as 2026-11-22T05:30:00Z"
+)]
 pub struct BadSince;
 
 impl FromStr for Since {
@@ -47,7 +49,7 @@ impl FromStr for Since {
     }
 }
 
-/// The form of a moment; the host judges the numbers.
+/// Checks the form only; the host checks the numbers.
 fn rfc3339(text: &str) -> bool {
     let form = "dddd-dd-ddTdd:dd:dd";
     let Some((front, rest)) = text.split_at_checked(form.len()) else { return false };
@@ -82,7 +84,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn durations_and_moments() {
+    fn durations_and_timestamps() {
         assert_eq!("10m".parse(), Ok(Since::Ago(600)));
         assert_eq!("1d12h".parse(), Ok(Since::Ago(129_600)));
         for at in ["2026-11-22T05:30:00Z", "2026-11-22T05:30:00.123+02:00", "2026-11-22 05:30:00Z"]
@@ -110,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in "\\PC{0,30}") {
+        fn any_text_is_parsed_or_rejected(text in "\\PC{0,30}") {
             let _ = text.parse::<Since>();
         }
     }

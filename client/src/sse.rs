@@ -1,31 +1,31 @@
-//! Server-sent events, as the HTML standard has them.
+//! Parser of server-sent events, as the HTML standard defines them.
 
-/// Longest event, and longest line.
+/// Longest line, and longest data of an event.
 const MAX: usize = 4 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SseEvent {
-    /// The last `id:` so far; may be empty.
+    /// The most recent `id:` field of the stream; may be empty.
     pub id: String,
-    /// `event:`; empty if there was none.
+    /// The `event:` field; empty if there was none.
     pub kind: String,
-    /// The `data:` lines.
+    /// The `data:` fields, joined by line feeds.
     pub data: String,
 }
 
-/// A line or an event that is longer than any of ours.
+/// A line or an event exceeds the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an event that is too long")]
+#[error("event too long")]
 pub struct TooLong;
 
-/// Makes events of bytes that come in pieces.
+/// An incremental parser.
 #[derive(Debug, Default)]
 pub struct Parser {
     line: Vec<u8>,
-    /// The byte before was a CR: an LF now belongs to it.
+    /// The previous byte was a CR, so that an LF now belongs to the same line break.
     after_cr: bool,
-    /// A line has ended: no byte order mark can come any more.
+    /// The first line has ended; only that one may begin with a byte order mark.
     begun: bool,
     id: String,
     kind: String,
@@ -33,10 +33,10 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// Takes in the next bytes; gives the events that they complete.
+    /// Parses the next bytes and returns the events that they complete.
     ///
     /// # Errors
-    /// Nothing after this makes sense.
+    /// A line or an event is too long. The parser cannot be used any more.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<SseEvent>, TooLong> {
         let mut events = Vec::new();
         for &byte in bytes {
@@ -80,7 +80,7 @@ impl Parser {
             }
             "event" => self.kind = value.to_owned(),
             "id" if !value.contains('\0') => self.id = value.to_owned(),
-            // A comment, which has no name, or what nobody knows.
+            // A comment (an empty name) or an unknown field: ignored.
             _ => {}
         }
         Ok(None)
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields() {
+    fn fields_are_parsed() {
         let text = ": keep-alive\n\nid: 7\nevent: line\ndata: {}\n\ndata:a\ndata: b\nretry: 5\n\n";
         assert_eq!(events(text), [event("7", "line", "{}"), event("7", "", "a\nb")]);
         assert_eq!(
@@ -113,7 +113,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_pieces_do_not_matter(
+        fn chunk_boundaries_do_not_matter(
             lines in proptest::collection::vec(
                 ("(id|event|data|retry|)(: ?)?[a-zé{}\"\u{feff}]{0,9}", "\n|\r|\r\n|\n\n|\r\n\r\n"), 0..20),
             cuts in proptest::collection::vec(1usize..7, 1..9),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endless_line_is_an_end() {
+    fn a_line_without_end_is_an_error() {
         let mut parser = Parser::default();
         assert_eq!(parser.push(&vec![b'x'; MAX + 1]), Err(TooLong));
     }

@@ -1,0 +1,6 @@
+//! Links the payload, which brings its own `_start`, without the C start-up files.
+
+fn main() {
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-link-arg-bin=bench_payload=-nostartfiles");
+}
