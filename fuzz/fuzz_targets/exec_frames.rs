@@ -1,9 +1,9 @@
 //! The frames of an exec in both directions: the result must not depend on the chunks.
 #![no_main]
 
+use api_types::{Decoder, ExitStatus, Frame, FrameError, FrameKind, Resize};
 use fuzz::{pieces, steer};
 use libfuzzer_sys::fuzz_target;
-use api_types::{Decoder, Frame, FrameError, FrameKind, Resize, ExitStatus};
 
 fuzz_target!(|data: &[u8]| {
     let (cut, bytes) = steer(data);

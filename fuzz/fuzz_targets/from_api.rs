@@ -55,7 +55,10 @@ fn judge(message: &FromApi) {
         }
     }
     // A client with all roles may send every request, and an unknown key none.
-    assert_eq!(supervisor::requests::api::permit(&clients, "SHA256:a", request).is_ok(), !host_only);
+    assert_eq!(
+        supervisor::requests::api::permit(&clients, "SHA256:a", request).is_ok(),
+        !host_only
+    );
     assert!(supervisor::requests::api::permit(&[], key, request).is_err());
 }
 

@@ -7,13 +7,13 @@ use init::exits::Exits;
 use init::fdstore::FdStore;
 use init::pid1::may_say;
 use ipc::api::ToApi;
-use layout::images::Images;
 use ipc::{ExitStatus, FromInit, FromNet, NetRequest, Service, ToInit, ToNet};
+use layout::images::Images;
 use libfuzzer_sys::fuzz_target;
 use netsetup::nft;
+use policy::SavedState;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use policy::SavedState;
 
 fuzz_target!(|data: &[u8]| {
     let (kind, bytes) = steer(data);

@@ -1,12 +1,12 @@
 //! Short texts: readiness notifications, the response to a probe, the kernel command line.
 #![no_main]
 
-use layout::Cmdline;
 use ipc::api::Client;
+use layout::Cmdline;
 use libfuzzer_sys::fuzz_target;
 use policy::Notice;
-use supervisor::running::notify;
 use supervisor::health::probe::judge;
+use supervisor::running::notify;
 
 fuzz_target!(|data: &[u8]| {
     let notices = notify::parse(data);
