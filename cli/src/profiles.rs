@@ -83,13 +83,13 @@ mod tests {
         assert_eq!(check("none", None), error("No such file or directory (os error 2)"));
         assert_eq!(check("binary", Some(b"\"\xff\"")).len(), 1);
         let unknown = br#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["read"]}]}"#;
-        let reason = "syscalls[0]: the key `action` is missing";
+        let reason = "syscalls[0]: missing key `action`";
         assert_eq!(check("action", Some(unknown)), error(reason));
         let deny = br#"{"defaultAction":"SCMP_ACT_ERRNO"}"#;
-        let reason = "it forbids execve, which starts the program";
+        let reason = "forbids execve, which is needed to start the program";
         assert_eq!(check("deny", Some(deny)), error(reason));
         let large = vec![b' '; MAX_SIZE + 7];
-        let reason = format!("a profile has at most {MAX_SIZE} bytes, and this one has more");
+        let reason = format!("larger than {MAX_SIZE} bytes");
         assert_eq!(check("large", Some(&large)), error(&reason));
     }
 

@@ -186,7 +186,7 @@ impl Shell {
     /// Takes in a unit's user namespace that was made before.
     pub(crate) fn adopt_userns(&mut self, unit: &str, ns: OwnedFd) {
         match self.config.ids(unit) {
-            Some(range) => self.runs.of(unit).userns = Some(UserNs::kept(ns, range)),
+            Some(range) => self.runs.of(unit).userns = Some(UserNs::from_fd(ns, range)),
             None => log::warn!("PID 1 keeps the user namespace of {unit}, which has none"),
         }
     }

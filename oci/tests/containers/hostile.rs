@@ -73,7 +73,7 @@ fn a_masked_path_that_is_a_link_is_refused() {
             symlink("/proc/self", b.rootfs().join("etc/link")).unwrap();
             b.set("/linux/maskedPaths", json!(["/etc/link"]));
         },
-        "leads over a symbolic link",
+        "contains a symbolic link",
     );
 }
 

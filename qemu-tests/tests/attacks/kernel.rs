@@ -131,7 +131,7 @@ pub const JUDGES: &[Judge] = judges![
 /// An image that declares /proc as a volume: the engine's own writes below it would go to files of
 /// the image's.
 fn cve_2019_16884_proc_is_no_volume(guest: &mut Guest) {
-    let reason = "mount target \"/proc\": /proc and /sys take no mounts";
+    let reason = "mount target \"/proc\": mounts on /proc and /sys are not allowed";
     refused(guest, "cve-2019-16884", &failed(reason));
 }
 
@@ -184,9 +184,9 @@ fn cve_2025_31133_masks_are_the_null_device(guest: &mut Guest) {
 
 /// Volumes whose targets are links into /proc, where the engine writes or has written.
 fn cve_2025_52881_writes_to_proc_arrive_there(guest: &mut Guest) {
-    let reason = format!("mount a volume: {REDIRECTED} leads into the kernel's own files");
+    let reason = format!("mount a volume: {REDIRECTED} resolves into a kernel file system");
     refused(guest, "cve-2025-52881", &failed(&reason));
-    let reason = "mount a volume: /settings/kernel leads into the kernel's own files";
+    let reason = "mount a volume: /settings/kernel resolves into a kernel file system";
     refused(guest, "cve-2025-52881-tmpfs", &failed(reason));
     let text = said(guest, "cve-2025-52881-write");
     has(&text, "1234");

@@ -1,4 +1,4 @@
-//! A program of classic BPF, written from its end.
+//! An assembler for classic BPF that works backwards, from the end of the program.
 
 use libc::sock_filter;
 
@@ -10,10 +10,10 @@ pub(super) const GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as
 pub(super) const AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-/// How far a conditional jump reaches.
+/// Maximum distance of a conditional jump.
 const REACH: usize = u8::MAX as usize;
 
-/// An instruction of a [`Program`], counted from its end.
+/// An instruction of a [`Program`], counted from the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Label(usize);
 
@@ -21,7 +21,7 @@ pub(super) struct Label(usize);
 #[derive(Default)]
 pub(super) struct Program {
     steps: Vec<sock_filter>,
-    /// The latest `return` of each value.
+    /// The most recent `return` of each value.
     returns: Vec<(u32, Label)>,
 }
 
@@ -31,13 +31,13 @@ impl Program {
         Label(self.steps.len() - 1)
     }
 
-    /// How many instructions an instruction written now skips to get to `to`.
+    /// The number of instructions that the next one has to skip to reach `to`.
     fn distance(&self, to: Label) -> usize {
         self.steps.len().saturating_sub(to.0 + 1)
     }
 
-    /// `to` itself, or a jump to it, as far away as a conditional jump reaches when one more
-    /// instruction comes in between.
+    /// `to` itself, or a jump to it, so that a conditional jump can reach it even with one more
+    /// instruction in between.
     fn near(&mut self, to: Label) -> Label {
         match self.distance(to) {
             ..REACH => to,
@@ -50,7 +50,7 @@ impl Program {
         self.push(sock_filter { code: ALWAYS, jt: 0, jf: 0, k })
     }
 
-    /// An instruction that goes on at `next`.
+    /// An instruction that continues at `next`.
     fn straight(&mut self, code: u16, k: u32, next: Label) -> Label {
         if self.distance(next) > 0 {
             self.jump(next);
@@ -58,10 +58,10 @@ impl Program {
         self.push(sock_filter { code, jt: 0, jf: 0, k })
     }
 
-    /// Ends the program with a value.
-    pub(super) fn leave(&mut self, value: u32) -> Label {
+    /// Returns a value.
+    pub(super) fn ret(&mut self, value: u32) -> Label {
         let known = self.returns.iter().find(|(of, _)| *of == value).map(|(_, label)| *label);
-        // One that is at the border of the reach would take a jump of its own for each use.
+        // A distant one would soon need an extra jump for each use.
         if let Some(label) = known.filter(|label| self.distance(*label) < REACH / 2) {
             return label;
         }
@@ -76,14 +76,14 @@ impl Program {
         self.straight(LOAD, word, next)
     }
 
-    /// Keeps these bits of what is loaded.
+    /// Masks the accumulator.
     pub(super) fn and(&mut self, mask: u32, next: Label) -> Label {
         self.straight(AND, mask, next)
     }
 
-    /// Goes on at `then` if what is loaded compares so with `k`, else at `otherwise`.
+    /// Continues at `then` if the accumulator compares as `code` with `k`, otherwise at `otherwise`.
     pub(super) fn branch(&mut self, code: u16, k: u32, then: Label, otherwise: Label) -> Label {
-        // Whichever jump is written for the second is the one instruction that `near` leaves room for.
+        // A jump added for the second target is the one instruction that `near` leaves room for.
         let then = self.near(then);
         let otherwise = self.near(otherwise);
         let far = |to| u8::try_from(self.distance(to)).unwrap_or(u8::MAX);
@@ -91,8 +91,8 @@ impl Program {
         self.push(sock_filter { code, jt, jf, k })
     }
 
-    /// As [`Program::branch`] when `word` is what is loaded: it is not loaded again where the next
-    /// test begins with that.
+    /// Like [`Program::branch`] with `word` in the accumulator: a target that begins by loading the
+    /// same word is entered after the load.
     pub(super) fn branch_on(
         &mut self,
         word: u32,
@@ -108,7 +108,7 @@ impl Program {
         self.branch(code, k, then, otherwise)
     }
 
-    /// The program, which begins at `begin`.
+    /// The finished program, which begins at `begin`.
     pub(super) fn finish(mut self, begin: Label) -> Vec<sock_filter> {
         if self.distance(begin) > 0 {
             self.jump(begin);

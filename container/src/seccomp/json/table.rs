@@ -1,54 +1,54 @@
-//! JSON objects, read so that a mistake is named by its place.
+//! Reading JSON objects with errors that name the location.
 
 use super::MAX_SIZE;
 use serde_json::{Map, Value};
 
-/// Longest text of somebody else's that a message repeats, in characters.
+/// Maximum length of untrusted text quoted in a message, in characters.
 const MAX_QUOTE: usize = 60;
 
-/// What is wrong with a profile.
+/// A mistake in a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// More than [`MAX_SIZE`] bytes.
-    #[error("a profile has at most {MAX_SIZE} bytes, and this one has more")]
+    #[error("larger than {MAX_SIZE} bytes")]
     TooLarge,
-    /// No JSON.
-    #[error("not JSON: {0}")]
+    /// Invalid JSON.
+    #[error("invalid JSON: {0}")]
     Json(String),
-    /// A key that must be there is not.
-    #[error("{place}: the key `{key}` is missing")]
+    /// A missing key.
+    #[error("{place}: missing key `{key}`")]
     Missing {
-        /// Where, `syscalls[3]`; `the profile` at the top.
+        /// The location, `syscalls[3]`; `the profile` at the top.
         place: String,
         /// The key.
         key: &'static str,
     },
-    /// A key that means nothing.
+    /// An unknown key.
     #[error("{place}: unknown key `{key}`")]
     Unknown {
-        /// Where.
+        /// The location.
         place: String,
-        /// The key, escaped and cut.
+        /// The key, escaped and truncated.
         key: String,
     },
-    /// A value that cannot be used.
+    /// An invalid value.
     #[error("{place}: {reason}")]
     Value {
-        /// Where, `syscalls[3].args[0].op`.
+        /// The location, `syscalls[3].args[0].op`.
         place: String,
-        /// Why not.
+        /// Why it is invalid.
         reason: String,
     },
 }
 
-/// A JSON object and where it stands.
+/// A JSON object and its location.
 pub(super) struct Table<'v> {
     map: &'v Map<String, Value>,
     /// Empty at the top.
     pub(super) place: String,
 }
 
-/// The beginning of somebody else's text.
+/// Quotes and truncates untrusted text.
 pub(super) fn quote(text: &str) -> String {
     let end = text.char_indices().nth(MAX_QUOTE).map_or(text.len(), |(at, _)| at);
     format!("{:?}", text.get(..end).unwrap_or_default())
@@ -87,7 +87,7 @@ impl<'v> Table<'v> {
         }
     }
 
-    /// A value that is there; `null` is not.
+    /// The value of a key; `null` counts as missing.
     pub(super) fn get(&self, key: &str) -> Option<&'v Value> {
         self.map.get(key).filter(|value| !value.is_null())
     }
@@ -99,7 +99,7 @@ impl<'v> Table<'v> {
 
     pub(super) fn number(&self, key: &str) -> Result<Option<u64>, ProfileError> {
         let number = self.get(key).map(Value::as_u64);
-        let reason = "must be a whole number from 0 to 18446744073709551615";
+        let reason = "must be an integer from 0 to 18446744073709551615";
         number.map(|number| number.ok_or_else(|| self.bad(key, reason))).transpose()
     }
 
