@@ -5,7 +5,7 @@
 //! checked before a file is opened for I/O, because opening a FIFO blocks and opening a device can
 //! have side effects.
 
-use crate::sys::openat2;
+use crate::sys::{ResolveFlags, openat2};
 use crate::userns;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -13,13 +13,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::stat::{Mode, SFlag, fstat, major, minor};
 use nix::sys::statfs::fstatfs;
-use std::ffi::CString;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// include/uapi/linux/openat2.h.
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_IN_ROOT: u64 = 0x10;
+/// Links are followed inside the root; magic links (/proc/PID/fd and the like) are refused.
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 /// include/uapi/linux/magic.h.
 const DEVPTS_SUPER_MAGIC: libc::c_long = 0x1cd1;
@@ -88,12 +86,10 @@ fn root(pid: i32, pidfd: BorrowedFd<'_>) -> Result<OwnedFd, InsideError> {
 
 /// Opens `path` with O_PATH.
 fn look_up(root: impl AsFd, path: &str) -> Result<OwnedFd, InsideError> {
-    if !path.starts_with('/') {
+    if !path.starts_with('/') || path.contains('\0') {
         return Err(InsideError::Path);
     }
-    let name = CString::new(path).map_err(|_| InsideError::Path)?;
-    let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-    openat2(root, &name, libc::O_PATH, 0, resolve).map_err(sys("open"))
+    openat2(root, path, OFlag::O_PATH, 0, IN_ROOT).map_err(sys("open"))
 }
 
 /// Opens the file of an O_PATH descriptor for I/O.
@@ -119,10 +115,8 @@ pub fn open_file(
     let root = root(pid, pidfd)?;
     let file = match (look_up(&root, path), access) {
         (Err(InsideError::Sys { errno: Errno::ENOENT, .. }), Access::Write { mode, owner }) => {
-            let name = CString::new(path).map_err(|_| InsideError::Path)?;
-            let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-            let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-            let create = || openat2(&root, &name, flags, mode & 0o7777, resolve);
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+            let create = || openat2(&root, path, flags, mode & 0o7777, IN_ROOT);
             let created = userns::with_fs_ids(owner, create);
             return created.and_then(|created| created).map_err(sys("create"));
         }

@@ -1,9 +1,15 @@
-//! System calls that `nix` and `libc` do not wrap, one small function each.
+//! System calls that `nix` does not wrap, one small function each: the mount API and openat2 through
+//! `rustix`, the others as raw calls.
 //!
-//! Numbers and structures: `include/uapi/linux/{sched,mount,openat2}.h` of Linux 6.12.
+//! Structures: `include/uapi/linux/{sched,mount}.h` of Linux 6.12.
 
 use nix::errno::Errno;
-use std::ffi::CStr;
+use nix::fcntl::OFlag;
+pub use rustix::fs::ResolveFlags;
+use rustix::fs::{Mode, OFlags};
+pub use rustix::mount::MountAttrFlags;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::path::Arg;
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -16,31 +22,14 @@ pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// `CLONE_CLEAR_SIGHAND` (libc's constant overflows, too).
 pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-const OPEN_TREE_CLONE: libc::c_uint = 1;
-const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
-const AT_EMPTY_PATH: libc::c_uint = libc::AT_EMPTY_PATH as libc::c_uint;
-const AT_RECURSIVE: libc::c_uint = libc::AT_RECURSIVE as libc::c_uint;
-const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
-const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
-const FSOPEN_CLOEXEC: libc::c_uint = 1;
-const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-const FSCONFIG_SET_STRING: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-
-/// `MOUNT_ATTR_RDONLY`.
-pub const MOUNT_ATTR_RDONLY: u64 = 0x1;
-/// `MOUNT_ATTR_NOSUID`.
-pub const MOUNT_ATTR_NOSUID: u64 = 0x2;
-/// `MOUNT_ATTR_NODEV`.
-pub const MOUNT_ATTR_NODEV: u64 = 0x4;
-/// `MOUNT_ATTR_NOEXEC`.
-pub const MOUNT_ATTR_NOEXEC: u64 = 0x8;
-const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
-
 /// The error number of a standard library error.
 pub fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The error number of a rustix error.
+fn errno_of_rustix(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
 }
 
 /// Writes an existing kernel file in one write(2), as the kernel requires.
@@ -173,66 +162,41 @@ pub fn wait(pid: i32) {
 /// `openat2(2)` with `O_CLOEXEC`.
 pub fn openat2(
     dir: impl AsFd,
-    path: &CStr,
-    flags: libc::c_int,
+    path: impl Arg + Copy,
+    flags: OFlag,
     mode: u32,
-    resolve: u64,
+    resolve: ResolveFlags,
 ) -> Result<OwnedFd> {
-    // SAFETY: open_how is plain data for which all zeroes are a valid value.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
-    how.mode = u64::from(mode);
-    how.resolve = resolve;
+    let flags = OFlags::from_bits_retain((flags | OFlag::O_CLOEXEC).bits().cast_unsigned());
+    let mode = Mode::from_raw_mode(mode);
     loop {
-        // SAFETY: path and structure outlive the call.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                dir.as_fd().as_raw_fd(),
-                path.as_ptr(),
-                &raw const how,
-                size_of_val(&how),
-            )
-        };
-        // EAGAIN: a rename or mount somewhere on the system raced with the scoped lookup.
-        match owned(fd) {
-            Err(Errno::EAGAIN | Errno::EINTR) => continue,
-            done => return done,
+        match rustix::fs::openat2(&dir, path, flags, mode, resolve) {
+            // AGAIN: a rename or mount somewhere on the system raced with the scoped lookup.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
+            done => return done.map_err(errno_of_rustix),
         }
     }
 }
 
-/// `open_tree(OPEN_TREE_CLONE)`: a detached copy of the mount at `path` (relative to `dir`; an empty
-/// path means `dir` itself), with all mounts below it if `recursive`.
-pub fn open_tree(dir: impl AsFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-    if recursive {
-        flags |= AT_RECURSIVE;
-    }
-    // SAFETY: the path outlives the call.
-    owned(unsafe {
-        libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), flags)
-    })
+/// `open_tree(OPEN_TREE_CLONE)`: a detached copy of the mount at the file or directory `at`, with all
+/// mounts below it if `recursive`.
+pub fn open_tree(at: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    rustix::mount::open_tree(at, c"", flags).map_err(errno_of_rustix)
 }
 
 /// `move_mount(2)`: attaches the detached mount `mount` on the file or directory `target`.
 pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> Result<()> {
-    // SAFETY: both paths are static.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            target.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
-        )
-    };
-    Errno::result(done).map(drop)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, c"", target, c"", flags).map_err(errno_of_rustix)
 }
 
 /// `mount_setattr(2)`: sets attributes of a mount, and of those below it if `recursive`.
-pub fn mount_setattr(mount: impl AsFd, set: u64, recursive: bool) -> Result<()> {
+pub fn mount_setattr(mount: impl AsFd, set: MountAttrFlags, recursive: bool) -> Result<()> {
+    let set = u64::from(set.bits());
     set_attributes(mount, MountAttr { set, ..MountAttr::default() }, recursive)
 }
 
@@ -240,10 +204,12 @@ pub fn mount_setattr(mount: impl AsFd, set: u64, recursive: bool) -> Result<()> 
 /// system belong to the root of the user namespace. `EINVAL`: the file system does not support it.
 pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<()> {
     let userns_fd = userns.as_fd().as_raw_fd() as u64;
-    let attr = MountAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+    let set = u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits());
+    let attr = MountAttr { set, userns_fd, ..MountAttr::default() };
     set_attributes(mount, attr, recursive)
 }
 
+/// `struct mount_attr`.
 #[repr(C)]
 #[derive(Default)]
 struct MountAttr {
@@ -253,8 +219,9 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// rustix does not have `mount_setattr(2)`.
 fn set_attributes(mount: impl AsFd, attr: MountAttr, recursive: bool) -> Result<()> {
-    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the structure outlives the call and has the layout of struct mount_attr.
     let done = unsafe {
         libc::syscall(
@@ -274,53 +241,31 @@ pub struct FsContext(OwnedFd);
 
 impl FsContext {
     /// `fsopen(2)`.
-    pub fn open(kind: &CStr) -> Result<FsContext> {
-        // SAFETY: the name outlives the call.
-        owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
+    pub fn open(kind: &str) -> Result<FsContext> {
+        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
             .map(FsContext)
-    }
-
-    fn config(
-        &self,
-        command: libc::c_uint,
-        key: Option<&CStr>,
-        value: Option<&CStr>,
-    ) -> Result<()> {
-        // SAFETY: key and value outlive the call; the commands used here take no descriptor.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                self.0.as_raw_fd(),
-                command,
-                key.map_or(std::ptr::null(), CStr::as_ptr),
-                value.map_or(std::ptr::null(), CStr::as_ptr),
-                0,
-            )
-        };
-        Errno::result(done).map(drop)
+            .map_err(errno_of_rustix)
     }
 
     /// Sets `key=value`.
-    pub fn set(&self, key: &CStr, value: &CStr) -> Result<()> {
-        self.config(FSCONFIG_SET_STRING, Some(key), Some(value))
+    pub fn set(&self, key: &str, value: impl Arg) -> Result<()> {
+        rustix::mount::fsconfig_set_string(&self.0, key, value).map_err(errno_of_rustix)
     }
 
     /// Sets the option `key`.
-    pub fn flag(&self, key: &CStr) -> Result<()> {
-        self.config(FSCONFIG_SET_FLAG, Some(key), None)
+    pub fn flag(&self, key: &str) -> Result<()> {
+        rustix::mount::fsconfig_set_flag(&self.0, key).map_err(errno_of_rustix)
     }
 
     /// Creates the file system.
     pub fn create(&self) -> Result<()> {
-        self.config(FSCONFIG_CMD_CREATE, None, None)
+        rustix::mount::fsconfig_create(&self.0).map_err(errno_of_rustix)
     }
 
-    /// A detached mount of the created file system with these `MOUNT_ATTR_*`.
-    pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
-        // SAFETY: no pointer is passed.
-        owned(unsafe {
-            libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attributes)
-        })
+    /// A detached mount of the created file system with these attributes.
+    pub fn mount(&self, attributes: MountAttrFlags) -> Result<OwnedFd> {
+        rustix::mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(errno_of_rustix)
     }
 
     /// The kernel's message about the last failure ("overlay: ..."), if any. The kernel queues them on
@@ -337,7 +282,8 @@ impl FsContext {
     }
 }
 
-/// `pidfd_send_signal(2)`: sends a signal to the process of a pidfd.
+/// `pidfd_send_signal(2)`: sends a signal to the process of a pidfd. A raw call, because the signal
+/// type of rustix excludes real-time signals, which are valid stop signals.
 ///
 /// # Errors
 /// `ESRCH`: it has ended.

@@ -7,11 +7,10 @@
 
 use super::{Context, Problem, StepResult};
 use crate::plan::parts;
-use crate::sys;
+use crate::sys::{self, ResolveFlags};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, readlinkat};
 use nix::sys::stat::{Mode, mkdirat};
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Symbolic links resolved here before a path counts as a loop; the same as the kernel's limit.
@@ -19,9 +18,9 @@ const MAX_LINKS: usize = 40;
 
 /// Symbolic links are followed inside the root. Magic links (/proc/PID/fd and the like) are refused:
 /// they lead to whatever a process has open.
-const IN_ROOT: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
+const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);
 
 /// The container's root directory.
 pub(super) struct Root {
@@ -34,11 +33,6 @@ impl AsFd for Root {
     }
 }
 
-/// Converts a path for a system call.
-pub(super) fn c_path(path: impl Into<Vec<u8>>) -> StepResult<CString> {
-    CString::new(path).map_err(|_| Errno::EINVAL.into())
-}
-
 impl Root {
     /// The process's own root.
     pub(super) fn open() -> StepResult<Root> {
@@ -47,14 +41,14 @@ impl Root {
     }
 
     /// Opens an existing path.
-    pub(super) fn look_up(&self, path: &str, flags: i32) -> StepResult<OwnedFd> {
-        sys::openat2(&self.dir, &c_path(path)?, flags, 0, IN_ROOT).context(path)
+    pub(super) fn look_up(&self, path: &str, flags: OFlag) -> StepResult<OwnedFd> {
+        sys::openat2(&self.dir, path, flags, 0, IN_ROOT).context(path)
     }
 
     /// Opens an existing path that contains no symbolic link; `None` if it does not exist.
     pub(super) fn without_links(&self, path: &str) -> StepResult<Option<OwnedFd>> {
-        let resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS;
-        match sys::openat2(&self.dir, &c_path(path)?, libc::O_PATH, 0, resolve) {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        match sys::openat2(&self.dir, path, OFlag::O_PATH, 0, resolve) {
             Ok(fd) => Ok(Some(fd)),
             Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
             Err(errno @ Errno::ELOOP) => {
@@ -69,13 +63,11 @@ impl Root {
     /// /proc is a link, the kernel's files would be mounted, masked and made read-only at the wrong
     /// place (CVE-2019-19921, CVE-2026-41579).
     pub(super) fn kernel_dir(&self, path: &str) -> StepResult<OwnedFd> {
-        let c = c_path(path)?;
-        let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         for _ in 0..2 {
-            match sys::openat2(&self.dir, &c, DIRECTORY, 0, resolve) {
+            match sys::openat2(&self.dir, path, DIRECTORY, 0, resolve) {
                 Err(Errno::ENOENT) => {
-                    mkdirat(&self.dir, c.as_c_str(), Mode::from_bits_truncate(0o755))
-                        .context(path)?;
+                    mkdirat(&self.dir, path, Mode::from_bits_truncate(0o755)).context(path)?;
                 }
                 Err(errno @ Errno::ELOOP) => {
                     let text = format!("the image's /{path} is a symbolic link");
@@ -95,7 +87,7 @@ impl Root {
     /// owned by root.
     pub(super) fn directory(&self, path: &str) -> StepResult<OwnedFd> {
         // Usually the whole path exists already.
-        match sys::openat2(&self.dir, &c_path(path)?, DIRECTORY, 0, IN_ROOT) {
+        match sys::openat2(&self.dir, path, DIRECTORY, 0, IN_ROOT) {
             Err(Errno::ENOENT) => self.make_directories(path),
             done => done.context(path),
         }
@@ -109,15 +101,14 @@ impl Root {
         let mut dir = self.look_up("/", DIRECTORY)?;
         while let Some(name) = todo.pop() {
             let next = format!("{}/{name}", so_far.trim_end_matches('/'));
-            let c_next = c_path(next.as_str())?;
-            let found = match sys::openat2(&self.dir, &c_next, DIRECTORY, 0, IN_ROOT) {
+            let found = match sys::openat2(&self.dir, next.as_str(), DIRECTORY, 0, IN_ROOT) {
                 Err(Errno::ENOENT) => {
                     match mkdirat(&dir, name.as_str(), Mode::from_bits_truncate(0o755)) {
                         // A dangling link, or another container that shares the volume created it.
                         Ok(()) | Err(Errno::EEXIST) => {}
                         Err(errno) => return Err(Problem::new(errno, next)),
                     }
-                    sys::openat2(&self.dir, &c_next, DIRECTORY, 0, IN_ROOT)
+                    sys::openat2(&self.dir, next.as_str(), DIRECTORY, 0, IN_ROOT)
                 }
                 found => found,
             };
@@ -163,13 +154,13 @@ impl Root {
         // This also bounds the retries while another container keeps creating and removing the file
         // in a shared volume.
         for _ in 0..=MAX_LINKS {
-            match sys::openat2(&self.dir, &c_path(at.as_str())?, libc::O_PATH, 0, IN_ROOT) {
+            match sys::openat2(&self.dir, at.as_str(), OFlag::O_PATH, 0, IN_ROOT) {
                 Err(Errno::ENOENT) => {}
                 done => return done.context(path),
             }
             let (parent, name) = self.parent(&at)?;
-            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
-            match sys::openat2(&parent, &c_path(name)?, flags, 0o644, libc::RESOLVE_BENEATH) {
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY;
+            match sys::openat2(&parent, name, flags, 0o644, ResolveFlags::BENEATH) {
                 Err(Errno::EEXIST) => {}
                 made => return made.context(path),
             }

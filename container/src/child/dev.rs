@@ -1,11 +1,11 @@
 //! `/dev`: a tmpfs per container with the standard device nodes.
 
-use super::beneath::{Root, c_path};
+use super::beneath::Root;
 use super::kernelfs::mount_kernel;
 use super::{Context, Ids, Problem, StepResult, host_id};
 use crate::caps::{self, Capability};
 use crate::plan::{Plan, parts};
-use crate::sys;
+use crate::sys::{self, ResolveFlags};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::mount::{MsFlags, mount};
@@ -76,7 +76,7 @@ fn open_node(source: &str, target: String, bind: bool) -> StepResult<Node> {
         return Err(Problem::new(Errno::ENOTBLK, format!("{source} is not a device node")));
     }
     let bind = match bind {
-        true => Some(sys::open_tree(&fd, c"", false).context(source)?),
+        true => Some(sys::open_tree(&fd, false).context(source)?),
         false => None,
     };
     Ok(Node { target, stat, bind })
@@ -160,9 +160,9 @@ fn make_node(dev: &OwnedFd, node: &Node, ids: Ids) -> StepResult {
             }
         }
         Some(mount) => {
-            let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
-            let target = sys::openat2(&dir, &c_path(name)?, flags, 0o600, libc::RESOLVE_BENEATH)
-                .context(path)?;
+            let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY;
+            let target =
+                sys::openat2(&dir, name, flags, 0o600, ResolveFlags::BENEATH).context(path)?;
             sys::move_mount(mount, &target).context(path)?;
         }
     }
@@ -172,9 +172,9 @@ fn make_node(dev: &OwnedFd, node: &Node, ids: Ids) -> StepResult {
 /// Opens the container's null device for reading and writing, and verifies it: an image, a volume or
 /// a mount may have put something else in its place (CVE-2025-31133).
 pub(super) fn open_null(root: &Root) -> StepResult<OwnedFd> {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_NONBLOCK;
-    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
-    let null = sys::openat2(root, c"dev/null", flags, 0, resolve).context("/dev/null")?;
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let null = sys::openat2(root, "dev/null", flags, 0, resolve).context("/dev/null")?;
     let stat = fstat(&null)?;
     if kind(&stat) != SFlag::S_IFCHR || stat.st_rdev != makedev(1, 3) {
         return Err(Problem::new(Errno::ENODEV, "/dev/null is not the null device"));

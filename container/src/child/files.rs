@@ -1,10 +1,11 @@
 //! Small files such as /etc/hosts.
 
-use super::beneath::{Root, c_path};
+use super::beneath::Root;
 use super::{Context, Problem, StepResult};
 use crate::plan::InlineFile;
-use crate::sys;
+use crate::sys::{self, ResolveFlags};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
@@ -32,7 +33,7 @@ pub(super) fn write(root: &Root, files: &[InlineFile]) -> StepResult {
             continue;
         }
         let made = create(root, TEMPORARY, file)?;
-        let tree = sys::open_tree(&made, c"", false).context(path)?;
+        let tree = sys::open_tree(&made, false).context(path)?;
         sys::move_mount(&tree, root.file(path)?).context(path)?;
         unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir).context(path)?;
     }
@@ -45,9 +46,9 @@ fn create(dir: &impl AsFd, name: &str, file: &InlineFile) -> StepResult<OwnedFd>
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(Problem::new(errno, path)),
     }
-    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY;
     let mode = file.mode & 0o777;
-    let fd = sys::openat2(dir, &c_path(name)?, flags, mode, libc::RESOLVE_BENEATH).context(path)?;
+    let fd = sys::openat2(dir, name, flags, mode, ResolveFlags::BENEATH).context(path)?;
     let mut made = File::from(fd);
     made.write_all(&file.content).map_err(|error| Problem::new(sys::errno_of(&error), path))?;
     Ok(made.into())

@@ -4,10 +4,11 @@
 //! `fchdir` and `mount(2)` on "." take two system calls, while the descriptor-based mount API takes
 //! six for the same safety.
 
-use super::beneath::{Root, c_path};
+use super::beneath::Root;
 use super::{Context, Problem, StepResult};
-use crate::sys;
+use crate::sys::{self, ResolveFlags};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::fstat;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
@@ -52,13 +53,13 @@ pub(super) fn cgroup(root: &Root) -> StepResult {
 /// (CVE-2025-52881).
 pub(super) fn write(root: &Root, path: &str, text: &str) -> StepResult {
     let context = || format!("/proc/{path}");
-    let proc = root.look_up("/proc", libc::O_PATH | libc::O_DIRECTORY)?;
+    let proc = root.look_up("/proc", OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let is_procfs = fstatfs(&proc)?.filesystem_type() == PROC_SUPER_MAGIC;
     if !is_procfs || fstat(&proc)?.st_ino != PROC_ROOT_INO {
         return Err(Problem::new(Errno::EPERM, "/proc is not procfs"));
     }
-    let resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_MAGICLINKS;
-    let file = sys::openat2(&proc, &c_path(path)?, libc::O_WRONLY, 0, resolve).context(context())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_MAGICLINKS;
+    let file = sys::openat2(&proc, path, OFlag::O_WRONLY, 0, resolve).context(context())?;
     nix::unistd::write(&file, text.as_bytes()).map(drop).context(context())
 }
 

@@ -6,7 +6,7 @@
 use super::beneath::Root;
 use super::{Context, StepResult, dev};
 use crate::plan::Plan;
-use crate::sys::{self, FsContext};
+use crate::sys::{self, FsContext, MountAttrFlags};
 use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{SFlag, fstat, stat};
@@ -16,10 +16,10 @@ use units::kernel_files::{HIDDEN, READ_ONLY, THROTTLE};
 const NONE: Option<&str> = None;
 
 /// Mount attributes of the empty directory that masks another one.
-const EMPTY_DIRECTORY: u64 = sys::MOUNT_ATTR_RDONLY
-    | sys::MOUNT_ATTR_NOSUID
-    | sys::MOUNT_ATTR_NODEV
-    | sys::MOUNT_ATTR_NOEXEC;
+const EMPTY_DIRECTORY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY
+    .union(MountAttrFlags::MOUNT_ATTR_NOSUID)
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Masks [`HIDDEN`] except what the plan unmasks. Files that this kernel does not have are skipped.
 pub(super) fn mask(root: &Root, plan: &Plan<'_>) -> StepResult {
@@ -50,9 +50,9 @@ pub(super) fn plan_paths(root: &Root, plan: &Plan<'_>) -> StepResult {
         let Some(target) = root.without_links(path)? else { continue };
         let tree = match is_directory(&target).context(path)? {
             true => {
-                let system = FsContext::open(c"tmpfs")?;
-                system.set(c"mode", c"0555")?;
-                system.set(c"nr_inodes", c"1")?;
+                let system = FsContext::open("tmpfs")?;
+                system.set("mode", "0555")?;
+                system.set("nr_inodes", "1")?;
                 system.create()?;
                 system.mount(EMPTY_DIRECTORY)?
             }
@@ -61,15 +61,15 @@ pub(super) fn plan_paths(root: &Root, plan: &Plan<'_>) -> StepResult {
                     null = Some(dev::open_null(root)?);
                 }
                 let null = null.as_ref().ok_or(Errno::EBADF)?;
-                sys::open_tree(null, c"", false)?
+                sys::open_tree(null, false)?
             }
         };
         sys::move_mount(&tree, &target).context(path)?;
     }
     for path in added(&plan.read_only_paths, kept(&READ_ONLY, plan)) {
         let Some(target) = root.without_links(path)? else { continue };
-        let tree = sys::open_tree(&target, c"", true).context(path)?;
-        sys::mount_setattr(&tree, sys::MOUNT_ATTR_RDONLY, true).context(path)?;
+        let tree = sys::open_tree(&target, true).context(path)?;
+        sys::mount_setattr(&tree, MountAttrFlags::MOUNT_ATTR_RDONLY, true).context(path)?;
         sys::move_mount(&tree, &target).context(path)?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use super::beneath::Root;
 use super::copy_up::{self, Marker};
 use super::{Context, Ids, Problem, StepResult};
 use crate::plan::{Mount, MountSource, Plan, parts};
-use crate::sys;
+use crate::sys::{self, MountAttrFlags};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
@@ -44,7 +44,7 @@ fn open_source(plan: &Mount, ids: Ids) -> StepResult<Source> {
         MountSource::Bind { path, recursive, copy_up } => {
             let context = || path.to_string_lossy();
             let (fd, kind) = open_path(path, OFlag::empty())?;
-            let tree = sys::open_tree(&fd, c"", *recursive).context(context())?;
+            let tree = sys::open_tree(&fd, *recursive).context(context())?;
             match map_ids(&tree, ids, *recursive) {
                 // File systems of the host itself (its root) may not support id-mapped mounts.
                 Err(Errno::EINVAL) if copy_up.is_none() => {}
@@ -64,7 +64,7 @@ fn open_source(plan: &Mount, ids: Ids) -> StepResult<Source> {
                 let text = format!("{} is not a regular file", context());
                 return Err(Problem::new(Errno::EINVAL, text));
             }
-            let tree = sys::open_tree(&fd, c"", false).context(context())?;
+            let tree = sys::open_tree(&fd, false).context(context())?;
             match map_ids(&tree, ids, false) {
                 Err(Errno::EINVAL) => {}
                 done => done.context(context())?,
@@ -90,10 +90,11 @@ fn open_path(path: &Path, how: OFlag) -> StepResult<(OwnedFd, SFlag)> {
     Ok((fd, kind))
 }
 
-fn attributes(plan: &Mount) -> u64 {
-    let read_only = if plan.read_only { sys::MOUNT_ATTR_RDONLY } else { 0 };
-    let no_exec = if plan.no_exec { sys::MOUNT_ATTR_NOEXEC } else { 0 };
-    sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | read_only | no_exec
+fn attributes(plan: &Mount) -> MountAttrFlags {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, plan.read_only);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, plan.no_exec);
+    attributes
 }
 
 /// Attaches the mounts inside the root, filling new volumes first.

@@ -9,6 +9,7 @@ use crate::sys;
 use crate::user::{self, Identity, UserError};
 use crate::userns;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
@@ -96,7 +97,7 @@ fn user_problem(error: UserError) -> Problem {
 /// Reads a user database; a missing one is empty. The image is untrusted: the file must be a regular
 /// file of limited size (CVE-2026-47262), and opening it never blocks.
 fn database(root: &Root, path: &str) -> StepResult<Vec<u8>> {
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = match root.look_up(path, flags) {
         Err(Problem { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => return Ok(Vec::new()),
         done => done?,

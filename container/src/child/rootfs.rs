@@ -1,16 +1,15 @@
 //! The container's root: layers and a writable tmpfs combined by overlayfs, entered by `pivot_root`.
 
-use super::beneath::{Root, c_path};
+use super::beneath::Root;
 use super::{Context, Ids, Problem, StepResult};
 use crate::plan::Plan;
-use crate::sys::{self, FsContext};
+use crate::sys::{self, FsContext, MountAttrFlags};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, mkdir, pivot_root};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const NONE: Option<&str> = None;
@@ -53,20 +52,19 @@ pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> StepResu
             map_layer(layer, userns).context(layer.to_string_lossy())?;
         }
     }
-    let overlay = FsContext::open(c"overlay")?;
+    let overlay = FsContext::open("overlay")?;
     let explain = |errno: Errno, about: &str| {
         Problem::new(errno, overlay.error_message().unwrap_or_else(|| about.to_owned()))
     };
-    overlay.set(c"source", c"overlay")?;
+    overlay.set("source", "overlay")?;
     for layer in layers {
-        let path = c_path(layer.as_os_str().as_bytes())?;
         overlay
-            .set(c"lowerdir+", &path)
+            .set("lowerdir+", layer)
             .map_err(|errno| explain(errno, &layer.to_string_lossy()))?;
     }
-    overlay.set(c"upperdir", c"upper").map_err(|errno| explain(errno, "upper"))?;
-    overlay.set(c"workdir", c"work").map_err(|errno| explain(errno, "work"))?;
-    overlay.flag(c"volatile").map_err(|errno| explain(errno, "volatile"))?;
+    overlay.set("upperdir", "upper").map_err(|errno| explain(errno, "upper"))?;
+    overlay.set("workdir", "work").map_err(|errno| explain(errno, "work"))?;
+    overlay.flag("volatile").map_err(|errno| explain(errno, "volatile"))?;
     let root = overlay
         .create()
         .map_err(|errno| explain(errno, ""))
@@ -81,16 +79,16 @@ pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> StepResu
 /// With no_new_privs, file capabilities grant nothing, but the kernel still checks them: it refuses
 /// to execute a file with a capability outside the bounding set (EPERM), such as ping with
 /// CAP_NET_RAW. On a `nosuid` mount it ignores them.
-fn attributes(plan: &Plan<'_>) -> u64 {
+fn attributes(plan: &Plan<'_>) -> MountAttrFlags {
     match plan.process.no_new_privs {
-        true => sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOSUID,
-        false => sys::MOUNT_ATTR_NODEV,
+        true => MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID,
+        false => MountAttrFlags::MOUNT_ATTR_NODEV,
     }
 }
 
 fn map_layer(layer: &Path, userns: BorrowedFd<'_>) -> Result<(), Errno> {
     let at = open(layer, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let tree = sys::open_tree(&at, c"", false)?;
+    let tree = sys::open_tree(&at, false)?;
     sys::map_ids(&tree, userns, false)?;
     sys::move_mount(&tree, &at)
 }
@@ -103,7 +101,7 @@ pub(super) fn directory(plan: &Plan<'_>, path: &Path, ids: Ids) -> StepResult {
     let context = || path.to_string_lossy();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let host = open(path, flags, Mode::empty()).context(context())?;
-    let tree = sys::open_tree(&host, c"", true).context(context())?;
+    let tree = sys::open_tree(&host, true).context(context())?;
     if let Some((_, userns)) = ids {
         sys::map_ids(&tree, userns, true).context(context())?;
     }
@@ -171,7 +169,7 @@ fn top_mounts(table: &str) -> Vec<&str> {
 
 /// Makes the root itself read-only; volumes and tmpfs mounts keep their own setting.
 pub(super) fn make_read_only(root: &Root) -> StepResult {
-    Ok(sys::mount_setattr(root, sys::MOUNT_ATTR_RDONLY, false)?)
+    Ok(sys::mount_setattr(root, MountAttrFlags::MOUNT_ATTR_RDONLY, false)?)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(super) fn open(
         resize_terminal(&outer, rows, columns).context("TIOCSWINSZ")?;
     }
     let console = root.file("/dev/console")?;
-    let tree = sys::open_tree(&inner, c"", false).context("/dev/console")?;
+    let tree = sys::open_tree(&inner, false).context("/dev/console")?;
     sys::move_mount(&tree, &console).context("/dev/console")?;
     send_terminal(socket, &outer).context("sendmsg")?;
     // SAFETY: ownership is released here; the descriptor stays open until the exec closes it.
