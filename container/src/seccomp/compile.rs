@@ -3,15 +3,12 @@
 //! The program loads the call number and finds its range by binary search. A range is a run of calls
 //! that are treated the same; its leaf is a single `return`, or tests of arguments with several.
 //!
-//! The program is generated backwards, from its end (see [`program`]): jumps only lead forward, so
-//! their targets exist already, and equal results can share one `return`.
-
-mod program;
+//! The program is generated backwards (see [`bpf`]).
 
 use super::names;
 use super::profile::{Action, Compare, Condition, Profile, Rule, X32};
+use bpf::{AT_LEAST, EQUAL, GREATER, Label, Program};
 use libc::sock_filter;
-use program::{AT_LEAST, EQUAL, GREATER, Label, Program};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 

@@ -1,33 +1,13 @@
 //! Checks the compiled program against an interpretation of its profile.
 
-use super::program::{ALWAYS, AND, LOAD, RETURN};
 use super::*;
+use bpf::{ALWAYS, RETURN};
 use proptest::prelude::*;
 
-/// Interprets a program as the kernel does (net/core/filter.c), for the instructions used here.
 fn run(program: &[sock_filter], data: &libc::seccomp_data) -> u32 {
     // SAFETY: the structure is plain data without padding.
     let bytes: [u8; 64] = unsafe { std::mem::transmute_copy(data) };
-    let (mut at, mut a) = (0usize, 0u32);
-    loop {
-        let sock_filter { code, jt, jf, k } = program[at];
-        at += 1;
-        let over = |holds: bool| usize::from(if holds { jt } else { jf });
-        match code {
-            LOAD => {
-                assert!(k % 4 == 0);
-                let word = &bytes[k as usize..k as usize + 4];
-                a = u32::from_ne_bytes(word.try_into().unwrap());
-            }
-            AND => a &= k,
-            ALWAYS => at += k as usize,
-            EQUAL => at += over(a == k),
-            GREATER => at += over(a > k),
-            AT_LEAST => at += over(a >= k),
-            RETURN => return k,
-            other => panic!("instruction {other:#x}"),
-        }
-    }
+    bpf::run(program, &bytes).unwrap()
 }
 
 fn agree(profile: &Profile, program: &[sock_filter], nr: u32, args: [u64; 6]) {
