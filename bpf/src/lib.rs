@@ -1,5 +1,5 @@
-//! Classic BPF (kernel `Documentation/networking/filter.rst`): an assembler and an interpreter for the
-//! instructions that seccomp filters use.
+//! Classic BPF (kernel `Documentation/networking/filter.rst`): an assembler and an interpreter for
+//! the instructions that seccomp filters use.
 //!
 //! The assembler works backwards, from the end of the program: jumps lead forward only, so their
 //! targets exist already, and equal results can share one `return`. Jumps that are too long for a
@@ -95,7 +95,8 @@ impl Program {
         self.straight(AND, mask, next)
     }
 
-    /// Continues at `then` if the accumulator compares as `code` with `k`, otherwise at `otherwise`.
+    /// Continues at `then` if the accumulator compares as `code` with `k`, otherwise at
+    /// `otherwise`.
     pub fn branch(&mut self, code: u16, k: u32, then: Label, otherwise: Label) -> Label {
         // A jump added for the second target is the one instruction that `near` leaves room for.
         let then = self.near(then);
@@ -132,9 +133,9 @@ impl Program {
     }
 }
 
-/// Interprets a program as the kernel does (net/core/filter.c), for the instructions of this module.
-/// Input words are in native byte order, as for seccomp filters. `None`: another instruction, a load
-/// outside the data, or no `return`.
+/// Interprets a program as the kernel does (net/core/filter.c), for the instructions of this
+/// module. Input words are in native byte order, as for seccomp filters. `None`: another
+/// instruction, a load outside the data, or no `return`.
 pub fn run(program: &[sock_filter], data: &[u8]) -> Option<u32> {
     let (mut at, mut accumulator) = (0usize, 0u32);
     loop {

@@ -171,8 +171,8 @@ impl Cgroup {
     /// Writes a control file (`io.max`, `cpuset.cpus`) that [`Limits`] does not cover.
     ///
     /// # Errors
-    /// `EINVAL`: an invalid name, or one of the `cgroup.` core files; `ENOENT`: the file's controller
-    /// is not enabled in the parent; otherwise the kernel's error for the value.
+    /// `EINVAL`: an invalid name, or one of the `cgroup.` core files; `ENOENT`: the file's
+    /// controller is not enabled in the parent; otherwise the kernel's error for the value.
     pub fn set(&self, file: &str, value: &str) -> Result<(), CgroupError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
         let (kind, rest) = file.split_once('.').unwrap_or_default();

@@ -3,9 +3,9 @@
 //! Why this order:
 //! - Mount sources are opened while the host's files are still reachable; after [`Step::PivotRoot`]
 //!   no path leads to the host any more, whatever links the image contains.
-//! - /proc, /sys and /dev are set up, masked and made read-only before the first volume is attached.
-//!   Until then no other process can change what a path in the new root resolves to; afterwards
-//!   another container may share a volume, so every target is used through a descriptor.
+//! - /proc, /sys and /dev are set up, masked and made read-only before the first volume is
+//!   attached. Until then no other process can change what a path in the new root resolves to;
+//!   afterwards another container may share a volume, so every target is used through a descriptor.
 //! - The host's root creates everything; the user namespace is entered when only the credentials of
 //!   the process are left to be set (see [`crate::userns`] for why).
 //! - Steps that need privilege come before [`Step::SetUser`], and steps that can fail come before

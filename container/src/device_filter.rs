@@ -1,15 +1,15 @@
-//! Which devices the processes of a cgroup may open: a small BPF program that the kernel runs at each
-//! open(2) and mknod(2) of a device node (kernel `Documentation/admin-guide/cgroup-v2.rst`, "Device
-//! controller"; `include/uapi/linux/bpf.h`).
+//! Which devices the processes of a cgroup may open: a small BPF program that the kernel runs at
+//! each open(2) and mknod(2) of a device node (kernel `Documentation/admin-guide/cgroup-v2.rst`,
+//! "Device controller"; `include/uapi/linux/bpf.h`).
 //!
 //! The first layer of protection is the nodes themselves: a container has only the nodes it was
-//! given, and cannot create others without CAP_MKNOD. The filter is the second layer, for nodes that
-//! appear in some other way: created with that capability, found in a volume, or reached by a path
-//! received over a socket.
+//! given, and cannot create others without CAP_MKNOD. The filter is the second layer, for nodes
+//! that appear in some other way: created with that capability, found in a volume, or reached by a
+//! path received over a socket.
 //!
 //! As in docker, creating any node is allowed: it needs CAP_MKNOD, and containers with that
-//! capability unpack root file systems (debootstrap, tar) whose nodes are not meant for the container
-//! itself. A node alone does not open the device.
+//! capability unpack root file systems (debootstrap, tar) whose nodes are not meant for the
+//! container itself. A node alone does not open the device.
 
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -231,8 +231,9 @@ impl DeviceFilter {
             .map_err(DeviceFilterError::Load)
     }
 
-    /// Attaches the filter to a cgroup and everything below it, replacing the previous one. It stays
-    /// as long as the cgroup exists. It is exclusive: no cgroup below can have a filter of its own.
+    /// Attaches the filter to a cgroup and everything below it, replacing the previous one. It
+    /// stays as long as the cgroup exists. It is exclusive: no cgroup below can have a filter of
+    /// its own.
     ///
     /// # Errors
     /// Those of `bpf(2)`.

@@ -22,8 +22,8 @@ const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGIC
 /// include/uapi/linux/magic.h.
 const DEVPTS_SUPER_MAGIC: libc::c_long = 0x1cd1;
 
-/// `TIOCGPTPEER` (ioctl_tty(2)): opens the other end of a terminal through its master, independent of
-/// any mounts.
+/// `TIOCGPTPEER` (ioctl_tty(2)): opens the other end of a terminal through its master, independent
+/// of any mounts.
 const TIOCGPTPEER: libc::Ioctl = 0x5441;
 
 /// How a file is opened.

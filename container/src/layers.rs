@@ -23,8 +23,8 @@ pub struct LayerError {
 /// is decided by each container's `no_new_privs`.
 ///
 /// # Errors
-/// `ENODEV`: the kernel does not support EROFS; `ENOTBLK`: it cannot mount from a file; `EINVAL`: the
-/// file is not an EROFS image.
+/// `ENODEV`: the kernel does not support EROFS; `ENOTBLK`: it cannot mount from a file; `EINVAL`:
+/// the file is not an EROFS image.
 pub fn mount_layer(erofs_file: &Path, target: &Path) -> Result<(), LayerError> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
     mount(Some(erofs_file), target, Some("erofs"), flags, None::<&str>)

@@ -7,8 +7,8 @@
 //! waits for it, even after the caller has been restarted.
 //!
 //! [`child`] lists what the child does: named steps, in order. A step that fails is reported as a
-//! [`SetupError`] (step, errno, detail) on a close-on-exec pipe; end of file without a message means
-//! that the program is running ([`read_status`]).
+//! [`SetupError`] (step, errno, detail) on a close-on-exec pipe; end of file without a message
+//! means that the program is running ([`read_status`]).
 //!
 //! All mounts are made in the container's own mount namespace and disappear with it. The host's
 //! mount table never changes, and a caller that is killed leaves nothing behind.

@@ -9,8 +9,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::sys::stat::Mode;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// Sysctls of a new namespace, the same as in other runtimes: programs inside need no capability for
-/// low ports or for echo sockets.
+/// Sysctls of a new namespace, the same as in other runtimes: programs inside need no capability
+/// for low ports or for echo sockets.
 const SYSCTLS: [(&str, &str); 2] = [
     ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
@@ -47,8 +47,8 @@ pub enum NetNsError {
     },
 }
 
-/// Creates a network namespace in which only the loopback link is up. It is owned by `userns`, whose
-/// root can then configure it if it has CAP_NET_ADMIN; without one, by the host.
+/// Creates a network namespace in which only the loopback link is up. It is owned by `userns`,
+/// whose root can then configure it if it has CAP_NET_ADMIN; without one, by the host.
 ///
 /// The calling process must be single-threaded and enters the namespace for a moment, because the
 /// socket can only be created inside. /proc must be mounted.

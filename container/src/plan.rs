@@ -18,8 +18,9 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub struct Plan<'a> {
     /// Host name inside (`sethostname(2)`), 1 to 64 bytes.
     pub hostname: String,
-    /// An existing, preferably empty directory of the host, the same for all containers. The root is
-    /// assembled on it inside the container's own mount namespace; on the host it stays unchanged.
+    /// An existing, preferably empty directory of the host, the same for all containers. The root
+    /// is assembled on it inside the container's own mount namespace; on the host it stays
+    /// unchanged.
     pub staging: PathBuf,
     /// The source of the root.
     pub root: Root,
@@ -43,9 +44,9 @@ pub struct Plan<'a> {
     pub devices: Vec<Device>,
     /// The program and its attributes.
     pub process: Process,
-    /// The unit's user namespace ([`crate::create_userns`]); `None`: root inside is the host's root.
-    /// Ids in this plan, in the image and in volumes are those inside; files on host paths whose file
-    /// system does not support id-mapped mounts appear to be owned by nobody.
+    /// The unit's user namespace ([`crate::create_userns`]); `None`: root inside is the host's
+    /// root. Ids in this plan, in the image and in volumes are those inside; files on host paths
+    /// whose file system does not support id-mapped mounts appear to be owned by nobody.
     pub userns: Option<&'a UserNs>,
     /// The system calls that the program may make; `None`: all.
     pub seccomp: Option<&'a Filter>,
@@ -55,8 +56,8 @@ pub struct Plan<'a> {
     pub cgroup: &'a Cgroup,
     /// Standard input of the program; `None`: the null device.
     pub stdin: Option<BorrowedFd<'a>>,
-    /// Standard output of the program. The container's user becomes the owner of a pipe, so that the
-    /// program can open `/dev/stdout`.
+    /// Standard output of the program. The container's user becomes the owner of a pipe, so that
+    /// the program can open `/dev/stdout`.
     pub stdout: BorrowedFd<'a>,
     /// Standard error.
     pub stderr: BorrowedFd<'a>,
@@ -79,8 +80,8 @@ pub enum Root {
         /// Maximum size of the tmpfs in bytes. `None`: half of the memory (the default of tmpfs).
         writable_size: Option<u64>,
     },
-    /// A directory of the host, with all mounts below it. What the container writes to its root, and
-    /// the mount points created for its mounts, stay there.
+    /// A directory of the host, with all mounts below it. What the container writes to its root,
+    /// and the mount points created for its mounts, stay there.
     Directory(PathBuf),
 }
 
@@ -109,8 +110,8 @@ pub struct Handover<'a> {
 /// The program of a container or of an [`crate::exec()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// The program and its arguments; the program is looked up in the environment's `PATH` unless it
-    /// contains a slash. Not empty.
+    /// The program and its arguments; the program is looked up in the environment's `PATH` unless
+    /// it contains a slash. Not empty.
     pub argv: Vec<String>,
     /// `NAME=value`. `PATH` ([`DEFAULT_PATH`]) and `HOME` (of the user) are added when absent.
     pub env: Vec<String>,
@@ -127,11 +128,11 @@ pub struct Process {
     /// The inheritable set, limited to `caps`. Empty for units (CVE-2022-24769: it would let a
     /// non-root program gain capabilities from files).
     pub inheritable: CapSet,
-    /// The ambient set, which a program of any user keeps across its exec, limited to `inheritable`.
-    /// Empty for units.
+    /// The ambient set, which a program of any user keeps across its exec, limited to
+    /// `inheritable`. Empty for units.
     pub ambient: CapSet,
-    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities have no effect. The container's
-    /// root is mounted `nosuid`, too.
+    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities have no effect. The
+    /// container's root is mounted `nosuid`, too.
     pub no_new_privs: bool,
     /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller is
     /// permitted to) unless it is listed here.
@@ -148,8 +149,8 @@ impl Process {
 /// Something mounted in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Absolute path inside. Missing directories are created; so is a missing file for a file mount.
-    /// Symbolic links are followed inside the container's root.
+    /// Absolute path inside. Missing directories are created; so is a missing file for a file
+    /// mount. Symbolic links are followed inside the container's root.
     pub target: String,
     /// Mounted read-only.
     pub read_only: bool,
@@ -328,8 +329,8 @@ impl Process {
 }
 
 impl Plan<'_> {
-    /// Finds every mistake that can be detected without accessing the host. [`crate::spawn()`] calls
-    /// this first.
+    /// Finds every mistake that can be detected without accessing the host. [`crate::spawn()`]
+    /// calls this first.
     ///
     /// # Errors
     /// The first mistake.

@@ -140,7 +140,8 @@ pub struct SetupError {
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A detail with a space is a sentence that gives the reason; one without is a path or a call.
+        // A detail with a space is a sentence that gives the reason; one without is a path or a
+        // call.
         match (self.detail.is_empty(), self.detail.contains(' ')) {
             (true, _) => write!(f, "{}: {}", self.step, self.errno.desc()),
             (false, true) => write!(f, "{}: {}", self.step, self.detail),

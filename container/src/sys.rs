@@ -1,5 +1,5 @@
-//! System calls that `nix` does not wrap, one small function each: the mount API and openat2 through
-//! `rustix`, the others as raw calls.
+//! System calls that `nix` does not wrap, one small function each: the mount API and openat2
+//! through `rustix`, the others as raw calls.
 //!
 //! Structures: `include/uapi/linux/{sched,mount}.h` of Linux 6.12.
 
@@ -95,9 +95,9 @@ pub unsafe fn owned_raw(result: i64) -> Result<OwnedFd> {
 #[repr(C, align(16))]
 struct Stack(MaybeUninit<[u8; 8192]>);
 
-/// `clone3(2)` with `CLONE_VM | CLONE_VFORK | CLONE_FILES`: the child executes `run` on the caller's
-/// own memory and descriptors, and the caller is suspended until the child has ended. Returns its
-/// process id, which must be passed to [`wait`].
+/// `clone3(2)` with `CLONE_VM | CLONE_VFORK | CLONE_FILES`: the child executes `run` on the
+/// caller's own memory and descriptors, and the caller is suspended until the child has ended.
+/// Returns its process id, which must be passed to [`wait`].
 ///
 /// # Safety
 /// `run` must make system calls only and end the child with [`exit`]: no lock, no allocation, no
@@ -118,9 +118,10 @@ pub unsafe fn clone_and_wait<T>(
     args.stack_size = size_of_val(&stack.0) as u64;
     let result: libc::c_long;
     // SAFETY: the child begins at the end of its own stack, which is aligned to 16 as the ABI
-    // requires before a call, and never returns from `run`; so nothing on the caller's stack changes
-    // except what `shared` points to. Structure and stack live until the child has ended, because the
-    // kernel suspends the caller until then (CLONE_VFORK). No signal handler runs in the child.
+    // requires before a call, and never returns from `run`; so nothing on the caller's stack
+    // changes except what `shared` points to. Structure and stack live until the child has ended,
+    // because the kernel suspends the caller until then (CLONE_VFORK). No signal handler runs in
+    // the child.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -178,8 +179,8 @@ pub fn openat2(
     }
 }
 
-/// `open_tree(OPEN_TREE_CLONE)`: a detached copy of the mount at the file or directory `at`, with all
-/// mounts below it if `recursive`.
+/// `open_tree(OPEN_TREE_CLONE)`: a detached copy of the mount at the file or directory `at`, with
+/// all mounts below it if `recursive`.
 pub fn open_tree(at: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -200,8 +201,9 @@ pub fn mount_setattr(mount: impl AsFd, set: MountAttrFlags, recursive: bool) -> 
     set_attributes(mount, MountAttr { set, ..MountAttr::default() }, recursive)
 }
 
-/// Makes a detached mount (and, if `recursive`, those below it) id-mapped: files of id 0 in the file
-/// system belong to the root of the user namespace. `EINVAL`: the file system does not support it.
+/// Makes a detached mount (and, if `recursive`, those below it) id-mapped: files of id 0 in the
+/// file system belong to the root of the user namespace. `EINVAL`: the file system does not support
+/// it.
 pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<()> {
     let userns_fd = userns.as_fd().as_raw_fd() as u64;
     let set = u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits());
@@ -268,8 +270,8 @@ impl FsContext {
             .map_err(errno_of_rustix)
     }
 
-    /// The kernel's message about the last failure ("overlay: ..."), if any. The kernel queues them on
-    /// the context as lines `<level> <text>`.
+    /// The kernel's message about the last failure ("overlay: ..."), if any. The kernel queues them
+    /// on the context as lines `<level> <text>`.
     pub fn error_message(&self) -> Option<String> {
         let mut buffer = [0u8; 256];
         // SAFETY: the buffer is valid for writes of its length.

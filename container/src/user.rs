@@ -190,7 +190,8 @@ pub fn needs_group_file(spec: &UserSpec<'_>) -> bool {
     !matches!(spec.group, Some(Id::Number(_)))
 }
 
-/// Resolves the ids. `passwd` and `group` are the contents of the files, empty if the image has none.
+/// Resolves the ids. `passwd` and `group` are the contents of the files, empty if the image has
+/// none.
 ///
 /// # Errors
 /// A named user or group that does not exist or has an invalid id.

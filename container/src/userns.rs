@@ -1,13 +1,13 @@
 //! The user namespace of a unit (user_namespaces(7)): its root is an unprivileged user on the host.
 //!
-//! A namespace is created once and kept open by a descriptor; each run enters it last, just before it
-//! drops its privileges. Setup is therefore done by the host's root, and what it creates (the mount,
-//! pid and UTS namespaces, the file systems) is owned by the host: root inside can neither unmount a
-//! mask nor make a read-only path writable, whatever capabilities it has.
+//! A namespace is created once and kept open by a descriptor; each run enters it last, just before
+//! it drops its privileges. Setup is therefore done by the host's root, and what it creates (the
+//! mount, pid and UTS namespaces, the file systems) is owned by the host: root inside can neither
+//! unmount a mask nor make a read-only path writable, whatever capabilities it has.
 //!
 //! File owners are mapped. Layers and volumes are id-mapped mounts (mount_setattr(2),
-//! `MOUNT_ATTR_IDMAP`), so disks and images contain only the container's own ids, and a unit's range
-//! may differ from boot to boot.
+//! `MOUNT_ATTR_IDMAP`), so disks and images contain only the container's own ids, and a unit's
+//! range may differ from boot to boot.
 
 mod create;
 mod join;

@@ -1,8 +1,8 @@
 //! Writing to the console without blocking.
 //!
 //! A serial line that nobody reads, or that has flow control enabled, must not block PID 1 (it has
-//! blocked systemd: #29095, #30420). The descriptor is non-blocking; output that does not fit is kept
-//! in a bounded queue, and lines that do not fit there are counted and reported as lost.
+//! blocked systemd: #29095, #30420). The descriptor is non-blocking; output that does not fit is
+//! kept in a bounded queue, and lines that do not fit there are counted and reported as lost.
 
 use std::collections::VecDeque;
 use std::fs::File;

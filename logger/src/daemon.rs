@@ -1,5 +1,5 @@
-//! The main loop: receives messages from PID 1, and moves lines from pipes to rings and from rings to
-//! files.
+//! The main loop: receives messages from PID 1, and moves lines from pipes to rings and from rings
+//! to files.
 
 mod filing;
 mod link;
@@ -209,7 +209,8 @@ impl Daemon {
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
     }
 
-    /// Polls, records which pipes are readable, and returns whether link, stop and worker are ready.
+    /// Polls, records which pipes are readable, and returns whether link, stop and worker are
+    /// ready.
     fn wait(&mut self, timeout: PollTimeout) -> Result<[bool; 3], LoggerError> {
         let flags = match self.outbox.is_empty() {
             true => PollFlags::POLLIN,

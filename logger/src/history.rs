@@ -1,8 +1,8 @@
 //! Reading log files, for lines that are no longer in the ring or are from an earlier boot.
 //!
-//! The files are treated as one text, oldest first, that is searched backwards for a position and read
-//! forwards from there. Nothing here writes, so any process with the descriptors can use it while the
-//! logger is running.
+//! The files are treated as one text, oldest first, that is searched backwards for a position and
+//! read forwards from there. Nothing here writes, so any process with the descriptors can use it
+//! while the logger is running.
 
 use crate::disk::{OVERHEAD, parse_line};
 use crate::line::{Line, MAX_TEXT, Stream};
@@ -139,8 +139,8 @@ pub struct Part {
 }
 
 impl History {
-    /// From the files that [`open`] has opened. Create it before [`InRing::of`]: a line is in the ring
-    /// before it is in a file.
+    /// From the files that [`open`] has opened. Create it before [`InRing::of`]: a line is in the
+    /// ring before it is in a file.
     ///
     /// # Errors
     /// Those of `fstat(2)`.
@@ -194,8 +194,8 @@ impl History {
         Ok(part)
     }
 
-    /// The next lines of a range, each with its boot: 0 for this boot, 1 for the one before. Empty at
-    /// the end.
+    /// The next lines of a range, each with its boot: 0 for this boot, 1 for the one before. Empty
+    /// at the end.
     ///
     /// # Errors
     /// Those of `pread(2)`.

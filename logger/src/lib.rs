@@ -5,16 +5,17 @@
 //!             held by PID 1   └────── memory (tmpfs) ─────┘   data disk, if there is one
 //! ```
 //!
-//! PID 1 holds the read ends of all pipes and passes copies to each logger, so that containers do not
-//! notice if a logger dies. A logger that is killed at any instant neither loses nor repeats a line:
+//! PID 1 holds the read ends of all pipes and passes copies to each logger, so that containers do
+//! not notice if a logger dies. A logger that is killed at any instant neither loses nor repeats a
+//! line:
 //! - the size of a spool (`spool`) is the total number of bytes taken from the pipe;
 //! - one commit of the [ring] contains the lines and the position up to which the spool has been
 //!   parsed for them;
 //! - the ring also records how far the log file (`disk`) has been written.
 //!
-//! No container is blocked permanently, and none waits for another: each stream gets a bounded amount
-//! of work in each iteration of the loop (`daemon`), a separate thread accesses the disk, and lines
-//! that cannot be stored are counted ([`Counters`]).
+//! No container is blocked permanently, and none waits for another: each stream gets a bounded
+//! amount of work in each iteration of the loop (`daemon`), a separate thread accesses the disk,
+//! and lines that cannot be stored are counted ([`Counters`]).
 
 mod daemon;
 mod disk;
@@ -57,8 +58,8 @@ const SYNC: Duration = Duration::from_secs(5);
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// The process: runs until SIGTERM, then writes everything to disk and exits with 0. Needs the link
-/// to PID 1 at [`ipc::paths::fds::INIT`] and a [`log`] logger installed by the caller. Any other exit
-/// code means that PID 1 should restart it.
+/// to PID 1 at [`ipc::paths::fds::INIT`] and a [`log`] logger installed by the caller. Any other
+/// exit code means that PID 1 should restart it.
 pub fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,8 +11,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// Maximum number of bytes taken from a stream in one iteration of the loop; it bounds how long other
-/// streams wait.
+/// Maximum number of bytes taken from a stream in one iteration of the loop; it bounds how long
+/// other streams wait.
 pub(crate) const CHUNK: usize = 64 * 1024;
 /// Maximum number of bytes parsed in one iteration: a chunk, an incomplete line before it, and the
 /// byte that shows that a line is too long.
@@ -62,8 +62,8 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Opens a stream at its mark in the ring, or at its beginning. Unless a pipe is attached, only the
-    /// spool is read.
+    /// Opens a stream at its mark in the ring, or at its beginning. Unless a pipe is attached, only
+    /// the spool is read.
     pub fn open(
         dir: &Path,
         generation: u64,
@@ -137,8 +137,8 @@ impl Source {
         self.spool.remove()
     }
 
-    /// Processes at most [`CHUNK`] bytes. `hold`: wait instead of evicting lines that are not on disk
-    /// yet.
+    /// Processes at most [`CHUNK`] bytes. `hold`: wait instead of evicting lines that are not on
+    /// disk yet.
     pub fn turn(
         &mut self,
         ring: &mut Writer,
@@ -187,8 +187,8 @@ impl Source {
             let offset = self.offset.saturating_add(window.saturating_sub(rest.len()) as u64);
             let (generation, stream) = (self.generation, self.stream);
             let mark = StreamMark { generation, stream, in_line, offset };
-            // After a failed commit the next one includes its changes: the ring's state in memory and
-            // this source must agree.
+            // After a failed commit the next one includes its changes: the ring's state in memory
+            // and this source must agree.
             let done = ring.append(&buffers.batch, room, mark);
             if self.dropped == 0 {
                 self.unreported = 0;

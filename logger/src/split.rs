@@ -1,5 +1,5 @@
-//! Splits bytes into lines. Pure: the result depends only on the bytes, not on how they were divided
-//! into chunks, so that the next logger can repeat the work of a killed one.
+//! Splits bytes into lines. Pure: the result depends only on the bytes, not on how they were
+//! divided into chunks, so that the next logger can repeat the work of a killed one.
 
 use crate::line::{Flags, MAX_TEXT};
 
@@ -14,8 +14,8 @@ pub struct Piece<'a> {
     pub taken: usize,
 }
 
-/// The first piece of `data`, or `None` if more bytes are needed to determine its end. `in_line`: the
-/// previous piece had [`Flags::CONTINUES`]. `eof`: nothing follows `data`.
+/// The first piece of `data`, or `None` if more bytes are needed to determine its end. `in_line`:
+/// the previous piece had [`Flags::CONTINUES`]. `eof`: nothing follows `data`.
 ///
 /// At most [`MAX_TEXT`] bytes are left waiting for more.
 pub fn next_piece(data: &[u8], in_line: bool, eof: bool) -> Option<Piece<'_>> {

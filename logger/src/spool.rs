@@ -1,10 +1,10 @@
 //! Bytes that have been taken from a pipe and are not yet in the ring: a file in memory.
 //!
-//! splice(2) moves bytes from the pipe to the file inside one system call, under the pipe's lock: in
-//! each step the file grows and then the pipe shrinks by the same number of bytes
-//! (`iter_file_splice_write`, fs/splice.c), and a SIGKILL takes effect only between system calls. So
-//! **the size of the file is exactly the total number of bytes taken from the pipe**, at whatever
-//! instant the logger dies.
+//! splice(2) moves bytes from the pipe to the file inside one system call, under the pipe's lock:
+//! in each step the file grows and then the pipe shrinks by the same number of bytes
+//! (`iter_file_splice_write`, fs/splice.c), and a SIGKILL takes effect only between system calls.
+//! So **the size of the file is exactly the total number of bytes taken from the pipe**, at
+//! whatever instant the logger dies.
 //!
 //! The file is never truncated, because its size would be wrong for a moment. Instead, holes are
 //! punched for the parsed part: the file has a large size but only a few pages.

@@ -174,7 +174,8 @@ impl Unit {
         self.disk.holds_until(now, stall).filter(|_| !self.failing)
     }
 
-    /// Until when the pipes are not read, if they are not. Ends the suspension when the time is over.
+    /// Until when the pipes are not read, if they are not. Ends the suspension when the time is
+    /// over.
     pub fn suspended_until(&mut self, now: Instant, stall: Duration) -> Option<Instant> {
         self.paused = self.paused.filter(|until| *until > now);
         let held = self.holds_until(now, stall).filter(|_| self.held);
@@ -182,8 +183,8 @@ impl Unit {
         self.paused.max(held)
     }
 
-    /// Processes each stream that has work. Returns the runs that have ended: all their output is in
-    /// the ring and PID 1 can close their pipes.
+    /// Processes each stream that has work. Returns the runs that have ended: all their output is
+    /// in the ring and PID 1 can close their pipes.
     pub fn work(
         &mut self,
         buffers: &mut Buffers,
@@ -269,8 +270,8 @@ impl Unit {
         self.ring.newest() > self.ring.disk().seq.max(counts.evicted)
     }
 
-    /// Lines for the log file, at most `max` bytes but at least one line, and the position and number
-    /// of the record after them.
+    /// Lines for the log file, at most `max` bytes but at least one line, and the position and
+    /// number of the record after them.
     fn unwritten(
         &self,
         hint: Option<(u64, u64)>,

@@ -80,8 +80,8 @@ fn write_lines(mut to: impl Write, tag: &str, count: u64, seed: u64) {
     to.write_all(&bytes).unwrap();
 }
 
-/// Joins the records of each stream to lines and checks that each stream has every line exactly once,
-/// in order. Returns the number of lines.
+/// Joins the records of each stream to lines and checks that each stream has every line exactly
+/// once, in order. Returns the number of lines.
 fn check(
     records: impl Iterator<Item = (u64, String, bool, Vec<u8>)>,
     expected: &[(u64, &str, u64)],
@@ -129,8 +129,8 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
     for _ in 0..kills {
         let mut child = start(&dir, &link, capacity);
         init.greet();
-        // Kill it at a random point of its progress, not of time: from before its first line to some
-        // thousand lines later.
+        // Kill it at a random point of its progress, not of time: from before its first line to
+        // some thousand lines later.
         let target = lines() + random.below(3 * 6 * LINES / 2 / kills);
         let spin = random.below(3000);
         while lines() < target && !init.kept.is_empty() && child.try_wait().unwrap().is_none() {

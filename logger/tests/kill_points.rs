@@ -1,10 +1,10 @@
 //! SIGKILL at every point where it can make a difference.
 //!
-//! A logger changes its persistent state only by system calls, so all instants between two such calls
-//! are equivalent. This test runs a logger on a fixed amount of work under ptrace(2) and kills it
-//! before its first such call; then another, on a new copy of the work, before the second, and so on
-//! to the last. Each time a second logger finishes the work, and every line must be stored exactly
-//! once.
+//! A logger changes its persistent state only by system calls, so all instants between two such
+//! calls are equivalent. This test runs a logger on a fixed amount of work under ptrace(2) and
+//! kills it before its first such call; then another, on a new copy of the work, before the second,
+//! and so on to the last. Each time a second logger finishes the work, and every line must be
+//! stored exactly once.
 
 // The exception for tests in clippy.toml does not cover helper functions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -75,8 +75,8 @@ fn start(dir: &Dir, link: &Channel) -> Pid {
     pid
 }
 
-/// Runs a stopped logger and kills it before its change number `at` (the first is 0). Returns false if
-/// it exited before.
+/// Runs a stopped logger and kills it before its change number `at` (the first is 0). Returns false
+/// if it exited before.
 fn run_until(pid: Pid, dir: &Dir, at: usize) -> bool {
     let mut count = 0;
     let mut at_work = false;

@@ -88,8 +88,8 @@ fn an_output_of_100_mb_is_counted_bounded_and_starves_no_other_unit() {
     let config = config(&dir, link, 256 * 1024, policy);
     let logger = std::thread::spawn(move || logger::run(config));
     let flood = std::thread::spawn(move || flood(out, 100 * MB));
-    // The run of the quiet unit ends while the other one is still writing or afterwards; its output is
-    // stored in both cases.
+    // The run of the quiet unit ends while the other one is still writing or afterwards; its output
+    // is stored in both cases.
     calm_out.write_all(b"still here\n").unwrap();
     drop(calm_out);
     while !init.kept.is_empty() {
@@ -203,8 +203,8 @@ fn runs_left_behind_by_a_crash_loop_are_all_stored_in_order() {
     let config = config(&dir, link, 1 << 20, POLICY);
     let logger = std::thread::spawn(move || logger::run(config));
     init.greet();
-    // Another process has inherited the standard error of the first runs, more of them than a ring can
-    // track at a time.
+    // Another process has inherited the standard error of the first runs, more of them than a ring
+    // can track at a time.
     let mut stuck = Vec::new();
     for generation in 1..=300u64 {
         let (kept, [mut out, err]) = pipes();

@@ -48,8 +48,8 @@ pub fn broadcast(addr: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
     Some(Ipv4Addr::from_bits(addr.to_bits() | hosts))
 }
 
-/// Adds a request to set an address on a link for `lifetime` seconds, after which the kernel removes
-/// it. An existing address only gets the new lifetime.
+/// Adds a request to set an address on a link for `lifetime` seconds, after which the kernel
+/// removes it. An existing address only gets the new lifetime.
 pub fn replace(batch: &mut Batch, index: u32, net: IpNet, lifetime: u32) {
     let mut message = message(index, net);
     match net.addr {
@@ -57,8 +57,8 @@ pub fn replace(batch: &mut Batch, index: u32, net: IpNet, lifetime: u32) {
             let broadcast = broadcast(addr, net.prefix).map(AddressAttribute::Broadcast);
             message.attributes.extend(broadcast);
         }
-        // Without duplicate address detection a static address is usable immediately, even on a link
-        // without a carrier.
+        // Without duplicate address detection a static address is usable immediately, even on a
+        // link without a carrier.
         IpAddr::V6(_) => message.header.flags |= AddressHeaderFlags::Nodad,
     }
     if lifetime != FOREVER {

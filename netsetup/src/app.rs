@@ -194,8 +194,9 @@ impl App {
                 Some(ToNet::Attach { unit }) => self.handle_attach(unit, fds)?,
                 Some(ToNet::Ports { units }) => {
                     self.firewall.want(units);
-                    // Every supervisor sends this first. The link outlives the supervisor, so this is
-                    // the only sign of a new one, which does not know the state sent to the previous.
+                    // Every supervisor sends this first. The link outlives the supervisor, so this
+                    // is the only sign of a new one, which does not know the state sent to the
+                    // previous.
                     self.resend_state = true;
                 }
                 None => {}

@@ -23,8 +23,8 @@ const MAX_NAME: usize = 15;
 const LOOPBACK: u32 = 1;
 
 /// Name of the host's end of a unit's veth pair: `v-NAME`, so that the unit is visible in a list of
-/// links, or `v.` and 13 digits of a hash if the name is too long. Unit names contain no dots, so the
-/// two forms cannot collide.
+/// links, or `v.` and 13 digits of a hash if the name is too long. Unit names contain no dots, so
+/// the two forms cannot collide.
 pub fn host_name(unit: &str) -> String {
     let plain = format!("v-{unit}");
     if plain.len() <= MAX_NAME {
@@ -119,8 +119,8 @@ enum Found {
     Wanted(u32),
 }
 
-/// Looks up the existing link. It is the requested pair if its other end is in this namespace, has the
-/// right name and hardware address, and refers back; its outer end is then put on the bridge.
+/// Looks up the existing link. It is the requested pair if its other end is in this namespace, has
+/// the right name and hardware address, and refers back; its outer end is then put on the bridge.
 fn find(
     host: &mut Netlink,
     inside: &mut Netlink,

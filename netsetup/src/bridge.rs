@@ -17,9 +17,9 @@ pub struct Bridge {
     pub net: Ipv4Net,
 }
 
-/// A locally administered hardware address derived from an IPv4 address, so that a neighbour's cached
-/// entry for the IPv4 address stays valid if another container gets the address. `role` distinguishes
-/// the ends of a pair: see [`inside_mac`] and [`outside_mac`].
+/// A locally administered hardware address derived from an IPv4 address, so that a neighbour's
+/// cached entry for the IPv4 address stays valid if another container gets the address. `role`
+/// distinguishes the ends of a pair: see [`inside_mac`] and [`outside_mac`].
 fn mac(role: u8, addr: Ipv4Addr) -> Mac {
     let [a, b, c, d] = addr.octets();
     [role, 0x6b, a, b, c, d]
@@ -78,9 +78,10 @@ fn sysctl(path: String, value: &'static str) -> Result<(), SysctlError> {
     std::fs::write(Path::new(&path), value).map_err(|source| SysctlError { path, value, source })
 }
 
-/// Allows packets to and from 127.0.0.1 to cross the bridge, so that a published port can be reached
-/// on the host's own loopback address. Packets to 127.0.0.1 from a container or a neighbour
-/// (CVE-2020-8558) are dropped by the firewall's first chain, so the firewall must be installed first.
+/// Allows packets to and from 127.0.0.1 to cross the bridge, so that a published port can be
+/// reached on the host's own loopback address. Packets to 127.0.0.1 from a container or a neighbour
+/// (CVE-2020-8558) are dropped by the firewall's first chain, so the firewall must be installed
+/// first.
 ///
 /// # Errors
 /// The sysctl cannot be written.
@@ -89,9 +90,9 @@ pub fn enable_loopback(name: &str) -> Result<(), SysctlError> {
 }
 
 /// Disables the IP firewall for packets that the bridge only switches. If the kernel has
-/// `br_netfilter` (Keelhost does not load this module), it would translate a container's packet to its
-/// own published port while the packet is being switched, and the bridge would not send it back to the
-/// port it came from.
+/// `br_netfilter` (Keelhost does not load this module), it would translate a container's packet to
+/// its own published port while the packet is being switched, and the bridge would not send it back
+/// to the port it came from.
 ///
 /// # Errors
 /// The sysctl exists and cannot be written.

@@ -1,5 +1,5 @@
-//! Saves a lease across restarts of netsetup. The file is below /run, so it does not outlive the boot,
-//! and its times are relative to that boot.
+//! Saves a lease across restarts of netsetup. The file is below /run, so it does not outlive the
+//! boot, and its times are relative to that boot.
 
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -37,6 +37,7 @@ pub fn load(path: &Path, mac: Mac) -> Option<Held> {
 
 /// Removes a saved lease.
 pub fn remove(path: &Path) {
-    // If the file cannot be removed, the only consequence is a refused confirmation after a restart.
+    // If the file cannot be removed, the only consequence is a refused confirmation after a
+    // restart.
     let _ = std::fs::remove_file(path);
 }

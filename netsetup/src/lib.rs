@@ -1,10 +1,10 @@
 //! The process that configures the host's network: the containers' bridge, their veth pairs,
 //! published ports, and the uplinks with static addresses or DHCPv4.
 //!
-//! One thread, one poll loop ([`app`]). It has CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE and
-//! needs no other privilege. It can be killed at any instant: its configuration stays in the kernel,
-//! where the next process finds it; leases are in a file; the supervisor repeats everything else after
-//! [`ipc::FromNet::Hello`].
+//! One thread, one poll loop ([`app`]). It has CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE
+//! and needs no other privilege. It can be killed at any instant: its configuration stays in the
+//! kernel, where the next process finds it; leases are in a file; the supervisor repeats everything
+//! else after [`ipc::FromNet::Hello`].
 //!
 //! | module | concern |
 //! |---|---|

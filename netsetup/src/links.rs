@@ -41,9 +41,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Parses the body of an `RTM_NEWLINK` or `RTM_DELLINK`. `None` for messages of bridges about their
-    /// ports, which have the same types (family `AF_BRIDGE`): a port that is "deleted" there has only
-    /// left the bridge.
+    /// Parses the body of an `RTM_NEWLINK` or `RTM_DELLINK`. `None` for messages of bridges about
+    /// their ports, which have the same types (family `AF_BRIDGE`): a port that is "deleted" there
+    /// has only left the bridge.
     pub fn parse(body: &[u8]) -> Option<Link> {
         if body.first() != Some(&0) {
             return None;
@@ -157,8 +157,8 @@ pub fn set(batch: &mut Batch, index: u32, change: Change, what: impl Into<String
 }
 
 /// Adds a request to create a bridge, up, with a fixed hardware address, which does not change when
-/// ports are added or removed. Multicast is flooded: snooping is not worthwhile for the few ports of a
-/// host.
+/// ports are added or removed. Multicast is flooded: snooping is not worthwhile for the few ports
+/// of a host.
 pub fn create_bridge(batch: &mut Batch, name: &str, mac: Mac) {
     let mut message = LinkMessage::default();
     message.header.flags |= LinkFlags::Up;

@@ -1,7 +1,7 @@
 //! Kernel modules that another process is loading.
 //!
-//! The `devices` process loads the modules for networking at every boot. Using a module before it is
-//! loaded makes the kernel run `/sbin/modprobe`, which is slower than waiting for it.
+//! The `devices` process loads the modules for networking at every boot. Using a module before it
+//! is loaded makes the kernel run `/sbin/modprobe`, which is slower than waiting for it.
 
 use std::path::Path;
 

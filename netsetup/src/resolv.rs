@@ -21,8 +21,8 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// Rewrites a file that is mounted in containers. A mount refers to the inode, so running containers
-/// would never see a new file in its place.
+/// Rewrites a file that is mounted in containers. A mount refers to the inode, so running
+/// containers would never see a new file in its place.
 ///
 /// # Errors
 /// The directory is missing or full.
@@ -30,8 +30,8 @@ pub fn rewrite(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
     let old = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    // A single write, padded with empty lines to the old length: a reader sees either the old or the
-    // new text, never an empty file and never the end of the old text.
+    // A single write, padded with empty lines to the old length: a reader sees either the old or
+    // the new text, never an empty file and never the end of the old text.
     let padding = old.saturating_sub(text.len()).min(4096);
     file.write_all([text.as_bytes(), &vec![b'\n'; padding]].concat().as_slice())?;
     file.set_len(text.len() as u64)

@@ -30,8 +30,8 @@ pub struct Route {
     pub to: IpNet,
     /// The next router; `None`: the destination is on the link itself.
     pub gateway: Option<IpAddr>,
-    /// The gateway is on the link although no address of the link covers it, as with the /32 addresses
-    /// that some clouds assign.
+    /// The gateway is on the link although no address of the link covers it, as with the /32
+    /// addresses that some clouds assign.
     pub on_link: bool,
     /// Index of the link.
     pub index: u32,

@@ -282,8 +282,8 @@ impl Uplink {
         }
     }
 
-    /// Sets the MTU from host.toml or the lease. In a separate request, because some servers send MTUs
-    /// that the link does not support: this must not prevent setting the address.
+    /// Sets the MTU from host.toml or the lease. In a separate request, because some servers send
+    /// MTUs that the link does not support: this must not prevent setting the address.
     fn apply_mtu(&mut self, context: &mut Context<'_>) {
         let leased = self.held().and_then(|held| held.lease.mtu);
         let wanted = self.settings.mtu.or(leased).filter(|&mtu| mtu != self.link.mtu);
@@ -352,7 +352,8 @@ fn same_route(a: &Route, b: &Route) -> bool {
         == (routes::network(b.to), b.metric, b.gateway, b.owner)
 }
 
-/// A seed from the kernel's entropy, or, if there is none yet, from values that differ between hosts.
+/// A seed from the kernel's entropy, or, if there is none yet, from values that differ between
+/// hosts.
 fn seed(mac: Mac, now: Duration) -> u64 {
     let mut bytes = [0u8; 8];
     // SAFETY: the pointer and the length are those of a live, writable array.

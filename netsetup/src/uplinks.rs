@@ -1,8 +1,8 @@
 //! The uplinks of the host and their state.
 //!
 //! With `[network.interface.NAME]` in host.toml, exactly those links; otherwise every Ethernet link
-//! with a device (no bridges, no veth pairs), with DHCP. A link that appears later is configured then,
-//! and nothing waits for one that does not appear.
+//! with a device (no bridges, no veth pairs), with DHCP. A link that appears later is configured
+//! then, and nothing waits for one that does not appear.
 
 use ipc::NetState;
 use std::collections::BTreeMap;

@@ -216,8 +216,8 @@ fn dhcp_gives_address_route_and_name_servers() {
     });
 }
 
-/// Some servers send an MTU for jumbo frames to network cards that do not support them. (A veth accepts
-/// 65535, the maximum that a server can send, so the test sets a larger one in host.toml.)
+/// Some servers send an MTU for jumbo frames to network cards that do not support them. (A veth
+/// accepts 65535, the maximum that a server can send, so the test sets a larger one in host.toml.)
 #[test]
 fn an_unsupported_mtu_does_not_prevent_the_address() {
     let (host, directory) = (Namespace::new(), Directory::new());
@@ -390,7 +390,8 @@ fn a_new_supervisor_on_the_same_link_receives_the_unchanged_state() {
     std::thread::scope(|scope| {
         let mut net = Netsetup::start(scope, &host, &directory.0, interfaces, netsetup::since_boot);
         assert_eq!(net.until_address(), "192.0.2.7/24");
-        // The first message of every supervisor; it does not know the state sent to the previous one.
+        // The first message of every supervisor; it does not know the state sent to the previous
+        // one.
         for _ in 0..2 {
             net.state = NetState::default();
             net.supervisor.send(&ToNet::Ports { units: vec![] }, &[]).unwrap();

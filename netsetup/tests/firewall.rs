@@ -1,5 +1,5 @@
-//! The firewall, in network namespaces of the kernel that runs the tests: a neighbour on the uplink,
-//! the host, and two containers.
+//! The firewall, in network namespaces of the kernel that runs the tests: a neighbour on the
+//! uplink, the host, and two containers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

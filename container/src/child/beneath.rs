@@ -16,8 +16,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Symbolic links resolved here before a path counts as a loop; the same as the kernel's limit.
 const MAX_LINKS: usize = 40;
 
-/// Symbolic links are followed inside the root. Magic links (/proc/PID/fd and the like) are refused:
-/// they lead to whatever a process has open.
+/// Symbolic links are followed inside the root. Magic links (/proc/PID/fd and the like) are
+/// refused: they lead to whatever a process has open.
 const IN_ROOT: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY);

@@ -5,8 +5,8 @@
 //! - the marker means "initialised" and is created only when a complete copy has reached the disk;
 //! - `MARKER.partial` is locked while a container fills the volume, and becomes non-empty just
 //!   before the first file is copied. If it is found non-empty, a fill was interrupted and the
-//!   content may be discarded. A volume with content but neither marker nor a non-empty partial file
-//!   holds user data and is used as it is.
+//!   content may be discarded. A volume with content but neither marker nor a non-empty partial
+//!   file holds user data and is used as it is.
 
 use super::{Context, Ids, Problem, StepResult};
 use crate::plan::CopyUp;
@@ -126,8 +126,8 @@ fn too_deep(name: &CStr) -> Problem {
     Problem::new(Errno::ELOOP, format!("{} is nested too deeply to copy", name.to_string_lossy()))
 }
 
-/// Copies everything in `from`, then its owner, mode and times. Copies directories, files, links and
-/// FIFOs; sockets and devices are skipped.
+/// Copies everything in `from`, then its owner, mode and times. Copies directories, files, links
+/// and FIFOs; sockets and devices are skipped.
 fn copy_dir(from: &OwnedFd, to: &OwnedFd, depth: usize, ids: Ids) -> StepResult {
     for name in names(from)? {
         let name = name.as_c_str();

@@ -169,8 +169,8 @@ fn make_node(dev: &OwnedFd, node: &Node, ids: Ids) -> StepResult {
     Ok(())
 }
 
-/// Opens the container's null device for reading and writing, and verifies it: an image, a volume or
-/// a mount may have put something else in its place (CVE-2025-31133).
+/// Opens the container's null device for reading and writing, and verifies it: an image, a volume
+/// or a mount may have put something else in its place (CVE-2025-31133).
 pub(super) fn open_null(root: &Root) -> StepResult<OwnedFd> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;

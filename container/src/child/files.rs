@@ -18,8 +18,8 @@ const TEMPORARY: &str = ".keel-file";
 /// Writes the files into the container's writable layer. A file or link of the image at the same
 /// path is replaced.
 ///
-/// If a volume is mounted over the file's directory, the volume is not modified: the file is mounted
-/// on top.
+/// If a volume is mounted over the file's directory, the volume is not modified: the file is
+/// mounted on top.
 pub(super) fn write(root: &Root, files: &[InlineFile]) -> StepResult {
     if files.is_empty() {
         return Ok(());

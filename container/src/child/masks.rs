@@ -42,8 +42,8 @@ pub(super) fn mask(root: &Root, plan: &Plan<'_>) -> StepResult {
     Ok(())
 }
 
-/// Masks and protects the plan's own paths. They may be in volumes, which others can change: each is
-/// opened without following any link, and mounts go to the descriptor.
+/// Masks and protects the plan's own paths. They may be in volumes, which others can change: each
+/// is opened without following any link, and mounts go to the descriptor.
 pub(super) fn plan_paths(root: &Root, plan: &Plan<'_>) -> StepResult {
     let mut null = None;
     for path in added(&plan.masked, kept(&HIDDEN, plan)) {

@@ -94,8 +94,8 @@ fn user_problem(error: UserError) -> Problem {
     Problem::new(Errno::EINVAL, error.to_string())
 }
 
-/// Reads a user database; a missing one is empty. The image is untrusted: the file must be a regular
-/// file of limited size (CVE-2026-47262), and opening it never blocks.
+/// Reads a user database; a missing one is empty. The image is untrusted: the file must be a
+/// regular file of limited size (CVE-2026-47262), and opening it never blocks.
 fn database(root: &Root, path: &str) -> StepResult<Vec<u8>> {
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = match root.look_up(path, flags) {
@@ -123,7 +123,8 @@ fn database(root: &Root, path: &str) -> StepResult<Vec<u8>> {
 }
 
 /// Enters the working directory, creating it if missing as other runtimes do, and checks that it is
-/// inside the root: `getcwd(2)` of a directory outside begins with "(unreachable)" (CVE-2024-21626).
+/// inside the root: `getcwd(2)` of a directory outside begins with "(unreachable)"
+/// (CVE-2024-21626).
 pub(super) fn working_dir(root: &Root, path: &str) -> StepResult {
     let path = if path.is_empty() { "/" } else { path };
     let dir = root.directory(path)?;
@@ -135,8 +136,8 @@ pub(super) fn working_dir(root: &Root, path: &str) -> StepResult {
     Ok(())
 }
 
-/// Installs descriptors 0 to 2; without a standard input, 0 is the null device. The user becomes the
-/// owner of pipes and of a terminal: opening /dev/stdout opens the pipe's inode, which only its
+/// Installs descriptors 0 to 2; without a standard input, 0 is the null device. The user becomes
+/// the owner of pipes and of a terminal: opening /dev/stdout opens the pipe's inode, which only its
 /// owner may. A terminal becomes the controlling terminal of the session that [`session`] started.
 pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) -> StepResult {
     let (uid, gid) = (host_id(ids, identity.uid)?, host_id(ids, identity.gid)?);
@@ -178,7 +179,8 @@ pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) ->
 ///
 /// The mount namespace belongs to the host, so CAP_SYS_ADMIN inside would not allow mounting. A
 /// container that is given the capability therefore gets its own copy of the mount namespace; the
-/// kernel locks the copied mounts together, so masks and read-only paths stay (mount_namespaces(7)).
+/// kernel locks the copied mounts together, so masks and read-only paths stay
+/// (mount_namespaces(7)).
 pub(super) fn user_namespace(userns: BorrowedFd<'static>, set: CapSet) -> StepResult {
     setns(userns, CloneFlags::CLONE_NEWUSER)?;
     let admin = Capability::from_name("SYS_ADMIN").ok_or(Errno::EINVAL)?;
@@ -261,8 +263,8 @@ impl Capabilities {
         Ok(Capabilities { permitted, inheritable, ambient })
     }
 
-    /// Keeps the permitted set across the change from root to another user that keeps some of it; an
-    /// exec clears the flag (PR_SET_KEEPCAPS(2const)).
+    /// Keeps the permitted set across the change from root to another user that keeps some of it;
+    /// an exec clears the flag (PR_SET_KEEPCAPS(2const)).
     pub(super) fn keep(&self) -> StepResult {
         if self.inheritable == CapSet::EMPTY {
             return Ok(());

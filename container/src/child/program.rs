@@ -67,8 +67,8 @@ impl Program {
     }
 
     /// Warns on standard error if no_new_privs makes the program's set-user-id bit or file
-    /// capabilities ineffective: the kernel does not report it, and the program would fail later with
-    /// an unrelated error. Root needs no warning: it has nothing to gain.
+    /// capabilities ineffective: the kernel does not report it, and the program would fail later
+    /// with an unrelated error. Root needs no warning: it has nothing to gain.
     pub(super) fn warn(&self, identity: &Identity) {
         if identity.uid == 0 {
             return;

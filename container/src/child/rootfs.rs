@@ -1,4 +1,5 @@
-//! The container's root: layers and a writable tmpfs combined by overlayfs, entered by `pivot_root`.
+//! The container's root: layers and a writable tmpfs combined by overlayfs, entered by
+//! `pivot_root`.
 
 use super::beneath::Root;
 use super::{Context, Ids, Problem, StepResult};
@@ -37,15 +38,15 @@ pub(super) fn writable_layer(plan: &Plan<'_>, size: Option<u64>) -> StepResult {
     Ok(())
 }
 
-/// Mounts an overlay of the image layers and the writable layer on top of the latter, and changes to
-/// it.
+/// Mounts an overlay of the image layers and the writable layer on top of the latter, and changes
+/// to it.
 ///
 /// The layers are passed one by one (`lowerdir+`, Linux 6.5): the single option string of
 /// `mount(2)` is limited to a page, which a hundred layers exceed. `volatile` omits the sync of the
 /// upper layer at unmount; what is written there is discarded with the container anyway.
 ///
-/// With a user namespace, each layer is first covered by an id-mapped copy of itself: overlayfs uses
-/// what is mounted at a path, and a mount can be id-mapped only before it is attached.
+/// With a user namespace, each layer is first covered by an id-mapped copy of itself: overlayfs
+/// uses what is mounted at a path, and a mount can be id-mapped only before it is attached.
 pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> StepResult {
     if let Some((_, userns)) = ids {
         for layer in layers {
@@ -140,7 +141,8 @@ fn cover_initial_root() -> StepResult {
     mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
     fchdir(&host)?;
     for path in top_mounts(&table) {
-        // Several may be stacked on one path. A mount that cannot be detached is unreachable anyway.
+        // Several may be stacked on one path. A mount that cannot be detached is unreachable
+        // anyway.
         while umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     }
     fchdir(&new_root)?;

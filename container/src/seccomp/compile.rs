@@ -1,7 +1,8 @@
 //! Compiles a profile to a classic BPF program (kernel `Documentation/networking/filter.rst`).
 //!
-//! The program loads the call number and finds its range by binary search. A range is a run of calls
-//! that are treated the same; its leaf is a single `return`, or tests of arguments with several.
+//! The program loads the call number and finds its range by binary search. A range is a run of
+//! calls that are treated the same; its leaf is a single `return`, or tests of arguments with
+//! several.
 //!
 //! The program is generated backwards (see [`bpf`]).
 
@@ -67,8 +68,8 @@ pub(super) fn check_start(profile: &Profile) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// The treatment of the calls of a range: the rules with conditions, in order, and the action if none
-/// of them applies.
+/// The treatment of the calls of a range: the rules with conditions, in order, and the action if
+/// none of them applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Leaf<'p> {
     tests: Vec<(&'p [Condition], Action)>,

@@ -1,9 +1,10 @@
 //! The default profile.
 //!
 //! It allows what the profiles of docker and podman allow, because programs are written and tested
-//! under those, with these differences: calls of 32-bit programs are forbidden, and so are io_uring,
-//! whose operations a filter cannot see, userfaultfd, TIOCSTI, and sockets of AF_ALG and of obsolete
-//! families. All of them have been used in container escapes, and programs work without them.
+//! under those, with these differences: calls of 32-bit programs are forbidden, and so are
+//! io_uring, whose operations a filter cannot see, userfaultfd, TIOCSTI, and sockets of AF_ALG and
+//! of obsolete families. All of them have been used in container escapes, and programs work without
+//! them.
 
 use super::names;
 use super::profile::{Action, Compare, Condition, Profile, Rule};
@@ -46,8 +47,8 @@ const ALLOWED: &[&str] = &[
     "brk", "madvise", "map_shadow_stack", "membarrier", "memfd_create", "memfd_secret", "mincore",
     "mlock", "mlock2", "mlockall", "mmap", "mprotect", "mremap", "mseal", "msync", "munlock",
     "munlockall", "munmap", "pkey_alloc", "pkey_free", "pkey_mprotect", "remap_file_pages",
-    // Processes and threads; clone is below. ptrace cannot be used to bypass the filter: since Linux
-    // 4.8 the kernel runs the filter after the tracer has changed the call.
+    // Processes and threads; clone is below. ptrace cannot be used to bypass the filter: since
+    // Linux 4.8 the kernel runs the filter after the tracer has changed the call.
     "arch_prctl", "execve", "execveat", "exit", "exit_group", "fork", "futex", "futex_requeue",
     "futex_wait", "futex_waitv", "futex_wake", "get_robust_list", "get_thread_area", "getcpu",
     "getpgid", "getpgrp", "getpid", "getppid", "getpriority", "getrlimit", "getrusage", "getsid",
@@ -101,8 +102,8 @@ const WITH_CAPABILITY: &[(&[&str], &[&str])] = &[
     (&["SYS_TTY_CONFIG"], &["vhangup"]),
 ];
 
-/// Always forbidden. The default action forbids them anyway; the list exists so that a test can check
-/// that each call of the table is on exactly one list.
+/// Always forbidden. The default action forbids them anyway; the list exists so that a test can
+/// check that each call of the table is on exactly one list.
 #[cfg(test)]
 #[rustfmt::skip]
 const FORBIDDEN: &[&str] = &[
@@ -129,8 +130,8 @@ const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS) as u32 as u64;
 
-/// `TIOCSTI` injects input into the user's terminal (CVE-2017-5226), `TIOCLINUX` pastes into a console
-/// (asm-generic/ioctls.h).
+/// `TIOCSTI` injects input into the user's terminal (CVE-2017-5226), `TIOCLINUX` pastes into a
+/// console (asm-generic/ioctls.h).
 const TERMINAL_REQUESTS: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
 
 /// Socket address families that are refused: AF_VSOCK is not namespaced and reaches the hypervisor;
@@ -138,8 +139,8 @@ const TERMINAL_REQUESTS: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u3
 /// DECnet, Econet, ATM SVC, IrDA, WAN pipe, IUCV and CAIF.
 const FAMILIES: [u32; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
 
-/// Execution domains (linux/personality.h) that only change what uname(2) reports: none, PER_LINUX32,
-/// UNAME26, both, and the query for the current one.
+/// Execution domains (linux/personality.h) that only change what uname(2) reports: none,
+/// PER_LINUX32, UNAME26, both, and the query for the current one.
 const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, u32::MAX];
 
 fn numbers(calls: &[&str]) -> Vec<u32> {
@@ -163,8 +164,8 @@ impl Profile {
         let no_namespace =
             Condition { argument: 0, compare: Compare::MaskedEq(NAMESPACES), value: 0 };
         rules.push(rule(&["clone"], Action::Allow, vec![no_namespace]));
-        // Its flags are in memory, which a filter cannot read. After ENOSYS, C libraries fall back to
-        // clone.
+        // Its flags are in memory, which a filter cannot read. After ENOSYS, C libraries fall back
+        // to clone.
         rules.push(rule(&["clone3"], Action::UNKNOWN, vec![]));
         for request in TERMINAL_REQUESTS {
             let condition = Condition::lower_half(1, request);

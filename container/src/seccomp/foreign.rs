@@ -1,5 +1,5 @@
-//! System calls of other architectures that occur in profiles. They are ignored silently; a name that
-//! is neither here nor an x86-64 call may be a typing mistake and causes a warning.
+//! System calls of other architectures that occur in profiles. They are ignored silently; a name
+//! that is neither here nor an x86-64 call may be a typing mistake and causes a warning.
 
 /// Calls of 32-bit x86, Arm, MIPS, POWER, RISC-V and s390, and pseudo calls of libseccomp.
 #[rustfmt::skip]

@@ -1,5 +1,5 @@
-//! Profiles in JSON: the format of docker and podman, and the `linux.seccomp` of an OCI `config.json`
-//! (runtime-spec `config-linux.md`).
+//! Profiles in JSON: the format of docker and podman, and the `linux.seccomp` of an OCI
+//! `config.json` (runtime-spec `config-linux.md`).
 //!
 //! A file has the same meaning as with runc and libseccomp:
 //! - Of several rules for a call, one without conditions takes precedence over all that have some,

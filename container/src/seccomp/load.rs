@@ -42,8 +42,8 @@ impl Filter {
         self.steps.len()
     }
 
-    /// Loads the filter for the calling thread and everything it executes from here on; it cannot be
-    /// removed. Needs no_new_privs or CAP_SYS_ADMIN.
+    /// Loads the filter for the calling thread and everything it executes from here on; it cannot
+    /// be removed. Needs no_new_privs or CAP_SYS_ADMIN.
     ///
     /// # Errors
     /// Those of `seccomp(2)`. `ENOSYS` or `EINVAL`: the kernel does not support filters.

@@ -1,7 +1,7 @@
 //! System calls of x86-64 by name and number (kernel `arch/x86/entry/syscalls/syscall_64.tbl`).
 
-/// Number of the first call of [`RECENT`]. From here on all architectures use the same numbers; those
-/// between the end of [`EARLY`] and this one are unused.
+/// Number of the first call of [`RECENT`]. From here on all architectures use the same numbers;
+/// those between the end of [`EARLY`] and this one are unused.
 const FIRST_RECENT: u32 = 424;
 
 /// The newest call in this table (Linux 6.17).

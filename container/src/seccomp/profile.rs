@@ -9,7 +9,8 @@ pub enum Action {
     Log,
     /// The call fails with this errno, at most 4095.
     Errno(u16),
-    /// A tracer decides; without one the call fails with ENOSYS. The number is passed to the tracer.
+    /// A tracer decides; without one the call fails with ENOSYS. The number is passed to the
+    /// tracer.
     Trace(u16),
     /// The thread receives SIGSYS instead.
     Trap,

@@ -3,12 +3,12 @@
 //! that creates it.
 //!
 //! The child shares the caller's memory and descriptors, and the caller is suspended until it has
-//! ended (`CLONE_VM | CLONE_VFORK | CLONE_FILES`, as vfork(2)): copying the caller's page tables costs
-//! more than everything else here. The child opens its own namespaces and ends. Until it is waited
-//! for, its id maps can still be written.
+//! ended (`CLONE_VM | CLONE_VFORK | CLONE_FILES`, as vfork(2)): copying the caller's page tables
+//! costs more than everything else here. The child opens its own namespaces and ends. Until it is
+//! waited for, its id maps can still be written.
 //!
-//! Sharing memory is safe here, but would not be in an existing namespace: no other process is in the
-//! new namespaces, so none has capabilities in them.
+//! Sharing memory is safe here, but would not be in an existing namespace: no other process is in
+//! the new namespaces, so none has capabilities in them.
 
 use super::{IdRange, UserNsError, fail};
 use crate::sys;
@@ -55,8 +55,8 @@ pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Namespaces, Us
     Ok(Namespaces { user, net })
 }
 
-/// The child's results in shared memory: descriptors, or negative error numbers. Plain integers, each
-/// written at once, so that they are valid even if the child is killed.
+/// The child's results in shared memory: descriptors, or negative error numbers. Plain integers,
+/// each written at once, so that they are valid even if the child is killed.
 struct Opened {
     network: bool,
     user: i64,

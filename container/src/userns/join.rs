@@ -1,5 +1,5 @@
-//! Using an existing user namespace. A short-lived copy of this process enters it, because a process
-//! that has entered a user namespace cannot return.
+//! Using an existing user namespace. A short-lived copy of this process enters it, because a
+//! process that has entered a user namespace cannot return.
 
 use super::{IdRange, UserNs, UserNsError, fail};
 use crate::sys;

@@ -78,8 +78,8 @@ fn a_container_has_its_own_devpts(host: &mut Host) {
     assert_eq!(host.sh("ls /dev/pts; cat < /dev/ptmx &", |_| {}).ok(), "ptmx\n");
 }
 
-/// A device that is not among the standard ones and that anybody with a node can open for reading and
-/// writing: fuse, tun, loop-control.
+/// A device that is not among the standard ones and that anybody with a node can open for reading
+/// and writing: fuse, tun, loop-control.
 fn some_device(host: &Host) -> (u64, std::path::PathBuf) {
     let node = host.dir.join("device");
     for minor in [229, 200, 237] {

@@ -14,8 +14,8 @@ const BUSYBOX: &str = "/bin/busybox";
 /// The panic payload of a test that this machine cannot run.
 pub struct NotRun;
 
-/// Ends the test as "not run", with a reason that is printed. Only for requirements that a machine may
-/// lack; those that every machine must meet are in [`check_machine`].
+/// Ends the test as "not run", with a reason that is printed. Only for requirements that a machine
+/// may lack; those that every machine must meet are in [`check_machine`].
 pub fn not_run(reason: &str) -> ! {
     eprintln!("NOT RUN: {reason}");
     std::panic::resume_unwind(Box::new(NotRun))

@@ -1,11 +1,11 @@
 //! Starts real containers and inspects them from inside.
 //!
-//! Needs root, overlayfs, cgroup v2 and a static busybox, and fails if any of them is missing: a test
-//! that is silently skipped would be worse than none.
+//! Needs root, overlayfs, cgroup v2 and a static busybox, and fails if any of them is missing: a
+//! test that is silently skipped would be worse than none.
 //!
 //! The process tree is the same as on a host: this program takes the role of PID 1 (it reaps all
-//! processes and forwards their exits), and each test runs in a single-threaded child, in the role of
-//! the supervisor. Arguments that are not options select tests by a substring of their names.
+//! processes and forwards their exits), and each test runs in a single-threaded child, in the role
+//! of the supervisor. Arguments that are not options select tests by a substring of their names.
 
 // Clippy does not recognise a test without the standard harness.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

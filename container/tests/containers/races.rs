@@ -48,9 +48,9 @@ impl Drop for Exchanger {
     }
 }
 
-/// Starts containers with `made` mounted below a directory of a volume that is being exchanged with a
-/// link to a directory of the host. Returns how many ran, and in how many the path went through the
-/// link.
+/// Starts containers with `made` mounted below a directory of a volume that is being exchanged with
+/// a link to a directory of the host. Returns how many ran, and in how many the path went through
+/// the link.
 fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
     let (vol, victim) = (host.dir.join("vol"), host.dir.join("victim"));
     for dir in [&vol.join("a"), &victim] {

@@ -68,9 +68,9 @@ impl Files {
     }
 
     /// Appends whole lines, after a rotation if they would make the file longer than
-    /// `policy.max_size`. On a full disk the oldest rotated file is deleted once, if `may_delete`; the
-    /// flag is then cleared until a write succeeds, so that a disk filled by others does not cost the
-    /// whole history.
+    /// `policy.max_size`. On a full disk the oldest rotated file is deleted once, if `may_delete`;
+    /// the flag is then cleared until a write succeeds, so that a disk filled by others does not
+    /// cost the whole history.
     pub fn append(
         &mut self,
         bytes: &[u8],
@@ -102,9 +102,9 @@ impl Files {
         Ok(())
     }
 
-    /// Renames the current file to `1.log` and starts a new one; at most `max_files` remain. The new
-    /// file is created before the oldest is removed, so that it cannot reuse its inode number, by which
-    /// the next logger distinguishes them.
+    /// Renames the current file to `1.log` and starts a new one; at most `max_files` remain. The
+    /// new file is created before the oldest is removed, so that it cannot reuse its inode number,
+    /// by which the next logger distinguishes them.
     fn rotate(&mut self, max_files: u32) -> Result<()> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
@@ -181,8 +181,8 @@ pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// Reads the lines from offset `from`, just after line `seq`. Returns the length of the file up to the
-/// end of its last whole line, and the number of that line.
+/// Reads the lines from offset `from`, just after line `seq`. Returns the length of the file up to
+/// the end of its last whole line, and the number of that line.
 fn scan(file: &mut File, from: u64, mut seq: u64, newest: u64) -> Result<(u64, u64)> {
     file.seek(SeekFrom::Start(from))?;
     let mut reader = BufReader::new(file);
@@ -247,7 +247,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
-        /// A killed logger leaves an arbitrary prefix of its last write, and the mark from before it.
+        /// A killed logger leaves an arbitrary prefix of its last write, and the mark from before
+        /// it.
         #[test]
         fn a_torn_write_is_continued_after_its_last_whole_line(
             jobs in prop::collection::vec((1u64..20, any::<prop::sample::Index>()), 1..12),

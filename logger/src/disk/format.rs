@@ -21,8 +21,9 @@ pub(crate) fn format_line(head: &Head, text: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// A file's line without its newline; `None` when it is not one of ours. What a file does not say is
-/// left out: the time since the start of the system, and how a piece of a line came to its end.
+/// Parses a line of a log file, without its newline; `None` if it was not written by the logger.
+/// Information that files do not contain is left empty: the monotonic time, and how a piece of a
+/// line ended.
 pub(crate) fn parse_line(line: &[u8]) -> Option<Line> {
     let mut words = line.splitn(6, |byte| *byte == b' ');
     let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok());

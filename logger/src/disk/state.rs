@@ -37,9 +37,9 @@ pub(crate) enum DiskState {
 }
 
 impl DiskState {
-    /// Until when a unit's output may be held back so that no line is evicted from the ring before it
-    /// is in the file. `None`: not at all; evicted lines will be missing from the file. A disk that
-    /// takes longer than `stall` counts as broken, so that the container is not blocked.
+    /// Until when a unit's output may be held back so that no line is evicted from the ring before
+    /// it is in the file. `None`: not at all; evicted lines will be missing from the file. A disk
+    /// that takes longer than `stall` counts as broken, so that the container is not blocked.
     pub fn holds_until(&self, now: Instant, stall: Duration) -> Option<Instant> {
         let since = match self {
             Self::Off => return None,

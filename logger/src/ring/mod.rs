@@ -1,5 +1,5 @@
-//! The ring of a unit: a file in memory (tmpfs) with its newest lines, written by the logger and read
-//! by any process at any time.
+//! The ring of a unit: a file in memory (tmpfs) with its newest lines, written by the logger and
+//! read by any process at any time.
 //!
 //! ```text
 //! 0      magic, version, capacity                    written once
@@ -10,13 +10,13 @@
 //!
 //! **Commits.** A change is complete when its slot is complete: the slots are written alternately,
 //! each with an increasing number and a checksum, and the valid slot with the higher number counts.
-//! Everything that must change together (a batch of records, and the position up to which the stream
-//! has been parsed) is in one slot, so a logger killed at any instant leaves either all of it or
-//! nothing. Records are overwritten only after a commit that has evicted them.
+//! Everything that must change together (a batch of records, and the position up to which the
+//! stream has been parsed) is in one slot, so a logger killed at any instant leaves either all of
+//! it or nothing. Records are overwritten only after a commit that has evicted them.
 //!
-//! **Files, not mappings.** Both sides use pread(2) and pwrite(2). The page cache is as coherent as a
-//! shared mapping, and a write survives the death of its process in the same way, but no process can
-//! be killed by SIGBUS because a file was truncated, and rings do not count as memory of the
+//! **Files, not mappings.** Both sides use pread(2) and pwrite(2). The page cache is as coherent as
+//! a shared mapping, and a write survives the death of its process in the same way, but no process
+//! can be killed by SIGBUS because a file was truncated, and rings do not count as memory of the
 //! processes.
 //!
 //! **Readers** never lock: they read the state, the records, and the state again, and discard the
@@ -42,8 +42,8 @@ use crate::line::MAX_TEXT;
 pub(crate) const HEADER: u64 = 4096;
 /// Default capacity of a ring: bytes of records.
 pub const DEFAULT_CAPACITY: u64 = 256 * 1024;
-/// Minimum capacity of a ring: a batch is at most a quarter of it and must have space for the longest
-/// record.
+/// Minimum capacity of a ring: a batch is at most a quarter of it and must have space for the
+/// longest record.
 pub const MIN_CAPACITY: u64 = 128 * 1024;
 /// Maximum capacity of a ring.
 pub const MAX_CAPACITY: u64 = 256 * 1024 * 1024;

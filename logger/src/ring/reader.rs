@@ -78,8 +78,8 @@ impl Reader {
     /// symbolic link is not followed, and opening a FIFO does not block.
     ///
     /// # Errors
-    /// [`RingError::is_absent`] if the unit has written nothing since boot; otherwise the file cannot
-    /// be opened or is not a regular file.
+    /// [`RingError::is_absent`] if the unit has written nothing since boot; otherwise the file
+    /// cannot be opened or is not a regular file.
     pub fn open(path: &Path) -> Result<Reader, RingError> {
         let mut options = File::options();
         options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);

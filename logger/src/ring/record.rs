@@ -19,8 +19,8 @@ pub(crate) struct Head {
     pub mono_ms: u64,
 }
 
-/// Encoded length of a record with a text of this length: a multiple of eight, so that the length of
-/// the previous record fits in 16 bits.
+/// Encoded length of a record with a text of this length: a multiple of eight, so that the length
+/// of the previous record fits in 16 bits.
 pub(crate) fn encoded_len(text_len: usize) -> u64 {
     (HEAD as u64).saturating_add(text_len as u64).next_multiple_of(8)
 }

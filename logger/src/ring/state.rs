@@ -12,8 +12,8 @@ pub(super) const SLOT: usize = 1024;
 /// Positions beyond this count as damage: at 1 GB/s they are reached after 146 years.
 const MAX_POSITION: u64 = 1 << 62;
 
-/// Line counters of a unit since boot. A line longer than [`crate::MAX_TEXT`] counts once for each of
-/// its pieces.
+/// Line counters of a unit since boot. A line longer than [`crate::MAX_TEXT`] counts once for each
+/// of its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Lines written to the ring.
@@ -22,8 +22,8 @@ pub struct Counters {
     pub bytes: u64,
     /// Lines that were evicted from the ring by newer ones: `lines - evicted` are in it.
     pub evicted: u64,
-    /// Lines that were evicted without being in a log file, on a host with a data disk: the disk was
-    /// full, broken, too slow or became available too late.
+    /// Lines that were evicted without being in a log file, on a host with a data disk: the disk
+    /// was full, broken, too slow or became available too late.
     pub lost: u64,
     /// Lines that were read and discarded because the tmpfs was full; they are not included in the
     /// other counters.
@@ -84,8 +84,8 @@ impl State {
         self.counts.lines.saturating_add(1)
     }
 
-    /// The counters for users: an evicted line that is not known to be in a file counts as lost until
-    /// it is found on disk.
+    /// The counters for users: an evicted line that is not known to be in a file counts as lost
+    /// until it is found on disk.
     pub fn counters(&self) -> Counters {
         let mut counts = self.counts;
         if self.disk_wanted {

@@ -83,8 +83,8 @@ proptest! {
         }
     }
 
-    /// A kill between any two writes leaves the newest slot old or torn. Both must give the state
-    /// before, whose records are all still there but for those given up.
+    /// A kill between any two writes leaves the newest slot either old or torn. Both must result in
+    /// the previous state, with all records except evicted ones.
     #[test]
     fn a_torn_commit_leaves_the_previous_commit(batches in batches(), torn in 0..SLOT) {
         let dir = Dir::new();
@@ -165,7 +165,8 @@ proptest! {
         let _ = reader.tail(n);
         let _ = reader.since(u64::from(seq), n);
         let _ = reader.counters();
-        // The writer continues with it or starts with an empty ring; it stores the next line anyway.
+        // The writer continues with it or starts with an empty ring; it stores the next line
+        // anyway.
         drop(writer);
         let mut writer = Writer::open(&path, MIN_CAPACITY).unwrap();
         append(&mut writer, &[b"next".to_vec()], 2);

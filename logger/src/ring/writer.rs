@@ -109,8 +109,8 @@ impl Writer {
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(&new).map_err(RingError::io("create"))?;
         let mut writer = Writer { file, capacity, state: State::default() };
-        // The header is written in full, so that no later commit needs a new page: commits must also
-        // succeed on a full tmpfs.
+        // The header is written in full, so that no later commit needs a new page: commits must
+        // also succeed on a full tmpfs.
         let mut header = vec![0; HEADER as usize];
         for (to, from) in header.iter_mut().zip(MAGIC.into_iter().chain(capacity.to_le_bytes())) {
             *to = from;
@@ -173,8 +173,8 @@ impl Writer {
     }
 
     /// Writes the records to the ring and `mark` to its state, in one commit. If there is no memory
-    /// for the records, they count as dropped and the mark advances nevertheless: waiting would block
-    /// the container.
+    /// for the records, they count as dropped and the mark advances nevertheless: waiting would
+    /// block the container.
     ///
     /// # Errors
     /// The commit failed; the next one includes its changes.
@@ -258,8 +258,8 @@ impl Writer {
         self.state.disk
     }
 
-    /// Records that the log file now ends with line `mark.seq`. Later lines that have been evicted are
-    /// lost.
+    /// Records that the log file now ends with line `mark.seq`. Later lines that have been evicted
+    /// are lost.
     ///
     /// # Errors
     /// The commit failed.
@@ -283,8 +283,8 @@ impl Writer {
         self.state.counts.lines
     }
 
-    /// The records after the newest one in a file, oldest first. `hint` is the position and number of
-    /// a record at or before the first of them, from an earlier call.
+    /// The records after the newest one in a file, oldest first. `hint` is the position and number
+    /// of a record at or before the first of them, from an earlier call.
     pub(crate) fn after_disk(&self, hint: Option<(u64, u64)>) -> Result<Walk<'_>, RingError> {
         let state = &self.state;
         let (pos, seq) = match hint {

@@ -16,8 +16,8 @@ use units::model::LogPolicy;
 /// Longer than any test takes.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
-/// A temporary directory for a test, removed when dropped. `run` is the logger's directory in memory,
-/// `data` the data disk.
+/// A temporary directory for a test, removed when dropped. `run` is the logger's directory in
+/// memory, `data` the data disk.
 pub struct Dir(pub PathBuf);
 
 impl Dir {
@@ -56,8 +56,8 @@ impl Dir {
         lines.iter().map(|line| FileLine::parse(line)).collect()
     }
 
-    /// The same while the logger is writing: an incomplete line is ignored. (On a full disk, a part of
-    /// a line is written and later removed.)
+    /// The same while the logger is writing: an incomplete line is ignored. (On a full disk, a part
+    /// of a line is written and later removed.)
     pub fn files_so_far(&self, unit: &str) -> Vec<FileLine> {
         let lines = self.read_files(unit);
         let whole = lines.iter().filter(|line| line.ends_with(b"\n"));

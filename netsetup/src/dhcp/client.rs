@@ -1,8 +1,8 @@
 //! The DHCP client as a pure state machine: `(state, now, event) -> (state, actions)`.
 //!
-//! The state has two independent parts. The *held lease*: one or none; the host uses its address for
-//! exactly as long as it is held. The *exchange* with the servers ([`State`]). Figure 5 of RFC 2131 is
-//! the product of the two:
+//! The state has two independent parts. The *held lease*: one or none; the host uses its address
+//! for exactly as long as it is held. The *exchange* with the servers ([`State`]). Figure 5 of RFC
+//! 2131 is the product of the two:
 //!
 //! | state | lease held | waiting for |
 //! |---|---|---|
@@ -15,8 +15,8 @@
 //! | `Renewing` | yes | an extension by the same server; T2 |
 //! | `Rebinding` | yes | an extension by any server; the end of the lease |
 //!
-//! A refusal (DHCPNAK) and the end of the lease lead to `Init` without a lease, from any state. Times
-//! are durations since boot, including suspend; the wall clock is not used.
+//! A refusal (DHCPNAK) and the end of the lease lead to `Init` without a lease, from any state.
+//! Times are durations since boot, including suspend; the wall clock is not used.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -253,8 +253,8 @@ impl Client {
     /// Does everything that is due. One step may make the next one due (a lease that expired during
     /// suspend).
     fn catch_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        // Each iteration either sends or changes to a state further down in the table above, whose
-        // longest path has this length.
+        // Each iteration follows a transition of the table above; no chain of transitions that are
+        // due at the same time is longer.
         for _ in 0..6 {
             if self.deadline().is_none_or(|deadline| now < deadline) {
                 return;
@@ -344,7 +344,8 @@ impl Client {
         match packet.kind {
             Kind::Offer if selecting => {
                 if let Ok(offer) = Lease::read(packet, None) {
-                    // The request continues the exchange of the discovery, but with its own backoff.
+                    // The request continues the exchange of the discovery, but with its own
+                    // backoff.
                     self.exchange.tries = 0;
                     self.exchange.requested = now;
                     self.transmit(State::Requesting(offer), now, actions);
@@ -406,8 +407,8 @@ impl Client {
         self.state = if self.carrier { State::Init { at: now } } else { State::Down };
     }
 
-    /// A link without a carrier keeps its address: usually the same network comes back. As it may be
-    /// another one, the lease is then confirmed.
+    /// A link without a carrier keeps its address: usually the same network comes back. As it may
+    /// be another one, the lease is then confirmed.
     fn carrier(&mut self, now: Duration, carrier: bool, actions: &mut Vec<Action>) {
         if carrier == self.carrier {
             return;

@@ -376,8 +376,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// `World` checks after every step that no lease is held beyond its end, that `Hold` and `Release`
-    /// are consistent, that nothing due is missed and that messages conform to table 5.
+    /// `World` checks after every step that no lease is held beyond its end, that `Hold` and
+    /// `Release` are consistent, that nothing due is missed and that messages conform to table 5.
     #[test]
     fn any_order_of_events_keeps_the_invariants(steps in proptest::collection::vec(step(), 1..60)) {
         let mut world = World::new(s(5000));

@@ -58,8 +58,8 @@ pub fn broadcast(payload: &[u8]) -> Vec<u8> {
 }
 
 /// The payload of a complete and valid UDP packet for the client's port; `None` for anything else.
-/// `check_udp` is false for packets from a virtual link on the same machine whose checksum was left to
-/// hardware offloading and never computed.
+/// `check_udp` is false for packets from a virtual link on the same machine whose checksum was left
+/// to hardware offloading and never computed.
 pub fn payload(packet: &[u8], check_udp: bool) -> Option<&[u8]> {
     let [first, ..] = *packet else { return None };
     let header_length = usize::from(first & 0xf) * 4;

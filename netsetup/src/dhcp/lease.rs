@@ -1,8 +1,8 @@
 //! Leases: validating offers and acknowledgements of servers.
 //!
 //! The content comes from an untrusted network. Essential values that are invalid (a multicast
-//! address, a lease time of zero) make the whole message invalid; other invalid or missing values (the
-//! mask, a domain with a line break) are left out or replaced by the usual default.
+//! address, a lease time of zero) make the whole message invalid; other invalid or missing values
+//! (the mask, a domain with a line break) are left out or replaced by the usual default.
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
@@ -125,8 +125,8 @@ fn domain(value: &[u8]) -> Option<String> {
 }
 
 impl Lease {
-    /// Parses an offer or an acknowledgement. `known_prefix` is used if the server omits the mask when
-    /// it extends a lease.
+    /// Parses an offer or an acknowledgement. `known_prefix` is used if the server omits the mask
+    /// when it extends a lease.
     ///
     /// # Errors
     /// See [`LeaseError`].
@@ -182,8 +182,8 @@ impl Lease {
     }
 }
 
-/// T1 and T2 of the server if they are valid, otherwise one half and seven eighths of the lease time
-/// (RFC 2131 section 4.4.5).
+/// T1 and T2 of the server if they are valid, otherwise one half and seven eighths of the lease
+/// time (RFC 2131 section 4.4.5).
 fn timers(seconds: u32, t1: Option<u32>, t2: Option<u32>) -> (u32, u32) {
     match (t1, t2) {
         (Some(t1), Some(t2)) if 0 < t1 && t1 < t2 && t2 < seconds => (t1, t2),

@@ -20,15 +20,15 @@ const PARAMETERS: [u8; 10] = [
     code::T2,
 ];
 
-/// Maximum message size that the client accepts: the payload of an Ethernet frame without IP and UDP
-/// headers.
+/// Maximum message size that the client accepts: the payload of an Ethernet frame without IP and
+/// UDP headers.
 const MAX_SIZE: u16 = 1472;
 
 /// Hardware type Ethernet, in the client identifier.
 const ETHERNET: u8 = 1;
 
-/// The message of a state and its destination; `None` for states in which nothing is sent. `held` is
-/// the lease in use.
+/// The message of a state and its destination; `None` for states in which nothing is sent. `held`
+/// is the lease in use.
 pub(super) fn of(
     state: &State,
     exchange: &Exchange,

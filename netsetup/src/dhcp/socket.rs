@@ -46,8 +46,8 @@ impl Sockets {
         move |errno| SocketError { call, link: link.clone(), errno }
     }
 
-    /// Opens and closes sockets: `raw` for responses to an address that the host does not have, `udp`
-    /// for responses to an address that it has (and so that the kernel does not send "port
+    /// Opens and closes sockets: `raw` for responses to an address that the host does not have,
+    /// `udp` for responses to an address that it has (and so that the kernel does not send "port
     /// unreachable").
     ///
     /// # Errors
@@ -193,8 +193,8 @@ fn io_errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-/// Accepts only unfragmented UDP packets for port 68, so that a busy link does not wake the process.
-/// The data begins with the IP header (packet(7), `SOCK_DGRAM`).
+/// Accepts only unfragmented UDP packets for port 68, so that a busy link does not wake the
+/// process. The data begins with the IP header (packet(7), `SOCK_DGRAM`).
 fn set_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap_or(0),

@@ -55,8 +55,8 @@ impl Batch {
         self.raw(kind, flags, &bytes, what);
     }
 
-    /// Requests an acknowledgement for the request added last; [`super::Netlink::run`] waits for it.
-    /// Without this, it waits for the last request of the batch.
+    /// Requests an acknowledgement for the request added last; [`super::Netlink::run`] waits for
+    /// it. Without this, it waits for the last request of the batch.
     pub fn acknowledge_last(&mut self) {
         if let Some(entry) = self.entries.last() {
             self.or_flags(entry.at, libc::NLM_F_ACK);

@@ -1,9 +1,9 @@
 //! A small synchronous netlink client: batches of requests, their acknowledgements, dumps.
 //!
-//! The kernel handles requests on a `NETLINK_ROUTE` or `NETLINK_NETFILTER` socket inside `sendmsg(2)`,
-//! so every response except the later parts of a dump is queued when the call returns. This makes
-//! batches cheap: many requests in one send, and only the last one requests an acknowledgement, since
-//! errors are always reported. Nothing here waits longer than [`WAIT`].
+//! The kernel handles requests on a `NETLINK_ROUTE` or `NETLINK_NETFILTER` socket inside
+//! `sendmsg(2)`, so every response except the later parts of a dump is queued when the call
+//! returns. This makes batches cheap: many requests in one send, and only the last one requests an
+//! acknowledgement, since errors are always reported. Nothing here waits longer than [`WAIT`].
 //!
 //! Sources: netlink(7), rtnetlink(7), `af_netlink.c` and `nfnetlink.c` of the kernel.
 
@@ -107,8 +107,8 @@ impl Netlink {
         Ok(Netlink { fd, next: 1, buffer: Vec::new() })
     }
 
-    /// Sends a batch, waits until it has been handled completely and passes every message that is not
-    /// an acknowledgement to `each`, with the index of its request.
+    /// Sends a batch, waits until it has been handled completely and passes every message that is
+    /// not an acknowledgement to `each`, with the index of its request.
     ///
     /// After an error the kernel continues with the rest of a batch.
     ///
@@ -137,8 +137,8 @@ impl Netlink {
             let bytes = match received {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
-                // There were more responses than fit in the queue. The kernel reports this before it
-                // delivers those that did fit, including the first refusal.
+                // There were more responses than fit in the queue. The kernel reports this before
+                // it delivers those that did fit, including the first refusal.
                 Err(error) if error.errno() == Some(Errno::ENOBUFS) && overflow.is_none() => {
                     overflow = Some(error);
                     continue;
@@ -244,8 +244,8 @@ impl Netlink {
             match Errno::result(sent) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                // A batch is one message and must fit in the socket's send buffer. The kernel doubles
-                // the number, which leaves space for its own data.
+                // A batch is one message and must fit in the socket's send buffer. The kernel
+                // doubles the number, which leaves space for its own data.
                 Err(Errno::EMSGSIZE) if !grown => {
                     let size = i32::try_from(batch.bytes.len()).unwrap_or(i32::MAX);
                     // FORCE: ignore the limit of net.core.wmem_max.

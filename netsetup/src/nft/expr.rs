@@ -1,8 +1,8 @@
 //! nftables expressions, of which rules consist.
 //!
 //! Each function writes one `NFTA_LIST_ELEM` into the list of a rule. Numbers are those of
-//! `include/uapi/linux/netfilter/nf_tables.h`, with the same names; values compared with packet bytes
-//! are in network byte order, values compared with results of the kernel in host byte order.
+//! `include/uapi/linux/netfilter/nf_tables.h`, with the same names; values compared with packet
+//! bytes are in network byte order, values compared with results of the kernel in host byte order.
 
 use std::net::Ipv4Addr;
 

@@ -1,8 +1,9 @@
 //! The firewall: published ports, masquerading, and forwarding through this host.
 //!
-//! There is one table, `ip keel`, which is replaced as a whole in one transaction: packets see either
-//! the old or the new rules, never a mixture, and no cleanup is needed after a crash. Existing
-//! connections keep their translation. `rules` is the policy; this file is the transaction.
+//! There is one table, `ip keel`, which is replaced as a whole in one transaction: packets see
+//! either the old or the new rules, never a mixture, and no cleanup is needed after a crash.
+//! Existing connections keep their translation. `rules` is the policy; this file is the
+//! transaction.
 
 mod expr;
 mod rules;
@@ -86,8 +87,8 @@ pub fn transaction(chains: &[Chain]) -> Batch {
             push(&mut batch, NFT_MSG_NEWRULE, flags, &new_rule(chain, rule), what);
         }
     }
-    // The acknowledgement is requested for the last rule: before Linux 6.10 the kernel sends none for
-    // the end of a batch, and all are delivered after the commit (nfnetlink.c).
+    // The acknowledgement is requested for the last rule: before Linux 6.10 the kernel sends none
+    // for the end of a batch, and all are delivered after the commit (nfnetlink.c).
     batch.acknowledge_last();
     batch.raw(NFNL_MSG_BATCH_END, 0, edge.as_slice(), "commit the firewall");
     batch

@@ -5,8 +5,8 @@
 //! - A published port can be reached on every address of the host (or on the configured one),
 //!   including 127.0.0.1, and also from containers, including the publishing one.
 //!
-//! Not implemented: published ports on IPv6, and closing UDP flows that were translated by rules that
-//! no longer exist (they keep their translation until they have been idle for 30 s).
+//! Not implemented: published ports on IPv6, and closing UDP flows that were translated by rules
+//! that no longer exist (they keep their translation until they have been idle for 30 s).
 
 use ipc::{NetRequest, PublishedPort};
 use std::fmt;
@@ -72,16 +72,16 @@ pub enum Rule {
         /// The containers' subnet.
         net: Ipv4Net,
     },
-    /// If a container connects to a published port, makes the replies go through the host, to which it
-    /// connected, and not directly from the other container, which it would not recognise.
+    /// If a container connects to a published port, makes the replies go through the host, to which
+    /// it connected, and not directly from the other container, which it would not recognise.
     MasqueradeHairpin {
         /// The bridge.
         bridge: String,
         /// The containers' subnet.
         net: Ipv4Net,
     },
-    /// Gives packets from the host to its own published ports on 127.0.0.1 a source address that the
-    /// container can reply to.
+    /// Gives packets from the host to its own published ports on 127.0.0.1 a source address that
+    /// the container can reply to.
     MasqueradeLoopback {
         /// The bridge.
         bridge: String,

@@ -92,8 +92,8 @@ fn answer_tcp(listener: &TcpListener, over: &AtomicBool) {
     }
 }
 
-/// Listens on a port. Retries, because a test that starts a program at the same time may hold a copy
-/// of the previous listener between its fork and its exec.
+/// Listens on a port. Retries, because a test that starts a program at the same time may hold a
+/// copy of the previous listener between its fork and its exec.
 fn listen(port: u16) -> TcpListener {
     let until = Instant::now() + CONNECT;
     loop {
