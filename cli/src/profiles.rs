@@ -85,7 +85,7 @@ mod tests {
         let reason = "syscalls[0]: missing key `action`";
         assert_eq!(diagnostics("action", Some(unknown)), error(reason));
         let deny = br#"{"defaultAction":"SCMP_ACT_ERRNO"}"#;
-        let reason = "it forbids execve, which starts the program";
+        let reason = "forbids execve, which is needed to start the program";
         assert_eq!(diagnostics("deny", Some(deny)), error(reason));
         let large = vec![b' '; MAX_SIZE + 7];
         let reason = format!("larger than {MAX_SIZE} bytes");

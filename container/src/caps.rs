@@ -10,19 +10,19 @@ use units::capability::NAMES;
 pub struct Capability(u8);
 
 impl Capability {
-    /// By its name, upper case, with or without `CAP_`.
+    /// Looks up a capability by its upper-case name, with or without `CAP_`.
     pub fn from_name(name: &str) -> Option<Capability> {
         let name = name.strip_prefix("CAP_").unwrap_or(name);
         let number = NAMES.iter().position(|known| *known == name)?;
         u8::try_from(number).ok().map(Capability)
     }
 
-    /// Its name, without `CAP_`.
+    /// The name, without `CAP_`.
     pub fn name(self) -> &'static str {
         NAMES.get(usize::from(self.0)).copied().unwrap_or("?")
     }
 
-    /// Its number.
+    /// The number.
     pub fn number(self) -> u8 {
         self.0
     }
@@ -39,10 +39,10 @@ impl fmt::Debug for Capability {
 pub struct CapSet(u64);
 
 impl CapSet {
-    /// No capability.
+    /// The empty set.
     pub const EMPTY: CapSet = CapSet(0);
 
-    /// What a container gets unless its unit says otherwise: CHOWN DAC_OVERRIDE FOWNER FSETID KILL
+    /// The default set of a container: CHOWN DAC_OVERRIDE FOWNER FSETID KILL
     /// SETGID SETUID SETPCAP NET_BIND_SERVICE SYS_CHROOT SETFCAP.
     pub const DEFAULT: CapSet = CapSet(
         1 << 0
@@ -61,11 +61,11 @@ impl CapSet {
     /// Every capability this crate knows.
     pub const ALL: CapSet = CapSet((1 << NAMES.len()) - 1);
 
-    /// The default set with `drop` taken away, then `add` added. `ALL` stands for every capability
-    /// on either side, so that `drop = ["ALL"], add = ["NET_BIND_SERVICE"]` means what it says.
+    /// The default set without `drop`, then with `add`. `ALL` means every capability in either
+    /// list, so `drop = ["ALL"], add = ["NET_BIND_SERVICE"]` leaves NET_BIND_SERVICE alone.
     ///
     /// # Errors
-    /// The first name that is no capability's.
+    /// The first unknown name.
     pub fn from_names<S: AsRef<str>>(add: &[S], drop: &[S]) -> std::result::Result<CapSet, String> {
         fn named<S: AsRef<str>>(names: &[S]) -> std::result::Result<CapSet, String> {
             names.iter().try_fold(CapSet::EMPTY, |set, name| match name.as_ref() {
@@ -76,40 +76,40 @@ impl CapSet {
         Ok(CapSet(CapSet::DEFAULT.0 & !named(drop)?.0 | named(add)?.0))
     }
 
-    /// With one more.
+    /// The set with `cap` added.
     #[must_use]
     pub fn with(self, cap: Capability) -> CapSet {
         CapSet(self.0 | 1 << cap.0)
     }
 
-    /// What both hold.
+    /// The capabilities in both sets.
     #[must_use]
     pub fn intersection(self, other: CapSet) -> CapSet {
         CapSet(self.0 & other.0)
     }
 
-    /// What this one holds and the other does not.
+    /// The capabilities in this set that are not in `other`.
     #[must_use]
     pub fn without(self, other: CapSet) -> CapSet {
         CapSet(self.0 & !other.0)
     }
 
-    /// Those of a bit mask that this crate knows.
+    /// The known capabilities of a bit mask.
     pub(crate) fn from_bits(bits: u64) -> CapSet {
         CapSet(bits & CapSet::ALL.0)
     }
 
-    /// Each of them, in the order of their numbers.
+    /// The capabilities, in numeric order.
     pub fn iter(self) -> impl Iterator<Item = Capability> {
         (0u8..64).map(Capability).filter(move |cap| self.contains(*cap))
     }
 
-    /// Whether it holds `cap`.
+    /// Whether the set contains `cap`.
     pub fn contains(self, cap: Capability) -> bool {
         self.0 & 1 << cap.0 != 0
     }
 
-    /// As the bit mask of `/proc/PID/status`.
+    /// The set as a bit mask, as in `/proc/PID/status`.
     pub fn bits(self) -> u64 {
         self.0
     }
@@ -121,8 +121,8 @@ impl fmt::Debug for CapSet {
     }
 }
 
-/// Drops everything that is not in `keep` from the bounding set, which also limits what a set-uid
-/// root program or file capabilities could give back. Needs CAP_SETPCAP.
+/// Drops every capability that is not in `keep` from the bounding set, which also limits what a
+/// set-uid root program or file capabilities can grant. Needs CAP_SETPCAP.
 pub(crate) fn limit_bounding_set(keep: CapSet) -> Result<()> {
     for number in 0..64u8 {
         if keep.contains(Capability(number)) {
@@ -133,7 +133,7 @@ pub(crate) fn limit_bounding_set(keep: CapSet) -> Result<()> {
             unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) };
         match Errno::result(done) {
             Ok(_) => {}
-            // The kernel's last capability has been passed: it knows no more of them.
+            // Past the kernel's last capability.
             Err(Errno::EINVAL) => break,
             Err(errno) => return Err(errno),
         }
@@ -143,7 +143,7 @@ pub(crate) fn limit_bounding_set(keep: CapSet) -> Result<()> {
 
 /// The bounding set of this process.
 pub(crate) fn bounding_set() -> CapSet {
-    // SAFETY: prctl with integers only. A capability that the kernel does not know is an error.
+    // SAFETY: prctl with integers only. An unknown capability is reported as an error.
     let has = |cap: &Capability| unsafe {
         libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(cap.0), 0, 0, 0) == 1
     };
@@ -167,8 +167,8 @@ struct Data {
 /// `_LINUX_CAPABILITY_VERSION_3`: two 32-bit words per set.
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Sets all sets of this process but the bounding one. An inheritable set that is not empty gives the
-/// program of another user than root capabilities through those of files (CVE-2022-24769).
+/// Sets every capability set of this process except the bounding set. A non-empty inheritable set
+/// would let a non-root program gain capabilities from files (CVE-2022-24769).
 pub(crate) fn apply(permitted: CapSet, inheritable: CapSet, ambient: CapSet) -> Result<()> {
     // SAFETY: prctl with integers only.
     let done =
@@ -180,7 +180,7 @@ pub(crate) fn apply(permitted: CapSet, inheritable: CapSet, ambient: CapSet) -> 
     };
     let header = Header { version: VERSION_3, pid: 0 };
     let data = [word(0), word(32)];
-    // SAFETY: header and data have the layout of version 3 and live over the call.
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
     Errno::result(done)?;
     for cap in ambient.iter() {
@@ -191,20 +191,20 @@ pub(crate) fn apply(permitted: CapSet, inheritable: CapSet, ambient: CapSet) -> 
     Ok(())
 }
 
-/// The sets of this process.
+/// The capability sets of this process.
 fn own() -> Result<[Data; 2]> {
     let header = Header { version: VERSION_3, pid: 0 };
     let mut data = [Data { effective: 0, permitted: 0, inheritable: 0 }; 2];
-    // SAFETY: header and data have the layout of version 3 and live over the call.
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
     let done = unsafe { libc::syscall(libc::SYS_capget, &raw const header, data.as_mut_ptr()) };
     Errno::result(done).map(|_| data)
 }
 
-/// Makes everything effective that is permitted.
+/// Copies the permitted set to the effective set.
 pub(crate) fn raise() -> Result<()> {
     let data = own()?.map(|word| Data { effective: word.permitted, ..word });
     let header = Header { version: VERSION_3, pid: 0 };
-    // SAFETY: header and data have the layout of version 3 and live over the call.
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
     let done = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
     Errno::result(done).map(drop)
 }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_comes_before_add_and_all_means_all() {
+    fn drop_is_applied_before_add_and_all_means_every_capability() {
         assert_eq!(CapSet::from_names::<&str>(&[], &["ALL"]).unwrap(), CapSet::EMPTY);
         let only = CapSet::from_names(&["NET_RAW"], &["ALL"]).unwrap();
         assert_eq!(only.bits(), 1 << 13);

@@ -14,17 +14,17 @@ use std::path::{Path, PathBuf};
 
 /// Period of the CPU limit in microseconds, the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
-/// Smallest CPU quota the kernel takes, in microseconds.
+/// Smallest CPU quota that the kernel accepts, in microseconds.
 const CPU_MIN_QUOTA: u64 = 1_000;
 
 /// The extended attribute of [`Cgroup::set_note`].
 const NOTE: &CStr = c"user.keel.note";
 
-/// What went wrong with a cgroup.
+/// A failed operation on a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{action} {}: {}", path.display(), errno.desc())]
 pub struct CgroupError {
-    /// What was tried ("create", "write").
+    /// The operation ("create", "write").
     pub action: &'static str,
     /// The directory or file.
     pub path: PathBuf,
@@ -33,40 +33,40 @@ pub struct CgroupError {
     pub errno: Errno,
 }
 
-/// Limits of a cgroup; `None` means none.
+/// Limits of a cgroup; `None` means no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {
-    /// Bytes (`memory.max`). Swap is then 0, and an OOM kill takes the whole group, so that half a
-    /// container never goes on.
+    /// Bytes (`memory.max`). Swap is then 0, and an OOM kill ends the whole group, so that a
+    /// container never continues with some of its processes missing.
     pub memory: Option<u64>,
-    /// Bytes from which on its processes are slowed down and memory is taken back (`memory.high`).
+    /// Bytes above which the kernel throttles the processes and reclaims memory (`memory.high`).
     pub memory_high: Option<u64>,
-    /// Bytes of swap (`memory.swap.max`); 0 with a limit of memory and without this.
+    /// Bytes of swap (`memory.swap.max`); 0 if `memory` is set and this is not.
     pub swap: Option<u64>,
     /// Thousandths of a CPU (`cpu.max`), at least 10.
     pub cpu_millis: Option<u64>,
-    /// Share of the CPUs where they are scarce (`cpu.weight`), 1 to 10000.
+    /// Relative share of CPU time under contention (`cpu.weight`), 1 to 10000.
     pub cpu_weight: Option<u64>,
     /// Tasks (`pids.max`).
     pub pids: Option<u64>,
 }
 
-/// What a cgroup has used. A figure is `None` when its controller is not enabled.
+/// Resource usage of a cgroup. A value is `None` if its controller is not enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stats {
-    /// Bytes now (`memory.current`).
+    /// Current bytes (`memory.current`).
     pub memory_current: Option<u64>,
-    /// Highest ever (`memory.peak`).
+    /// Peak bytes (`memory.peak`).
     pub memory_peak: Option<u64>,
     /// Processes killed by the OOM killer (`oom_kill` in `memory.events`).
     pub oom_kill: Option<u64>,
     /// CPU time in microseconds (`usage_usec` in `cpu.stat`).
     pub cpu_usec: Option<u64>,
-    /// Tasks now (`pids.current`).
+    /// Current tasks (`pids.current`).
     pub pids_current: Option<u64>,
 }
 
-/// One cgroup, held by a descriptor of its directory.
+/// A cgroup, identified by an open descriptor of its directory.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -74,10 +74,10 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes `parent/name` with these limits, or takes over an existing one and sets its limits.
+    /// Creates `parent/name` with these limits, or opens an existing cgroup and sets its limits.
     ///
     /// # Errors
-    /// Which file could not be made or written.
+    /// The file that could not be created or written.
     pub fn create(parent: &Path, name: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
         let path = parent.join(name);
         let fail = |errno| CgroupError { action: "create", path: path.clone(), errno };
@@ -94,10 +94,10 @@ impl Cgroup {
         Ok(group)
     }
 
-    /// Takes over an existing cgroup, for instance after a restart of the caller.
+    /// Opens an existing cgroup, for instance after a restart of the caller.
     ///
     /// # Errors
-    /// `open(2)`'s.
+    /// Those of `open(2)`.
     pub fn open(path: &Path) -> Result<Cgroup, CgroupError> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = open(path, flags, Mode::empty()).map_err(|errno| CgroupError {
@@ -117,66 +117,66 @@ impl Cgroup {
         if let Some(bytes) = limits.memory {
             self.write("memory.max", &bytes.to_string())?;
         } else if reset {
-            self.write_if_there("memory.max", "max")?;
+            self.write_if_present("memory.max", "max")?;
         }
-        // Also where all memory of the host is its limit: half a container never goes on.
-        self.write_if_there("memory.oom.group", "1")?;
+        // Even without a limit of its own: the host can run out of memory, too.
+        self.write_if_present("memory.oom.group", "1")?;
         match limits.swap.or(limits.memory.map(|_| 0)) {
             // The file is missing on a kernel without swap accounting.
-            Some(bytes) => self.write_if_there("memory.swap.max", &bytes.to_string())?,
-            None if reset => self.write_if_there("memory.swap.max", "max")?,
+            Some(bytes) => self.write_if_present("memory.swap.max", &bytes.to_string())?,
+            None if reset => self.write_if_present("memory.swap.max", "max")?,
             None => {}
         }
         if let Some(bytes) = limits.memory_high {
             self.write("memory.high", &bytes.to_string())?;
         } else if reset {
-            self.write_if_there("memory.high", "max")?;
+            self.write_if_present("memory.high", "max")?;
         }
         if let Some(weight) = limits.cpu_weight {
             self.write("cpu.weight", &weight.to_string())?;
         } else if reset {
-            self.write_if_there("cpu.weight", "100")?;
+            self.write_if_present("cpu.weight", "100")?;
         }
         if let Some(millis) = limits.cpu_millis {
             let quota = millis.saturating_mul(CPU_PERIOD / 1000).max(CPU_MIN_QUOTA);
             self.write("cpu.max", &format!("{quota} {CPU_PERIOD}"))?;
         } else if reset {
-            self.write_if_there("cpu.max", "max")?;
+            self.write_if_present("cpu.max", "max")?;
         }
         if let Some(tasks) = limits.pids {
             self.write("pids.max", &tasks.to_string())?;
         } else if reset {
-            self.write_if_there("pids.max", "max")?;
+            self.write_if_present("pids.max", "max")?;
         }
         Ok(())
     }
 
-    /// Limits what its processes move to and from a disk, in bytes a second (`io.max`); `None` is no
-    /// limit. `disk` is the major and minor number of a whole disk, not of a partition.
+    /// Limits disk throughput in bytes per second (`io.max`); `None` means no limit. `disk` is the
+    /// major and minor number of a whole disk, not of a partition.
     ///
     /// # Errors
-    /// `ENOENT`: the kernel has no `io` controller; `ENODEV`: there is no such disk.
+    /// `ENOENT`: the kernel has no `io` controller; `ENODEV`: no such disk.
     pub fn limit_io(
         &self,
         disk: (u64, u64),
         read: Option<u64>,
         write: Option<u64>,
     ) -> Result<(), CgroupError> {
-        let say = |limit: Option<u64>| limit.map_or("max".to_owned(), |bytes| bytes.to_string());
+        let show = |limit: Option<u64>| limit.map_or("max".to_owned(), |bytes| bytes.to_string());
         let (major, minor) = disk;
-        let text = format!("{major}:{minor} rbps={} wbps={}", say(read), say(write));
+        let text = format!("{major}:{minor} rbps={} wbps={}", show(read), show(write));
         self.write("io.max", &text)
     }
 
-    /// Writes one of its control files (`io.max`, `cpuset.cpus`) that [`Limits`] does not know.
+    /// Writes a control file (`io.max`, `cpuset.cpus`) that [`Limits`] does not cover.
     ///
     /// # Errors
-    /// `EINVAL` of a name that is none, or that is the kernel's own `cgroup.` kind; `ENOENT`: the
-    /// file's controller is not enabled in the parent; else what the kernel says of the value.
+    /// `EINVAL`: an invalid name, or one of the `cgroup.` core files; `ENOENT`: the file's
+    /// controller is not enabled in the parent; otherwise the kernel's error for the value.
     pub fn set(&self, file: &str, value: &str) -> Result<(), CgroupError> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
         let (kind, rest) = file.split_once('.').unwrap_or_default();
-        if kind.is_empty() || rest.is_empty() || kind == "cgroup" || !file.chars().all(plain) {
+        if kind.is_empty() || rest.is_empty() || kind == "cgroup" || !file.chars().all(allowed) {
             return Err(self.fail("write", file)(Errno::EINVAL));
         }
         self.write(file, value)
@@ -191,14 +191,14 @@ impl Cgroup {
         write_at(&self.dir, file, text).map_err(self.fail("write", file))
     }
 
-    fn write_if_there(&self, file: &str, text: &str) -> Result<(), CgroupError> {
+    fn write_if_present(&self, file: &str, text: &str) -> Result<(), CgroupError> {
         match write_at(&self.dir, file, text) {
             Err(Errno::ENOENT) => Ok(()),
             done => done.map_err(self.fail("write", file)),
         }
     }
 
-    /// A file's text, `None` when there is no such file.
+    /// A file's content; `None` if the file does not exist.
     fn read(&self, file: &str) -> Result<Option<String>, CgroupError> {
         match openat(&self.dir, file, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
             Err(Errno::ENOENT) => Ok(None),
@@ -213,7 +213,7 @@ impl Cgroup {
         }
     }
 
-    /// Sends SIGKILL to every process in it and below (`cgroup.kill`).
+    /// Sends SIGKILL to every process in the cgroup and below it (`cgroup.kill`).
     ///
     /// # Errors
     /// Writing failed.
@@ -221,7 +221,7 @@ impl Cgroup {
         self.write("cgroup.kill", "1")
     }
 
-    /// Whether any process lives in it or below (zombies do not count).
+    /// Whether the cgroup or any below it has a live process (zombies do not count).
     ///
     /// # Errors
     /// Reading failed.
@@ -230,21 +230,21 @@ impl Cgroup {
         Ok(key(&events, "populated") == Some(1))
     }
 
-    /// `cgroup.events`, to be polled for `POLLPRI` (the file has changed; ask
-    /// [`Cgroup::populated`]). Reading a descriptor consumes its event, so after each one read it
-    /// from offset 0. The kernel throttles these notices.
+    /// `cgroup.events`, to be polled for `POLLPRI` (the file has changed; call
+    /// [`Cgroup::populated`]). Reading the descriptor consumes the event, so read it from offset 0
+    /// after each one. The kernel throttles these notifications.
     ///
     /// # Errors
-    /// `open(2)`'s.
+    /// Those of `open(2)`.
     pub fn events_fd(&self) -> Result<OwnedFd, CgroupError> {
         openat(&self.dir, "cgroup.events", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
             .map_err(self.fail("open", "cgroup.events"))
     }
 
-    /// What it has used.
+    /// Reads the resource usage.
     ///
     /// # Errors
-    /// Reading failed. (A missing controller is `None` in the figures.)
+    /// Reading failed. (A missing controller gives `None`, not an error.)
     pub fn stats(&self) -> Result<Stats, CgroupError> {
         let number =
             |file| Ok::<_, CgroupError>(self.read(file)?.and_then(|text| text.trim().parse().ok()));
@@ -259,9 +259,9 @@ impl Cgroup {
         })
     }
 
-    /// How long its tasks have waited for `resource` (`cpu`, `memory` or `io`): the totals of
-    /// `some` and `full` in `RESOURCE.pressure`, microseconds (Documentation/accounting/psi.rst).
-    /// `None` where the kernel does not count it.
+    /// How long tasks have waited for `resource` (`cpu`, `memory` or `io`): the totals of `some`
+    /// and `full` in `RESOURCE.pressure`, in microseconds (Documentation/accounting/psi.rst).
+    /// `None` if the kernel does not account for it.
     ///
     /// # Errors
     /// Reading failed.
@@ -274,11 +274,11 @@ impl Cgroup {
         Ok(Some((total("some ").unwrap_or(0), total("full ").unwrap_or(0))))
     }
 
-    /// Notes a number on it that outlives this process (an extended attribute of its directory).
-    /// The caller keeps the `oom_kill` of a run's beginning there.
+    /// Stores a number that outlives this process, as an extended attribute of the directory. The
+    /// caller keeps the value of `oom_kill` at the start of a run there.
     ///
     /// # Errors
-    /// `fsetxattr(2)`'s.
+    /// Those of `fsetxattr(2)`.
     pub fn set_note(&self, number: u64) -> Result<(), CgroupError> {
         let text = number.to_string();
         // SAFETY: the descriptor is open, the name a C string, the value `text.len()` bytes.
@@ -294,7 +294,7 @@ impl Cgroup {
         Errno::result(done).map(drop).map_err(self.fail("set an attribute of", ""))
     }
 
-    /// What [`Cgroup::set_note`] has noted; `None` if nothing was.
+    /// The number that [`Cgroup::set_note`] stored, if any.
     pub fn note(&self) -> Option<u64> {
         let mut buffer = [0u8; 20];
         // SAFETY: the descriptor is open, the name a C string, the buffer valid for its length.
@@ -310,10 +310,11 @@ impl Cgroup {
         std::str::from_utf8(text).ok()?.parse().ok()
     }
 
-    /// Removes it and every cgroup below it, children first. One that is already gone is fine.
+    /// Removes the cgroup and every one below it, children first. It is no error if it no longer
+    /// exists.
     ///
     /// # Errors
-    /// `EBUSY`: it still has processes; wait until it is not [`Cgroup::populated`].
+    /// `EBUSY`: it still has processes; wait until it is no longer [`Cgroup::populated`].
     pub fn remove(&self) -> Result<(), CgroupError> {
         remove_children(self.dir.as_fd(), &self.path)?;
         let removed = open_parent(&self.path)
@@ -335,11 +336,12 @@ impl AsFd for Cgroup {
     }
 }
 
-/// Makes these controllers available to the children of the cgroup at `dir`
-/// (`cgroup.subtree_control`). Every ancestor must have them enabled first.
+/// Enables controllers for the children of the cgroup at `dir` (`cgroup.subtree_control`). Every
+/// ancestor must have them enabled first.
 ///
 /// # Errors
-/// `ENOENT`: the kernel or the parent does not offer one; `EBUSY`: `dir` has processes of its own.
+/// `ENOENT`: the kernel or the parent does not provide a controller; `EBUSY`: `dir` itself has
+/// processes.
 pub fn enable_controllers(dir: &Path, controllers: &[&str]) -> Result<(), CgroupError> {
     let text: Vec<String> = controllers.iter().map(|name| format!("+{name}")).collect();
     Cgroup::open(dir)?.write("cgroup.subtree_control", &text.join(" "))
@@ -358,7 +360,7 @@ fn remove_children(dir: BorrowedFd<'_>, path: &Path) -> Result<(), CgroupError> 
     let fail = |errno| CgroupError { action: "remove", path: path.to_owned(), errno };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let mut entries = match Dir::openat(dir, ".", flags, Mode::empty()) {
-        // Somebody has removed the directory that `dir` still refers to.
+        // The directory that `dir` refers to has been removed.
         Err(Errno::ENOENT) => return Ok(()),
         done => done.map_err(fail)?,
     };
@@ -382,7 +384,7 @@ fn write_at(dir: &OwnedFd, file: &str, text: &str) -> sys::Result<()> {
     File::from(fd).write_all(text.as_bytes()).map_err(|error| sys::errno_of(&error))
 }
 
-/// The number behind `name` in a flat-keyed file (`name value` lines).
+/// The value of `name` in a flat-keyed file (`name value` lines).
 fn key(text: &str, name: &str) -> Option<u64> {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
@@ -394,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_matched_whole() {
+    fn only_the_whole_key_matches() {
         let text = "low 0\noom 1\noom_kill 7\noom_group_kill 2\n";
         assert_eq!(key(text, "oom_kill"), Some(7));
         assert_eq!(key(text, "oom"), Some(1));

@@ -1,15 +1,15 @@
 //! The child's side: an ordered list of steps between `clone3(2)` and `execve(2)`.
 //!
 //! Why this order:
-//! - Sources of mounts are opened while the host's files are still in sight; after [`Step::PivotRoot`]
-//!   no path leads to the host any more, whatever links the image holds.
-//! - /proc, /sys and /dev are set up, masked and made read-only before the first volume appears. Up
-//!   to then nobody else can change what a path in the new root means; from then on another
-//!   container may share a volume, and every target is used through a descriptor.
-//! - Everything is made by the host's root; the user namespace is entered when only the process's own
-//!   credentials are left to be set (see [`crate::userns`] for why).
-//! - What needs privilege comes before [`Step::SetUser`], and all that can fail comes before
-//!   [`Step::Go`], so that the moment the network is attached only the exec is left.
+//! - Mount sources are opened while the host's files are still reachable; after [`Step::PivotRoot`]
+//!   no path leads to the host any more, whatever links the image contains.
+//! - /proc, /sys and /dev are set up, masked and made read-only before the first volume is
+//!   attached. Until then no other process can change what a path in the new root resolves to;
+//!   afterwards another container may share a volume, so every target is used through a descriptor.
+//! - The host's root creates everything; the user namespace is entered when only the credentials of
+//!   the process are left to be set (see [`crate::userns`] for why).
+//! - Steps that need privilege come before [`Step::SetUser`], and steps that can fail come before
+//!   [`Step::Go`], so that only the exec remains once the network is attached.
 
 mod beneath;
 mod copy_up;
@@ -36,10 +36,10 @@ pub use program::explain_format;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// Exit code of a child whose set-up failed.
+/// Exit code of a child whose setup failed.
 const SETUP_FAILED: i32 = 125;
 
-/// Called in the child when a step has ended well. The caller sets it before [`crate::spawn()`].
+/// Called in the child when a step has succeeded. The caller sets it before [`crate::spawn()`].
 #[cfg(feature = "trace-steps")]
 pub static STEP_ENDED: std::sync::OnceLock<fn(Step)> = std::sync::OnceLock::new();
 
@@ -63,20 +63,20 @@ impl From<Errno> for Problem {
 }
 
 /// A step's result.
-type Done<T = ()> = Result<T, Problem>;
+type StepResult<T = ()> = Result<T, Problem>;
 
-/// Names what a failed system call was about.
-trait About<T> {
-    fn about(self, what: impl AsRef<str>) -> Done<T>;
+/// Adds what a failed system call was applied to, usually a path.
+trait Context<T> {
+    fn context(self, what: impl AsRef<str>) -> StepResult<T>;
 }
 
-impl<T> About<T> for Result<T, Errno> {
-    fn about(self, what: impl AsRef<str>) -> Done<T> {
+impl<T> Context<T> for Result<T, Errno> {
+    fn context(self, what: impl AsRef<str>) -> StepResult<T> {
         self.map_err(|errno| Problem::new(errno, what.as_ref()))
     }
 }
 
-/// Names the step that failed.
+/// Adds the step that failed.
 trait At<T> {
     fn at(self, step: Step) -> Result<T, SetupError>;
 }
@@ -128,26 +128,26 @@ pub(crate) struct Stdio {
     pub(crate) stderr: BorrowedFd<'static>,
 }
 
-/// The ids of a container's own, and the namespace that has them.
+/// The id range of the container and its user namespace; `None`: the host's ids.
 type Ids = Option<(IdRange, BorrowedFd<'static>)>;
 
-/// What an id of the container is on the host.
-fn outside(ids: Ids, id: u32) -> Result<u32, Errno> {
+/// Maps an id of the container to the host's.
+fn host_id(ids: Ids, id: u32) -> Result<u32, Errno> {
     ids.map_or(Some(id), |(range, _)| range.host_id(id)).ok_or(Errno::EINVAL)
 }
 
-/// What the child of [`crate::spawn()`] has besides its outputs.
+/// Descriptors and ids that the child of [`crate::spawn()`] has besides its outputs.
 struct Inherited {
     go: Option<BorrowedFd<'static>>,
-    /// Where to tell that it is about to wait.
+    /// Where to report that it is about to wait.
     prepared: Option<BorrowedFd<'static>>,
-    /// Where the other end of its terminal goes.
+    /// Where to send the other end of its terminal.
     console: Option<BorrowedFd<'static>>,
     netns: Option<BorrowedFd<'static>>,
     ids: Ids,
 }
 
-/// The list.
+/// Runs the steps.
 fn set_up(
     plan: &Plan<'_>,
     stdio: Stdio,
@@ -174,7 +174,7 @@ fn set_up(
     let root = rootfs::pivot().at(Step::PivotRoot)?;
 
     kernelfs::proc(&root).at(Step::Proc)?;
-    // In the order in which config.json lists them usually, and looks for them.
+    // /dev comes before /sys, the order in which a config.json usually lists them.
     dev::set_up(&root, &devices, ids).at(Step::Dev)?;
     kernelfs::sys(&root).at(Step::Sys)?;
     kernelfs::cgroup(&root).at(Step::CgroupFs)?;
@@ -185,7 +185,7 @@ fn set_up(
 
     mounts::attach(&root, sources, ids).at(Step::Mounts)?;
     files::write(&root, &plan.files).at(Step::Files)?;
-    masks::more(&root, plan).at(Step::MorePaths)?;
+    masks::plan_paths(&root, plan).at(Step::MorePaths)?;
     let terminal = plan.terminal.as_ref().zip(console);
     let terminal = terminal.map(|(plan, socket)| terminal::open(&root, plan, socket)).transpose();
     let stdio = match terminal.at(Step::Terminal)? {
@@ -206,15 +206,15 @@ fn set_up(
     execute(&ready)
 }
 
-/// The steps that a container's own program and a program run in it later have in common, up to
-/// the exec. `seal` runs when nothing has to be created in the root any more.
+/// The steps up to the exec that a container's own program shares with a program run in it later.
+/// `seal` runs when nothing is left to be created in the root.
 fn credentials<'p>(
     process: &Process,
     filter: Option<&'p Filter>,
     root: &Root,
     stdio: Stdio,
     ids: Ids,
-    seal: impl FnOnce() -> Done,
+    seal: impl FnOnce() -> StepResult,
 ) -> Result<Ready<'p>, SetupError> {
     let identity = process::identity(root, process, ids).at(Step::ResolveUser)?;
     process::working_dir(root, &process.cwd).at(Step::WorkingDir)?;
@@ -225,9 +225,9 @@ fn credentials<'p>(
         process::user_namespace(userns, process.caps).at(Step::UserNamespace)?;
     }
     process::keyring().at(Step::Keyring)?;
-    // Before any filter: many a manager's list of calls is older than close_range.
+    // Before any filter: some profiles are older than close_range and forbid it.
     process::close_at_exec().at(Step::Final)?;
-    // Who may still gain privileges must have some to be given a filter (seccomp(2), EACCES).
+    // Without no_new_privs, loading a filter needs CAP_SYS_ADMIN (seccomp(2), EACCES).
     let (early, late) = if process.no_new_privs { (None, filter) } else { (filter, None) };
     early.map_or(Ok(()), Filter::load).at(Step::Seccomp)?;
     crate::caps::limit_bounding_set(process.caps).at(Step::BoundingSet)?;
@@ -245,7 +245,7 @@ fn credentials<'p>(
     Ok(Ready { program, umask: process.umask, filter: late })
 }
 
-/// A process of which only the exec is left.
+/// A process that is set up except for the exec.
 struct Ready<'p> {
     program: program::Program,
     umask: u32,
@@ -258,8 +258,8 @@ fn execute(ready: &Ready<'_>) -> Result<Infallible, SetupError> {
     Err(ready.program.execute()).at(Step::Exec)
 }
 
-/// Runs in the process that [`crate::exec()`] makes inside a running container; the caller has
-/// entered every namespace but the cgroup one.
+/// Runs in the process that [`crate::exec()`] creates inside a running container; the caller has
+/// entered every namespace except the cgroup namespace.
 pub(crate) fn start_inside(
     process: &Process,
     filter: Option<&Filter>,
@@ -269,7 +269,7 @@ pub(crate) fn start_inside(
     range: Option<IdRange>,
 ) -> ! {
     report(status, || {
-        // The container's main process is in its user namespace as in the others.
+        // The pidfd of the main process stands for its user namespace, too.
         let ids = range.map(|range| (range, container));
         process::session(ids).at(Step::Session)?;
         setns(container, CloneFlags::CLONE_NEWCGROUP).at(Step::Join)?;
@@ -282,12 +282,12 @@ pub(crate) fn start_inside(
 
 pub(crate) use descriptors::keep_only;
 
-/// One byte means go; the end of the pipe means that the caller is gone or has changed its mind.
-fn wait_for(go: BorrowedFd<'static>) -> Done {
+/// One byte means go; end of file means that the caller has ended or has cancelled the start.
+fn wait_for(go: BorrowedFd<'static>) -> StepResult {
     let mut byte = [0u8];
     loop {
         return match nix::unistd::read(go, &mut byte) {
-            Ok(0) => Err(Problem::new(Errno::ECANCELED, "the set-up was abandoned")),
+            Ok(0) => Err(Problem::new(Errno::ECANCELED, "setup was cancelled")),
             Ok(_) => Ok(()),
             Err(Errno::EINTR) => continue,
             Err(errno) => Err(errno.into()),
@@ -295,8 +295,8 @@ fn wait_for(go: BorrowedFd<'static>) -> Done {
     }
 }
 
-/// Runs the child's steps and, when they fail, leaves the message on the status pipe. A panic must
-/// not unwind into the copy of the caller's own code.
+/// Runs the child's steps and writes an error to the status pipe if they fail. A panic must not
+/// unwind into the copy of the caller's code.
 fn report(status: &OwnedFd, steps: impl FnOnce() -> Result<Infallible, SetupError>) -> ! {
     let error = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(steps)) {
         Ok(Err(error)) => error,
@@ -304,10 +304,10 @@ fn report(status: &OwnedFd, steps: impl FnOnce() -> Result<Infallible, SetupErro
         Err(_) => SetupError {
             step: Step::Internal,
             errno: Errno::ENOTRECOVERABLE,
-            detail: "the set-up panicked".into(),
+            detail: "setup panicked".into(),
         },
     };
-    // Nobody may be reading; the exit code is then all there is.
+    // If nobody is reading, the exit code still reports the failure.
     let _ = nix::unistd::write(status, &error.encode());
     sys::exit(SETUP_FAILED)
 }

@@ -1,14 +1,15 @@
-//! Which devices the processes of a cgroup may open: a small BPF program that the kernel asks at each
-//! open(2) and mknod(2) of a device node (kernel `Documentation/admin-guide/cgroup-v2.rst`, "Device
-//! controller"; `include/uapi/linux/bpf.h`).
+//! Which devices the processes of a cgroup may open: a small BPF program that the kernel runs at
+//! each open(2) and mknod(2) of a device node (kernel `Documentation/admin-guide/cgroup-v2.rst`,
+//! "Device controller"; `include/uapi/linux/bpf.h`).
 //!
-//! Nodes are the first wall: a container has those that it was given, and cannot make others without
-//! CAP_MKNOD. This is the second one, behind nodes that come in some other way: made with that
-//! capability, found in a volume, or handed in through a socket by path.
+//! The first layer of protection is the nodes themselves: a container has only the nodes it was
+//! given, and cannot create others without CAP_MKNOD. The filter is the second layer, for nodes
+//! that appear in some other way: created with that capability, found in a volume, or reached by a
+//! path received over a socket.
 //!
-//! Making nodes is allowed, whatever they name, as docker does it: without CAP_MKNOD nobody can, and
-//! who is given it unpacks root file systems (debootstrap, tar), which hold nodes that are not meant
-//! for the container. A node alone opens nothing.
+//! As in docker, creating any node is allowed: it needs CAP_MKNOD, and containers with that
+//! capability unpack root file systems (debootstrap, tar) whose nodes are not meant for the
+//! container itself. A node alone does not open the device.
 
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -23,17 +24,17 @@ pub enum DeviceKind {
     Char = 2,
 }
 
-/// What may be done with a device (`BPF_DEVCG_ACC_*`).
+/// Permitted access to a device (`BPF_DEVCG_ACC_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceAccess {
-    /// Open to read.
+    /// Open for reading.
     pub read: bool,
-    /// Open to write.
+    /// Open for writing.
     pub write: bool,
 }
 
 impl DeviceAccess {
-    /// Both.
+    /// Reading and writing.
     pub const READ_WRITE: DeviceAccess = DeviceAccess { read: true, write: true };
 
     fn bits(self) -> i32 {
@@ -48,9 +49,9 @@ pub struct DeviceRule {
     pub kind: DeviceKind,
     /// Major number.
     pub major: u32,
-    /// Minor number; `None`: all.
+    /// Minor number; `None`: any.
     pub minor: Option<u32>,
-    /// How.
+    /// Permitted access.
     pub access: DeviceAccess,
 }
 
@@ -59,7 +60,7 @@ impl DeviceRule {
         DeviceRule { kind: DeviceKind::Char, major, minor, access: DeviceAccess::READ_WRITE }
     }
 
-    /// What every container has: null, zero, full, random, urandom, its terminal, and the
+    /// The devices of every container: null, zero, full, random, urandom, its terminal, and the
     /// terminals of its own devpts (`Documentation/admin-guide/devices.txt`).
     pub const USUAL: [DeviceRule; 8] = [
         DeviceRule::usual(1, Some(3)),
@@ -72,10 +73,10 @@ impl DeviceRule {
         DeviceRule::usual(136, None),
     ];
 
-    /// The rule for the node at `path` of the host; links are followed.
+    /// The rule for the host's device node at `path`; symbolic links are followed.
     ///
     /// # Errors
-    /// `stat(2)`'s; `ENOTBLK`: it is no device node.
+    /// Those of `stat(2)`; `ENOTBLK`: not a device node.
     pub fn of_node(path: &std::path::Path, access: DeviceAccess) -> Result<DeviceRule, Errno> {
         use nix::sys::stat::{SFlag, major, minor, stat};
         let stat = stat(path)?;
@@ -84,7 +85,7 @@ impl DeviceRule {
             SFlag::S_IFCHR => DeviceKind::Char,
             _ => return Err(Errno::ENOTBLK),
         };
-        // The kernel's own numbers have 12 and 20 bits.
+        // The kernel's device numbers have 12 and 20 bits.
         let (major, minor) = (major(stat.st_rdev) as u32, minor(stat.st_rdev) as u32);
         Ok(DeviceRule { kind, major, minor: Some(minor), access })
     }
@@ -93,10 +94,10 @@ impl DeviceRule {
 /// Why a cgroup has no device filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceFilterError {
-    /// The kernel did not take the program.
+    /// The kernel rejected the program.
     #[error("load the device filter: {}", .0.desc())]
     Load(Errno),
-    /// The cgroup did not. `EPERM`: one above it has a filter that forbids others.
+    /// The program could not be attached. `EPERM`: a cgroup above has an exclusive filter.
     #[error("attach the device filter: {}", .0.desc())]
     Attach(Errno),
 }
@@ -105,15 +106,15 @@ const MKNOD: i32 = 1;
 const READ: i32 = 2;
 const WRITE: i32 = 4;
 
-/// Registers (`BPF_REG_*`); 0 is what the program answers, 1 leads to `struct bpf_cgroup_dev_ctx`.
-const ANSWER: u8 = 0;
+/// Registers (`BPF_REG_*`); 0 is the return value, 1 points to `struct bpf_cgroup_dev_ctx`.
+const RESULT: u8 = 0;
 const CONTEXT: u8 = 1;
 const KIND: u8 = 2;
 const ACCESS: u8 = 3;
 const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 
-/// `BPF_LDX | BPF_MEM | BPF_W`: destination = a word behind source.
+/// `BPF_LDX | BPF_MEM | BPF_W`: destination = the word at source + offset.
 const LOAD: u8 = 0x61;
 /// `BPF_ALU | BPF_K` (32 bits) with the operations `BPF_MOV`, `BPF_AND`, `BPF_RSH`.
 const SET: u8 = 0xb4;
@@ -141,38 +142,38 @@ fn step(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> Instruction 
     Instruction { code, registers: from << 4 | to, offset, immediate }
 }
 
-/// The program: 1 if a rule allows it, else 0.
+/// Assembles the program: it returns 1 if a rule allows the access, otherwise 0.
 fn assemble(rules: &[DeviceRule]) -> Vec<Instruction> {
     let mut steps = vec![
-        // access_type: what is wanted in the upper half, the kind in the lower one.
+        // access_type: the requested access in the upper half, the kind in the lower half.
         step(LOAD, KIND, CONTEXT, 0, 0),
         step(COPY, ACCESS, KIND, 0, 0),
         step(AND, KIND, 0, 0, 0xffff),
         step(SHIFT_RIGHT, ACCESS, 0, 0, 16),
         step(LOAD, MAJOR, CONTEXT, 4, 0),
         step(LOAD, MINOR, CONTEXT, 8, 0),
-        // To make a node and no more: the answer is 1 for any.
-        step(SET, ANSWER, 0, 0, 1),
+        // Creating a node without opening it is always allowed.
+        step(SET, RESULT, 0, 0, 1),
         step(UNLESS_EQUAL, ACCESS, 0, 1, MKNOD),
         step(EXIT, 0, 0, 0, 0),
     ];
     for rule in rules {
         let mut tests = vec![(KIND, rule.kind as i32), (MAJOR, rule.major as i32)];
         tests.extend(rule.minor.map(|minor| (MINOR, minor as i32)));
-        // Behind the tests: what is wanted beyond what is allowed is nothing; then the end.
-        let behind = tests.len() + 5;
+        // After the tests: allow if no access beyond the permitted one is requested.
+        let length = tests.len() + 5;
         for (at, (register, value)) in tests.into_iter().enumerate() {
-            steps.push(step(UNLESS_EQUAL, register, 0, (behind - at - 1) as i16, value));
+            steps.push(step(UNLESS_EQUAL, register, 0, (length - at - 1) as i16, value));
         }
         steps.extend([
-            step(COPY, ANSWER, ACCESS, 0, 0),
-            step(AND, ANSWER, 0, 0, !(rule.access.bits() | MKNOD)),
-            step(UNLESS_EQUAL, ANSWER, 0, 2, 0),
-            step(SET, ANSWER, 0, 0, 1),
+            step(COPY, RESULT, ACCESS, 0, 0),
+            step(AND, RESULT, 0, 0, !(rule.access.bits() | MKNOD)),
+            step(UNLESS_EQUAL, RESULT, 0, 2, 0),
+            step(SET, RESULT, 0, 0, 1),
             step(EXIT, 0, 0, 0, 0),
         ]);
     }
-    steps.extend([step(SET, ANSWER, 0, 0, 0), step(EXIT, 0, 0, 0, 0)]);
+    steps.extend([step(SET, RESULT, 0, 0, 0), step(EXIT, 0, 0, 0, 0)]);
     steps
 }
 
@@ -182,16 +183,16 @@ const PROG_ATTACH: libc::c_long = 8;
 const PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const ATTACH_TYPE_CGROUP_DEVICE: u32 = 6;
 
-/// A program that the kernel holds; any number of cgroups may be given it.
+/// A loaded program; it can be attached to any number of cgroups.
 #[derive(Debug)]
 pub struct DeviceFilter(OwnedFd);
 
 impl DeviceFilter {
-    /// Hands a program to the kernel that allows exactly these devices to be opened.
+    /// Loads a program that allows exactly these devices to be opened.
     ///
     /// # Errors
-    /// `bpf(2)`'s. `EPERM`: neither CAP_BPF nor CAP_SYS_ADMIN; `EINVAL` or `ENOSYS`: the kernel has no
-    /// such programs.
+    /// Those of `bpf(2)`. `EPERM`: neither CAP_BPF nor CAP_SYS_ADMIN; `EINVAL` or `ENOSYS`: the
+    /// kernel does not support such programs.
     pub fn load(rules: &[DeviceRule]) -> Result<DeviceFilter, DeviceFilterError> {
         /// The beginning of `union bpf_attr` for `BPF_PROG_LOAD`.
         #[repr(C)]
@@ -212,7 +213,7 @@ impl DeviceFilter {
             prog_type: PROG_TYPE_CGROUP_DEVICE,
             instruction_count: steps.len() as u32,
             instructions: steps.as_ptr() as u64,
-            // Of the functions that take a certain license it calls none.
+            // It calls no function that requires a particular license.
             license: c"Apache-2.0".as_ptr() as u64,
             log_level: 0,
             log_size: 0,
@@ -221,21 +222,21 @@ impl DeviceFilter {
             prog_flags: 0,
             prog_name: *b"keel_devices\0\0\0\0",
         };
-        // SAFETY: the structure, the instructions and the text live over the call; the kernel copies
+        // SAFETY: the structure, the instructions and the text outlive the call; the kernel copies
         // them.
         unsafe { bpf(PROG_LOAD, &attributes) }
-            // SAFETY: the kernel has just made this descriptor for this call alone. It is
+            // SAFETY: the kernel has just created this descriptor for this call. It is
             // close-on-exec.
             .map(|fd| DeviceFilter(unsafe { OwnedFd::from_raw_fd(fd) }))
             .map_err(DeviceFilterError::Load)
     }
 
-    /// Puts it into force for all processes of a cgroup and below, in place of the one that was there.
-    /// It stays for as long as the cgroup does. No cgroup below can have another one: it could only
-    /// allow less, and nobody here wants it.
+    /// Attaches the filter to a cgroup and everything below it, replacing the previous one. It
+    /// stays as long as the cgroup exists. It is exclusive: no cgroup below can have a filter of
+    /// its own.
     ///
     /// # Errors
-    /// `bpf(2)`'s.
+    /// Those of `bpf(2)`.
     pub fn attach(&self, cgroup: impl AsFd) -> Result<(), DeviceFilterError> {
         /// The beginning of `union bpf_attr` for `BPF_PROG_ATTACH`.
         #[repr(C)]
@@ -243,7 +244,7 @@ impl DeviceFilter {
             target: i32,
             program: i32,
             attach_type: u32,
-            /// 0: exclusive, and therefore replaced by the next.
+            /// 0: exclusive, and therefore replaced by the next one.
             flags: u32,
         }
         let attributes = Attributes {
@@ -252,20 +253,20 @@ impl DeviceFilter {
             attach_type: ATTACH_TYPE_CGROUP_DEVICE,
             flags: 0,
         };
-        // SAFETY: the structure lives over the call, which holds no pointers.
+        // SAFETY: the structure outlives the call and contains no pointers.
         unsafe { bpf(PROG_ATTACH, &attributes) }.map(drop).map_err(DeviceFilterError::Attach)
     }
 }
 
 /// # Safety
-/// `attributes` is what `command` takes, and its pointers are valid.
+/// `attributes` must be the structure that `command` expects, and its pointers must be valid.
 unsafe fn bpf<T>(command: libc::c_long, attributes: &T) -> Result<i32, Errno> {
     loop {
         let pointer: *const T = attributes;
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         let done = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, size_of::<T>()) };
         match Errno::result(done) {
-            // The verifier gives way to a signal.
+            // A signal interrupted the verifier.
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             done => return done.map(|fd| fd as i32),
         }
@@ -277,7 +278,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Runs the program as the kernel does, for the instructions that it has.
+    /// Interprets the program as the kernel does, for the instructions used here.
     fn run(program: &[Instruction], context: [u32; 3]) -> u32 {
         let mut registers = [0xdead_beefu32; 11];
         let mut at = 0;
@@ -304,8 +305,8 @@ mod tests {
         }
     }
 
-    /// What the rules say.
-    fn judge(rules: &[DeviceRule], access: i32, kind: i32, major: u32, minor: u32) -> bool {
+    /// The expected result, computed from the rules.
+    fn expected(rules: &[DeviceRule], access: i32, kind: i32, major: u32, minor: u32) -> bool {
         access == MKNOD
             || rules.iter().any(|rule| {
                 rule.kind as i32 == kind
@@ -329,7 +330,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_program_does_what_the_rules_say(
+        fn the_program_agrees_with_the_rules(
             rules in prop::collection::vec(rule(), 0..12),
             other in (any::<u32>(), any::<u32>()),
         ) {
@@ -339,7 +340,7 @@ mod tests {
             for (major, minor) in named.chain([other, (0, 0), (u32::MAX, 0)]) {
                 for (kind, access) in (0..4).flat_map(|kind| (0..8).map(move |a| (kind, a))) {
                     let context = [(access << 16 | kind) as u32, major, minor];
-                    let expected = judge(&rules, access, kind, major, minor);
+                    let expected = expected(&rules, access, kind, major, minor);
                     prop_assert_eq!(run(&program, context), u32::from(expected));
                 }
             }
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_nodes_are_known_by_their_numbers() {
+    fn a_rule_has_the_numbers_of_the_hosts_node() {
         let rule = DeviceRule::of_node("/dev/null".as_ref(), DeviceAccess::READ_WRITE);
         assert_eq!(rule, Ok(DeviceRule::USUAL[0]));
         let of = |path: &str| DeviceRule::of_node(path.as_ref(), DeviceAccess::READ_WRITE);

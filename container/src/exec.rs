@@ -1,8 +1,8 @@
-//! A program run inside a running container: for health checks, and for people.
+//! Runs a program inside a running container: for health checks, and for users.
 //!
-//! A process cannot change its own pid namespace, only that of children it makes later. So a helper
-//! process enters the container's namespaces and makes the real one, which like every container
-//! process becomes a child of the caller's parent (`CLONE_PARENT`).
+//! A process cannot change its own pid namespace, only that of its future children. So a helper
+//! process enters the container's namespaces and creates the actual process, which like every
+//! container process becomes a child of the caller's parent (`CLONE_PARENT`).
 
 use crate::cgroup::Cgroup;
 use crate::child::{self, Stdio};
@@ -23,8 +23,8 @@ use nix::unistd::pipe2;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// How long the helper may take, in milliseconds. It does a handful of system calls; more than
-/// this means a machine in deep trouble, and the caller must not hang with it.
+/// Time limit for the helper, in milliseconds. It makes a handful of system calls; if it takes
+/// longer, the machine is badly overloaded, and the caller must not hang with it.
 const HELPER_TIMEOUT: u16 = 5_000;
 
 /// First byte of the helper's answer.
@@ -40,9 +40,9 @@ pub struct Execution<'a> {
     pub cgroup: &'a Cgroup,
     /// The ids of the user namespace that the container was started in, if it was.
     pub ids: Option<IdRange>,
-    /// The program, and as whom. The same as the container's own but for `argv`, usually.
+    /// The program, its user and its attributes; usually the container's own except for `argv`.
     pub process: Process,
-    /// Which system calls it may make, as in [`crate::Plan::seccomp`].
+    /// The system calls it may make, as in [`crate::Plan::seccomp`].
     pub seccomp: Option<&'a Filter>,
     /// Its standard input; `None`: the null device.
     pub stdin: Option<BorrowedFd<'a>>,
@@ -52,7 +52,7 @@ pub struct Execution<'a> {
     pub stderr: BorrowedFd<'a>,
 }
 
-/// A process made inside a container.
+/// A process created inside a container.
 #[derive(Debug)]
 pub struct Executed {
     /// Its process id in the caller's pid namespace; a child of the caller's parent.
@@ -61,39 +61,40 @@ pub struct Executed {
     pub pidfd: OwnedFd,
     /// The status pipe, as [`crate::Spawned::status`].
     pub status: OwnedFd,
-    /// The helper's process id. It has ended or is about to; the caller's parent reaps it, too.
+    /// The helper's process id. The helper has ended or is about to; the caller's parent reaps it,
+    /// too.
     pub helper: i32,
 }
 
-/// Why no process was made.
+/// Why no process was created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExecError {
-    /// The request is wrong in itself.
+    /// The request is invalid.
     #[error(transparent)]
     Plan(#[from] PlanError),
     /// A system call of the caller failed.
     #[error("{call}: {}", errno.desc())]
     Sys {
-        /// Its name.
+        /// The system call.
         call: &'static str,
-        /// Its error.
+        /// The error.
         errno: Errno,
     },
     /// The helper failed. [`Step::Join`] with `ESRCH`: the container has ended.
     #[error(transparent)]
     Helper(#[from] SetupError),
-    /// The helper ended without an answer, or gave none in time and was killed.
-    #[error("the helper process gave no answer")]
+    /// The helper ended without an answer, or did not answer in time and was killed.
+    #[error("the helper process did not answer")]
     NoAnswer,
 }
 
 /// Runs a program inside a running container. Blocks until the process exists (well under a
-/// millisecond); how its own set-up ends is read from [`Executed::status`].
+/// millisecond); the result of its setup is read from [`Executed::status`].
 ///
 /// The calling process must be single-threaded (see [`crate::spawn()`]).
 ///
 /// # Errors
-/// Only for what happens before the process exists.
+/// Only failures before the process exists.
 pub fn exec(execution: &Execution<'_>) -> Result<Executed, ExecError> {
     execution.process.check()?;
     let sys_error = |call| move |errno| ExecError::Sys { call, errno };
@@ -114,7 +115,7 @@ pub fn exec(execution: &Execution<'_>) -> Result<Executed, ExecError> {
                 Ok((pid, pidfd)) => Ok(Executed { pid, pidfd, status, helper }),
                 Err(error) => {
                     if error == ExecError::NoAnswer {
-                        // One that is gone already is fine.
+                        // It may have ended already.
                         let _ = sys::send_signal(&pidfd, libc::SIGKILL);
                     }
                     Err(error)
@@ -145,7 +146,7 @@ fn answer(socket: &OwnedFd) -> Result<(i32, OwnedFd), ExecError> {
     let mut pidfd = None;
     for message in got.cmsgs().map_err(sys_error("recvmsg"))? {
         if let ControlMessageOwned::ScmRights(raw) = message {
-            // SAFETY: the kernel has just installed these descriptors for this call alone.
+            // SAFETY: the kernel has just installed these descriptors for this call.
             pidfd = raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).next();
         }
     }
@@ -159,7 +160,7 @@ fn answer(socket: &OwnedFd) -> Result<(i32, OwnedFd), ExecError> {
     }
 }
 
-/// The helper.
+/// Runs in the helper.
 fn help(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> ! {
     let outcome =
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| enter(execution, socket, status)));
@@ -174,7 +175,7 @@ fn help(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> ! {
     };
     let mut packet = vec![FAILED];
     packet.extend(error.encode());
-    // The caller may have given up waiting.
+    // The caller may have stopped waiting.
     let _ = nix::unistd::write(socket, &packet);
     sys::exit(1)
 }
@@ -193,13 +194,13 @@ fn enter(execution: &Execution<'_>, socket: &OwnedFd, status: &OwnedFd) -> Resul
         [execution.stdin.as_ref().map(AsRawFd::as_raw_fd)],
     )
     .map_err(|errno| failed(Step::Descriptors)(errno))?;
-    // From the moment it shares the pid namespace, the container must not be able to look into a
-    // copy of the caller's memory (CVE-2016-9962).
+    // The container shares the pid namespace from here on and must not be able to read this copy of
+    // the caller's memory (CVE-2016-9962).
     // SAFETY: prctl with integers only.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
         .map_err(failed(Step::Session))?;
-    // All but the cgroup namespace: with the host's cgroup file system mounted "nsdelegate", a
-    // process inside the container's view may not be born from outside it.
+    // Not the cgroup namespace: with the host's cgroup file system mounted "nsdelegate", a helper
+    // inside it could not create a process there, because its own cgroup is outside.
     let namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC

@@ -1,4 +1,4 @@
-//! An image layer as a mount on the host, shared by all containers that use it.
+//! Image layers mounted on the host, each shared by all containers that use it.
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -19,19 +19,19 @@ pub struct LayerError {
 /// Mounts an EROFS image file on the existing directory `target`, read-only. The kernel reads the
 /// file directly, without a loop device (`CONFIG_EROFS_FS_BACKED_BY_FILE`, Linux 6.12).
 ///
-/// Device nodes in a layer are inert. Set-user-id bits stay as the image has them: every container
-/// runs with `no_new_privs`, under which they mean nothing.
+/// Device nodes in a layer have no effect. Set-user-id bits are kept; whether they have an effect
+/// is decided by each container's `no_new_privs`.
 ///
 /// # Errors
-/// `ENODEV`: the kernel has no EROFS; `ENOTBLK`: it cannot mount from a file; `EINVAL`: the file is
-/// no EROFS image.
+/// `ENODEV`: the kernel does not support EROFS; `ENOTBLK`: it cannot mount from a file; `EINVAL`:
+/// the file is not an EROFS image.
 pub fn mount_layer(erofs_file: &Path, target: &Path) -> Result<(), LayerError> {
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
     mount(Some(erofs_file), target, Some("erofs"), flags, None::<&str>)
         .map_err(|errno| LayerError { action: "mount", path: erofs_file.to_owned(), errno })
 }
 
-/// Unmounts a layer; containers that still use it keep it until they end.
+/// Unmounts a layer; it stays mounted in containers that still use it until they end.
 ///
 /// # Errors
 /// `EINVAL`: nothing is mounted there.

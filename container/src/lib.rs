@@ -1,17 +1,17 @@
 //! One container: from a fully resolved [`Plan`] to a running process. A library without policy.
 //!
 //! The caller is a single-threaded process that runs as root in the host's initial namespaces and
-//! is a child of PID 1. [`spawn`] makes one `clone3(2)`; the child is an ordinary copy of the
-//! caller (no shared memory), so it may run ordinary Rust until it executes the container's
+//! is a child of PID 1. [`spawn`] calls `clone3(2)` once; the child is an ordinary copy of the
+//! caller (no shared memory), so it can run ordinary Rust until it executes the container's
 //! program. Its parent is PID 1 (`CLONE_PARENT`), which therefore is the only process that ever
-//! waits for it, also after a restart of the caller.
+//! waits for it, even after the caller has been restarted.
 //!
-//! What the child does is the list in [`child`]: named steps, in order, each of which either
-//! succeeds or is reported as a [`SetupError`] (step, errno, detail) on a close-on-exec pipe. The
-//! pipe's end without a message means that the program runs ([`read_status`]).
+//! [`child`] lists what the child does: named steps, in order. A step that fails is reported as a
+//! [`SetupError`] (step, errno, detail) on a close-on-exec pipe; end of file without a message
+//! means that the program is running ([`read_status`]).
 //!
-//! Everything that is mounted is mounted in the container's own mount namespace and goes away with
-//! it. The host's mount table never changes, and a caller that is killed leaves nothing behind.
+//! All mounts are made in the container's own mount namespace and disappear with it. The host's
+//! mount table never changes, and a caller that is killed leaves nothing behind.
 
 pub mod caps;
 pub mod cgroup;

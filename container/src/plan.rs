@@ -1,4 +1,4 @@
-//! The plan: everything a start needs, resolved by the caller.
+//! The plan: everything that a start needs, resolved by the caller.
 
 use crate::caps::CapSet;
 use crate::cgroup::Cgroup;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use units::kernel_files;
 use units::sysctl::{check_sysctl, check_sysctl_value};
 
-/// What a program without `PATH` in its environment gets, as in other container runtimes.
+/// The `PATH` of a program without one in its environment, as in other container runtimes.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// One container, ready to be started by [`crate::spawn()`].
@@ -18,90 +18,90 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 pub struct Plan<'a> {
     /// Host name inside (`sethostname(2)`), 1 to 64 bytes.
     pub hostname: String,
-    /// An existing directory of the host, the same for all containers and best an empty one. The
-    /// mounts of a set-up are stacked on it inside the container's own mount namespace; on the host
-    /// nothing ever appears there.
+    /// An existing, preferably empty directory of the host, the same for all containers. The root
+    /// is assembled on it inside the container's own mount namespace; on the host it stays
+    /// unchanged.
     pub staging: PathBuf,
-    /// What the root is made of.
+    /// The source of the root.
     pub root: Root,
     /// The root is read-only for the container's program.
     pub read_only: bool,
-    /// Volumes, host paths and tmpfs, in any order (they are mounted parents first).
+    /// Volumes, host paths and tmpfs mounts, in any order (parents are mounted first).
     pub mounts: Vec<Mount>,
-    /// Absolute paths inside that are hidden besides those that always are. What does not exist is
-    /// passed over; one that leads over a symbolic link ends the set-up.
+    /// Absolute paths inside that are masked in addition to the default ones. Paths that do not
+    /// exist are skipped; a path that contains a symbolic link is an error.
     pub masked: Vec<String>,
-    /// Absolute paths inside that are read-only besides those that always are; as `masked`.
+    /// Absolute paths inside that are read-only in addition to the default ones; missing paths and
+    /// links are treated as in `masked`.
     pub read_only_paths: Vec<String>,
-    /// Those of [`units::kernel_files`] that are neither hidden nor read-only.
+    /// Default paths ([`units::kernel_files`]) that are neither masked nor read-only.
     pub unmasked: Vec<String>,
-    /// Kernel settings of the container's own namespaces, by their names (sysctl(8)).
+    /// Sysctls of the container's own namespaces: name and value (sysctl(8)).
     pub sysctls: Vec<(String, String)>,
-    /// Small files such as `/etc/hosts`; each replaces what the image has at its path.
+    /// Small files such as `/etc/hosts`; each replaces the image's file at its path.
     pub files: Vec<InlineFile>,
-    /// Device nodes besides the usual ones.
+    /// Device nodes in addition to the standard ones.
     pub devices: Vec<Device>,
-    /// What is run, and as whom.
+    /// The program and its attributes.
     pub process: Process,
-    /// The unit's user namespace ([`crate::create_userns`]); `None`: root inside is the host's root.
-    /// Ids in this plan, in the image and in volumes are those inside; file systems of host paths
-    /// that cannot be mapped show their files as nobody's.
+    /// The unit's user namespace ([`crate::create_userns`]); `None`: root inside is the host's
+    /// root. Ids in this plan, in the image and in volumes are those inside; files on host paths
+    /// whose file system does not support id-mapped mounts appear to be owned by nobody.
     pub userns: Option<&'a UserNs>,
-    /// Which system calls the program may make; `None`: all.
+    /// The system calls that the program may make; `None`: all.
     pub seccomp: Option<&'a Filter>,
     /// The unit's network namespace ([`crate::create_netns`]); `None`: the caller's own.
     pub netns: Option<BorrowedFd<'a>>,
-    /// Where the container's processes live; it must exist.
+    /// The cgroup of the container's processes; it must exist.
     pub cgroup: &'a Cgroup,
     /// Standard input of the program; `None`: the null device.
     pub stdin: Option<BorrowedFd<'a>>,
-    /// Standard output of the program. A pipe is given to the container's user, who may then open
-    /// it again as `/dev/stdout`.
+    /// Standard output of the program. The container's user becomes the owner of a pipe, so that
+    /// the program can open `/dev/stdout`.
     pub stdout: BorrowedFd<'a>,
     /// Standard error.
     pub stderr: BorrowedFd<'a>,
-    /// A terminal of the container's own in the place of `stdin`, `stdout` and `stderr`.
+    /// A new terminal that replaces `stdin`, `stdout` and `stderr`.
     pub terminal: Option<Terminal<'a>>,
-    /// Wait for a byte on [`crate::Spawned::go`] before the exec, with all else done.
+    /// Wait for a byte on [`crate::Spawned::go`] after setup, before the exec.
     pub wait_for_go: bool,
-    /// The same for a caller that does not stay: whoever opens the other ends later goes on.
+    /// The same for a caller that exits meanwhile: another process opens the other ends later and
+    /// continues the start.
     pub handover: Option<Handover<'a>>,
 }
 
-/// What a container's root is made of.
+/// The source of a container's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Root {
-    /// An image's layers under a tmpfs that takes what the container writes.
+    /// The layers of an image below a tmpfs that holds what the container writes.
     Layers {
-        /// Where the layers are mounted on the host, highest first; at least one.
+        /// The host's mount points of the layers, topmost first; at least one.
         layers: Vec<PathBuf>,
-        /// Upper bound in bytes of what the container may write. `None`: half of the memory
-        /// (tmpfs's default).
+        /// Maximum size of the tmpfs in bytes. `None`: half of the memory (the default of tmpfs).
         writable_size: Option<u64>,
     },
-    /// A directory of the host, with what is mounted below it. What the container writes to its
-    /// root, and what is made for its mounts, stays there.
+    /// A directory of the host, with all mounts below it. What the container writes to its root,
+    /// and the mount points created for its mounts, stay there.
     Directory(PathBuf),
 }
 
-/// A pseudo-terminal (pty(7)) that the set-up makes on the container's own /dev/pts. It controls the
-/// program's session and is /dev/console, too.
+/// A pseudo-terminal (pty(7)) that setup creates on the container's own /dev/pts. It is the
+/// controlling terminal of the program's session, and also /dev/console.
 #[derive(Debug, Clone, Copy)]
 pub struct Terminal<'a> {
-    /// A connected unix socket that gets the other end (unix(7), `SCM_RIGHTS`).
+    /// A connected unix socket that receives the master (unix(7), `SCM_RIGHTS`).
     pub socket: BorrowedFd<'a>,
     /// Rows and columns; `None`: 0, which means unknown.
     pub size: Option<(u16, u16)>,
 }
 
-/// The descriptors that a set-up and the world around it talk through, where they outlive the
-/// caller (a pair of FIFOs).
+/// Descriptors for communicating with a setup that outlives the caller (a pair of FIFOs).
 #[derive(Debug, Clone, Copy)]
 pub struct Handover<'a> {
-    /// One byte read from it means go, as with `wait_for_go`; its end ends the child.
+    /// One byte read from it means go, as with `wait_for_go`; end of file ends the child.
     pub go: BorrowedFd<'a>,
-    /// Where the child writes [`crate::Setup::Prepared`] before it waits, and how its set-up has
-    /// failed. It does not block.
+    /// Where the child writes [`crate::Setup::Prepared`] before it waits, or its setup error.
+    /// Non-blocking.
     pub status: BorrowedFd<'a>,
     /// The other end of `status`; [`crate::Spawned::status`] is a copy of it.
     pub status_reader: BorrowedFd<'a>,
@@ -110,53 +110,53 @@ pub struct Handover<'a> {
 /// The program of a container or of an [`crate::exec()`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// The program and its arguments; the first is looked up in the environment's `PATH` unless it
-    /// holds a slash. Not empty.
+    /// The program and its arguments; the program is looked up in the environment's `PATH` unless
+    /// it contains a slash. Not empty.
     pub argv: Vec<String>,
     /// `NAME=value`. `PATH` ([`DEFAULT_PATH`]) and `HOME` (of the user) are added when absent.
     pub env: Vec<String>,
-    /// Absolute working directory; empty means `/`. Created when missing.
+    /// Absolute working directory; empty means `/`. Created if missing.
     pub cwd: String,
-    /// `""`, `uid`, `uid:gid`, `name`, `name:group` and mixtures; see [`crate::user`].
+    /// `""`, `uid`, `uid:gid`, `name`, `name:group` and combinations; see [`crate::user`].
     pub user: String,
-    /// Exactly these supplementary groups. `None`: those that the image's files give the user.
+    /// The supplementary groups. `None`: the user's groups in the image's `/etc/group`.
     pub groups: Option<Vec<u32>>,
-    /// Its umask, at most 0777; [`Process::UMASK`] usually.
+    /// The umask, at most 0777; usually [`Process::UMASK`].
     pub umask: u32,
     /// The bounding set, and for root the effective and permitted set.
     pub caps: CapSet,
-    /// The inheritable set, of which only those count that are in `caps` too. Empty for units
-    /// (CVE-2022-24769: it gives a program of another user than root capabilities through files').
+    /// The inheritable set, limited to `caps`. Empty for units (CVE-2022-24769: it would let a
+    /// non-root program gain capabilities from files).
     pub inheritable: CapSet,
-    /// The ambient set, which a program of any user keeps over its exec, of which only those count
-    /// that are in `inheritable` too. Empty for units.
+    /// The ambient set, which a program of any user keeps across its exec, limited to
+    /// `inheritable`. Empty for units.
     pub ambient: CapSet,
-    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities are inert. A container's root is
-    /// mounted without them (`nosuid`), too.
+    /// `PR_SET_NO_NEW_PRIVS`: set-user-id bits and file capabilities have no effect. The
+    /// container's root is mounted `nosuid`, too.
     pub no_new_privs: bool,
-    /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller
-    /// may) unless it is named here.
+    /// Resource limits. `RLIMIT_NOFILE` is raised to [`Rlimit::NOFILE`] (or as far as the caller is
+    /// permitted to) unless it is listed here.
     pub rlimits: Vec<Rlimit>,
     /// `oom_score_adj`, -1000 to 1000. The caller's own is never inherited.
     pub oom_score_adj: i32,
 }
 
 impl Process {
-    /// The umask that programs expect.
+    /// The default umask.
     pub const UMASK: u32 = 0o022;
 }
 
 /// Something mounted in the container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// Absolute path inside. Missing directories (for a file: the file, too) are created. Symbolic
-    /// links in it are followed inside the container's root.
+    /// Absolute path inside. Missing directories are created; so is a missing file for a file
+    /// mount. Symbolic links are followed inside the container's root.
     pub target: String,
     /// Mounted read-only.
     pub read_only: bool,
     /// Nothing on it can be executed.
     pub no_exec: bool,
-    /// What is mounted. Always without set-user-id bits and device nodes.
+    /// What is mounted. Always `nosuid` and `nodev`.
     pub source: MountSource,
 }
 
@@ -167,34 +167,33 @@ pub enum MountSource {
     Bind {
         /// Absolute host path.
         path: PathBuf,
-        /// With everything that is mounted below it.
+        /// Include all mounts below it.
         recursive: bool,
-        /// The first user of a new named volume fills it from the image.
+        /// Fill a new named volume from the image on first use.
         copy_up: Option<CopyUp>,
     },
-    /// A file of the host in a directory that somebody else may write to: it must be a regular
-    /// file, and a symbolic link in its place is refused, since it would be followed with the
-    /// caller's rights.
+    /// A file of the host in a directory that is writable by others. It must be a regular file; a
+    /// symbolic link is refused, since it would be followed with the caller's privileges.
     RegularFile {
-        /// Absolute host path; links in its directories are followed.
+        /// Absolute host path; links in its parent directories are followed.
         path: PathBuf,
     },
-    /// A fresh tmpfs.
+    /// A new tmpfs.
     Tmpfs {
-        /// Upper bound in bytes; `None`: half of the memory.
+        /// Maximum size in bytes; `None`: half of the memory.
         size: Option<u64>,
         /// Mode of its root directory.
         mode: u32,
     },
 }
 
-/// Filling a new volume with what the image has at the mount target.
+/// Filling a new volume with the image's content at the mount target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopyUp {
-    /// Host path of a file beside the volume's directory, on the same file system, that says
-    /// "initialised". While it is missing, the child that mounts the volume fills it first; a fill
-    /// that was interrupted is started again from nothing. A volume that already holds something
-    /// is taken as it is.
+    /// Host path of a file next to the volume's directory, on the same file system, which marks the
+    /// volume as initialised. While it is missing, the child that mounts the volume fills it first;
+    /// an interrupted fill is started again from scratch. A volume that already has content is used
+    /// as it is.
     pub marker: PathBuf,
 }
 
@@ -205,7 +204,7 @@ pub struct InlineFile {
     pub path: String,
     /// Its content.
     pub content: Vec<u8>,
-    /// Its mode; root owns it.
+    /// Its mode; the owner is root.
     pub mode: u32,
 }
 
@@ -218,20 +217,20 @@ pub struct Device {
     pub target: String,
 }
 
-/// What is wrong with a plan, found before anything is started.
+/// A mistake in a plan, found before anything is started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// A value that cannot be used.
+    /// An invalid value.
     #[error("{what} {value:?}: {reason}")]
     Bad {
-        /// Which value.
+        /// The name of the value.
         what: &'static str,
         /// The value.
         value: String,
-        /// Why not.
+        /// Why it is invalid.
         reason: &'static str,
     },
-    /// Something that must not be missing.
+    /// A missing value.
     #[error("{0} is missing")]
     Missing(&'static str),
 }
@@ -240,17 +239,16 @@ fn bad(what: &'static str, value: impl Into<String>, reason: &'static str) -> Pl
     PlanError::Bad { what, value: value.into(), reason }
 }
 
-/// An absolute path inside a container: no NUL byte, no `..` (which could not mean anything that
-/// the plain path does not).
+/// Checks an absolute path inside a container: no NUL byte, and no `..`, which is never needed.
 fn inner_path(what: &'static str, path: &str) -> Result<(), PlanError> {
     if !path.starts_with('/') {
         return Err(bad(what, path, "must be absolute"));
     }
     if path.contains('\0') {
-        return Err(bad(what, path, "must not hold a NUL byte"));
+        return Err(bad(what, path, "must not contain a NUL byte"));
     }
     if path.split('/').any(|part| part == "..") {
-        return Err(bad(what, path, "must not hold '..'"));
+        return Err(bad(what, path, "must not contain '..'"));
     }
     if path.len() >= libc::PATH_MAX as usize {
         return Err(bad(what, path, "is too long"));
@@ -265,42 +263,43 @@ fn host_path(what: &'static str, path: &Path) -> Result<(), PlanError> {
         return Err(bad(what, text(), "must be absolute"));
     }
     if path.as_os_str().as_bytes().contains(&0) {
-        return Err(bad(what, text(), "must not hold a NUL byte"));
+        return Err(bad(what, text(), "must not contain a NUL byte"));
     }
     Ok(())
 }
 
-/// The parts of an absolute inner path, without empty ones and `.`.
+/// The components of an absolute path inside, without empty ones and `.`.
 pub(crate) fn parts(path: &str) -> impl DoubleEndedIterator<Item = &str> {
     path.split('/').filter(|part| !part.is_empty() && *part != ".")
 }
 
-/// Whether `path` may be the target of a mount: `/proc`, `/sys` and `/dev` belong to the runtime
-/// (CVE-2019-16884, CVE-2023-27561: a volume over /proc hides the read-only and masked paths).
-/// `/dev/shm` and what is below it may be replaced.
+/// Checks whether `path` may be the target of a mount: `/proc`, `/sys` and `/dev` belong to the
+/// runtime (CVE-2019-16884, CVE-2023-27561: a volume over /proc hides the read-only and masked
+/// paths), except `/dev/shm` and paths below it.
 fn mount_target(path: &str) -> Result<(), PlanError> {
     inner_path("mount target", path)?;
     let mut parts = parts(path);
     match (parts.next(), parts.next()) {
-        (None, _) => Err(bad("mount target", path, "is the root itself")),
+        (None, _) => Err(bad("mount target", path, "is the root directory")),
         (Some("proc" | "sys"), _) => {
-            Err(bad("mount target", path, "/proc and /sys take no mounts"))
+            Err(bad("mount target", path, "mounts on /proc and /sys are not allowed"))
         }
         (Some("dev"), next) if next != Some("shm") => {
-            Err(bad("mount target", path, "/dev takes no mounts but /dev/shm (use devices)"))
+            let reason = "mounts on /dev are not allowed except on /dev/shm; use devices";
+            Err(bad("mount target", path, reason))
         }
         _ => Ok(()),
     }
 }
 
 impl Process {
-    /// Finds what the kernel would refuse or misread.
+    /// Finds values that the kernel would refuse or misinterpret.
     pub(crate) fn check(&self) -> Result<(), PlanError> {
         if self.argv.first().is_none_or(String::is_empty) {
             return Err(PlanError::Missing("the program to run"));
         }
         if let Some(text) = self.argv.iter().chain(&self.env).find(|text| text.contains('\0')) {
-            return Err(bad("argument or variable", text, "must not hold a NUL byte"));
+            return Err(bad("argument or variable", text, "must not contain a NUL byte"));
         }
         if let Some(text) =
             self.env.iter().find(|text| !text.contains('=') || text.starts_with('='))
@@ -311,13 +310,17 @@ impl Process {
             inner_path("working directory", &self.cwd)?;
         }
         if self.umask > 0o777 {
-            return Err(bad("umask", format!("{:o}", self.umask), "is 0 to 0777"));
+            return Err(bad("umask", format!("{:o}", self.umask), "must be 0 to 0777"));
         }
         if let Some(id) = self.groups.iter().flatten().find(|id| **id == u32::MAX) {
             return Err(bad("group", id.to_string(), "must be 0 to 4294967294"));
         }
         if !(-1000..=1000).contains(&self.oom_score_adj) {
-            return Err(bad("oom_score_adj", self.oom_score_adj.to_string(), "is -1000 to 1000"));
+            return Err(bad(
+                "oom_score_adj",
+                self.oom_score_adj.to_string(),
+                "must be -1000 to 1000",
+            ));
         }
         crate::user::parse(&self.user)
             .map(drop)
@@ -326,8 +329,8 @@ impl Process {
 }
 
 impl Plan<'_> {
-    /// Finds every mistake that can be seen without touching the host. [`crate::spawn()`] does so
-    /// first of all.
+    /// Finds every mistake that can be detected without accessing the host. [`crate::spawn()`]
+    /// calls this first.
     ///
     /// # Errors
     /// The first mistake.
@@ -353,7 +356,11 @@ impl Plan<'_> {
         }
         for path in &self.unmasked {
             if !kernel_files::all().any(|known| known == path) {
-                return Err(bad("unmasked path", path, "is neither hidden nor read-only"));
+                return Err(bad(
+                    "unmasked path",
+                    path,
+                    "is neither masked nor read-only by default",
+                ));
             }
         }
         for mount in &self.mounts {
@@ -375,7 +382,9 @@ impl Plan<'_> {
         for (name, value) in &self.sysctls {
             check_sysctl(name, self.netns.is_some())
                 .and_then(|()| check_sysctl_value(value))
-                .map_err(|_| bad("sysctl", name, "is not a setting of the container's own"))?;
+                .map_err(|_| {
+                    bad("sysctl", name, "is not a sysctl of the container's own namespaces")
+                })?;
         }
         for file in &self.files {
             inner_path("file", &file.path)?;
@@ -400,7 +409,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_directories_take_no_mounts() {
+    fn mounts_on_kernel_directories_are_refused() {
         for path in ["/", "//", "/.", "/proc", "/proc/", "/./proc", "/proc/x", "/sys/fs/cgroup"] {
             assert!(mount_target(path).is_err(), "{path}");
         }

@@ -1,4 +1,4 @@
-//! Limits of a process's resources (getrlimit(2)).
+//! Resource limits of a process (getrlimit(2)).
 
 macro_rules! resources {
     ($($(#[$doc:meta])* $name:ident = $number:ident, $text:literal;)*) => {
@@ -15,7 +15,7 @@ macro_rules! resources {
                 match self { $(Resource::$name => $text,)* }
             }
 
-            /// The kernel's number of it.
+            /// The kernel's number for it.
             pub(crate) const fn number(self) -> libc::__rlimit_resource_t {
                 match self { $(Resource::$name => libc::$number,)* }
             }
@@ -34,7 +34,7 @@ resources! {
     Data = RLIMIT_DATA, "data";
     /// Size of files written, bytes.
     FileSize = RLIMIT_FSIZE, "fsize";
-    /// File locks; without effect in Linux.
+    /// File locks; no effect on Linux.
     Locks = RLIMIT_LOCKS, "locks";
     /// Locked memory, bytes.
     MemLock = RLIMIT_MEMLOCK, "memlock";
@@ -46,7 +46,7 @@ resources! {
     NoFile = RLIMIT_NOFILE, "nofile";
     /// Processes of the user.
     NProc = RLIMIT_NPROC, "nproc";
-    /// Resident memory; without effect in Linux.
+    /// Resident memory; no effect on Linux.
     ResidentSet = RLIMIT_RSS, "rss";
     /// Highest real-time priority.
     RtPriority = RLIMIT_RTPRIO, "rtprio";
@@ -61,7 +61,7 @@ resources! {
 /// A resource limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rlimit {
-    /// Of what.
+    /// The resource.
     pub resource: Resource,
     /// The limit in force.
     pub soft: u64,
@@ -70,7 +70,6 @@ pub struct Rlimit {
 }
 
 impl Rlimit {
-    /// Open files of a container that asks for nothing else: the kernel's own `fs.nr_open`, which
-    /// is also podman's choice.
+    /// Default limit of open files: the kernel's default of `fs.nr_open`, as in podman.
     pub const NOFILE: u64 = 1_048_576;
 }

@@ -1,4 +1,4 @@
-//! The parent's side of a start.
+//! Starting a container: the parent's side.
 
 use crate::plan::{Plan, PlanError};
 use crate::{child, sys};
@@ -7,51 +7,51 @@ use nix::fcntl::OFlag;
 use nix::unistd::pipe2;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// A container whose set-up has begun.
+/// A container whose setup has begun.
 #[derive(Debug)]
 pub struct Spawned {
     /// Process id in the caller's pid namespace. The process is a child of the caller's *parent*.
     pub pid: i32,
-    /// Its pidfd (readable when it has ended). Close-on-exec.
+    /// Its pidfd, which is readable when the process has ended. Close-on-exec.
     pub pidfd: OwnedFd,
     /// The status pipe for [`crate::read_status`], non-blocking: readable with an error message, or
-    /// at its end as soon as the program runs. Close-on-exec.
+    /// at end of file as soon as the program runs. Close-on-exec.
     pub status: OwnedFd,
-    /// With `wait_for_go`: write one byte to let the program start. Closing it instead ends the
-    /// child. Close-on-exec.
+    /// With `wait_for_go`: write one byte to let the program start, or close it to end the child.
+    /// Close-on-exec.
     pub go: Option<OwnedFd>,
 }
 
-/// Why no child was made.
+/// Why no child was created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpawnError {
-    /// The plan is wrong in itself.
+    /// The plan is invalid.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// A system call failed before the child existed. `EAGAIN` of clone3 means a limit of tasks,
-    /// `ENODEV` or `EBUSY` a cgroup that takes no processes.
+    /// A system call failed before the child existed. From clone3, `EAGAIN` means that a limit of
+    /// tasks is reached, and `ENODEV` or `EBUSY` that the cgroup cannot have processes.
     #[error("{call}: {}", errno.desc())]
     Sys {
-        /// Its name.
+        /// The system call.
         call: &'static str,
-        /// Its error.
+        /// The error.
         errno: Errno,
     },
 }
 
-/// Starts a container. Returns as soon as the child exists; how its set-up ends is read from
+/// Starts a container. Returns as soon as the child exists; the result of its setup is read from
 /// [`Spawned::status`].
 ///
-/// The calling process must be single-threaded: the child is a copy of the calling thread alone
-/// and goes on in ordinary Rust, so a lock held by another thread would be held for ever. Its
-/// descriptors 0 to 2 must be open (to anything).
+/// The calling process must be single-threaded: the child is a copy of the calling thread only and
+/// continues in ordinary Rust, so a lock held by another thread would never be released.
+/// Descriptors 0 to 2 must be open (to anything).
 ///
 /// # Errors
-/// Only for what happens before the child exists.
+/// Only failures before the child exists.
 pub fn spawn(plan: &Plan<'_>) -> Result<Spawned, SpawnError> {
     plan.check()?;
     let sys_error = |call| move |errno| SpawnError::Sys { call, errno };
-    // Both ends do not block: the child writes at most one short message into the empty pipe.
+    // Both ends are non-blocking: the child writes at most one short message to the empty pipe.
     let (status, status_in_child) = match plan.handover {
         Some(given) => {
             let copy =

@@ -1,4 +1,4 @@
-//! What the child tells about its set-up: the list of steps, and the error message on the pipe.
+//! How the child reports on its setup: the list of steps, and the error message on the status pipe.
 
 use nix::errno::Errno;
 use std::fmt;
@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd};
 /// Longest detail text in a [`SetupError`], in bytes.
 pub const MAX_DETAIL: usize = 512;
 
-/// The message that a set-up which is held by a [`crate::Handover`] has got as far as
-/// [`Step::Go`]; no step has this number.
+/// The message that a setup with a [`crate::Handover`] has reached [`Step::Go`]; no step has this
+/// number.
 pub(crate) const PREPARED: u8 = 0xff;
 
 /// Bytes before the detail text: the step's number and the errno (little endian).
@@ -16,7 +16,7 @@ const HEADER: usize = 5;
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// One step of a container's set-up, in the order in which they are run.
+        /// A step of a container's setup, in the order of execution.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum Step { $($(#[$doc])* $name,)* }
@@ -25,7 +25,7 @@ macro_rules! steps {
             /// Every step, in order.
             pub const ALL: &'static [Step] = &[$(Step::$name,)*];
 
-            /// What the step does, as a phrase for people ("mount /proc").
+            /// What the step does, as a phrase ("mount /proc").
             pub const fn name(self) -> &'static str {
                 match self { $(Step::$name => $text,)* }
             }
@@ -34,21 +34,21 @@ macro_rules! steps {
 }
 
 steps! {
-    /// Keep only the descriptors that set-up needs, above 2.
-    Descriptors = "sort out the inherited descriptors",
+    /// Keep only the descriptors that setup needs, above 2.
+    Descriptors = "close inherited descriptors",
     /// Join a running container's namespaces (only for [`crate::exec`]).
     Join = "enter the container's namespaces",
-    /// `setsid(2)`, umask 0 for the set-up, not dumpable, default signal dispositions.
-    Session = "start a session of its own",
+    /// `setsid(2)`, umask 0 during setup, not dumpable, default signal dispositions.
+    Session = "start a new session",
     /// `setns(2)` to the unit's network namespace.
     Network = "enter the network namespace",
     /// `sethostname(2)`.
     Hostname = "set the host name",
-    /// Nothing that is mounted from here on reaches the host.
+    /// No mount from here on propagates to the host.
     PrivateMounts = "make the mounts private",
-    /// Take hold of volumes, host paths and devices while the host's files are still in sight.
+    /// Open volumes, host paths and devices while the host's files are still reachable.
     Sources = "open a mount source",
-    /// The tmpfs that takes the container's writes.
+    /// The tmpfs that holds the container's writes.
     WritableLayer = "mount tmpfs for the writable layer",
     /// The image's layers and the writable layer as one tree.
     OverlayRoot = "mount the overlay root",
@@ -62,15 +62,15 @@ steps! {
     Sys = "mount /sys",
     /// cgroup2, read-only.
     CgroupFs = "mount /sys/fs/cgroup",
-    /// The device nodes and what belongs to them.
+    /// The device nodes, devpts, shm and mqueue.
     Dev = "set up /dev",
-    /// Kernel settings of its own namespaces.
-    Sysctls = "change a kernel setting",
+    /// Sysctls of the container's own namespaces.
+    Sysctls = "set a sysctl",
     /// `oom_score_adj`.
     OomScore = "set the OOM score adjustment",
-    /// Paths that show too much of the host.
+    /// Kernel files that reveal too much about the host.
     Mask = "mask kernel files",
-    /// Paths that would change the host.
+    /// Kernel files through which the host could be changed.
     ReadOnlyPaths = "make kernel files read-only",
     /// Volumes, host paths and tmpfs.
     Mounts = "mount a volume",
@@ -78,14 +78,14 @@ steps! {
     MorePaths = "protect a path",
     /// `/etc/hosts` and the like.
     Files = "write a file",
-    /// Who the program runs as, from the image's `/etc/passwd` and `/etc/group`.
+    /// The program's user, from the image's `/etc/passwd` and `/etc/group`.
     ResolveUser = "look up the user",
-    /// The working directory, created when missing.
+    /// The working directory, created if missing.
     WorkingDir = "enter the working directory",
-    /// Read-only root, if asked for.
+    /// Read-only root, if requested.
     ReadOnlyRoot = "make the root read-only",
-    /// A terminal of its own, if asked for.
-    Terminal = "make a terminal",
+    /// A terminal, if requested.
+    Terminal = "create a terminal",
     /// `/dev/null`, and the two output descriptors.
     Stdio = "set up standard input and output",
     /// `prlimit(2)`.
@@ -95,22 +95,22 @@ steps! {
     /// `keyctl(KEYCTL_JOIN_SESSION_KEYRING)`.
     Keyring = "join a new session keyring",
     /// The bounding set.
-    BoundingSet = "limit capabilities",
+    BoundingSet = "limit the capability bounding set",
     /// Supplementary groups, group and user.
-    SetUser = "set user",
+    SetUser = "set the user",
     /// The other capability sets.
     Capabilities = "set capabilities",
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivs = "set no_new_privs",
-    /// The caller's word that the network is attached.
+    /// The caller's signal that the network is attached.
     Go = "wait for the network",
-    /// umask, signal mask, close-on-exec on everything that is left.
+    /// umask, signal mask, close-on-exec on all remaining descriptors.
     Final = "prepare for exec",
-    /// `seccomp(2)`; what comes after it must be allowed to every program.
-    Seccomp = "load the system call filter",
+    /// `seccomp(2)`; every profile must allow the system calls that follow.
+    Seccomp = "load the seccomp filter",
     /// `execve(2)`.
     Exec = "exec",
-    /// A panic in the child, or a message that is none.
+    /// A panic in the child, or an invalid message.
     Internal = "internal error",
 }
 
@@ -126,21 +126,22 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a container's set-up failed.
+/// Why a container's setup failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetupError {
     /// The step that failed.
     pub step: Step,
     /// The system call's error.
     pub errno: Errno,
-    /// What it was about (a path) or the whole reason in words; may be empty. At most
+    /// The path or system call concerned, or the whole reason as a sentence; may be empty. At most
     /// [`MAX_DETAIL`] bytes.
     pub detail: String,
 }
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A detail with a blank is a sentence that says it all; one without is a path.
+        // A detail with a space is a sentence that gives the reason; one without is a path or a
+        // call.
         match (self.detail.is_empty(), self.detail.contains(' ')) {
             (true, _) => write!(f, "{}: {}", self.step, self.errno.desc()),
             (false, true) => write!(f, "{}: {}", self.step, self.detail),
@@ -167,8 +168,7 @@ impl SetupError {
     }
 }
 
-/// Reads a message that the child left on the status pipe. Bytes that are no such message become
-/// [`Step::Internal`].
+/// Decodes a message from the status pipe. Invalid bytes become [`Step::Internal`].
 pub fn decode_status(bytes: &[u8]) -> SetupError {
     match bytes {
         [step, e0, e1, e2, e3, detail @ ..] => SetupError {
@@ -180,30 +180,30 @@ pub fn decode_status(bytes: &[u8]) -> SetupError {
         _ => SetupError {
             step: Step::Internal,
             errno: Errno::EBADMSG,
-            detail: "the status message is cut short".into(),
+            detail: "the status message is truncated".into(),
         },
     }
 }
 
-/// What the status pipe says about a set-up.
+/// The state of a setup, as read from the status pipe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Setup {
-    /// It is still going on.
+    /// Still in progress.
     Pending,
-    /// It has come to [`Step::Go`]. Told once, and only to those who handed in the descriptors
-    /// ([`crate::Handover`]); after it comes one of the others.
+    /// It has reached [`Step::Go`]. Reported once, and only with a [`crate::Handover`]; one of the
+    /// other states follows.
     Prepared,
-    /// It is over and the program was executed. A child that was killed during its set-up looks
-    /// the same here; its exit status (by a signal) tells.
+    /// Setup is complete and the program was executed. A child that was killed during setup looks
+    /// the same; its exit status (by a signal) shows the difference.
     Done,
     /// It failed; the child is exiting with code 125.
     Failed(SetupError),
 }
 
-/// Asks the status pipe (non-blocking, as [`crate::spawn()`] returns it).
+/// Reads the status pipe (non-blocking, as returned by [`crate::spawn()`]).
 ///
 /// # Errors
-/// `read(2)`'s, other than `EINTR` and `EAGAIN`.
+/// Those of `read(2)` except `EINTR` and `EAGAIN`.
 pub fn read_status(status: impl AsFd) -> Result<Setup, Errno> {
     let mut buffer = [0u8; 1 + HEADER + MAX_DETAIL];
     loop {
@@ -217,7 +217,7 @@ pub fn read_status(status: impl AsFd) -> Result<Setup, Errno> {
                 let bytes = usize::try_from(n).ok().and_then(|n| buffer.get(..n));
                 Ok(match bytes.unwrap_or_default() {
                     [PREPARED] => Setup::Prepared,
-                    // What followed was there before anybody looked.
+                    // A later message had already arrived.
                     [PREPARED, error @ ..] | error => Setup::Failed(decode_status(error)),
                 })
             }

@@ -1,49 +1,38 @@
-//! System calls that neither `nix` nor `libc` wraps, each as one small function.
+//! System calls that `nix` does not wrap, one small function each: the mount API and openat2
+//! through `rustix`, the others as raw calls.
 //!
-//! Numbers and structures: `include/uapi/linux/{sched,mount,openat2}.h` of Linux 6.12.
+//! Structures: `include/uapi/linux/{sched,mount}.h` of Linux 6.12.
 
 use nix::errno::Errno;
-use std::ffi::CStr;
+use nix::fcntl::OFlag;
+pub use rustix::fs::ResolveFlags;
+use rustix::fs::{Mode, OFlags};
+pub use rustix::mount::MountAttrFlags;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags};
+use rustix::path::Arg;
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Result with the plain error number.
+/// A result with the error number.
 pub type Result<T> = std::result::Result<T, Errno>;
 
 /// `CLONE_INTO_CGROUP` (libc's constant of this name overflows to 0).
 pub const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-/// `CLONE_CLEAR_SIGHAND` (the same).
+/// `CLONE_CLEAR_SIGHAND` (libc's constant overflows, too).
 pub const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-const OPEN_TREE_CLONE: libc::c_uint = 1;
-const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
-const AT_EMPTY_PATH: libc::c_uint = libc::AT_EMPTY_PATH as libc::c_uint;
-const AT_RECURSIVE: libc::c_uint = libc::AT_RECURSIVE as libc::c_uint;
-const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
-const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
-const FSOPEN_CLOEXEC: libc::c_uint = 1;
-const FSMOUNT_CLOEXEC: libc::c_uint = 1;
-const FSCONFIG_SET_FLAG: libc::c_uint = 0;
-const FSCONFIG_SET_STRING: libc::c_uint = 1;
-const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-
-/// `MOUNT_ATTR_RDONLY`.
-pub const MOUNT_ATTR_RDONLY: u64 = 0x1;
-/// `MOUNT_ATTR_NOSUID`.
-pub const MOUNT_ATTR_NOSUID: u64 = 0x2;
-/// `MOUNT_ATTR_NODEV`.
-pub const MOUNT_ATTR_NODEV: u64 = 0x4;
-/// `MOUNT_ATTR_NOEXEC`.
-pub const MOUNT_ATTR_NOEXEC: u64 = 0x8;
-const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
-
-/// The standard library's error as a plain number.
+/// The error number of a standard library error.
 pub fn errno_of(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// Writes an existing file of the kernel's, in one write(2) as those want it.
+/// The error number of a rustix error.
+fn errno_of_rustix(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}
+
+/// Writes an existing kernel file in one write(2), as the kernel requires.
 pub fn write_kernel_file(path: &str, text: &str) -> Result<()> {
     let file = std::fs::OpenOptions::new().write(true).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| errno_of(&error))
@@ -57,7 +46,7 @@ fn owned(fd: libc::c_long) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Which side of [`clone3`] this is.
+/// The side of [`clone3`] that returned.
 pub enum Fork {
     /// The caller, with the child's process id (in the caller's pid namespace) and its pidfd.
     Parent { pid: i32, pidfd: OwnedFd },
@@ -65,8 +54,8 @@ pub enum Fork {
     Child,
 }
 
-/// `clone3(2)` as a fork: without shared memory, with a pidfd and `exit_signal` 0 (which is what
-/// `CLONE_PARENT` demands). `cgroup` is where the child is born (`None`: the caller's own).
+/// `clone3(2)` as a fork: without shared memory, with a pidfd and `exit_signal` 0 (which
+/// `CLONE_PARENT` requires). The child is created in `cgroup` (`None`: the caller's own).
 pub fn clone3(flags: u64, cgroup: Option<impl AsFd>) -> Result<Fork> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is plain data for which all zeroes are a valid value.
@@ -77,7 +66,7 @@ pub fn clone3(flags: u64, cgroup: Option<impl AsFd>) -> Result<Fork> {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_fd().as_raw_fd() as u64;
     }
-    // SAFETY: the structure and the pidfd's place live over the call. Without CLONE_VM and with a
+    // SAFETY: the structure and the pidfd's place outlive the call. Without CLONE_VM and with a
     // null stack the child continues here on a copy of this stack, like fork(2).
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match Errno::result(pid)? {
@@ -89,26 +78,26 @@ pub fn clone3(flags: u64, cgroup: Option<impl AsFd>) -> Result<Fork> {
     }
 }
 
-/// Takes ownership of a descriptor as the kernel itself tells it: a negative number is an error's.
+/// Takes ownership of a descriptor returned by a raw system call; a negative value is an error.
 ///
 /// # Safety
 /// A number that is not negative must be a descriptor that nobody else owns.
-pub unsafe fn owned_raw(told: i64) -> Result<OwnedFd> {
-    let fd = RawFd::try_from(told).map_err(|_| Errno::EBADF)?;
+pub unsafe fn owned_raw(result: i64) -> Result<OwnedFd> {
+    let fd = RawFd::try_from(result).map_err(|_| Errno::EBADF)?;
     if fd < 0 {
         return Err(Errno::from_raw(fd.saturating_neg()));
     }
-    // SAFETY: as the caller has vouched.
+    // SAFETY: guaranteed by the caller.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Room for the few calls of a child that shares memory.
+/// The stack of a child that shares memory and makes only a few calls.
 #[repr(C, align(16))]
 struct Stack(MaybeUninit<[u8; 8192]>);
 
-/// `clone3(2)` with `CLONE_VM | CLONE_VFORK | CLONE_FILES`: a child that does `run` on the caller's own
-/// memory and descriptors, while the caller stands still until the child has ended. Its process id,
-/// which is to be given to [`wait`].
+/// `clone3(2)` with `CLONE_VM | CLONE_VFORK | CLONE_FILES`: the child executes `run` on the
+/// caller's own memory and descriptors, and the caller is suspended until the child has ended.
+/// Returns its process id, which must be passed to [`wait`].
 ///
 /// # Safety
 /// `run` must make system calls only and end the child with [`exit`]: no lock, no allocation, no
@@ -128,10 +117,11 @@ pub unsafe fn clone_and_wait<T>(
     args.stack = stack.0.as_mut_ptr() as u64;
     args.stack_size = size_of_val(&stack.0) as u64;
     let result: libc::c_long;
-    // SAFETY: the child begins at the end of a stack of its own, which is aligned to 16 as the ABI
-    // has it before a call, and never comes back from `run`; so nothing that the caller has on its
-    // stack changes, but what `shared` points to. Structure and stack live until the child has ended,
-    // which the kernel waits for (CLONE_VFORK). Signal handlers are not inherited, so none runs in it.
+    // SAFETY: the child begins at the end of its own stack, which is aligned to 16 as the ABI
+    // requires before a call, and never returns from `run`; so nothing on the caller's stack
+    // changes except what `shared` points to. Structure and stack live until the child has ended,
+    // because the kernel suspends the caller until then (CLONE_VFORK). No signal handler runs in
+    // the child.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -158,8 +148,8 @@ pub unsafe fn clone_and_wait<T>(
     }
 }
 
-/// Waits for a child whose end is announced by no signal, as of those of [`clone3`] and
-/// [`clone_and_wait`] (`__WALL`, waitpid(2)). What it ended with is of no interest.
+/// Waits for a child of [`clone3`] or [`clone_and_wait`], which sends no signal when it ends
+/// (`__WALL`, waitpid(2)). The exit status is discarded.
 pub fn wait(pid: i32) {
     loop {
         // SAFETY: a null status is allowed.
@@ -173,77 +163,55 @@ pub fn wait(pid: i32) {
 /// `openat2(2)` with `O_CLOEXEC`.
 pub fn openat2(
     dir: impl AsFd,
-    path: &CStr,
-    flags: libc::c_int,
+    path: impl Arg + Copy,
+    flags: OFlag,
     mode: u32,
-    resolve: u64,
+    resolve: ResolveFlags,
 ) -> Result<OwnedFd> {
-    // SAFETY: open_how is plain data for which all zeroes are a valid value.
-    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (flags | libc::O_CLOEXEC) as u64;
-    how.mode = u64::from(mode);
-    how.resolve = resolve;
+    let flags = OFlags::from_bits_retain((flags | OFlag::O_CLOEXEC).bits().cast_unsigned());
+    let mode = Mode::from_raw_mode(mode);
     loop {
-        // SAFETY: path and structure live over the call.
-        let fd = unsafe {
-            libc::syscall(
-                libc::SYS_openat2,
-                dir.as_fd().as_raw_fd(),
-                path.as_ptr(),
-                &raw const how,
-                size_of_val(&how),
-            )
-        };
-        // EAGAIN: a rename or mount somewhere on the system raced with the scoped walk.
-        match owned(fd) {
-            Err(Errno::EAGAIN | Errno::EINTR) => continue,
-            done => return done,
+        match rustix::fs::openat2(&dir, path, flags, mode, resolve) {
+            // AGAIN: a rename or mount somewhere on the system raced with the scoped lookup.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => continue,
+            done => return done.map_err(errno_of_rustix),
         }
     }
 }
 
-/// `open_tree(OPEN_TREE_CLONE)`: a detached copy of the mount at `path` (below `dir`; an empty path
-/// is `dir` itself), with what is mounted below it if `recursive`.
-pub fn open_tree(dir: impl AsFd, path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    let mut flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-    if recursive {
-        flags |= AT_RECURSIVE;
-    }
-    // SAFETY: the path lives over the call.
-    owned(unsafe {
-        libc::syscall(libc::SYS_open_tree, dir.as_fd().as_raw_fd(), path.as_ptr(), flags)
-    })
+/// `open_tree(OPEN_TREE_CLONE)`: a detached copy of the mount at the file or directory `at`, with
+/// all mounts below it if `recursive`.
+pub fn open_tree(at: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    rustix::mount::open_tree(at, c"", flags).map_err(errno_of_rustix)
 }
 
 /// `move_mount(2)`: attaches the detached mount `mount` on the file or directory `target`.
 pub fn move_mount(mount: impl AsFd, target: impl AsFd) -> Result<()> {
-    // SAFETY: both paths are static.
-    let done = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            target.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH,
-        )
-    };
-    Errno::result(done).map(drop)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, c"", target, c"", flags).map_err(errno_of_rustix)
 }
 
 /// `mount_setattr(2)`: sets attributes of a mount, and of those below it if `recursive`.
-pub fn mount_setattr(mount: impl AsFd, set: u64, recursive: bool) -> Result<()> {
+pub fn mount_setattr(mount: impl AsFd, set: MountAttrFlags, recursive: bool) -> Result<()> {
+    let set = u64::from(set.bits());
     set_attributes(mount, MountAttr { set, ..MountAttr::default() }, recursive)
 }
 
-/// Gives a detached mount (and those below it) the mapping of a user namespace: what belongs to 0 in
-/// the file system belongs to the namespace's root. `EINVAL`: the file system cannot do that.
+/// Makes a detached mount (and, if `recursive`, those below it) id-mapped: files of id 0 in the
+/// file system belong to the root of the user namespace. `EINVAL`: the file system does not support
+/// it.
 pub fn map_ids(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<()> {
     let userns_fd = userns.as_fd().as_raw_fd() as u64;
-    let attr = MountAttr { set: MOUNT_ATTR_IDMAP, userns_fd, ..MountAttr::default() };
+    let set = u64::from(MountAttrFlags::MOUNT_ATTR_IDMAP.bits());
+    let attr = MountAttr { set, userns_fd, ..MountAttr::default() };
     set_attributes(mount, attr, recursive)
 }
 
+/// `struct mount_attr`.
 #[repr(C)]
 #[derive(Default)]
 struct MountAttr {
@@ -253,9 +221,10 @@ struct MountAttr {
     userns_fd: u64,
 }
 
+/// rustix does not have `mount_setattr(2)`.
 fn set_attributes(mount: impl AsFd, attr: MountAttr, recursive: bool) -> Result<()> {
-    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    // SAFETY: the structure lives over the call and has the layout of struct mount_attr.
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the structure outlives the call and has the layout of struct mount_attr.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -274,58 +243,36 @@ pub struct FsContext(OwnedFd);
 
 impl FsContext {
     /// `fsopen(2)`.
-    pub fn open(kind: &CStr) -> Result<FsContext> {
-        // SAFETY: the name lives over the call.
-        owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })
+    pub fn open(kind: &str) -> Result<FsContext> {
+        rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
             .map(FsContext)
-    }
-
-    fn config(
-        &self,
-        command: libc::c_uint,
-        key: Option<&CStr>,
-        value: Option<&CStr>,
-    ) -> Result<()> {
-        // SAFETY: key and value live over the call; the commands used here take no descriptor.
-        let done = unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                self.0.as_raw_fd(),
-                command,
-                key.map_or(std::ptr::null(), CStr::as_ptr),
-                value.map_or(std::ptr::null(), CStr::as_ptr),
-                0,
-            )
-        };
-        Errno::result(done).map(drop)
+            .map_err(errno_of_rustix)
     }
 
     /// Sets `key=value`.
-    pub fn set(&self, key: &CStr, value: &CStr) -> Result<()> {
-        self.config(FSCONFIG_SET_STRING, Some(key), Some(value))
+    pub fn set(&self, key: &str, value: impl Arg) -> Result<()> {
+        rustix::mount::fsconfig_set_string(&self.0, key, value).map_err(errno_of_rustix)
     }
 
     /// Sets the option `key`.
-    pub fn flag(&self, key: &CStr) -> Result<()> {
-        self.config(FSCONFIG_SET_FLAG, Some(key), None)
+    pub fn flag(&self, key: &str) -> Result<()> {
+        rustix::mount::fsconfig_set_flag(&self.0, key).map_err(errno_of_rustix)
     }
 
-    /// Makes the file system.
+    /// Creates the file system.
     pub fn create(&self) -> Result<()> {
-        self.config(FSCONFIG_CMD_CREATE, None, None)
+        rustix::mount::fsconfig_create(&self.0).map_err(errno_of_rustix)
     }
 
-    /// A detached mount of the created file system with these `MOUNT_ATTR_*`.
-    pub fn mount(&self, attributes: u64) -> Result<OwnedFd> {
-        // SAFETY: no pointer is passed.
-        owned(unsafe {
-            libc::syscall(libc::SYS_fsmount, self.0.as_raw_fd(), FSMOUNT_CLOEXEC, attributes)
-        })
+    /// A detached mount of the created file system with these attributes.
+    pub fn mount(&self, attributes: MountAttrFlags) -> Result<OwnedFd> {
+        rustix::mount::fsmount(&self.0, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(errno_of_rustix)
     }
 
-    /// The kernel's own words about the last failure ("overlay: ..."), if it left any. They wait on
-    /// the context as lines `<level> <text>`.
-    pub fn complaint(&self) -> Option<String> {
+    /// The kernel's message about the last failure ("overlay: ..."), if any. The kernel queues them
+    /// on the context as lines `<level> <text>`.
+    pub fn error_message(&self) -> Option<String> {
         let mut buffer = [0u8; 256];
         // SAFETY: the buffer is valid for writes of its length.
         let got =
@@ -337,7 +284,8 @@ impl FsContext {
     }
 }
 
-/// `pidfd_send_signal(2)`: a signal for the process that a pidfd holds.
+/// `pidfd_send_signal(2)`: sends a signal to the process of a pidfd. A raw call, because the signal
+/// type of rustix excludes real-time signals, which are valid stop signals.
 ///
 /// # Errors
 /// `ESRCH`: it has ended.
@@ -355,7 +303,8 @@ pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
     Errno::result(done).map(drop)
 }
 
-/// `close_range(2)` over `first..=last`; with `cloexec` the descriptors are only marked.
+/// `close_range(2)` over `first..=last`; with `cloexec` the descriptors are only marked
+/// close-on-exec.
 pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
     let flags = if cloexec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
     // SAFETY: closing descriptors is memory-safe. Only a child that owns its whole descriptor
@@ -364,7 +313,7 @@ pub fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
     Errno::result(done).map(drop)
 }
 
-/// `_exit(2)` of the child: no destructors, no buffers of the caller written twice.
+/// `_exit(2)` of the child: runs no destructors and does not flush the caller's buffers twice.
 pub fn exit(code: i32) -> ! {
     // SAFETY: always safe.
     unsafe { libc::_exit(code) }

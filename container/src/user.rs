@@ -1,57 +1,57 @@
-//! Who a program runs as: the text of a unit's or image's `user` against the image's own
-//! `/etc/passwd` and `/etc/group`. Pure; the files come in as bytes.
+//! The user of a program: resolves the `user` of a unit or image against the image's own
+//! `/etc/passwd` and `/etc/group`. Pure; the files are passed in as bytes.
 //!
-//! The rules are those of other runtimes, minus their traps:
+//! The rules are those of other runtimes, without their known vulnerabilities:
 //! - digits are a number and never looked up as a name (CVE-2016-3697: a user *named* `1000` with
 //!   uid 0), and a number beyond 32 bits is an error, not its low bits (CVE-2024-40635);
 //! - 4294967295 is refused: as -1 it means "leave unchanged" to `setresuid(2)`;
-//! - the groups are the primary one and, unless a group was named, those that list the user in
-//!   `/etc/group` (CVE-2022-36109: the primary one among the supplementary ones, too).
+//! - the groups are the primary one and, unless a group is given, those that list the user in
+//!   `/etc/group` (CVE-2022-36109: the primary group is also a supplementary one).
 
-/// Largest `/etc/passwd` or `/etc/group` that is read (CVE-2026-47262), in bytes.
+/// Maximum size of `/etc/passwd` or `/etc/group` (CVE-2026-47262), in bytes.
 pub const MAX_FILE: usize = 1024 * 1024;
 
-/// Most supplementary groups (`NGROUPS_MAX`).
+/// Maximum number of supplementary groups (`NGROUPS_MAX`).
 const MAX_GROUPS: usize = 65_536;
 
-/// One half of a `user` text.
+/// One half of a `user` value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id<'a> {
-    /// Digits.
+    /// A number.
     Number(u32),
-    /// Anything else.
+    /// A name.
     Name(&'a str),
 }
 
-/// A `user` text taken apart.
+/// A parsed `user` value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserSpec<'a> {
     /// The user; an empty text is uid 0.
     pub user: Id<'a>,
-    /// The group, if one is named.
+    /// The group, if given.
     pub group: Option<Id<'a>>,
 }
 
-/// Who a program runs as.
+/// The identity that a program runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// User id.
     pub uid: u32,
     /// Primary group.
     pub gid: u32,
-    /// Supplementary groups, exactly: the primary one first, no duplicates.
+    /// Supplementary groups: the primary one first, no duplicates.
     pub groups: Vec<u32>,
-    /// Home directory: the passwd entry's, else `/`.
+    /// Home directory: from the passwd entry, otherwise `/`.
     pub home: String,
 }
 
 /// Why a user cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
-    /// The text is malformed.
+    /// The value is malformed.
     #[error("user {text:?}: {reason}")]
     Syntax {
-        /// The text.
+        /// The value.
         text: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -62,21 +62,21 @@ pub enum UserError {
     /// No such group in the image.
     #[error("group {0:?} is not in the image's /etc/group")]
     NoGroup(String),
-    /// The entry exists and its numbers are not usable ids.
-    #[error("the image's {file} has an entry for {name:?} without a usable id")]
+    /// The entry exists but has an invalid id.
+    #[error("the image's {file} has an entry for {name:?} with an invalid id")]
     BadEntry {
         /// `/etc/passwd` or `/etc/group`.
         file: &'static str,
-        /// Whose.
+        /// The user or group.
         name: String,
     },
-    /// More supplementary groups than the kernel takes.
-    #[error("user {0:?} is in more groups than the kernel takes")]
+    /// More supplementary groups than the kernel supports.
+    #[error("user {0:?} is in more than 65536 groups")]
     TooManyGroups(String),
 }
 
 impl UserError {
-    /// The reason of a [`UserError::Syntax`], without the text.
+    /// The reason of a [`UserError::Syntax`], without the value.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             UserError::Syntax { reason, .. } => reason,
@@ -85,7 +85,7 @@ impl UserError {
     }
 }
 
-/// Strict: ASCII digits only, at most 4294967294.
+/// Parses an id: ASCII digits only, at most 4294967294.
 fn number(text: &str) -> Option<u32> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -96,21 +96,21 @@ fn number(text: &str) -> Option<u32> {
 fn id<'a>(text: &'a str, whole: &str) -> Result<Id<'a>, UserError> {
     let syntax = |reason| UserError::Syntax { text: whole.to_owned(), reason };
     if text.is_empty() {
-        return Err(syntax("a part is empty"));
+        return Err(syntax("the user or the group is empty"));
     }
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return number(text).map(Id::Number).ok_or(syntax("an id must be 0 to 4294967294"));
     }
     if text.starts_with(['-', '+']) {
-        return Err(syntax("an id has no sign"));
+        return Err(syntax("an id must not have a sign"));
     }
     if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err(syntax("a name has no blanks or control characters"));
+        return Err(syntax("a name must not contain whitespace or control characters"));
     }
     Ok(Id::Name(text))
 }
 
-/// Takes a `user` text apart.
+/// Parses a `user` value.
 ///
 /// # Errors
 /// [`UserError::Syntax`].
@@ -130,8 +130,8 @@ pub fn parse(text: &str) -> Result<UserSpec<'_>, UserError> {
     }
 }
 
-/// The fields of the lines of a colon-separated file (passwd(5), group(5)); lines that are not
-/// UTF-8, comments and empty lines are passed over.
+/// The fields of each line of a colon-separated file (passwd(5), group(5)); lines that are not
+/// UTF-8, comments and empty lines are skipped.
 fn lines(file: &[u8]) -> impl Iterator<Item = Vec<&str>> {
     file.split(|byte| *byte == b'\n')
         .filter_map(|line| std::str::from_utf8(line).ok())
@@ -147,8 +147,8 @@ struct Entry<'a> {
     home: &'a str,
 }
 
-/// The passwd entry of `user`. The first line that matches decides; a later one never stands in
-/// for a broken first one.
+/// The passwd entry of `user`. The first line that matches counts; a later one never replaces an
+/// invalid first one.
 fn passwd_entry<'a>(user: Id<'_>, passwd: &'a [u8]) -> Result<Option<Entry<'a>>, UserError> {
     for fields in lines(passwd) {
         let [name, _, uid, gid, rest @ ..] = fields.as_slice() else { continue };
@@ -170,7 +170,7 @@ fn passwd_entry<'a>(user: Id<'_>, passwd: &'a [u8]) -> Result<Option<Entry<'a>>,
     Ok(None)
 }
 
-/// The number of a named group.
+/// The id of a group, by name.
 fn group_number(wanted: &str, group: &[u8]) -> Result<u32, UserError> {
     for fields in lines(group) {
         if let [name, _, gid, ..] = fields.as_slice()
@@ -185,15 +185,16 @@ fn group_number(wanted: &str, group: &[u8]) -> Result<u32, UserError> {
     Err(UserError::NoGroup(wanted.to_owned()))
 }
 
-/// Whether [`resolve`] could need `/etc/group` for this text (it is not opened otherwise).
+/// Whether [`resolve`] could need `/etc/group` for this value (otherwise it is not opened).
 pub fn needs_group_file(spec: &UserSpec<'_>) -> bool {
     !matches!(spec.group, Some(Id::Number(_)))
 }
 
-/// Finds the ids. `passwd` and `group` are the files' contents, empty when the image has none.
+/// Resolves the ids. `passwd` and `group` are the contents of the files, empty if the image has
+/// none.
 ///
 /// # Errors
-/// A named user or group that is not there or has no usable id.
+/// A named user or group that does not exist or has an invalid id.
 pub fn resolve(spec: &UserSpec<'_>, passwd: &[u8], group: &[u8]) -> Result<Identity, UserError> {
     let entry = passwd_entry(spec.user, passwd)?;
     let (uid, mut gid) = match (spec.user, &entry) {

@@ -1,13 +1,13 @@
-//! The user namespace of a unit (user_namespaces(7)): its root is nobody on the host.
+//! The user namespace of a unit (user_namespaces(7)): its root is an unprivileged user on the host.
 //!
-//! A namespace is made once and kept by a descriptor; each run enters it as the last thing before it
-//! gives its privileges away. So the set-up is made by the host's root, and what it makes (the mount,
-//! process and host name namespaces, the file systems) belongs to the host: root inside can neither
-//! unmount a mask nor make a read-only path writable, whatever capabilities it has been given.
+//! A namespace is created once and kept open by a descriptor; each run enters it last, just before
+//! it drops its privileges. Setup is therefore done by the host's root, and what it creates (the
+//! mount, pid and UTS namespaces, the file systems) is owned by the host: root inside can neither
+//! unmount a mask nor make a read-only path writable, whatever capabilities it has.
 //!
-//! Files carry other numbers inside than outside. Layers and volumes are mounted with the
-//! namespace's mapping (mount_setattr(2), `MOUNT_ATTR_IDMAP`), so on the disk and in images there are
-//! only the container's own numbers, and a unit's range may be another one at each boot.
+//! File owners are mapped. Layers and volumes are id-mapped mounts (mount_setattr(2),
+//! `MOUNT_ATTR_IDMAP`), so disks and images contain only the container's own ids, and a unit's
+//! range may differ from boot to boot.
 
 mod create;
 mod join;
@@ -19,22 +19,22 @@ use crate::caps;
 use nix::errno::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// A stretch of the host's user and group ids.
+/// A contiguous range of the host's user and group ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdRange {
-    /// What 0 is inside.
+    /// The host's id of 0 inside.
     pub first: u32,
-    /// How many there are.
+    /// The number of ids.
     pub count: u32,
 }
 
 impl IdRange {
-    /// Ids of a container as everybody expects them: as many as 16 bits hold.
+    /// Number of ids of a container: 16 bits, as programs expect.
     pub const COUNT: u32 = 65_536;
 
-    /// The range of the container with this number, beyond the ids that distributions give to people
-    /// and services (systemd's UIDS-GIDS table keeps 524288 to 1879048191 for containers). `None`:
-    /// there are not that many.
+    /// The range of the container with this number, outside the ids that distributions assign to
+    /// users and services (systemd's UIDS-GIDS table reserves 524288 to 1879048191 for containers).
+    /// `None`: there are not that many ranges.
     pub fn nth(number: usize) -> Option<IdRange> {
         const FIRST: u32 = 524_288;
         const LAST: u32 = 1_879_048_191;
@@ -44,13 +44,13 @@ impl IdRange {
             .then_some(IdRange { first, count: Self::COUNT })
     }
 
-    /// The host's id for an id inside; `None` where the container has no such id.
+    /// The host's id of an id inside; `None` if it is outside the range.
     pub fn host_id(self, inside: u32) -> Option<u32> {
         if inside < self.count { self.first.checked_add(inside) } else { None }
     }
 }
 
-/// A user namespace with its mapping, kept by a descriptor.
+/// A user namespace, as an open descriptor, and its mapping.
 #[derive(Debug)]
 pub struct UserNs {
     ns: OwnedFd,
@@ -58,8 +58,8 @@ pub struct UserNs {
 }
 
 impl UserNs {
-    /// One that was made before, by its descriptor (nsfs).
-    pub fn kept(ns: OwnedFd, range: IdRange) -> UserNs {
+    /// An existing namespace, from its descriptor (nsfs).
+    pub fn from_fd(ns: OwnedFd, range: IdRange) -> UserNs {
         UserNs { ns, range }
     }
 
@@ -75,11 +75,11 @@ impl AsFd for UserNs {
     }
 }
 
-/// Why no user namespace was made, or nothing was made in it.
+/// Why a user namespace, or a network namespace in it, was not created.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{action}: {}", errno.desc())]
 pub struct UserNsError {
-    /// What was tried.
+    /// The step.
     pub action: &'static str,
     /// The system call's error. `ENOSPC` and `EUSERS`: `user.max_user_namespaces`, or
     /// `user.max_net_namespaces`, is reached. `ECHILD`: the short-lived child was killed.
@@ -90,34 +90,34 @@ fn fail(action: &'static str) -> impl Fn(Errno) -> UserNsError {
     move |errno| UserNsError { action, errno }
 }
 
-/// Makes a user namespace in which the ids from 0 are the host's from `range.first`.
+/// Creates a user namespace that maps ids from 0 to the host's ids from `range.first`.
 ///
-/// The calling process must be single-threaded, and nobody else may wait for its children.
+/// The calling process must be single-threaded, and nothing else may wait for its children.
 ///
 /// # Errors
-/// Which step failed.
+/// The step that failed.
 pub fn create_userns(range: IdRange) -> Result<UserNs, UserNsError> {
     let ns = create::namespaces(range, false)?.user;
     Ok(UserNs { ns, range })
 }
 
-/// The same with a network namespace that belongs to it (nothing is set in that one yet).
+/// The same, with a network namespace that it owns (not yet set up).
 pub(crate) fn create_with_netns(range: IdRange) -> Result<(UserNs, OwnedFd), UserNsError> {
     let made = create::namespaces(range, true)?;
     let net = made.net.ok_or(fail("open the new network namespace")(Errno::EBADF))?;
     Ok((UserNs { ns: made.user, range }, net))
 }
 
-/// From now on files that this process makes belong to this user and group, and it goes on having
-/// all its rights: the kernel takes those over files away with the change (capabilities(7), "Effect
-/// of user ID changes"), so they are raised again.
-pub(crate) fn make_files_as(id: u32) -> Result<(), Errno> {
-    // SAFETY: integers only. Raw, because libc's wrappers would do the same.
+/// Sets the user and group that own new files of this process. The kernel drops the file-related
+/// capabilities from the effective set with the change (capabilities(7), "Effect of user ID
+/// changes"), so they are raised again.
+pub(crate) fn set_fs_ids(id: u32) -> Result<(), Errno> {
+    // SAFETY: integers only.
     unsafe {
         libc::syscall(libc::SYS_setfsgid, id);
         libc::syscall(libc::SYS_setfsuid, id);
     }
-    // The calls tell no errors; an id that is none leaves everything and tells what is.
+    // The calls report no errors; an invalid id changes nothing and returns the current value.
     for call in [libc::SYS_setfsuid, libc::SYS_setfsgid] {
         // SAFETY: integers only.
         if unsafe { libc::syscall(call, u32::MAX) } != libc::c_long::from(id) {
@@ -127,12 +127,12 @@ pub(crate) fn make_files_as(id: u32) -> Result<(), Errno> {
     caps::raise()
 }
 
-/// Does something as [`make_files_as`], and goes back.
-pub(crate) fn with_files_as<T>(id: u32, what: impl FnOnce() -> T) -> Result<T, Errno> {
-    make_files_as(id)?;
-    let done = what();
-    make_files_as(0)?;
-    Ok(done)
+/// Runs a function with [`set_fs_ids`], then restores the ids.
+pub(crate) fn with_fs_ids<T>(id: u32, run: impl FnOnce() -> T) -> Result<T, Errno> {
+    set_fs_ids(id)?;
+    let result = run();
+    set_fs_ids(0)?;
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -150,11 +150,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_never_meet(a in 0usize..40_000, b in 0usize..40_000) {
+        fn ranges_never_overlap(a in 0usize..40_000, b in 0usize..40_000) {
             if let (Some(x), Some(y)) = (IdRange::nth(a), IdRange::nth(b)) {
                 let apart = x.first + (x.count - 1) < y.first || y.first + (y.count - 1) < x.first;
                 prop_assert_eq!(apart, a != b);
-                prop_assert!(x.first >= IdRange::COUNT, "no id of the host's own");
+                prop_assert!(x.first >= IdRange::COUNT, "no id of the host itself");
             }
         }
     }

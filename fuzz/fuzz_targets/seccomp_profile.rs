@@ -23,7 +23,7 @@ fuzz_target!(|data: &[u8]| {
         for call in ["execve", "write", "exit_group"] {
             assert!(names::number(call).is_some_and(|call| profile.may_allow(call)));
         }
-        let x32 = profile.judge(0x4000_0000, &[0; 6]);
+        let x32 = profile.evaluate(0x4000_0000, &[0; 6]);
         assert_eq!(x32, seccomp::Action::UNKNOWN);
     }
 });

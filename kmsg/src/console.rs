@@ -1,8 +1,8 @@
-//! The console that people look at, written without ever waiting for it.
+//! Writing to the console without blocking.
 //!
-//! A serial line that nobody reads, or that has flow control on, must not stop PID 1 (it has
-//! stopped systemd: #29095, #30420). The descriptor is non-blocking, what does not fit is kept in
-//! a bounded queue, and what does not fit there is counted and reported as lost.
+//! A serial line that nobody reads, or that has flow control enabled, must not block PID 1 (it has
+//! blocked systemd: #29095, #30420). The descriptor is non-blocking; output that does not fit is
+//! kept in a bounded queue, and lines that do not fit there are counted and reported as lost.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,10 +10,10 @@ use std::io::{ErrorKind, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Bytes kept for a console that is slower than we are.
+/// Size of the queue for a slow console, in bytes.
 const QUEUE: usize = 64 * 1024;
 
-/// One process's way to the console.
+/// A process's connection to the console.
 pub struct Console {
     file: Option<File>,
     queue: VecDeque<u8>,
@@ -21,7 +21,7 @@ pub struct Console {
 }
 
 impl Console {
-    /// Opens `/dev/console`. Where there is none, everything printed is dropped.
+    /// Opens `/dev/console`. If there is none, all output is discarded.
     pub fn open() -> Console {
         let file = File::options()
             .write(true)
@@ -36,8 +36,8 @@ impl Console {
         Console { file: Some(file), queue: VecDeque::new(), lost: 0 }
     }
 
-    /// Prints one line (the line end is added), now or as soon as the console takes it. A line
-    /// that finds the queue full is dropped whole and counted.
+    /// Prints one line (the line ending is added), now or as soon as the console accepts it. If the
+    /// queue is full, the whole line is dropped and counted.
     pub fn line(&mut self, text: &str) {
         if self.file.is_none() {
             return;
@@ -56,7 +56,7 @@ impl Console {
         self.flush();
     }
 
-    /// Writes what the console takes now.
+    /// Writes as much as the console accepts now.
     pub fn flush(&mut self) {
         let Some(file) = &mut self.file else { return };
         while !self.queue.is_empty() {
@@ -67,7 +67,7 @@ impl Console {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(_) => {
-                    // The terminal is gone (a hang-up): nothing that waits for it can be shown.
+                    // The terminal has hung up: nothing in the queue can be shown.
                     self.queue.clear();
                     return;
                 }
@@ -75,7 +75,7 @@ impl Console {
         }
     }
 
-    /// The descriptor to wait on for `POLLOUT` while something is queued.
+    /// The descriptor to poll for `POLLOUT` while output is queued.
     pub fn waiting(&self) -> Option<BorrowedFd<'_>> {
         if self.queue.is_empty() { None } else { self.file.as_ref().map(AsFd::as_fd) }
     }
@@ -88,12 +88,12 @@ mod tests {
     use std::os::fd::OwnedFd;
 
     #[test]
-    fn a_console_that_nobody_reads_never_blocks_and_says_what_was_lost() {
+    fn a_console_that_nobody_reads_never_blocks_and_reports_lost_lines() {
         let mut fds = [0; 2];
-        // SAFETY: `fds` has room for the two descriptors that pipe2 writes.
+        // SAFETY: `fds` has space for the two descriptors that pipe2 writes.
         assert_eq!(unsafe { libc::pipe2(fds.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC) }, 0);
         use std::os::fd::FromRawFd;
-        // SAFETY: pipe2 has just made both, and nothing else owns them.
+        // SAFETY: pipe2 has just created both, and nothing else owns them.
         let [read, write] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
         let mut console = Console::on(File::from(write));
         for number in 0..20_000 {

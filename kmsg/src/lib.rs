@@ -2,8 +2,8 @@
 //!
 //! Each record is one write: `<priority>name: text`. Lines and long texts are split, because the
 //! kernel refuses a record of more than 1024 bytes, prefix included (`PRINTKRB_RECORD_MAX`,
-//! kernel/printk/printk.c). Set `/proc/sys/kernel/printk_devkmsg` to `on` first: the default,
-//! `ratelimit`, makes writes succeed and vanish.
+//! kernel/printk/printk.c). Set `/proc/sys/kernel/printk_devkmsg` to `on` first: with the default,
+//! `ratelimit`, writes succeed but may be discarded.
 
 pub mod console;
 
@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
-/// Longest text of one record; leaves room for the priority and the kernel's own prefix.
+/// Maximum text length of a record; leaves space for the priority and the kernel's own prefix.
 const MAX_TEXT: usize = 900;
 
 struct Kmsg {
@@ -20,8 +20,8 @@ struct Kmsg {
     name: &'static str,
 }
 
-/// Installs the logger for this process; `name` stands before each line (`keel-init`).
-/// Where `/dev/kmsg` cannot be opened (a test on a workstation), lines go to standard error.
+/// Installs the logger for this process; each line begins with `name` (`keel-init`). If `/dev/kmsg`
+/// cannot be opened (in a test on a workstation), lines go to standard error.
 pub fn install(name: &'static str, level: LevelFilter) {
     let file = File::options()
         .write(true)
@@ -34,7 +34,7 @@ pub fn install(name: &'static str, level: LevelFilter) {
     }
 }
 
-/// syslog(3) priority with facility 3 (daemon), so that readers can tell us from the kernel.
+/// syslog(3) priority with facility 3 (daemon), so that readers can distinguish us from the kernel.
 fn priority(level: Level) -> u8 {
     let severity = match level {
         Level::Error => 3,
@@ -73,7 +73,7 @@ impl Log for Kmsg {
         let text = record.args().to_string();
         for piece in pieces(&text) {
             let line = format!("<{}>{}: {piece}\n", priority(record.level()), self.name);
-            // A log line that cannot be written is lost: there is nobody left to tell.
+            // A log line that cannot be written is lost; there is nowhere to report the error.
             let _ = match &self.file {
                 Some(file) => (&*file).write(line.as_bytes()),
                 None => std::io::stderr().write(line.as_bytes()),

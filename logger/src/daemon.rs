@@ -1,11 +1,12 @@
-//! The loop: messages from PID 1, pipes to rings, rings to files.
+//! The main loop: receives messages from PID 1, and moves lines from pipes to rings and from rings
+//! to files.
 
 mod filing;
 mod link;
 
 use crate::disk::{DiskState, Worker};
 use crate::ring::RingError;
-use crate::source::Kit;
+use crate::source::Buffers;
 use crate::unit::{Pipes, Unit};
 use filing::Disk;
 use ipc::{Channel, ChannelError, ToInit};
@@ -21,44 +22,44 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use units::model::LogPolicy;
 
-/// Time from an error of the memory file system to the next attempt.
+/// Time from an error of the tmpfs to the next attempt.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What the loop needs to know.
+/// The configuration of the loop.
 pub struct Config {
-    /// Where rings and spools go, [`layout::paths::RUN_LOG`].
+    /// The directory of rings and spools, [`layout::paths::RUN_LOG`].
     pub run_dir: PathBuf,
     /// The link to PID 1.
     pub link: Channel,
-    /// Becomes readable when the logger is to write everything out and end (a signalfd).
+    /// Becomes readable when the logger must write everything to disk and exit (a signalfd).
     pub stop: Option<OwnedFd>,
-    /// Record bytes of a new ring.
+    /// Capacity of a new ring: bytes of records.
     pub capacity: u64,
-    /// How much of a unit's output is kept on the disk.
+    /// How much of a unit's output is kept on disk.
     pub policy: Box<dyn Fn(&str) -> LogPolicy + Send>,
-    /// A disk that takes longer for a write counts as broken until it is done.
+    /// A disk whose write takes longer counts as broken until the write completes.
     pub stall: Duration,
-    /// Time from an error of the disk to the next attempt.
+    /// Time from a disk error to the next attempt.
     pub retry: Duration,
-    /// Longest time from a write to the sync that covers it.
+    /// Maximum time from a write to the sync that covers it.
     pub sync: Duration,
-    /// Longest time for writing everything out at the end.
+    /// Maximum time for writing everything to disk at the end.
     pub stop_within: Duration,
 }
 
-/// What ends the loop before it is told to.
+/// A fatal error of the loop.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggerError {
-    /// A system call without which nothing works.
+    /// A system call that the logger cannot work without.
     #[error("{call}: {source}")]
     Sys {
-        /// Its name.
+        /// The system call or operation.
         call: &'static str,
-        /// Its error.
+        /// The error.
         source: io::Error,
     },
     /// The link to PID 1 is broken.
-    #[error("the link to PID 1: {0}")]
+    #[error("link to PID 1: {0}")]
     Link(#[from] ChannelError),
 }
 
@@ -70,42 +71,42 @@ struct Daemon {
     reopen_at: Option<Instant>,
     disk: Disk,
     worker: Option<Worker>,
-    /// Since when there are writes that no sync covers.
+    /// Since when there have been writes that no sync covers.
     dirty: Option<Instant>,
     syncing: bool,
-    complained: Option<Instant>,
+    /// Time of the last warning about the disk.
+    warned: Option<Instant>,
     outbox: VecDeque<ToInit>,
     link_closed: bool,
-    kit: Kit,
-    /// Set when the loop is to end: the latest time for that.
+    buffers: Buffers,
+    /// Set when the loop must end: the latest time for that.
     deadline: Option<Instant>,
-    /// The last look at the pipes found nothing in them.
-    quiet: bool,
+    /// No pipe had data at the last check.
+    idle: bool,
 }
 
-/// Runs until `config.stop` is readable or PID 1's end of the link is closed, then writes
-/// everything out.
+/// Runs until `config.stop` is readable or PID 1 closes the link, then writes everything to disk.
 ///
 /// # Errors
-/// Only what makes any further work impossible; a unit's or the disk's troubles are logged.
+/// Only errors that make it impossible to continue; errors of a unit or of the disk are logged.
 pub fn run(config: Config) -> Result<(), LoggerError> {
     let mut daemon = Daemon {
         config,
         units: BTreeMap::new(),
         unopened: Vec::new(),
         reopen_at: None,
-        disk: Disk::Untold,
+        disk: Disk::Unknown,
         worker: None,
         dirty: None,
         syncing: false,
-        complained: None,
+        warned: None,
         outbox: VecDeque::new(),
         link_closed: false,
-        kit: Kit::default(),
+        buffers: Buffers::default(),
         deadline: None,
-        quiet: false,
+        idle: false,
     };
-    daemon.take_up()?;
+    daemon.open_existing()?;
     while !daemon.is_done() {
         daemon.turn()?;
     }
@@ -113,9 +114,9 @@ pub fn run(config: Config) -> Result<(), LoggerError> {
 }
 
 impl Daemon {
-    /// Opens what a predecessor has left: its rings may hold lines that belong in files.
-    fn take_up(&mut self) -> Result<(), LoggerError> {
-        let sys = |source| LoggerError::Sys { call: "reading the log directory", source };
+    /// Opens the units of a previous logger: their rings may have lines that are not in files yet.
+    fn open_existing(&mut self) -> Result<(), LoggerError> {
+        let sys = |source| LoggerError::Sys { call: "read the log directory", source };
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(&self.config.run_dir).map_err(sys)?;
         for entry in std::fs::read_dir(&self.config.run_dir).map_err(sys)? {
@@ -126,7 +127,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// The unit of this name, opened when it is new.
+    /// The unit of this name, opened if it is new.
     fn unit(&mut self, name: &str, now: Instant) -> Option<&mut Unit> {
         if !self.units.contains_key(name) {
             match Unit::open(&self.config.run_dir, name, self.config.capacity) {
@@ -140,16 +141,16 @@ impl Daemon {
         self.units.get_mut(name)
     }
 
-    /// One turn of the loop.
+    /// One iteration of the loop.
     fn turn(&mut self) -> Result<(), LoggerError> {
         self.send()?;
         let timeout = self.timeout(Instant::now());
         let [link, stop, worker] = self.wait(timeout)?;
         let now = Instant::now();
-        self.quiet = true;
+        self.idle = true;
         for (name, unit) in self.units.iter_mut().filter(|(_, unit)| unit.has_work()) {
-            self.quiet = false;
-            match unit.work(&mut self.kit, now, self.config.stall) {
+            self.idle = false;
+            match unit.work(&mut self.buffers, now, self.config.stall) {
                 Ok(ended) => {
                     let drop = |generation| ToInit::Drop { key: log_key(name, generation) };
                     self.outbox.extend(ended.into_iter().map(drop));
@@ -160,7 +161,7 @@ impl Daemon {
                 }
             }
         }
-        // Only now: the marks that the poll left on the pipes belong to the units as they were.
+        // After the units: the results of the poll refer to the units as they were before.
         if stop {
             self.end(now);
         }
@@ -174,21 +175,21 @@ impl Daemon {
             }
         }
         if worker {
-            self.hear(now);
+            self.receive_results(now);
         }
         self.drive_disk(now);
         Ok(())
     }
 
-    /// How long there is nothing to do unless something happens.
+    /// The poll timeout: the time until the next scheduled work.
     fn timeout(&mut self, now: Instant) -> PollTimeout {
         let mut at = self.deadline.into_iter().chain(self.reopen_at).min();
         let mut earlier = |time: Option<Instant>| at = at.into_iter().chain(time).min();
-        if self.deadline.is_some() && !self.quiet {
+        if self.deadline.is_some() && !self.idle {
             earlier(Some(now));
         }
         for unit in self.units.values_mut() {
-            earlier(unit.rests_until(now, self.config.stall));
+            earlier(unit.suspended_until(now, self.config.stall));
             if unit.has_work() {
                 earlier(Some(now));
             }
@@ -208,13 +209,14 @@ impl Daemon {
         PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX)
     }
 
-    /// Waits, notes which pipes can be read, and says whether link, stop and worker can be.
+    /// Polls, records which pipes are readable, and returns whether link, stop and worker are
+    /// ready.
     fn wait(&mut self, timeout: PollTimeout) -> Result<[bool; 3], LoggerError> {
         let flags = match self.outbox.is_empty() {
             true => PollFlags::POLLIN,
             false => PollFlags::POLLIN | PollFlags::POLLOUT,
         };
-        // What has said its last word would be readable for ever.
+        // A descriptor at end of file would be readable forever.
         let link = Some(&self.config.link).filter(|_| !self.link_closed);
         let stop = self.config.stop.as_ref().filter(|_| self.deadline.is_none());
         let fixed = [
@@ -241,9 +243,9 @@ impl Daemon {
         Ok(fixed)
     }
 
-    /// Everything that can still be read is to be written out, and then the loop ends.
+    /// Begins to end the loop: reads what is still in the pipes and writes everything to disk.
     fn end(&mut self, now: Instant) {
-        self.quiet = false;
+        self.idle = false;
         self.deadline.get_or_insert(now + self.config.stop_within);
     }
 
@@ -251,8 +253,8 @@ impl Daemon {
         let Some(deadline) = self.deadline else { return false };
         let now = Instant::now();
         let written = self.units.values().all(|unit| !unit.has_work() && unit.is_written(now));
-        let said = self.outbox.is_empty();
-        now >= deadline || (self.quiet && written && said && self.dirty.is_none() && !self.syncing)
+        let sent = self.outbox.is_empty();
+        now >= deadline || (self.idle && written && sent && self.dirty.is_none() && !self.syncing)
     }
 }
 

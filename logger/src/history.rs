@@ -1,7 +1,8 @@
-//! What the log files still have when the ring has lost it, or when it is of an earlier boot.
+//! Reading log files, for lines that are no longer in the ring or are from an earlier boot.
 //!
-//! The files are one text, oldest first, that is read backwards to find a place and forwards from
-//! there. Nothing here writes, so that whoever has the descriptors can do it, beside the logger.
+//! The files are treated as one text, oldest first, that is searched backwards for a position and
+//! read forwards from there. Nothing here writes, so any process with the descriptors can use it
+//! while the logger is running.
 
 use crate::disk::{OVERHEAD, parse_line};
 use crate::line::{Line, MAX_TEXT, Stream};
@@ -13,27 +14,27 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
-/// Files of a unit that are read at most, the newest of them.
+/// Maximum number of files of a unit that are read; the newest ones.
 pub const MAX_FILES: usize = 64;
 
-const _: () = assert!(MAX_FILES <= ipc::channel::MAX_FDS, "they are passed on in one message");
+const _: () = assert!(MAX_FILES <= ipc::channel::MAX_FDS, "they are passed in one message");
 
-/// Bytes read at a time: several of the longest lines.
+/// Bytes read at a time: several lines of maximum length.
 const CHUNK: usize = 64 * 1024;
 
-/// Lines taken from a ring at a time: one may have 16 KiB.
+/// Lines read from a ring at a time; a line may have 16 KiB.
 const BATCH: usize = 32;
 
 const _: () = assert!(CHUNK > 2 * (MAX_TEXT + OVERHEAD));
 
-/// Opens the log files of a unit below `logs`, the logger's folder on the data disk: the newest
-/// first, at most [`MAX_FILES`]. None where there is nothing.
+/// Opens the log files of a unit below `logs`, the logger's directory on the data disk: the newest
+/// first, at most [`MAX_FILES`]. Returns an empty list if there are none.
 ///
-/// The folder is the logger's, which has fewer rights than whoever opens: links are not followed
-/// (openat2(2), `RESOLVE_NO_SYMLINKS`), and what is no regular file is passed over.
+/// The logger, which can write to the directory, has fewer privileges than the caller. So links are
+/// not followed (openat2(2), `RESOLVE_NO_SYMLINKS`), and anything but regular files is skipped.
 ///
 /// # Errors
-/// The folder or a file cannot be opened.
+/// The directory or a file cannot be opened.
 pub fn open(logs: &Path, unit: &str) -> io::Result<Vec<OwnedFd>> {
     let dir = match File::open(logs) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -43,12 +44,13 @@ pub fn open(logs: &Path, unit: &str) -> io::Result<Vec<OwnedFd>> {
         .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
     let (mut files, mut known) = (Vec::new(), Vec::new());
-    // The newest first: a rotation meanwhile shows a file again under its next name, and loses none.
+    // The newest first: after a concurrent rotation a file is found again under its next name, and
+    // none is missed.
     let names = std::iter::once("current".to_owned()).chain((1..).map(|n| n.to_string()));
     for name in names.take(MAX_FILES) {
         let file = match openat2(&dir, format!("{unit}/{name}.log").as_str(), how) {
             Ok(fd) => File::from(fd),
-            // Without rotation there may be nothing between the current file and those to come.
+            // During a rotation there may be no current file.
             Err(nix::Error::ENOENT) if name == "current" => continue,
             Err(nix::Error::ENOENT) => break,
             Err(errno) => return Err(errno.into()),
@@ -63,22 +65,22 @@ pub fn open(logs: &Path, unit: &str) -> io::Result<Vec<OwnedFd>> {
     Ok(files)
 }
 
-/// The lines that a ring has: those are told by the ring.
+/// The lines that are in a ring, and are therefore not read from files.
 #[derive(Debug, Clone, Default)]
 pub struct InRing {
     /// The number of the first.
     first: u64,
-    /// Their times, in their order.
+    /// Their times, in order.
     times: Vec<i64>,
-    /// Lines of this boot are in the files.
+    /// The files have lines of this boot.
     filed: bool,
 }
 
 impl InRing {
-    /// What `reader` has now.
+    /// The lines that `reader` has now.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// The ring cannot be read.
     pub fn of(reader: &Reader) -> Result<InRing, RingError> {
         let filed = reader.filed()? > 0;
         let end = reader.counters()?.lines;
@@ -90,7 +92,7 @@ impl InRing {
                 break;
             }
             if begin.seq != position.saturating_add(1) {
-                // What came before has left the ring in the meantime.
+                // The lines before have been evicted meanwhile.
                 first = begin.seq;
                 times.clear();
             }
@@ -106,42 +108,42 @@ impl InRing {
     }
 }
 
-/// What is looked for, backwards from the ring's first line.
+/// Search criteria; the search goes backwards from the ring's first line.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Search {
-    /// The last so many; `usize::MAX`: all.
+    /// Maximum number of lines, the last ones; `usize::MAX`: all.
     pub take: usize,
-    /// Of this boot alone, and after this line.
+    /// Only lines of this boot after this line.
     pub after: Option<u64>,
-    /// Not older, microseconds since 1970.
+    /// Only lines since this time, in microseconds since 1970.
     pub since_us: Option<i64>,
-    /// Of this stream alone.
+    /// Only lines of this stream.
     pub stream: Option<Stream>,
 }
 
-/// The log files of a unit, as long as they were when this was made.
+/// The log files of a unit, with the sizes they had when this was created.
 #[derive(Debug)]
 pub struct History {
-    /// Oldest first, each with the place of its first byte in the whole.
+    /// Oldest first, each with the position of its first byte in the whole text.
     files: Vec<(u64, File)>,
     len: u64,
 }
 
-/// Some of its lines, and how far they have been read.
+/// A range of lines, and how far it has been read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     position: u64,
     end: u64,
-    /// Where a boot begins, the newest first; before the first of them is the previous boot.
+    /// Positions at which a boot begins, newest first; the previous boot is before the first.
     boots: Vec<u64>,
 }
 
 impl History {
-    /// What [`open`] has opened. To be made before [`InRing::of`]: a line is in the ring before it is
-    /// in a file.
+    /// From the files that [`open`] has opened. Create it before [`InRing::of`]: a line is in the
+    /// ring before it is in a file.
     ///
     /// # Errors
-    /// fstat(2)'s.
+    /// Those of `fstat(2)`.
     pub fn new(newest_first: Vec<OwnedFd>) -> io::Result<History> {
         let (mut files, mut len) = (Vec::new(), 0u64);
         for fd in newest_first.into_iter().rev() {
@@ -153,11 +155,11 @@ impl History {
         Ok(History { files, len })
     }
 
-    /// The part with the lines that are wanted and that the ring does not have; it may hold some of
-    /// other streams.
+    /// The range with the requested lines that are not in the ring; it may include lines of other
+    /// streams.
     ///
     /// # Errors
-    /// pread(2)'s.
+    /// Those of `pread(2)`.
     pub fn find(&self, ring: &InRing, search: &Search) -> io::Result<Part> {
         let mut back = Backwards { history: self, begin: self.len, bytes: Vec::new() };
         let mut part = Part { position: self.len, end: self.len, boots: Vec::new() };
@@ -171,12 +173,12 @@ impl History {
                 (part.position, part.end) = (at, at);
                 continue;
             }
-            let border = match &newer {
-                // Within a boot both rise.
+            let boundary = match &newer {
+                // Within a boot both increase.
                 Some(newer) => line.seq >= newer.seq || line.generation > newer.generation,
                 None => !ring.filed || line.seq >= ring.first,
             };
-            if border {
+            if boundary {
                 part.boots.push(part.position);
             }
             let too_old = search.since_us.is_some_and(|since| line.unix_us < since);
@@ -192,11 +194,11 @@ impl History {
         Ok(part)
     }
 
-    /// The next lines of a part, each with its boot: 0 for this one, 1 for the one before. None at
-    /// its end.
+    /// The next lines of a range, each with its boot: 0 for this boot, 1 for the one before. Empty
+    /// at the end.
     ///
     /// # Errors
-    /// pread(2)'s.
+    /// Those of `pread(2)`.
     pub fn read(&self, part: &mut Part) -> io::Result<Vec<(u64, Line)>> {
         let mut lines = Vec::new();
         while lines.is_empty() && part.position < part.end {
@@ -205,7 +207,7 @@ impl History {
             self.read_at(part.position, &mut bytes)?;
             let whole = match bytes.iter().rposition(|byte| *byte == b'\n') {
                 Some(last) => last.saturating_add(1),
-                // Longer than any line of the logger's.
+                // Longer than any line of the logger.
                 None => bytes.len(),
             };
             for text in bytes.get(..whole).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
@@ -218,7 +220,7 @@ impl History {
         Ok(lines)
     }
 
-    /// Fills `bytes` from a place on.
+    /// Fills `bytes` from position `at` on.
     fn read_at(&self, mut at: u64, mut bytes: &mut [u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let index = self.files.partition_point(|(begin, _)| *begin <= at).saturating_sub(1);
@@ -239,21 +241,21 @@ impl History {
     }
 }
 
-/// Goes through the lines from the last to the first.
+/// Iterates over the lines from the last to the first.
 struct Backwards<'a> {
     history: &'a History,
-    /// The place of the first of `bytes`, which have been read and not been given.
+    /// The position of the first of `bytes`, which have been read but not returned.
     begin: u64,
     bytes: Vec<u8>,
 }
 
 impl Backwards<'_> {
-    /// The line before, with its place and without its newline.
+    /// The previous line, with its position and without its newline.
     fn previous(&mut self) -> io::Result<Option<(u64, Vec<u8>)>> {
         loop {
             let body = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
             let newline = body.iter().rposition(|byte| *byte == b'\n');
-            // More than any line of the logger's: it counts as one, so that it is not kept forever.
+            // Longer than any line of the logger: return it as a line, to limit memory.
             let whole = self.begin == 0 || self.bytes.len() > CHUNK;
             let cut = match newline {
                 Some(newline) => newline.saturating_add(1),

@@ -13,7 +13,7 @@ fn line(boot: u64, seq: u64, unix_us: i64, stream: Stream, long: bool) -> Line {
     Line { seq, unix_us, mono_ms: 0, generation: 1 + seq / 5, stream, flags, text: text.into() }
 }
 
-/// Writes lines as the logger does, in files of at most `max_size` bytes.
+/// Writes lines like the logger, in files of at most `max_size` bytes.
 fn write(dir: &Path, lines: &[(u64, Line)], max_size: u64) {
     let policy = LogPolicy { max_size, max_files: 1000 };
     for (_, line) in lines {
@@ -53,7 +53,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     /// Earlier boots, and of this one `filed` lines of which the ring has lost `lost`.
     #[test]
-    fn what_the_ring_has_lost_is_found_in_the_files(
+    fn lines_evicted_from_the_ring_are_found_in_the_files(
         boots in prop::collection::vec((1u64..30, any::<bool>()), 0..4),
         (filed, lost, unfiled) in (0u64..30, 0u64..40, 0u64..10),
         max_size in 300u64..40_000,
@@ -108,9 +108,9 @@ proptest! {
         prop_assert_eq!(got, want);
     }
 
-    /// Whatever is in the files, reading ends and keeps little.
+    /// With any content of the files, reading terminates and needs little memory.
     #[test]
-    fn other_peoples_bytes_are_passed_over(
+    fn lines_not_written_by_the_logger_are_skipped(
         pieces in prop::collection::vec((0usize..90_000, any::<u8>(), any::<bool>()), 0..6),
     ) {
         let dir = Dir::new();
@@ -137,7 +137,7 @@ proptest! {
 }
 
 #[test]
-fn the_ring_is_measured_as_it_is() {
+fn in_ring_has_exactly_the_lines_of_the_ring() {
     use crate::ring::{Batch, DEFAULT_CAPACITY, StreamMark, Writer};
     let dir = Dir::new();
     let mut writer = Writer::open(&dir.0.join("ring"), DEFAULT_CAPACITY).unwrap();
@@ -162,7 +162,7 @@ fn the_ring_is_measured_as_it_is() {
 }
 
 #[test]
-fn links_out_of_the_loggers_folder_are_not_followed() {
+fn links_out_of_the_loggers_directory_are_not_followed() {
     let dir = Dir::new();
     let (logs, outside) = (dir.0.join("logs"), dir.0.join("outside"));
     for folder in [&logs, &outside, &logs.join("file")] {

@@ -1,19 +1,21 @@
-//! The logger: keeps what the containers write.
+//! The logger: stores the output of the containers.
 //!
 //! ```text
 //! container ─ pipe ─ splice ─ spool ─ parse ─ ring ─ format ─ current.log, 1.log, …
 //!             held by PID 1   └────── memory (tmpfs) ─────┘   data disk, if there is one
 //! ```
 //!
-//! PID 1 holds the reading ends of all pipes and hands copies to each logger, so that a container
-//! never sees one die. A logger that is killed at any instant loses no line and repeats none:
-//! - the size of a spool (`spool`) is the number of bytes ever taken from the pipe;
-//! - one commit of the [ring] holds the lines and how far the spool has been parsed for them;
-//! - the ring also remembers how far the log file (`disk`) has been written.
+//! PID 1 holds the read ends of all pipes and passes copies to each logger, so that containers do
+//! not notice if a logger dies. A logger that is killed at any instant neither loses nor repeats a
+//! line:
+//! - the size of a spool (`spool`) is the total number of bytes taken from the pipe;
+//! - one commit of the [ring] contains the lines and the position up to which the spool has been
+//!   parsed for them;
+//! - the ring also records how far the log file (`disk`) has been written.
 //!
-//! A container is never blocked for good and none waits for another: each stream gets a bounded
-//! piece of work in each turn of the loop (`daemon`), the disk has a thread of its own, and where
-//! something cannot be kept it is counted ([`Counters`]).
+//! No container is blocked permanently, and none waits for another: each stream gets a bounded
+//! amount of work in each iteration of the loop (`daemon`), a separate thread accesses the disk,
+//! and lines that cannot be stored are counted ([`Counters`]).
 
 mod daemon;
 mod disk;
@@ -47,17 +49,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// A disk that has not answered for so long counts as broken: containers wait no longer.
+/// A disk that does not respond within this time counts as broken: containers stop waiting for it.
 const STALL: Duration = Duration::from_secs(3);
-/// Time from an error of the disk to the next attempt.
+/// Time from a disk error to the next attempt.
 const RETRY: Duration = Duration::from_secs(5);
-/// Longest time from a write to the sync that covers it.
+/// Maximum time from a write to the sync that covers it.
 const SYNC: Duration = Duration::from_secs(5);
-/// Longest time for writing everything out at the end.
+/// Maximum time for writing everything to disk at the end.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
-/// The process: runs until SIGTERM, then writes everything out and ends with 0. Needs the link to
-/// PID 1 at [`ipc::fds::INIT`] and a [`log`] logger installed by the caller. Anything but 0 means that PID 1 should start it again.
+/// The process: runs until SIGTERM, then writes everything to disk and exits with 0. Needs the link
+/// to PID 1 at [`ipc::fds::INIT`] and a [`log`] logger installed by the caller. Any other
+/// exit code means that PID 1 should restart it.
 pub fn main() -> ExitCode {
     match start() {
         Ok(()) => ExitCode::SUCCESS,
@@ -73,20 +76,20 @@ fn start() -> Result<(), LoggerError> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    // Before there is a second thread, so that it has the same mask.
-    signals.thread_block().map_err(sys("blocking signals"))?;
+    // Before the second thread is created, so that it inherits the mask.
+    signals.thread_block().map_err(sys("sigprocmask"))?;
     let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
     let stop = SignalFd::with_flags(&signals, flags).map_err(sys("signalfd"))?;
     let stop: OwnedFd = stop
         .as_fd()
         .try_clone_to_owned()
         .map_err(|source| LoggerError::Sys { call: "dup", source })?;
-    // Four descriptors for each run, and a unit that crashes in a loop while no logger runs leaves
-    // many runs behind.
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    // Each run needs four descriptors, and a unit that crashes in a loop while no logger is running
+    // leaves many runs behind.
+    if let Ok((_, max)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, max, max);
     }
-    // Read when the first file is opened: a host without a data disk has no use for it.
+    // Read when the first file is opened: a host without a data disk does not need it.
     let policies = OnceCell::new();
     let policy = move |unit: &str| {
         let policies = policies.get_or_init(|| policy::load(Path::new(paths::CONFIG)));
@@ -105,7 +108,7 @@ fn start() -> Result<(), LoggerError> {
     })
 }
 
-/// Where the log files of all units are on a data disk: a folder for each.
+/// The directory of the log files on a data disk; it has a subdirectory for each unit.
 pub fn files_path(data: &Path) -> PathBuf {
     data.join("logs")
 }
@@ -115,8 +118,8 @@ pub fn ring_path(unit: &str) -> PathBuf {
     Path::new(paths::RUN_LOG).join(unit).join("ring")
 }
 
-/// The newest `n` lines of a unit, oldest first; none when it has written nothing in this boot.
-/// Safe while the logger writes, and without it.
+/// The newest `n` lines of a unit, oldest first; empty if it has written nothing since boot. Safe
+/// while the logger is writing, and while it is not running.
 ///
 /// # Errors
 /// The ring cannot be read or is damaged.
@@ -124,7 +127,7 @@ pub fn tail(unit: &str, n: usize) -> Result<Vec<Line>, RingError> {
     or_absent(Reader::open(&ring_path(unit)).and_then(|reader| reader.tail(n)))
 }
 
-/// The lines of a unit after line `seq` (0: from the oldest that is kept), at most `max`.
+/// The lines of a unit after line `seq` (0: from the oldest that is available), at most `max`.
 ///
 /// # Errors
 /// The ring cannot be read or is damaged.
@@ -132,7 +135,7 @@ pub fn since(unit: &str, seq: u64, max: usize) -> Result<Vec<Line>, RingError> {
     or_absent(Reader::open(&ring_path(unit)).and_then(|reader| reader.since(seq, max)))
 }
 
-/// How much a unit has written in this boot, and what became of it.
+/// The line counters of a unit since boot.
 ///
 /// # Errors
 /// The ring cannot be read or is damaged.

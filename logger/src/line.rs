@@ -1,24 +1,24 @@
-//! One kept line: what a reader of the ring gets.
+//! A stored line, as returned by a reader of the ring.
 
 use ipc::control::LogLine;
 
-/// Longest text of one record in bytes. A longer line is split into several records
+/// Maximum text length of a record in bytes. A longer line is split into several records
 /// ([`Flags::CONTINUES`], [`Flags::CONTINUED`]).
 pub const MAX_TEXT: usize = 16 * 1024;
 
-/// Where a line came from.
+/// The origin of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
     /// The container's standard output.
     Stdout,
     /// The container's standard error.
     Stderr,
-    /// The logger itself (lines that had to be dropped).
+    /// The logger itself (reports of dropped lines).
     System,
 }
 
 impl Stream {
-    /// Its number in a ring.
+    /// Its code in a ring.
     pub(crate) fn code(self) -> u8 {
         match self {
             Self::Stdout => 1,
@@ -27,7 +27,7 @@ impl Stream {
         }
     }
 
-    /// The stream of a number in a ring.
+    /// The stream with this code in a ring.
     pub(crate) fn from_code(code: u8) -> Option<Stream> {
         match code {
             1 => Some(Self::Stdout),
@@ -37,12 +37,12 @@ impl Stream {
         }
     }
 
-    /// The stream of a name in a log file.
+    /// The stream with this name in a log file.
     pub fn from_name(name: &str) -> Option<Stream> {
         [Self::Stdout, Self::Stderr, Self::System].into_iter().find(|stream| stream.name() == name)
     }
 
-    /// `stdout`, `stderr` or `system`, as the log files have it.
+    /// `stdout`, `stderr` or `system`, as in log files.
     pub fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
@@ -59,14 +59,14 @@ pub struct Flags(u8);
 impl Flags {
     /// A whole line.
     pub const NONE: Flags = Flags(0);
-    /// The line goes on in the stream's next record.
+    /// The line continues in the stream's next record.
     pub const CONTINUES: Flags = Flags(1);
     /// The line began in the stream's previous record.
     pub const CONTINUED: Flags = Flags(2);
     /// The stream ended without a newline after this text.
     pub const UNTERMINATED: Flags = Flags(4);
 
-    /// Both sets together.
+    /// The union of both sets.
     pub const fn and(self, other: Flags) -> Flags {
         Flags(self.0 | other.0)
     }
@@ -85,27 +85,27 @@ impl Flags {
     }
 }
 
-/// One record of a ring.
+/// A record of a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Rises by one with each record of the unit in this boot; the first is 1.
+    /// Increases by one with each record of the unit since boot; the first is 1.
     pub seq: u64,
-    /// Wall clock when the logger read it, microseconds since 1970-01-01T00:00:00Z.
+    /// Wall clock time when the logger read it, in microseconds since 1970-01-01T00:00:00Z.
     pub unix_us: i64,
     /// `CLOCK_MONOTONIC` at the same moment, in milliseconds.
     pub mono_ms: u64,
-    /// The start of the unit that it belongs to.
+    /// The number of the unit's start that it belongs to.
     pub generation: u64,
-    /// Where it came from.
+    /// Its origin.
     pub stream: Stream,
     /// Whether it is a whole line.
     pub flags: Flags,
-    /// The bytes between the newlines, as they were written; not necessarily UTF-8.
+    /// The bytes between the newlines, unchanged; not necessarily UTF-8.
     pub text: Vec<u8>,
 }
 
 impl Line {
-    /// As people and clients get it; `boot` as in [`LogLine::boot`].
+    /// Converts it for users and clients; `boot` as in [`LogLine::boot`].
     pub fn to_log_line(&self, boot: u64) -> LogLine {
         LogLine {
             seq: self.seq,

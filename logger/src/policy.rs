@@ -1,14 +1,14 @@
-//! How much of each unit's output is kept on the disk, from the host folder.
+//! How much of each unit's output is kept on disk, from the host folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use units::SourceFile;
 use units::model::LogPolicy;
 
-/// For units that the host folder does not know or does not get right: the vocabulary's defaults.
+/// The default policy, also for units that are missing in the host folder or have errors there.
 pub(crate) const DEFAULT: LogPolicy = LogPolicy { max_size: 10 * 1024 * 1024, max_files: 3 };
 
-/// Reads the `[log]` tables of the host folder `dir`. Mistakes are not this process's to show.
+/// Reads the `[log]` tables of the host folder `dir`. Mistakes in it are reported elsewhere.
 pub(crate) fn load(dir: &Path) -> BTreeMap<String, LogPolicy> {
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(dir.join("units")).into_iter().flatten().flatten() {

@@ -1,26 +1,26 @@
-//! Bytes into lines. Pure: what comes out depends on the bytes alone, never on how they were
-//! cut on their way here, which is what lets a successor repeat the work of a killed logger.
+//! Splits bytes into lines. Pure: the result depends only on the bytes, not on how they were
+//! divided into chunks, so that the next logger can repeat the work of a killed one.
 
 use crate::line::{Flags, MAX_TEXT};
 
-/// One record's worth of a stream.
+/// The part of a stream that becomes one record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Piece<'a> {
-    /// Its text without the newline.
+    /// The text without the newline.
     pub text: &'a [u8],
     /// Whether it is a whole line.
     pub flags: Flags,
-    /// Bytes used up, the newline included.
+    /// Bytes consumed, including the newline.
     pub taken: usize,
 }
 
-/// The first piece of `data`, or `None` when more bytes are needed to tell where it ends.
-/// `in_line`: the piece before it had [`Flags::CONTINUES`]. `eof`: nothing follows `data`.
+/// The first piece of `data`, or `None` if more bytes are needed to determine its end. `in_line`:
+/// the previous piece had [`Flags::CONTINUES`]. `eof`: nothing follows `data`.
 ///
-/// At most [`MAX_TEXT`] bytes are ever left waiting for more.
+/// At most [`MAX_TEXT`] bytes are left waiting for more.
 pub fn next_piece(data: &[u8], in_line: bool, eof: bool) -> Option<Piece<'_>> {
     let began = if in_line { Flags::CONTINUED } else { Flags::NONE };
-    // One byte beyond the longest text: a newline just there still ends a whole line.
+    // One byte more than the longest text: a newline there still ends a whole line.
     let window = data.get(..=MAX_TEXT).unwrap_or(data);
     if let Some(end) = window.iter().position(|byte| *byte == b'\n') {
         let text = window.get(..end).unwrap_or_default();
@@ -60,7 +60,7 @@ mod tests {
         out
     }
 
-    /// Lines whose lengths crowd around the limit, where mistakes are made.
+    /// Lines with lengths around the limit.
     fn text() -> impl Strategy<Value = Vec<u8>> {
         let length = prop_oneof![
             0usize..40,

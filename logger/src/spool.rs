@@ -1,13 +1,13 @@
-//! What has been taken from a pipe and is not yet in the ring: a file in memory.
+//! Bytes that have been taken from a pipe and are not yet in the ring: a file in memory.
 //!
-//! splice(2) moves bytes from the pipe into the file inside one system call, under the pipe's
-//! lock: for each step the file grows and then the pipe shrinks by the same number of bytes
+//! splice(2) moves bytes from the pipe to the file inside one system call, under the pipe's lock:
+//! in each step the file grows and then the pipe shrinks by the same number of bytes
 //! (`iter_file_splice_write`, fs/splice.c), and a SIGKILL takes effect only between system calls.
-//! So **the size of the file is exactly the number of bytes ever taken from the pipe**, at
+//! So **the size of the file is exactly the total number of bytes taken from the pipe**, at
 //! whatever instant the logger dies.
 //!
-//! The file is never cut, because then its size would say something else for a moment. What has
-//! been parsed is punched out of it instead: the file looks long and holds a few pages.
+//! The file is never truncated, because its size would be wrong for a moment. Instead, holes are
+//! punched for the parsed part: the file has a large size but only a few pages.
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, SpliceFFlags, fallocate, splice};
@@ -18,11 +18,11 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Memory is given back in whole pages, and not for each of them.
+/// Memory is freed in whole pages, several at a time.
 const PAGE: u64 = 4096;
 const PUNCH_AT_LEAST: u64 = 4 * PAGE;
 
-/// What [`Spool::take`] found.
+/// The result of [`Spool::take`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     /// Bytes were moved.
@@ -33,7 +33,7 @@ pub enum Taken {
     End,
 }
 
-/// The spool of one stream of one run.
+/// The spool of a stream of a run.
 #[derive(Debug)]
 pub struct Spool {
     file: File,
@@ -43,10 +43,10 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool at `path`, or makes an empty one.
+    /// Opens the spool at `path`, or creates an empty one.
     ///
     /// # Errors
-    /// open(2)'s.
+    /// Those of `open(2)`.
     pub fn open(path: &Path) -> io::Result<Spool> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -55,15 +55,15 @@ impl Spool {
         Ok(Spool { file, path: path.to_path_buf(), size, freed: 0 })
     }
 
-    /// Bytes ever taken from the pipe.
+    /// Total number of bytes taken from the pipe.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Moves at most `max` bytes from the pipe's reading end. Never blocks.
+    /// Moves at most `max` bytes from the pipe's read end. Never blocks.
     ///
     /// # Errors
-    /// splice(2)'s; ENOSPC when the memory file system is full.
+    /// Those of `splice(2)`; ENOSPC if the tmpfs is full.
     pub fn take(&mut self, pipe: BorrowedFd<'_>, max: usize) -> nix::Result<Taken> {
         let mut at = i64::try_from(self.size).map_err(|_| Errno::EFBIG)?;
         loop {
@@ -84,20 +84,19 @@ impl Spool {
     /// Fills `out` from `offset`.
     ///
     /// # Errors
-    /// pread(2)'s.
+    /// Those of `pread(2)`.
     pub fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read_exact_at(out, offset)
     }
 
-    /// The first byte that has not been given back, for when nobody remembers how far the spool
-    /// had been parsed.
+    /// The first byte that has not been freed, if it is not recorded how far the spool was parsed.
     pub fn first_kept(&self) -> u64 {
         // ENXIO: the whole file is a hole.
         let at = lseek64(&self.file, 0, Whence::SeekData).unwrap_or(i64::MAX);
         u64::try_from(at).unwrap_or(u64::MAX).min(self.size)
     }
 
-    /// Gives the memory before `offset` back, from time to time.
+    /// Frees the memory before `offset`, in larger steps.
     pub fn free_before(&mut self, offset: u64) {
         let pages = offset.saturating_sub(offset % PAGE);
         if pages.saturating_sub(self.freed) < PUNCH_AT_LEAST {
@@ -116,7 +115,7 @@ impl Spool {
     /// Removes the file.
     ///
     /// # Errors
-    /// unlink(2)'s, but for a file that is already gone.
+    /// Those of `unlink(2)`, except for a file that no longer exists.
     pub fn remove(&self) -> io::Result<()> {
         match std::fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -134,7 +133,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     #[test]
-    fn a_spool_counts_every_byte_and_keeps_few() {
+    fn a_spool_counts_every_byte_and_uses_little_memory() {
         let dir = Dir::new();
         let path = dir.0.join("1.out");
         let (reader, mut writer) = io::pipe().unwrap();

@@ -1,4 +1,4 @@
-//! A directory of one test, removed with it.
+//! A temporary directory for a test, removed when dropped.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,12 +1,12 @@
-//! Moments as people write them (RFC 3339).
+//! Dates and times as text (RFC 3339).
 
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Last moment that RFC 3339 can write, 9999-12-31T23:59:59.999999Z.
+/// The last time that RFC 3339 can express, 9999-12-31T23:59:59.999999Z.
 pub(crate) const LAST_US: i64 = 253_402_300_799_999_999;
 
-/// The wall clock in microseconds since 1970-01-01T00:00:00Z; 0 while it stands before that.
+/// The wall clock in microseconds since 1970-01-01T00:00:00Z; 0 if it is set to an earlier time.
 pub fn unix_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
@@ -26,8 +26,8 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (cycle * 400 + year + later, month, day_of_month)
 }
 
-/// A wall clock time as RFC 3339 in UTC with microseconds. Times outside the years 1970 to 9999
-/// become the nearest that can be written.
+/// Formats a wall clock time as RFC 3339 in UTC with microseconds. Times outside the years 1970 to
+/// 9999 become the nearest one inside.
 ///
 /// `unix_us`: microseconds since 1970-01-01T00:00:00Z.
 pub fn rfc3339(unix_us: i64) -> String {
@@ -36,7 +36,7 @@ pub fn rfc3339(unix_us: i64) -> String {
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// The same, appended.
+/// Like [`rfc3339`], appended to `out`.
 pub(crate) fn write_time(unix_us: i64, out: &mut Vec<u8>) {
     let us = unix_us.clamp(0, LAST_US);
     let (seconds, micros) = (us / 1_000_000, us % 1_000_000);
@@ -48,7 +48,7 @@ pub(crate) fn write_time(unix_us: i64, out: &mut Vec<u8>) {
         write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z");
 }
 
-/// Reads an RFC 3339 date and time as microseconds since 1970.
+/// Parses an RFC 3339 date and time as microseconds since 1970.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let number = |from: usize, to: usize| -> Option<i64> {
@@ -111,8 +111,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days of the proleptic Gregorian calendar, counted in years that begin in March, so that the leap
-/// day is the last one.
+/// Days since 1970 in the proleptic Gregorian calendar, computed with years that begin in March, so
+/// that the leap day is the last one.
 fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let of_year = (153 * month + 2) / 5 + day - 1;
@@ -126,7 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn times_match_those_of_date_1() {
+    fn times_agree_with_date_1() {
         // date -u -d @N +%FT%TZ
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00.000000Z"),
@@ -143,7 +143,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_day_has_the_date_after_the_day_before(days in 0i64..2_900_000) {
+        fn consecutive_days_have_consecutive_dates(days in 0i64..2_900_000) {
             let ((y, m, d), (y2, m2, d2)) = (civil(days), civil(days + 1));
             let leap = y % 4 == 0 && (y % 100 != 0 || y % 400 == 0);
             let length = match m { 2 => 28 + i64::from(leap), 4 | 6 | 9 | 11 => 30, _ => 31 };
@@ -156,12 +156,12 @@ mod tests {
         }
 
         #[test]
-        fn what_the_logger_writes_is_read(us in 0i64..253_402_300_800_000_000) {
+        fn a_formatted_time_is_parsed_back(us in 0i64..253_402_300_800_000_000) {
             prop_assert_eq!(parse_rfc3339(&rfc3339(us)), Some(us));
         }
 
         #[test]
-        fn anything_is_read_or_refused(text in ".{0,40}") {
+        fn parsing_any_text_never_panics(text in ".{0,40}") {
             let _ = parse_rfc3339(&text);
         }
     }

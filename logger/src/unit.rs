@@ -1,9 +1,9 @@
-//! One unit: its ring, its runs and its place on the disk.
+//! A unit: its ring, its runs and its log files.
 
 use crate::disk::{DiskState, Job, OVERHEAD, format_line};
 use crate::line::Stream;
 use crate::ring::{DiskMark, MAX_RUNS, RingError, Writer};
-use crate::source::{Kit, Source, Turn};
+use crate::source::{Buffers, Source, Turn};
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::os::fd::OwnedFd;
@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use units::model::LogPolicy;
 
-/// Most bytes of lines handed to the disk's thread at a time, unless one line is longer.
+/// Maximum number of bytes passed to the disk thread at a time, unless one line is longer.
 const JOB: usize = 32 * 1024;
 
-/// Standard output and standard error of a run; `None` when nobody holds the pipes any more.
+/// Standard output and standard error of a run; `None` if the pipes no longer exist.
 pub(crate) type Pipes = Option<[OwnedFd; 2]>;
 
-/// One start of a unit.
+/// A run of a unit: one start.
 #[derive(Debug)]
 struct Run {
     generation: u64,
@@ -33,24 +33,24 @@ pub(crate) struct Unit {
     ring: Writer,
     /// Oldest first.
     runs: Vec<Run>,
-    /// Runs for which the ring has no room yet.
+    /// Runs for which the ring has no space yet.
     waiting: BTreeMap<u64, Pipes>,
-    /// Its place on the disk.
+    /// The state of its log files.
     pub disk: DiskState,
-    /// The disk's last answer was an error: containers do not wait for it.
+    /// The last result from the disk was an error: containers do not wait for it.
     failing: bool,
-    /// Its pipes are not read until the disk has taken what is in the ring.
+    /// Its pipes are not read until the lines in the ring are on disk.
     held: bool,
-    /// Nothing is tried until then, after an error of the memory file system.
+    /// Nothing is done until this time, after an error of the tmpfs.
     paused: Option<Instant>,
 }
 
 impl Unit {
-    /// Opens the unit's ring below `run_dir`, or makes one.
+    /// Opens the unit's ring below `run_dir`, or creates one.
     pub fn open(run_dir: &Path, name: &str, capacity: u64) -> Result<Unit, RingError> {
         let dir = run_dir.join(name);
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
-        made.map_err(RingError::io("make a directory for"))?;
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(&dir);
+        created.map_err(RingError::io("create a directory for"))?;
         let ring = Writer::open(&dir.join("ring"), capacity)?;
         let disk = DiskState::Off;
         Ok(Unit {
@@ -66,22 +66,22 @@ impl Unit {
         })
     }
 
-    /// Whether an earlier logger had files for it.
+    /// Whether a previous logger had files for the unit.
     pub fn had_disk(&self) -> bool {
         self.ring.disk().inode != 0
     }
 
-    /// Lines lost to the log file so far.
+    /// The number of lines missing from the log file so far.
     pub fn lost(&self) -> u64 {
         self.ring.counters().lost
     }
 
-    /// Says whether the host has, or should have, a data disk.
+    /// Records whether the host has, or should have, a data disk.
     pub fn set_disk_wanted(&mut self, wanted: bool) -> Result<(), RingError> {
         self.ring.set_disk_wanted(wanted)
     }
 
-    /// Follows a run from now on. A run that is followed already stays as it is.
+    /// Reads a run from now on. A run that is already known is not changed.
     pub fn add_run(&mut self, generation: u64, pipes: Pipes) {
         let known = self.runs.iter().any(|run| run.generation == generation);
         if !known && !self.waiting.contains_key(&generation) {
@@ -89,7 +89,7 @@ impl Unit {
         }
     }
 
-    /// Takes up what is left of runs whose pipes nobody holds any more.
+    /// Adds runs whose pipes no longer exist but whose spools or marks remain.
     pub fn add_orphans(&mut self) -> std::io::Result<()> {
         for entry in std::fs::read_dir(&self.dir)? {
             let name = entry?.file_name();
@@ -106,27 +106,27 @@ impl Unit {
         Ok(())
     }
 
-    /// Starts to follow waiting runs for which there is room, oldest first.
+    /// Starts to read waiting runs for which there is space, oldest first.
     fn start_waiting(&mut self) -> Result<(), RingError> {
         while let Some(entry) = self.waiting.first_entry() {
             let generation = *entry.key();
-            // A run has its marks from its first line on, and it may need two.
-            let mut places = self.ring.generations();
-            places.extend(self.runs.iter().map(|run| run.generation));
-            places.push(generation);
-            places.sort_unstable();
-            places.dedup();
-            if places.len() > MAX_RUNS {
-                // Runs follow one another: an older one that has nothing to say keeps its pipes
-                // open only because somebody was handed them, and has to go.
+            // A run has marks from its first line on, and it may need two.
+            let mut generations = self.ring.generations();
+            generations.extend(self.runs.iter().map(|run| run.generation));
+            generations.push(generation);
+            generations.sort_unstable();
+            generations.dedup();
+            if generations.len() > MAX_RUNS {
+                // Only one run is active at a time: the pipes of an older, silent one are open only
+                // because another process has inherited them, so it is drained.
                 if let Some(oldest) = self.runs.first_mut() {
                     if !oldest.sources.iter().any(Source::has_work) {
-                        oldest.sources.iter_mut().for_each(Source::leave);
+                        oldest.sources.iter_mut().for_each(Source::drain);
                     }
                     return Ok(());
                 }
-                // Marks without runs: a damaged ring's, or orphans' not yet taken up.
-                if let Some(stale) = places.iter().find(|place| **place != generation) {
+                // Marks without runs: from a damaged ring, or of orphans that are not added yet.
+                if let Some(stale) = generations.iter().find(|other| **other != generation) {
                     self.ring.remove_run(*stale)?;
                 }
                 continue;
@@ -135,7 +135,7 @@ impl Unit {
                 Source::open(&self.dir, generation, Stream::Stdout, &mut self.ring)?,
                 Source::open(&self.dir, generation, Stream::Stderr, &mut self.ring)?,
             ];
-            // The pipes leave the queue only when nothing can go wrong any more.
+            // Take the pipes from the queue only when nothing can fail any more.
             if let Some(pipes) = entry.remove() {
                 for (source, pipe) in sources.iter_mut().zip(pipes) {
                     source.attach(pipe);
@@ -147,46 +147,47 @@ impl Unit {
         Ok(())
     }
 
-    /// The sources whose pipes are worth polling now.
+    /// The sources whose pipes must be polled now.
     pub fn sources(&mut self) -> impl Iterator<Item = &mut Source> {
-        let rests = self.rests();
+        let suspended = self.is_suspended();
         let all = self.runs.iter_mut().flat_map(|run| run.sources.iter_mut());
-        all.filter(move |source| !rests && source.pollable().is_some())
+        all.filter(move |source| !suspended && source.pollable().is_some())
     }
 
-    fn rests(&self) -> bool {
+    fn is_suspended(&self) -> bool {
         self.held || self.paused.is_some()
     }
 
     /// Whether [`Unit::work`] would do something.
     pub fn has_work(&self) -> bool {
         let mut sources = self.runs.iter().flat_map(|run| &run.sources);
-        !self.rests() && (!self.waiting.is_empty() || sources.any(Source::has_work))
+        !self.is_suspended() && (!self.waiting.is_empty() || sources.any(Source::has_work))
     }
 
-    /// Tries nothing until then.
+    /// Does nothing until `time`.
     pub fn pause_until(&mut self, time: Instant) {
         self.paused = Some(time);
     }
 
-    /// Until when the unit's output is held back, if it is. See [`DiskState::holds_until`].
+    /// Until when the unit's output may be held back. See [`DiskState::holds_until`].
     fn holds_until(&self, now: Instant, stall: Duration) -> Option<Instant> {
         self.disk.holds_until(now, stall).filter(|_| !self.failing)
     }
 
-    /// While its pipes are not read: until when at most. Ends the rest when it is time.
-    pub fn rests_until(&mut self, now: Instant, stall: Duration) -> Option<Instant> {
+    /// Until when the pipes are not read, if they are not. Ends the suspension when the time is
+    /// over.
+    pub fn suspended_until(&mut self, now: Instant, stall: Duration) -> Option<Instant> {
         self.paused = self.paused.filter(|until| *until > now);
         let held = self.holds_until(now, stall).filter(|_| self.held);
         self.held = held.is_some();
         self.paused.max(held)
     }
 
-    /// One turn for each stream that has work. Returns the runs that ended: everything of theirs
-    /// is in the ring and PID 1 can close their pipes.
+    /// Processes each stream that has work. Returns the runs that have ended: all their output is
+    /// in the ring and PID 1 can close their pipes.
     pub fn work(
         &mut self,
-        kit: &mut Kit,
+        buffers: &mut Buffers,
         now: Instant,
         stall: Duration,
     ) -> Result<Vec<u64>, RingError> {
@@ -198,13 +199,13 @@ impl Unit {
                 if self.held || !source.has_work() {
                     continue;
                 }
-                match source.turn(&mut self.ring, kit, hold)? {
+                match source.turn(&mut self.ring, buffers, hold)? {
                     Turn::Idle => {}
                     Turn::Progress => busy = true,
                     Turn::Held => self.held = true,
                 }
             }
-            // Lines of a later run come after those of the one before it.
+            // Lines of a run come after all lines of the previous run.
             if busy || self.held {
                 break;
             }
@@ -214,8 +215,8 @@ impl Unit {
             if !run.sources.iter().all(Source::is_finished) {
                 continue;
             }
-            // In this order, and PID 1 told last: a kill in between finds an empty pipe without
-            // writers and comes here again.
+            // In this order, and PID 1 is notified last: after a kill in between, the next logger
+            // finds an empty pipe without writers and repeats these steps.
             for source in &run.sources {
                 source.remove_spool().map_err(RingError::io("remove a spool of"))?;
             }
@@ -226,7 +227,7 @@ impl Unit {
         Ok(ended)
     }
 
-    /// The next work for the disk's thread, if it is time for some. `root`: where log files go.
+    /// The next job for the disk thread, if any is due. `root`: the directory of log files.
     pub fn disk_job(
         &mut self,
         now: Instant,
@@ -249,9 +250,12 @@ impl Unit {
                         Some(Job::Append { unit, bytes, policy })
                     }
                     Err(error) => {
-                        log::error!("unit {}: {error}; its lines so far are given up", self.name);
-                        // The error is in what is given up; the commit's own comes up again.
-                        let _ = self.ring.give_up();
+                        log::error!(
+                            "unit {}: {error}; discarding the lines in the ring",
+                            self.name
+                        );
+                        // An error of this commit will occur again with the next one.
+                        let _ = self.ring.evict_all();
                         None
                     }
                 }
@@ -260,13 +264,13 @@ impl Unit {
         }
     }
 
-    /// Whether there are lines that the log file should get.
+    /// Whether there are lines that must be written to the log file.
     fn has_unwritten(&self) -> bool {
         let counts = self.ring.counters();
         self.ring.newest() > self.ring.disk().seq.max(counts.evicted)
     }
 
-    /// Lines for the log file, at most `max` bytes of them but at least one, and the position and
+    /// Lines for the log file, at most `max` bytes but at least one line, and the position and
     /// number of the record after them.
     fn unwritten(
         &self,
@@ -286,14 +290,14 @@ impl Unit {
         Ok((bytes, (walk.pos, walk.seq)))
     }
 
-    /// The files are open; `mark` is how far they have been written.
+    /// Handles that the files are open and written up to `mark`.
     pub fn disk_opened(&mut self, mark: DiskMark) -> Result<(), RingError> {
         self.disk = DiskState::Open { hint: None };
         self.held = false;
         self.ring.set_disk(mark)
     }
 
-    /// The lines handed over have been written; the current file has this inode and size.
+    /// Handles that the lines have been written; the current file has this inode and size.
     pub fn disk_written(&mut self, inode: u64, size: u64) -> Result<(), RingError> {
         let DiskState::Writing { end, .. } = self.disk else { return Ok(()) };
         self.disk = DiskState::Open { hint: Some(end) };
@@ -301,13 +305,13 @@ impl Unit {
         self.ring.set_disk(DiskMark { inode, size, seq: end.1.saturating_sub(1) })
     }
 
-    /// The disk's thread could not do its work; it gets it again at `retry_at`.
+    /// Handles that the disk thread has failed; the job is repeated at `retry_at`.
     pub fn disk_failed(&mut self, retry_at: Instant) {
         self.disk = DiskState::Closed { retry_at };
         (self.held, self.failing) = (false, true);
     }
 
-    /// Whether the disk has got everything that it will take.
+    /// Whether everything that can be written is on disk.
     pub fn is_written(&self, now: Instant) -> bool {
         match self.disk {
             DiskState::Off | DiskState::Expected { .. } => true,

@@ -1,6 +1,6 @@
-//! SIGKILL at any instant: no line is lost and none is there twice.
+//! SIGKILL at any instant: no line is lost or duplicated.
 
-// clippy.toml's leave for tests does not reach the functions around them.
+// The exception for tests in clippy.toml does not cover helper functions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -21,7 +21,7 @@ const DIR: &str = "LOGGER_CRASH_DIR";
 const CAPACITY: &str = "LOGGER_CRASH_CAPACITY";
 const POLICY: LogPolicy = LogPolicy { max_size: 300_000, max_files: 1000 };
 
-/// Not a test: the process that the tests below start and kill.
+/// Not a test, but the process that the tests below start and kill.
 #[test]
 fn child() {
     let Some(path) = std::env::var_os(DIR) else { return };
@@ -48,7 +48,7 @@ fn start(dir: &Dir, link: &Channel, capacity: u64) -> Child {
     command.spawn().unwrap()
 }
 
-/// A generator of the kind that Knuth gives; the tests need variety, not secrecy.
+/// A linear congruential generator; the tests need variety, not secrecy.
 struct Random(u64);
 
 impl Random {
@@ -80,8 +80,8 @@ fn write_lines(mut to: impl Write, tag: &str, count: u64, seed: u64) {
     to.write_all(&bytes).unwrap();
 }
 
-/// Joins the records of each stream to lines and checks that each stream has each line once, in
-/// order. Returns the number of lines.
+/// Joins the records of each stream to lines and checks that each stream has every line exactly
+/// once, in order. Returns the number of lines.
 fn check(
     records: impl Iterator<Item = (u64, String, bool, Vec<u8>)>,
     expected: &[(u64, &str, u64)],
@@ -107,8 +107,8 @@ fn check(
     assert_eq!(got, expected);
 }
 
-/// Kills the logger over and over while runs write, each time after a number of messages and
-/// a random part of the work, then lets the last one finish.
+/// Kills the logger repeatedly while runs are writing, each time after a number of messages and a
+/// random part of the work, then lets the last one finish.
 fn torture(capacity: u64, kills: u64, seed: u64) {
     const LINES: u64 = 12_000;
     let dir = Dir::new();
@@ -129,8 +129,8 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
     for _ in 0..kills {
         let mut child = start(&dir, &link, capacity);
         init.greet();
-        // Kill it at a random point of its progress, not at a point in time: anywhere from before
-        // its first line to some thousand lines on.
+        // Kill it at a random point of its progress, not of time: from before its first line to
+        // some thousand lines later.
         let target = lines() + random.below(3 * 6 * LINES / 2 / kills);
         let spin = random.below(3000);
         while lines() < target && !init.kept.is_empty() && child.try_wait().unwrap().is_none() {
@@ -151,7 +151,7 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
     for writer in writers {
         writer.join().unwrap();
     }
-    // Both ends of PID 1 are closed: the logger writes everything out and ends.
+    // PID 1's end of the link is closed: the logger writes everything to disk and exits.
     drop((init, link));
     assert!(child.wait().unwrap().success());
 
@@ -162,7 +162,10 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
     let counts = dir.reader("web").counters().unwrap();
     let files = dir.files("web");
     assert_eq!(files.len() as u64, counts.lines);
-    assert!(files.iter().zip(1..).all(|(line, seq)| line.seq == seq), "one of each in the files");
+    assert!(
+        files.iter().zip(1..).all(|(line, seq)| line.seq == seq),
+        "each line once in the files"
+    );
     assert_eq!((counts.lost, counts.dropped), (0, 0));
     let of_files = files
         .iter()
@@ -183,11 +186,11 @@ fn torture(capacity: u64, kills: u64, seed: u64) {
 }
 
 #[test]
-fn a_logger_killed_again_and_again_keeps_every_line_once_in_a_large_ring() {
+fn a_logger_killed_repeatedly_stores_every_line_once_in_a_large_ring() {
     torture(64 << 20, 40, 1);
 }
 
 #[test]
-fn a_logger_killed_again_and_again_keeps_every_line_once_in_the_files_behind_a_small_ring() {
+fn a_logger_killed_repeatedly_stores_every_line_once_in_the_files_of_a_small_ring() {
     torture(logger::ring::MIN_CAPACITY, 40, 2);
 }

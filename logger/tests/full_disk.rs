@@ -1,6 +1,6 @@
-//! A full data disk. Needs root: it mounts a small file system in a mount namespace of its own.
+//! A full data disk. Needs root: it mounts a small file system in a private mount namespace.
 
-// clippy.toml's leave for tests does not reach the functions around them.
+// The exception for tests in clippy.toml does not cover helper functions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -14,9 +14,8 @@ use units::model::LogPolicy;
 
 const NONE: Option<&str> = None;
 
-/// Gives this thread, and those that it starts, a mount namespace with a file system of `size`
-/// at `at`. Fails, and does not skip, where that is not allowed: a test that was not run must be
-/// seen.
+/// Puts this thread, and those that it starts, in a mount namespace with a file system of `size` at
+/// `at`. Fails if that is not permitted: a test must not be skipped silently.
 fn small_disk(at: &std::path::Path, size: &str) {
     let need = "this test needs root (CAP_SYS_ADMIN)";
     unshare(CloneFlags::CLONE_NEWNS).expect(need);
@@ -32,17 +31,17 @@ fn write_lines(to: &mut impl Write, range: std::ops::Range<u64>) {
 }
 
 #[test]
-fn a_full_disk_blocks_no_container_and_every_lost_line_is_counted() {
+fn a_full_disk_blocks_no_container_and_lost_lines_are_counted() {
     let dir = Dir::new();
     small_disk(&dir.data(), "1M");
-    // No file is ever rotated, so none can make room.
+    // No file is ever rotated, so none can be deleted to free space.
     let policy = LogPolicy { max_size: 1 << 30, max_files: 3 };
     let (mut init, link) = Init::new(Some(dir.data()));
     let mut config = config(&dir, link, logger::ring::MIN_CAPACITY, policy);
-    // Tried again at once, so that the test needs no time to pass.
+    // Retry immediately, so that the test does not depend on time.
     config.retry = Duration::ZERO;
     init.greet();
-    // Somebody else fills the disk.
+    // Another file fills the disk.
     let hog = dir.data().join("hog");
     let mut file = std::fs::File::create(&hog).unwrap();
     while file.write_all(&[1; 4096]).is_ok() {}
@@ -56,9 +55,9 @@ fn a_full_disk_blocks_no_container_and_every_lost_line_is_counted() {
     let total = 20_000;
     // In a thread with the same mounts.
     let logger = std::thread::spawn(move || logger::run(config));
-    // 2 MB into half a megabyte: the pipe would be full by far if nobody read it.
+    // 2 MB for half a megabyte of space: the pipe would be full if it were not read.
     write_lines(&mut out, 0..total);
-    // The hog goes away: what comes now is written again.
+    // The other file is removed: new lines are written again.
     std::fs::remove_file(&hog).unwrap();
     let mut more = 0;
     loop {
@@ -89,12 +88,12 @@ fn a_full_disk_blocks_no_container_and_every_lost_line_is_counted() {
         let want = format!("{} zzz", line.seq - 1);
         assert!(line.text.starts_with(want.as_bytes()), "{line:?}");
     }
-    assert_eq!(files.last().unwrap().seq, counts.lines, "all is well again");
-    assert_eq!(files.len() as u64 + counts.lost, counts.lines, "what is not there is counted");
+    assert_eq!(files.last().unwrap().seq, counts.lines, "the newest line is in the files");
+    assert_eq!(files.len() as u64 + counts.lost, counts.lines, "missing lines are counted");
 }
 
 #[test]
-fn the_oldest_rotated_file_makes_room_on_a_full_disk() {
+fn the_oldest_rotated_file_is_deleted_on_a_full_disk() {
     let dir = Dir::new();
     small_disk(&dir.data(), "1M");
     let policy = LogPolicy { max_size: 100_000, max_files: 1000 };
@@ -105,7 +104,7 @@ fn the_oldest_rotated_file_makes_room_on_a_full_disk() {
     drop(err);
     init.store("web", 1, kept);
     let logger = std::thread::spawn(move || logger::run(config));
-    // 3 MB of lines; the policy alone would keep all of them.
+    // 3 MB of lines; the policy would keep all of them.
     write_lines(&mut out, 0..30_000);
     drop(out);
     while !init.kept.is_empty() {
@@ -122,7 +121,7 @@ fn the_oldest_rotated_file_makes_room_on_a_full_disk() {
 }
 
 #[test]
-fn a_full_memory_file_system_blocks_no_container() {
+fn a_full_tmpfs_blocks_no_container() {
     let dir = Dir::new();
     std::fs::create_dir(dir.run()).unwrap();
     small_disk(&dir.run(), "1M");
@@ -159,7 +158,7 @@ fn a_full_memory_file_system_blocks_no_container() {
     logger.join().unwrap().unwrap();
     let counts = dir.reader("web").counters().unwrap();
     assert!(counts.dropped > 0);
-    // A dropped piece has at least its newlines counted; a line cut by it counts on both sides.
+    // For discarded bytes the newlines are counted; a line that is cut counts on both sides.
     assert!(counts.lines + counts.dropped >= 20_001);
     let ring = dir.ring("web");
     assert!(ring.iter().any(|line| line.stream == logger::Stream::System));

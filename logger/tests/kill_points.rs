@@ -1,12 +1,12 @@
-//! SIGKILL at every single point where it could make a difference.
+//! SIGKILL at every point where it can make a difference.
 //!
-//! All that a logger leaves behind, it leaves by system calls, so between two that change
-//! something every instant is like every other. This test starts a logger on a fixed piece of
-//! work under ptrace(2), kills it before the first such call, then another before the second on
-//! a fresh copy of the work, and so on to the last. Each time a second logger finishes the work,
-//! and every line must be there once.
+//! A logger changes its persistent state only by system calls, so all instants between two such
+//! calls are equivalent. This test runs a logger on a fixed amount of work under ptrace(2) and
+//! kills it before its first such call; then another, on a new copy of the work, before the second,
+//! and so on to the last. Each time a second logger finishes the work, and every line must be
+//! stored exactly once.
 
-// clippy.toml's leave for tests does not reach the functions around them.
+// The exception for tests in clippy.toml does not cover helper functions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -27,7 +27,7 @@ use units::model::LogPolicy;
 const DIR: &str = "LOGGER_KILL_DIR";
 const POLICY: LogPolicy = LogPolicy { max_size: 60_000, max_files: 1000 };
 
-/// System calls that change what a successor finds.
+/// System calls that change persistent state.
 const CHANGES: [i64; 10] = [
     libc::SYS_pwrite64,
     libc::SYS_splice,
@@ -41,14 +41,14 @@ const CHANGES: [i64; 10] = [
     libc::SYS_openat,
 ];
 
-/// Not a test: the process that the test below starts and kills.
+/// Not a test, but the process that the test below starts and kills.
 #[test]
 fn child() {
     let Some(path) = std::env::var_os(DIR) else { return };
     let dir = std::mem::ManuallyDrop::new(Dir(PathBuf::from(path)));
     let link = Channel::inherited(ipc::fds::INIT).unwrap();
     let mut config = config(&dir, link, logger::ring::MIN_CAPACITY, POLICY);
-    // It is told to end from the start: it does what there is to do and ends.
+    // It is stopped from the start: it processes what is there and exits.
     config.stop = Some(std::io::pipe().unwrap().0.into());
     logger::run(config).unwrap();
 }
@@ -75,8 +75,8 @@ fn start(dir: &Dir, link: &Channel) -> Pid {
     pid
 }
 
-/// Runs a stopped logger and kills it before its change number `at` (the first is 0). False when
-/// it ended before it came to that.
+/// Runs a stopped logger and kills it before its change number `at` (the first is 0). Returns false
+/// if it exited before.
 fn run_until(pid: Pid, dir: &Dir, at: usize) -> bool {
     let mut count = 0;
     let mut at_work = false;
@@ -94,13 +94,13 @@ fn run_until(pid: Pid, dir: &Dir, at: usize) -> bool {
             WaitStatus::PtraceSyscall(tid) => {
                 let info = ptrace::syscall_info(tid).unwrap();
                 let entry = if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
-                    // SAFETY: `op` tells which member of the union is there.
+                    // SAFETY: `op` determines which member of the union is valid.
                     Some(unsafe { info.u.entry })
                 } else {
                     None
                 };
                 if let Some(entry) = entry {
-                    // The test program's own start is not the logger's.
+                    // The start of the test program itself does not count.
                     at_work |= entry.nr as i64 == libc::SYS_mkdir;
                     if at_work && CHANGES.contains(&(entry.nr as i64)) {
                         if count == at {
@@ -119,13 +119,13 @@ fn run_until(pid: Pid, dir: &Dir, at: usize) -> bool {
             WaitStatus::Stopped(tid, signal) => (tid, Some(signal)),
             other => panic!("{other:?} below {:?}", dir.0),
         };
-        // A thread of a process that has just been killed may be gone.
+        // A thread of a process that has just been killed may have ended.
         let _ = ptrace::syscall(tid, signal);
     }
 }
 
-/// The work: two runs, each with all its output in its pipes and its writers gone. It is more
-/// than the ring holds and than a log file may hold.
+/// The work: two runs, each with all its output in its pipes and without writers. It is larger than
+/// the ring and than the maximum size of a log file.
 fn work(init: &mut Init) -> Vec<(u64, &'static str, Vec<u8>)> {
     let mut lines = Vec::new();
     for generation in 1..=2u64 {
@@ -150,7 +150,7 @@ fn work(init: &mut Init) -> Vec<(u64, &'static str, Vec<u8>)> {
 }
 
 #[test]
-fn a_logger_killed_before_any_change_that_it_makes_keeps_every_line_once() {
+fn a_logger_killed_before_any_change_stores_every_line_once() {
     let mut at = 0;
     loop {
         let dir = Dir::new();
@@ -185,7 +185,7 @@ fn a_logger_killed_before_any_change_that_it_makes_keeps_every_line_once() {
                 got.push((key.0, key.1, std::mem::take(text)));
             }
         }
-        // Between the streams the order is free; within one it is not.
+        // The order between the streams is arbitrary, within a stream it is not.
         expected.sort_by_key(|line| (line.0, line.1));
         got.sort_by_key(|line| (line.0, line.1.clone()));
         assert_eq!(got.len(), expected.len(), "killed at {at}");
@@ -197,5 +197,5 @@ fn a_logger_killed_before_any_change_that_it_makes_keeps_every_line_once() {
         }
         at += 1;
     }
-    assert!(at > 100, "only {at} changes: the work is too small to show anything");
+    assert!(at > 100, "only {at} changes: there is too little work for a meaningful test");
 }

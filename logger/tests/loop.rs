@@ -1,6 +1,6 @@
-//! The whole loop, with PID 1 played by the test.
+//! The whole loop, with the test in the role of PID 1.
 
-// clippy.toml's leave for tests does not reach the functions around them.
+// The exception for tests in clippy.toml does not cover helper functions.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -13,7 +13,7 @@ use units::model::LogPolicy;
 const POLICY: LogPolicy = LogPolicy { max_size: 1 << 30, max_files: 3 };
 
 #[test]
-fn streams_end_up_in_ring_and_file_and_their_pipes_are_dropped() {
+fn streams_are_stored_in_ring_and_file_and_their_pipes_are_dropped() {
     let dir = Dir::new();
     let (mut init, link) = Init::new(Some(dir.data()));
     let (kept, [mut out, mut err]) = pipes();
@@ -53,7 +53,7 @@ fn streams_end_up_in_ring_and_file_and_their_pipes_are_dropped() {
         assert_eq!(file.tag == "P", line.flags.has(Flags::CONTINUES));
     }
     let left: Vec<_> = std::fs::read_dir(dir.run().join("web")).unwrap().collect();
-    assert_eq!(left.len(), 1, "the spools are gone, the ring stays");
+    assert_eq!(left.len(), 1, "the spools are removed, the ring stays");
 }
 
 /// Writes `total` bytes of numbered lines; returns their count.
@@ -73,7 +73,7 @@ fn flood(mut to: impl Write, total: usize) -> u64 {
 }
 
 #[test]
-fn a_flood_of_100_mb_is_counted_bounded_and_starves_nobody() {
+fn an_output_of_100_mb_is_counted_bounded_and_starves_no_other_unit() {
     const MB: usize = 1_000_000;
     let dir = Dir::new();
     let policy = LogPolicy { max_size: MB as u64, max_files: 4 };
@@ -88,8 +88,8 @@ fn a_flood_of_100_mb_is_counted_bounded_and_starves_nobody() {
     let config = config(&dir, link, 256 * 1024, policy);
     let logger = std::thread::spawn(move || logger::run(config));
     let flood = std::thread::spawn(move || flood(out, 100 * MB));
-    // The calm unit's run ends while the flood goes on, or the flood has ended first: either way
-    // it comes through.
+    // The run of the quiet unit ends while the other one is still writing or afterwards; its output
+    // is stored in both cases.
     calm_out.write_all(b"still here\n").unwrap();
     drop(calm_out);
     while !init.kept.is_empty() {
@@ -103,13 +103,13 @@ fn a_flood_of_100_mb_is_counted_bounded_and_starves_nobody() {
     let lines = dir.ring("flood");
     assert_eq!(counts.lines, total);
     assert_eq!(counts.evicted + lines.len() as u64, total);
-    assert_eq!((counts.lost, counts.dropped), (0, 0), "a disk that works loses nothing");
+    assert_eq!((counts.lost, counts.dropped), (0, 0), "nothing is lost with a working disk");
     assert!(lines.windows(2).all(|pair| pair[0].seq + 1 == pair[1].seq));
     assert!(lines.last().unwrap().text.starts_with(format!("{} ", total - 1).as_bytes()));
     let files = dir.files("flood");
     let numbers: Vec<u64> = files.iter().map(|line| line.seq).collect();
     let first = total + 1 - numbers.len() as u64;
-    assert_eq!(numbers, (first..=total).collect::<Vec<_>>(), "no gap and no line twice");
+    assert_eq!(numbers, (first..=total).collect::<Vec<_>>(), "no gaps and no duplicates");
     let logs = dir.data().join("logs/flood");
     let sizes: Vec<u64> = std::fs::read_dir(logs)
         .unwrap()
@@ -119,9 +119,9 @@ fn a_flood_of_100_mb_is_counted_bounded_and_starves_nobody() {
     assert!(sizes.iter().all(|size| *size <= MB as u64), "{sizes:?}");
 }
 
-/// `stall` of zero: the disk is never waited for, as if each of its answers came too late.
+/// `stall` of zero: the logger never waits for the disk, as if each of its responses came too late.
 #[test]
-fn a_disk_that_is_too_slow_holds_nobody_up_and_every_line_that_it_misses_is_counted() {
+fn a_slow_disk_blocks_no_container_and_missing_lines_are_counted() {
     let dir = Dir::new();
     let (mut init, link) = Init::new(Some(dir.data()));
     let (kept, [out, err]) = pipes();
@@ -150,7 +150,7 @@ fn a_disk_that_is_too_slow_holds_nobody_up_and_every_line_that_it_misses_is_coun
 }
 
 #[test]
-fn a_flood_without_a_disk_is_counted_and_nothing_is_lost_to_it() {
+fn without_a_disk_lines_are_counted_and_none_counts_as_lost() {
     let dir = Dir::new();
     let (mut init, link) = Init::new(None);
     let (kept, [out, err]) = pipes();
@@ -172,7 +172,7 @@ fn a_flood_without_a_disk_is_counted_and_nothing_is_lost_to_it() {
 }
 
 #[test]
-fn what_was_written_before_the_disk_came_is_in_the_files_too() {
+fn lines_from_before_the_disk_appeared_are_in_the_files_too() {
     let dir = Dir::new();
     let (mut init, link) = Init::new(None);
     let (kept, [mut out, _err]) = pipes();
@@ -197,14 +197,14 @@ fn what_was_written_before_the_disk_came_is_in_the_files_too() {
 }
 
 #[test]
-fn runs_left_behind_by_a_crash_loop_are_all_taken_in_order() {
+fn runs_left_behind_by_a_crash_loop_are_all_stored_in_order() {
     let dir = Dir::new();
     let (mut init, link) = Init::new(Some(dir.data()));
     let config = config(&dir, link, 1 << 20, POLICY);
     let logger = std::thread::spawn(move || logger::run(config));
     init.greet();
-    // Somebody else was handed the standard error of the first runs, more of them than a ring can
-    // follow at a time.
+    // Another process has inherited the standard error of the first runs, more of them than a ring
+    // can track at a time.
     let mut stuck = Vec::new();
     for generation in 1..=300u64 {
         let (kept, [mut out, err]) = pipes();

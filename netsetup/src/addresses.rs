@@ -20,7 +20,7 @@ pub struct Assigned {
     pub index: u32,
     /// The address.
     pub net: IpNet,
-    /// Made by the kernel for the link alone (`fe80::…`), or for loopback.
+    /// Created by the kernel with link scope (`fe80::…`), or for loopback.
     pub link_local: bool,
 }
 
@@ -41,15 +41,15 @@ fn message(index: u32, net: IpNet) -> AddressMessage {
     message
 }
 
-/// The broadcast address of a subnet; `None` where there is none (/31, /32).
+/// The broadcast address of a subnet; `None` if it has none (/31, /32).
 pub fn broadcast(addr: Ipv4Addr, prefix: u8) -> Option<Ipv4Addr> {
     let host_bits = 32u32.checked_sub(u32::from(prefix)).filter(|&bits| bits >= 2)?;
     let hosts = u32::MAX.checked_shr(32 - host_bits).unwrap_or(u32::MAX);
     Some(Ipv4Addr::from_bits(addr.to_bits() | hosts))
 }
 
-/// Adds putting an address on a link for `lifetime` seconds, after which the kernel takes it off
-/// by itself. An address that is there already gets the new lifetime and nothing else happens.
+/// Adds a request to set an address on a link for `lifetime` seconds, after which the kernel
+/// removes it. An existing address only gets the new lifetime.
 pub fn replace(batch: &mut Batch, index: u32, net: IpNet, lifetime: u32) {
     let mut message = message(index, net);
     match net.addr {
@@ -57,8 +57,8 @@ pub fn replace(batch: &mut Batch, index: u32, net: IpNet, lifetime: u32) {
             let broadcast = broadcast(addr, net.prefix).map(AddressAttribute::Broadcast);
             message.attributes.extend(broadcast);
         }
-        // Without duplicate address detection a static address is usable at once, and a silent
-        // link cannot hold it back.
+        // Without duplicate address detection a static address is usable immediately, even on a
+        // link without a carrier.
         IpAddr::V6(_) => message.header.flags |= AddressHeaderFlags::Nodad,
     }
     if lifetime != FOREVER {
@@ -72,7 +72,7 @@ pub fn replace(batch: &mut Batch, index: u32, net: IpNet, lifetime: u32) {
     batch.add(libc::RTM_NEWADDR, flags, &message, what);
 }
 
-/// Adds taking an address off a link.
+/// Adds a request to remove an address from a link.
 pub fn delete(batch: &mut Batch, index: u32, net: IpNet) {
     let what = format!("remove the address {}/{}", net.addr, net.prefix);
     batch.add(libc::RTM_DELADDR, 0, &message(index, net), what);
@@ -101,12 +101,12 @@ pub fn parse(body: &[u8]) -> Option<Assigned> {
             _ => {}
         }
     }
-    // For IPv4 on a point-to-point link IFA_ADDRESS is the other side.
+    // For IPv4 on a point-to-point link, IFA_ADDRESS is the address of the peer.
     let net = IpNet { addr: local.or(address)?, prefix };
     Some(Assigned { index, net, link_local: scope >= libc::RT_SCOPE_LINK })
 }
 
-/// An address by its length.
+/// Parses an address; its length determines the family.
 pub(crate) fn ip(value: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(value) {
         return Some(Ipv4Addr::from(v4).into());
@@ -132,7 +132,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = parse(&bytes);
         }
     }

@@ -1,4 +1,4 @@
-//! The loop that drives it all: one thread, one poll, no wait for anything in particular.
+//! The main loop: one thread, one poll, and no blocking on any single operation.
 
 use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, NetState, Outbox, ToInit, ToNet};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -11,7 +11,7 @@ use units::model::Host;
 
 use crate::attach::{self, Place};
 use crate::bridge::{self, Bridge};
-use crate::firewall::{Firewall, MODULE_PATIENCE};
+use crate::firewall::{Firewall, MODULE_TIMEOUT};
 use crate::modules;
 use crate::monitor::Monitor;
 use crate::netlink::{Netlink, NetlinkError};
@@ -20,7 +20,7 @@ use crate::retry::Retry;
 use crate::uplink::Context;
 use crate::uplinks::Uplinks;
 
-/// What the process is told at its start.
+/// The configuration of the process.
 #[derive(Debug)]
 pub struct Settings {
     /// host.toml.
@@ -31,10 +31,10 @@ pub struct Settings {
     pub directory: PathBuf,
 }
 
-/// Why the loop cannot go on.
+/// A fatal error of the loop.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The kernel's netlink.
+    /// A netlink error.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// A link to another process.
@@ -45,7 +45,7 @@ pub enum AppError {
     Poll(nix::errno::Errno),
 }
 
-/// A link and what could not be sent on it yet.
+/// A link and its queue of unsent messages.
 #[derive(Debug)]
 struct Link<M> {
     peer: &'static str,
@@ -70,8 +70,8 @@ impl<M: Serialize> Link<M> {
                 Err(error @ ChannelError::Sys { .. }) => {
                     return Err(AppError::Link(self.peer, error));
                 }
-                // That message is out of the queue; the others go on.
-                Err(error) => log::error!("a message to {} is lost: {error}", self.peer),
+                // That message has been removed from the queue; continue with the others.
+                Err(error) => log::error!("message to {} dropped: {error}", self.peer),
             }
         }
     }
@@ -82,7 +82,7 @@ impl<M: Serialize> Link<M> {
     }
 }
 
-/// A namespace that could not be attached yet.
+/// A namespace that is not attached yet.
 #[derive(Debug)]
 struct Pending {
     unit: NetRequest,
@@ -104,16 +104,16 @@ pub struct App {
     bridge: Option<Bridge>,
     bridge_reported: bool,
     pending: VecDeque<Pending>,
-    /// For the bridge and the pending ones: both wait for modules alone.
+    /// For the bridge and pending attachments: both only wait for modules.
     retry: Retry,
     sent: Option<NetState>,
-    /// Whoever was told `sent` may be gone: say the state even if it is the same.
-    say_again: bool,
+    /// The receiver of `sent` may have been replaced: send the state even if it has not changed.
+    resend_state: bool,
     now: fn() -> Duration,
 }
 
 impl App {
-    /// Takes over what there is, says hello and is ready. `now` is the time since boot.
+    /// Takes over the existing state, sends Hello and Ready. `now` is the time since boot.
     ///
     /// # Errors
     /// See [`AppError`].
@@ -129,7 +129,7 @@ impl App {
             supervisor: Link::new("the supervisor", supervisor),
             init: Link::new("PID 1", init),
             netlink: Netlink::open(libc::NETLINK_ROUTE)?,
-            // Before the links are listed, so that none falls between.
+            // Before the links are listed, so that no change is missed.
             monitor: Monitor::open()?,
             firewall: Firewall::new(&settings.bridge, network.bridge),
             uplinks: Uplinks::new(network, hostname, settings.directory.clone()),
@@ -138,27 +138,27 @@ impl App {
             pending: VecDeque::new(),
             retry: Retry::default(),
             sent: None,
-            say_again: false,
+            resend_state: false,
             settings,
             now,
         };
         app.supervisor.send(FromNet::Hello)?;
-        app.place_all()?;
+        app.attach_pending()?;
         app.init.send(ToInit::Ready)?;
         let now = (app.now)();
         app.uplinks.list(&mut Context { netlink: &mut app.netlink, now })?;
         Ok(app)
     }
 
-    /// Waits for something to happen (at most `longest`) and does what there is to do.
+    /// Waits for an event (at most `longest`) and does everything that is due.
     ///
     /// # Errors
-    /// See [`AppError`]; the process should end and be started again.
+    /// See [`AppError`]; the process must exit and be restarted.
     pub fn turn(&mut self, longest: Option<Duration>) -> Result<(), AppError> {
-        self.settle()?;
+        self.process_due()?;
         self.wait(longest)?;
-        self.hear()?;
-        self.settle()
+        self.receive_all()?;
+        self.process_due()
     }
 
     fn wait(&self, longest: Option<Duration>) -> Result<(), AppError> {
@@ -183,40 +183,41 @@ impl App {
         }
     }
 
-    /// Takes in all messages.
-    fn hear(&mut self) -> Result<(), AppError> {
-        // PID 1 says nothing that matters here, but its queue must not fill up.
+    /// Receives all messages and link events.
+    fn receive_all(&mut self) -> Result<(), AppError> {
+        // PID 1 sends nothing that matters here, but its queue must not fill up.
         while receive::<FromInit>("PID 1", &self.init.channel)?.is_some() {}
         while let Some((message, fds)) =
             receive::<ToNet>(self.supervisor.peer, &self.supervisor.channel)?
         {
             match message {
-                Some(ToNet::Attach { unit }) => self.asked_to_attach(unit, fds)?,
+                Some(ToNet::Attach { unit }) => self.handle_attach(unit, fds)?,
                 Some(ToNet::Ports { units }) => {
                     self.firewall.want(units);
-                    // Every supervisor begins with this. The link outlives it, so a new one is
-                    // seen by nothing else, and it knows nothing of what its predecessor was told.
-                    self.say_again = true;
+                    // Every supervisor sends this first. The link outlives the supervisor, so this
+                    // is the only sign of a new one, which does not know the state sent to the
+                    // previous.
+                    self.resend_state = true;
                 }
                 None => {}
             }
         }
         let now = (self.now)();
         let bridge = self.settings.bridge.clone();
-        // The host's ends of veth pairs are named by `attach::host_name`.
+        // The names of the host's ends of veth pairs come from `attach::host_name`.
         let ours = |name: &str| name == bridge || name.starts_with("v-") || name.starts_with("v.");
-        for news in self.monitor.read(ours) {
-            self.uplinks.news(&mut Context { netlink: &mut self.netlink, now }, news)?;
+        for event in self.monitor.read(ours) {
+            self.uplinks.handle(&mut Context { netlink: &mut self.netlink, now }, event)?;
         }
         Ok(())
     }
 
     /// Does everything that is due.
-    fn settle(&mut self) -> Result<(), AppError> {
+    fn process_due(&mut self) -> Result<(), AppError> {
         if self.retry.next().is_some() && self.retry.due((self.now)()) {
-            self.place_all()?;
+            self.attach_pending()?;
         }
-        // The containers' start waits for their attachment only, so the firewall comes second.
+        // Containers wait only for their attachment to start, so the firewall comes second.
         if self.bridge.is_some()
             && let Some(error) = self.firewall.turn((self.now)())
         {
@@ -226,33 +227,34 @@ impl App {
         self.uplinks.turn(&mut Context { netlink: &mut self.netlink, now });
         self.uplinks.write_resolv();
         let state = self.uplinks.state(now);
-        if self.sent.as_ref() != Some(&state) || self.say_again {
+        if self.sent.as_ref() != Some(&state) || self.resend_state {
             self.report(state)?;
-            self.say_again = false;
+            self.resend_state = false;
         }
         self.supervisor.flush()?;
         self.init.flush()
     }
 
     fn report(&mut self, state: NetState) -> Result<(), AppError> {
-        // The counted seconds are for those who ask; the log is told once.
-        let gist = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-        let told: Vec<String> =
-            self.sent.iter().flat_map(|sent| &sent.waiting).map(|old| gist(old)).collect();
-        for reason in state.waiting.iter().filter(|reason| !told.contains(&gist(reason))) {
+        // Log each reason once, not again whenever its number of seconds changes.
+        let without_digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+        let sent = self.sent.iter().flat_map(|sent| &sent.waiting);
+        let logged: Vec<String> = sent.map(|old| without_digits(old)).collect();
+        let is_new = |reason: &&String| !logged.contains(&without_digits(reason));
+        for reason in state.waiting.iter().filter(is_new) {
             log::info!("{reason}");
         }
         self.sent = Some(state.clone());
-        // A supervisor that does not read gets the newest state only.
+        // A supervisor that does not read gets only the newest state.
         self.supervisor.outbox.retain(|message| !matches!(message, FromNet::State(_)));
         self.supervisor.send(FromNet::State(state))
     }
 
-    fn asked_to_attach(&mut self, unit: NetRequest, fds: Vec<OwnedFd>) -> Result<(), AppError> {
+    fn handle_attach(&mut self, unit: NetRequest, fds: Vec<OwnedFd>) -> Result<(), AppError> {
         let name = unit.unit.clone();
         let failed = |reason: String| FromNet::AttachFailed { unit: name, reason };
         let Ok([namespace, socket]) = <[OwnedFd; 2]>::try_from(fds) else {
-            let reason = "the request did not come with a namespace and a socket".into();
+            let reason = "the request has no namespace and socket".into();
             return self.supervisor.send(failed(reason));
         };
         let inside = match Netlink::from_fd(socket) {
@@ -260,18 +262,18 @@ impl App {
             Err(error) => return self.supervisor.send(failed(error.to_string())),
         };
         let since = (self.now)();
-        // A newer request for the same unit takes the place of one that waits.
+        // A newer request for the same unit replaces a pending one.
         self.pending.retain(|pending| pending.unit.unit != unit.unit);
         self.pending.push_back(Pending { unit, namespace, inside, since });
-        self.place_all()
+        self.attach_pending()
     }
 
-    /// Makes the bridge, and attaches what is pending.
-    fn place_all(&mut self) -> Result<(), AppError> {
+    /// Creates the bridge, and attaches pending namespaces.
+    fn attach_pending(&mut self) -> Result<(), AppError> {
         let now = (self.now)();
         if self.bridge.is_none()
-            && modules::coming(modules::BRIDGING).is_some()
-            && self.retry.failing(now) < MODULE_PATIENCE
+            && modules::not_yet_loaded(modules::BRIDGING).is_some()
+            && self.retry.failing(now) < MODULE_TIMEOUT
         {
             self.retry.failed(now);
             return Ok(());
@@ -290,7 +292,7 @@ impl App {
         let mut again = false;
         for mut pending in std::mem::take(&mut self.pending) {
             let result = match (&missing, self.bridge) {
-                (None, Some(bridge)) => self.place(&mut pending, bridge),
+                (None, Some(bridge)) => self.attach(&mut pending, bridge),
                 (Some(error), _) => Err(Failure::of(error)),
                 (None, None) => continue,
             };
@@ -298,7 +300,7 @@ impl App {
             match result {
                 Ok(()) => self.supervisor.send(FromNet::Attached { unit })?,
                 Err(failure)
-                    if failure.may_pass && now.saturating_sub(pending.since) < MODULE_PATIENCE =>
+                    if failure.transient && now.saturating_sub(pending.since) < MODULE_TIMEOUT =>
                 {
                     again = true;
                     self.pending.push_back(pending);
@@ -310,9 +312,9 @@ impl App {
             }
         }
         if again || missing.is_some() {
-            let late = self.retry.failed(now) >= MODULE_PATIENCE;
+            let late = self.retry.failed(now) >= MODULE_TIMEOUT;
             if let Some(error) = missing.filter(|_| late && !self.bridge_reported) {
-                log::error!("no bridge for containers: {error}");
+                log::error!("cannot create the bridge for containers: {error}");
                 self.bridge_reported = true;
             }
         } else {
@@ -321,7 +323,7 @@ impl App {
         Ok(())
     }
 
-    fn place(&mut self, pending: &mut Pending, bridge: Bridge) -> Result<(), Failure> {
+    fn attach(&mut self, pending: &mut Pending, bridge: Bridge) -> Result<(), Failure> {
         let place = Place {
             unit: &pending.unit.unit,
             address: pending.unit.address,
@@ -333,20 +335,20 @@ impl App {
     }
 }
 
-/// Why something could not be put in its place.
+/// Why a namespace could not be attached.
 struct Failure {
     reason: String,
-    may_pass: bool,
+    transient: bool,
 }
 
 impl Failure {
     fn of(error: &NetlinkError) -> Failure {
-        Failure { reason: error.to_string(), may_pass: nft::module_missing(error) }
+        Failure { reason: error.to_string(), transient: nft::module_missing(error) }
     }
 }
 
-/// The next message, or `None` when there is none now. One that cannot be read is logged and
-/// skipped: it comes as `Some((None, …))`.
+/// The next message, or `None` if there is none now. A message that cannot be decoded is logged and
+/// returned as `Some((None, …))`.
 #[allow(clippy::type_complexity)]
 fn receive<M: serde::de::DeserializeOwned>(
     peer: &'static str,
@@ -355,12 +357,12 @@ fn receive<M: serde::de::DeserializeOwned>(
     match channel.recv::<M>() {
         Ok(None) => Ok(None),
         Ok(Some(received)) => Ok(Some((Some(received.message), received.fds))),
-        // No message is empty: this is how a closed link reads.
+        // No message is empty: an empty one means that the link is closed.
         Err(error @ (ChannelError::Sys { .. } | ChannelError::Decode { size: 0, .. })) => {
             Err(AppError::Link(peer, error))
         }
         Err(error) => {
-            log::error!("a message from {peer} is lost: {error}");
+            log::error!("message from {peer} dropped: {error}");
             Ok(Some((None, Vec::new())))
         }
     }

@@ -1,6 +1,6 @@
-//! A container's place on the bridge: a veth pair, its address, its default route.
+//! Attaching a container to the bridge: a veth pair, its address, its default route.
 //!
-//! This is on the path of every boot: a fresh attachment costs two sends and three receives.
+//! This is on the critical path of every boot: a new attachment costs two sends and three receives.
 
 use nix::errno::Errno;
 use std::net::Ipv4Addr;
@@ -16,15 +16,15 @@ use crate::{addresses, links::by_name};
 /// Name of the link inside the container.
 pub const INSIDE: &str = "eth0";
 
-/// Longest interface name (`IFNAMSIZ` less the terminating zero).
+/// Maximum length of an interface name (`IFNAMSIZ` without the terminating zero).
 const MAX_NAME: usize = 15;
 
-/// Every network namespace is born with its loopback link at index 1 (net/core/net_namespace.c).
+/// In every network namespace the loopback link has index 1 (net/core/net_namespace.c).
 const LOOPBACK: u32 = 1;
 
-/// Name of the host's end of a unit's veth pair: `v-NAME`, so that a person who lists the links
-/// sees whose it is, or `v.` and 13 digits of a hash where the name is too long. No unit name holds
-/// a dot, so the two never meet.
+/// Name of the host's end of a unit's veth pair: `v-NAME`, so that the unit is visible in a list of
+/// links, or `v.` and 13 digits of a hash if the name is too long. Unit names contain no dots, so
+/// the two forms cannot collide.
 pub fn host_name(unit: &str) -> String {
     let plain = format!("v-{unit}");
     if plain.len() <= MAX_NAME {
@@ -33,7 +33,7 @@ pub fn host_name(unit: &str) -> String {
     format!("v.{:013x}", fnv1a(unit.as_bytes()) >> 12)
 }
 
-/// FNV-1a, 64 bits: stable over versions, unlike the standard library's hashes.
+/// FNV-1a, 64 bits: stable across versions, unlike the hashes of the standard library.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -53,12 +53,12 @@ pub struct Place<'a> {
     pub namespace: BorrowedFd<'a>,
 }
 
-/// Attaches a namespace. `host` is a route socket of the host, `inside` one of the namespace.
-/// What is in place already stays untouched; a pair of the same name that leads elsewhere (to a
-/// namespace of an earlier life, or with another address) is replaced.
+/// Attaches a namespace. `host` is a route socket of the host, `inside` one of the namespace. An
+/// existing attachment is not changed; a pair of the same name that leads elsewhere (to an older
+/// namespace, or with another address) is replaced.
 ///
 /// # Errors
-/// The step that the kernel refused; nothing is rolled back, asking again completes it.
+/// The step that the kernel refused; nothing is rolled back, and another call completes it.
 pub fn attach(
     host: &mut Netlink,
     inside: &mut Netlink,
@@ -79,8 +79,8 @@ pub fn attach(
             match find(host, inside, &pair)? {
                 Found::Wanted(peer) => return configure(inside, peer, place),
                 Found::Stale => links::delete(&mut batch, &name),
-                // It went away by itself just now (a namespace is torn down in the background), or
-                // it is the inner name that is taken: then the same error comes again.
+                // It has just disappeared (namespaces are destroyed asynchronously), or the inner
+                // name is taken: in that case the same error occurs again.
                 Found::Nothing => {}
             }
             create(host, batch, &pair)?
@@ -99,26 +99,28 @@ fn create(host: &mut Netlink, mut batch: Batch, pair: &VethPair<'_>) -> Result<u
             peer = Link::parse(message.body).and_then(|link| link.peer);
         }
     })?;
-    // A kernel that does not echo is asked.
+    // Query a kernel that does not echo.
     let peer = match peer {
         Some(peer) => Some(peer),
         None => by_name(host, pair.name)?.and_then(|link| link.peer),
     };
-    peer.ok_or_else(|| NetlinkError::Silent { what: format!("look up the peer of {}", pair.name) })
+    peer.ok_or_else(|| NetlinkError::NoAnswer {
+        what: format!("look up the peer of {}", pair.name),
+    })
 }
 
-/// What is there under the name of a pair that is to be created.
+/// The existing link with the name of a pair that is to be created.
 enum Found {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// Something else.
+    /// Another link.
     Stale,
-    /// The very pair that is wanted; the index of its inner end.
+    /// The requested pair; the index of its inner end.
     Wanted(u32),
 }
 
-/// Looks at what is there. It is the pair wanted if its other end is in this namespace, has the
-/// right name and hardware address, and leads back; its outer end is then put on the bridge.
+/// Looks up the existing link. It is the requested pair if its other end is in this namespace, has
+/// the right name and hardware address, and refers back; its outer end is then put on the bridge.
 fn find(
     host: &mut Netlink,
     inside: &mut Netlink,
@@ -144,8 +146,8 @@ fn find(
     Ok(Found::Wanted(inner.index))
 }
 
-/// Loopback, address, link and default route of the inside. Each request says how things shall be,
-/// so that one after a crash in between completes them.
+/// Configures loopback, address, link and default route inside. Each request is idempotent, so that
+/// repeating them after a crash completes the configuration.
 fn configure(inside: &mut Netlink, index: u32, place: &Place<'_>) -> Result<(), NetlinkError> {
     let up = Change { up: true, ..Change::default() };
     let address = IpNet { addr: place.address.into(), prefix: place.bridge.net.prefix };

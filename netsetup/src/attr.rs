@@ -1,14 +1,14 @@
-//! Netlink attributes (`struct nlattr`) as bytes: reading any, writing nested ones.
+//! Reading and writing netlink attributes (`struct nlattr`).
 //!
-//! Reading is tolerant by design: a kernel newer than we are sends attributes that we do not know.
+//! Reading is tolerant by design: a newer kernel sends unknown attributes.
 
 const HEADER: usize = 4;
 const ALIGN: usize = 4;
 const NESTED: u16 = 0x8000;
-/// Takes `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER` off a type.
+/// Removes `NLA_F_NESTED` and `NLA_F_NET_BYTEORDER` from a type.
 const TYPE_MASK: u16 = 0x3fff;
 
-/// Iterates over attributes as (type, value); ends at the first that is cut.
+/// Iterates over attributes as (type, value); ends at the first truncated one.
 #[derive(Debug, Clone, Copy)]
 pub struct Attrs<'a> {
     bytes: &'a [u8],
@@ -46,7 +46,7 @@ pub struct AttrWriter {
 }
 
 impl AttrWriter {
-    /// Starts with the fixed header that stands before the attributes (may be empty).
+    /// Starts with the fixed header before the attributes (may be empty).
     pub fn after(header: &[u8]) -> AttrWriter {
         AttrWriter { bytes: header.to_vec() }
     }
@@ -67,7 +67,7 @@ impl AttrWriter {
         self.bytes(kind, &bytes)
     }
 
-    /// A 32-bit number in network order, as netfilter wants them.
+    /// A 32-bit number in network byte order, as netfilter requires.
     pub fn be32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.bytes(kind, &value.to_be_bytes())
     }
@@ -81,7 +81,7 @@ impl AttrWriter {
         self
     }
 
-    /// What has been written.
+    /// The bytes written so far.
     pub fn as_slice(&self) -> &[u8] {
         &self.bytes
     }
@@ -104,14 +104,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for (_, value) in Attrs::new(&bytes) {
                 let _ = text(value);
             }
         }
 
         #[test]
-        fn what_is_written_reads_back(
+        fn written_attributes_are_parsed_back(
             values in proptest::collection::vec(
                 (0u16..100, proptest::collection::vec(any::<u8>(), 0..20)), 0..8)
         ) {

@@ -1,4 +1,4 @@
-//! The containers' bridge and the kernel settings that go with it.
+//! The containers' bridge and its sysctls.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::addresses;
 use crate::links::{self, Change, Mac};
 use crate::netlink::{Batch, Netlink, NetlinkError};
 
-/// The bridge as attachments need it.
+/// The properties of the bridge that attachments need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bridge {
     /// Interface index.
@@ -17,15 +17,15 @@ pub struct Bridge {
     pub net: Ipv4Net,
 }
 
-/// A locally administered hardware address made from an IPv4 address, so that a neighbour's cached
-/// entry for the IPv4 address stays right whoever holds it next. `role` tells the ends of a pair
-/// apart: see [`inside_mac`] and [`outside_mac`].
+/// A locally administered hardware address derived from an IPv4 address, so that a neighbour's
+/// cached entry for the IPv4 address stays valid if another container gets the address. `role`
+/// distinguishes the ends of a pair: see [`inside_mac`] and [`outside_mac`].
 fn mac(role: u8, addr: Ipv4Addr) -> Mac {
     let [a, b, c, d] = addr.octets();
     [role, 0x6b, a, b, c, d]
 }
 
-/// Hardware address of whatever answers for `addr` on the bridge's subnet.
+/// Hardware address of the interface with the address `addr` on the bridge's subnet.
 pub fn inside_mac(addr: Ipv4Addr) -> Mac {
     mac(0x02, addr)
 }
@@ -35,10 +35,11 @@ pub fn outside_mac(addr: Ipv4Addr) -> Mac {
     mac(0x06, addr)
 }
 
-/// Makes the bridge be there, up, with its address. Changes nothing about one that already is.
+/// Makes sure that the bridge exists, is up and has its address. Does not change an existing bridge
+/// that does.
 ///
 /// # Errors
-/// The kernel's; `EOPNOTSUPP` while the module `bridge` is not loaded.
+/// Those of the kernel; `EOPNOTSUPP` while the module `bridge` is not loaded.
 pub fn ensure(netlink: &mut Netlink, name: &str, net: Ipv4Net) -> Result<Bridge, NetlinkError> {
     let mac = inside_mac(net.addr);
     let link = match links::by_name(netlink, name)? {
@@ -48,7 +49,7 @@ pub fn ensure(netlink: &mut Netlink, name: &str, net: Ipv4Net) -> Result<Bridge,
             links::create_bridge(&mut batch, name, mac);
             netlink.run(batch, |_, _| {})?;
             let what = || format!("look up {name}");
-            links::by_name(netlink, name)?.ok_or_else(|| NetlinkError::Silent { what: what() })?
+            links::by_name(netlink, name)?.ok_or_else(|| NetlinkError::NoAnswer { what: what() })?
         }
     };
     let mut batch = Batch::new();
@@ -62,9 +63,9 @@ pub fn ensure(netlink: &mut Netlink, name: &str, net: Ipv4Net) -> Result<Bridge,
     Ok(Bridge { index: link.index, net })
 }
 
-/// A kernel setting that could not be made.
+/// A sysctl that could not be set.
 #[derive(Debug, thiserror::Error)]
-#[error("write {value} to {path}: {source}")]
+#[error("cannot write {value} to {path}: {source}")]
 pub struct SysctlError {
     path: String,
     value: &'static str,
@@ -77,23 +78,24 @@ fn sysctl(path: String, value: &'static str) -> Result<(), SysctlError> {
     std::fs::write(Path::new(&path), value).map_err(|source| SysctlError { path, value, source })
 }
 
-/// Lets packets to and from 127.0.0.1 cross the bridge, so that a port published on the host
-/// answers on the host's own loopback. What must not come of it (a container or a neighbour that
-/// sends packets to 127.0.0.1, CVE-2020-8558) is dropped by the firewall's first chain, so the
-/// firewall must be installed before.
+/// Allows packets to and from 127.0.0.1 to cross the bridge, so that a published port can be
+/// reached on the host's own loopback address. Packets to 127.0.0.1 from a container or a neighbour
+/// (CVE-2020-8558) are dropped by the firewall's first chain, so the firewall must be installed
+/// first.
 ///
 /// # Errors
-/// The setting cannot be written.
+/// The sysctl cannot be written.
 pub fn enable_loopback(name: &str) -> Result<(), SysctlError> {
     sysctl(format!("/proc/sys/net/ipv4/conf/{name}/route_localnet"), "1")
 }
 
-/// Keeps the IP firewall off what the bridge only switches. Where the kernel has `br_netfilter`
-/// (Keelhost loads no such module), it would translate a container's packet to its own published
-/// port while it is being switched, and the bridge would not send it back where it came from.
+/// Disables the IP firewall for packets that the bridge only switches. If the kernel has
+/// `br_netfilter` (Keelhost does not load this module), it would translate a container's packet to
+/// its own published port while the packet is being switched, and the bridge would not send it back
+/// to the port it came from.
 ///
 /// # Errors
-/// The setting is there and cannot be written.
+/// The sysctl exists and cannot be written.
 pub fn disable_filtering() -> Result<(), SysctlError> {
     match sysctl("/proc/sys/net/bridge/bridge-nf-call-iptables".into(), "0") {
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -101,11 +103,11 @@ pub fn disable_filtering() -> Result<(), SysctlError> {
     }
 }
 
-/// Makes the host a router for IPv4. The firewall must be installed before: its forward chain is
-/// what keeps neighbours out.
+/// Enables IPv4 forwarding. The firewall must be installed first: its forward chain protects the
+/// containers from neighbours.
 ///
 /// # Errors
-/// The setting cannot be written.
+/// The sysctl cannot be written.
 pub fn enable_forwarding() -> Result<(), SysctlError> {
     sysctl("/proc/sys/net/ipv4/ip_forward".into(), "1")
 }

@@ -1,4 +1,4 @@
-//! Keeps the firewall as the supervisor wants it, over modules that are not loaded yet.
+//! Installs the firewall that the supervisor requests, retrying while modules are not loaded yet.
 
 use ipc::NetRequest;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::netlink::{Netlink, NetlinkError};
 use crate::retry::Retry;
 use crate::{bridge, nft};
 
-/// A kernel module that is missing may still be loading; after this long it is a failure.
-pub const MODULE_PATIENCE: Duration = Duration::from_secs(10);
+/// A missing kernel module may still be loading; after this time it is an error.
+pub const MODULE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the firewall is not as it should be.
+/// Why the firewall is not installed.
 #[derive(Debug, thiserror::Error)]
 pub enum FirewallError {
-    /// The kernel refused for good.
+    /// The kernel refused it permanently.
     #[error(transparent)]
     Netlink(NetlinkError),
-    /// The kernel does not know something that a module would teach it.
-    #[error("{0}; is one of the modules {modules} missing?", modules = modules::FIREWALL.join(", "))]
+    /// The kernel lacks a feature that a module provides.
+    #[error("{0}; one of the modules {modules} may be missing", modules = modules::FIREWALL.join(", "))]
     Module(NetlinkError),
-    /// A kernel setting.
+    /// A sysctl.
     #[error(transparent)]
     Sysctl(#[from] bridge::SysctlError),
 }
@@ -32,7 +32,7 @@ impl From<NetlinkError> for FirewallError {
     }
 }
 
-/// The published ports, wanted and installed.
+/// The firewall: requested and installed ports.
 #[derive(Debug)]
 pub struct Firewall {
     bridge: String,
@@ -45,7 +45,7 @@ pub struct Firewall {
 }
 
 impl Firewall {
-    /// Knows nothing yet, and leaves what a predecessor installed in force.
+    /// Without a request yet; the rules of a previous process stay in force.
     pub fn new(bridge: &str, net: Ipv4Net) -> Firewall {
         Firewall {
             bridge: bridge.into(),
@@ -58,7 +58,7 @@ impl Firewall {
         }
     }
 
-    /// From now on publish exactly these.
+    /// Requests exactly these published ports.
     pub fn want(&mut self, units: Vec<NetRequest>) {
         self.wanted = Some(units);
         self.retry.reset();
@@ -70,15 +70,15 @@ impl Firewall {
         self.wanted.as_ref().and_then(|_| self.retry.next())
     }
 
-    /// Installs what is wanted. Returns a failure once it is one, and goes on trying.
+    /// Installs the requested rules. Returns a permanent error once, and keeps retrying.
     pub fn turn(&mut self, now: Duration) -> Option<FirewallError> {
         let units = self.wanted.take()?;
         if !self.retry.due(now) {
             self.wanted = Some(units);
             return None;
         }
-        if modules::coming(modules::FIREWALL).is_some() && self.retry.failing(now) < MODULE_PATIENCE
-        {
+        let loading = modules::not_yet_loaded(modules::FIREWALL).is_some();
+        if loading && self.retry.failing(now) < MODULE_TIMEOUT {
             self.retry.failed(now);
             self.wanted = Some(units);
             return None;
@@ -86,7 +86,7 @@ impl Firewall {
         let error = match self.install(&units) {
             Ok(()) => {
                 let ports: usize = units.iter().map(|unit| unit.ports.len()).sum();
-                log::info!("firewall in force, {ports} published ports");
+                log::info!("firewall installed, {ports} published ports");
                 self.retry.reset();
                 return None;
             }
@@ -94,9 +94,9 @@ impl Firewall {
         };
         self.wanted = Some(units);
         self.netlink = None;
-        let may_pass = matches!(error, FirewallError::Module(_));
-        let patience = if may_pass { MODULE_PATIENCE } else { Duration::ZERO };
-        if self.retry.failed(now) < patience || self.reported {
+        let transient = matches!(error, FirewallError::Module(_));
+        let timeout = if transient { MODULE_TIMEOUT } else { Duration::ZERO };
+        if self.retry.failed(now) < timeout || self.reported {
             return None;
         }
         self.reported = true;
@@ -110,7 +110,7 @@ impl Firewall {
             none => none.insert(Netlink::open(libc::NETLINK_NETFILTER)?),
         };
         nft::replace(netlink, &nft::chains(&self.bridge, self.net, units))?;
-        // Only behind the firewall does the host become a router.
+        // Enable forwarding only with the firewall installed.
         if !self.forwarding {
             bridge::disable_filtering()?;
             bridge::enable_loopback(&self.bridge)?;

@@ -1,19 +1,19 @@
 //! The process that configures the host's network: the containers' bridge, their veth pairs,
 //! published ports, and the uplinks with static addresses or DHCPv4.
 //!
-//! One thread, one poll loop ([`app`]). It holds CAP_NET_ADMIN, CAP_NET_RAW and
-//! CAP_NET_BIND_SERVICE and needs no other privilege. It can be killed at any instant: what it did
-//! stays in the kernel, where its successor finds it; leases lie in a file; the supervisor, greeted
-//! with [`ipc::FromNet::Hello`], says the rest again.
+//! One thread, one poll loop ([`app`]). It has CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE
+//! and needs no other privilege. It can be killed at any instant: its configuration stays in the
+//! kernel, where the next process finds it; leases are in a file; the supervisor repeats everything
+//! else after [`ipc::FromNet::Hello`].
 //!
 //! | module | concern |
 //! |---|---|
-//! | [`netlink`], [`attr`] | requests to the kernel and its answers |
+//! | [`netlink`], [`attr`] | requests to the kernel and its responses |
 //! | [`links`], [`addresses`], [`routes`] | single operations, each safe to repeat |
 //! | [`bridge`], [`attach`] | the containers' network |
 //! | [`nft`], [`firewall`] | published ports, masquerade, default-deny forwarding |
 //! | [`dhcp`], [`lease_file`] | the DHCP client |
-//! | [`uplinks`], [`uplink`], [`monitor`] | which links lead out, and what they shall have |
+//! | [`uplinks`], [`uplink`], [`monitor`] | which links are uplinks, and their configuration |
 //! | [`resolv`] | resolv.conf |
 
 pub mod addresses;
@@ -44,7 +44,7 @@ use units::model::Host;
 
 use app::{App, AppError, Settings};
 
-/// The applet `keel-netsetup`. Ends only when it cannot go on; PID 1 starts it again.
+/// The applet `keel-netsetup`. Exits only after a fatal error; PID 1 restarts it.
 pub fn main() -> ExitCode {
     let error = match run() {
         Ok(never) => match never {},
@@ -71,7 +71,7 @@ fn run() -> Result<std::convert::Infallible, AppError> {
     }
 }
 
-/// host.toml; what is missing or wrong in it has its default (the supervisor shows the mistakes).
+/// Reads host.toml; missing or invalid values have their defaults (the supervisor reports the errors).
 fn host() -> Host {
     let folder = HostFolder::read_host(Path::new(paths::CONFIG));
     for unreadable in &folder.unreadable {
@@ -80,7 +80,7 @@ fn host() -> Host {
     folder.load().config.host
 }
 
-/// The time since boot, suspend included: leases go on while a machine sleeps.
+/// The time since boot, including suspend: leases expire while a machine is suspended.
 pub fn since_boot() -> Duration {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     now.map(Duration::from).unwrap_or_default()

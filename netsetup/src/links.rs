@@ -1,7 +1,7 @@
 //! Network links: listing them, bridges, veth pairs, flags, MTU and master.
 //!
-//! Answers are read attribute by attribute instead of with the crate's types: only a handful of
-//! the several dozen attributes matter here, and one that is odd must not hide a whole link.
+//! Responses are parsed attribute by attribute instead of with the crate's types: only a few of the
+//! several dozen attributes matter here, and an unexpected one must not hide a whole link.
 
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -15,7 +15,7 @@ use crate::netlink::{Batch, Message, Netlink, NetlinkError, u16_at, u32_at};
 /// An Ethernet address.
 pub type Mac = [u8; 6];
 
-/// One link as the kernel describes it.
+/// A link as described by the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index, unique in its network namespace.
@@ -36,14 +36,14 @@ pub struct Link {
     pub peer: Option<u32>,
     /// `bridge`, `veth`, …; empty for hardware.
     pub kind: String,
-    /// A device stands behind it (`/sys/class/net/NAME/device` exists): hardware, not software.
+    /// It has a device (`/sys/class/net/NAME/device` exists): hardware, not software.
     pub physical: bool,
 }
 
 impl Link {
-    /// Reads the body of an `RTM_NEWLINK` or `RTM_DELLINK`. `None` for what bridges say about
-    /// their ports with the same message types (family `AF_BRIDGE`): a port that is "deleted"
-    /// there has only left the bridge.
+    /// Parses the body of an `RTM_NEWLINK` or `RTM_DELLINK`. `None` for messages of bridges about
+    /// their ports, which have the same types (family `AF_BRIDGE`): a port that is "deleted" there
+    /// has only left the bridge.
     pub fn parse(body: &[u8]) -> Option<Link> {
         if body.first() != Some(&0) {
             return None;
@@ -84,7 +84,7 @@ impl Link {
         self.has(libc::IFF_UP)
     }
 
-    /// A carrier is there (`IFF_LOWER_UP`).
+    /// It has a carrier (`IFF_LOWER_UP`).
     pub fn carrier(&self) -> bool {
         self.has(libc::IFF_LOWER_UP)
     }
@@ -102,22 +102,22 @@ fn link_of(message: Message<'_>) -> Option<Link> {
 /// All links of the socket's namespace.
 ///
 /// # Errors
-/// The kernel's.
+/// Those of the kernel.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Link>, NetlinkError> {
     netlink.dump(libc::RTM_GETLINK, &LinkMessage::default(), "list the links", link_of)
 }
 
-/// Adds a request for one link by name; the answer is an `RTM_NEWLINK`.
+/// Adds a request for a link by name; the response is an `RTM_NEWLINK`.
 pub fn get(batch: &mut Batch, name: &str) {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.into()));
     batch.add(libc::RTM_GETLINK, 0, &message, format!("look up {name}"));
 }
 
-/// The link of that name, or `None`.
+/// The link with this name, or `None`.
 ///
 /// # Errors
-/// The kernel's, other than that there is no such link.
+/// Those of the kernel, except that the link does not exist.
 pub fn by_name(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, NetlinkError> {
     let mut batch = Batch::new();
     get(&mut batch, name);
@@ -129,7 +129,7 @@ pub fn by_name(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Netlin
     }
 }
 
-/// What to change about a link; `Default` changes nothing.
+/// Changes of a link; `Default` changes nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Change {
     /// Set it up.
@@ -142,7 +142,7 @@ pub struct Change {
     pub mac: Option<Mac>,
 }
 
-/// Adds a change of the link with this index. Changing it to what it is changes nothing.
+/// Adds a request to change the link with this index. Setting the current values has no effect.
 pub fn set(batch: &mut Batch, index: u32, change: Change, what: impl Into<String>) {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -156,9 +156,9 @@ pub fn set(batch: &mut Batch, index: u32, change: Change, what: impl Into<String
     batch.add(libc::RTM_SETLINK, 0, &message, what);
 }
 
-/// Adds the creation of a bridge, up, with a fixed hardware address: one of its own, so that it
-/// does not change as ports come and go. Multicast is flooded: the few ports of a host do not repay
-/// the timers of snooping.
+/// Adds a request to create a bridge, up, with a fixed hardware address, which does not change when
+/// ports are added or removed. Multicast is flooded: snooping is not worthwhile for the few ports
+/// of a host.
 pub fn create_bridge(batch: &mut Batch, name: &str, mac: Mac) {
     let mut message = LinkMessage::default();
     message.header.flags |= LinkFlags::Up;
@@ -175,14 +175,14 @@ pub fn create_bridge(batch: &mut Batch, name: &str, mac: Mac) {
     batch.add(libc::RTM_NEWLINK, flags, &message, format!("create the bridge {name}"));
 }
 
-/// A veth pair to create: one end here, the other born in another namespace.
+/// A veth pair to create: one end here, the other in another namespace.
 #[derive(Debug, Clone, Copy)]
 pub struct VethPair<'a> {
     /// Name of the end here.
     pub name: &'a str,
     /// Hardware address of the end here.
     pub mac: Mac,
-    /// Bridge of which the end here becomes a port.
+    /// Index of the bridge for the end here.
     pub master: u32,
     /// Name of the other end.
     pub peer_name: &'a str,
@@ -192,8 +192,8 @@ pub struct VethPair<'a> {
     pub peer_namespace: BorrowedFd<'a>,
 }
 
-/// Adds the creation of a veth pair; the end here is set up. The kernel echoes an `RTM_NEWLINK` of
-/// the end here, whose [`Link::peer`] is the index of the other end (Linux 6.2 and later).
+/// Adds a request to create a veth pair; the end here is set up. The kernel echoes an `RTM_NEWLINK`
+/// for the end here, whose [`Link::peer`] is the index of the other end (Linux 6.2 and later).
 pub fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
     let mut peer = LinkMessage::default();
     peer.attributes = vec![
@@ -217,7 +217,7 @@ pub fn create_veth(batch: &mut Batch, pair: &VethPair<'_>) {
     batch.add(libc::RTM_NEWLINK, flags, &message, format!("create the veth pair {}", pair.name));
 }
 
-/// Adds the deletion of the link of that name.
+/// Adds a request to delete the link with this name.
 pub fn delete(batch: &mut Batch, name: &str) {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.into()));
@@ -231,7 +231,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Link::parse(&bytes);
         }
     }

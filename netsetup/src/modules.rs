@@ -1,18 +1,18 @@
-//! Kernel modules that somebody else is just loading.
+//! Kernel modules that another process is loading.
 //!
-//! The `devices` process loads what networking needs at every boot. Whoever uses a module before it
-//! is there makes the kernel start `/sbin/modprobe` for it, which is slower than to wait a moment.
+//! The `devices` process loads the modules for networking at every boot. Using a module before it
+//! is loaded makes the kernel run `/sbin/modprobe`, which is slower than waiting for it.
 
 use std::path::Path;
 
-/// What bridging needs.
+/// The modules for bridging.
 pub const BRIDGING: &[&str] = &["bridge", "veth"];
 
-/// What the firewall needs; the last to be loaded.
+/// The modules for the firewall; they are loaded last.
 pub const FIREWALL: &[&str] = &["nf_tables", "nft_ct", "nft_nat", "nft_masq", "nft_fib_ipv4"];
 
-/// The first of `names` that lies in the image as a module and is not in the kernel yet.
-pub fn coming<'a>(names: &[&'a str]) -> Option<&'a str> {
+/// The first of `names` that is a module in the image and is not loaded yet.
+pub fn not_yet_loaded<'a>(names: &[&'a str]) -> Option<&'a str> {
     let in_image =
         |name: &str| Path::new(layout::paths::MODULES).join(format!("{name}.ko")).exists();
     let live = |name: &str| {

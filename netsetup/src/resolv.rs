@@ -1,4 +1,4 @@
-//! Small files that are replaced as a whole, and the one with the name servers, which is not.
+//! Writing small files: replacing them atomically, and rewriting resolv.conf in place.
 
 use std::fs;
 use std::io::{self, Write};
@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-/// Replaces a file, so that a reader sees the old content or the new one, whatever happens.
-/// Below /run there is no disk to wait for, hence no fsync.
+/// Replaces a file atomically, so that a reader sees either the old or the new content. No fsync,
+/// because there is no disk below /run.
 ///
 /// # Errors
 /// The directory is missing or full.
@@ -21,8 +21,8 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// Puts a new text into a file that containers have mounted. A mount holds on to the inode, so a
-/// file in its place would never be seen by those that run already.
+/// Rewrites a file that is mounted in containers. A mount refers to the inode, so running
+/// containers would never see a new file in its place.
 ///
 /// # Errors
 /// The directory is missing or full.
@@ -30,14 +30,14 @@ pub fn rewrite(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     let mut file =
         fs::OpenOptions::new().write(true).create(true).truncate(false).mode(mode).open(path)?;
     let old = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-    // One write, padded with empty lines over what was there: a reader sees the old text or the
-    // new one, never nothing and never the tail of the old one.
+    // A single write, padded with empty lines to the old length: a reader sees either the old or
+    // the new text, never an empty file and never the end of the old text.
     let padding = old.saturating_sub(text.len()).min(4096);
     file.write_all([text.as_bytes(), &vec![b'\n'; padding]].concat().as_slice())?;
     file.set_len(text.len() as u64)
 }
 
-/// The text of a resolv.conf(5).
+/// The content of a resolv.conf(5).
 pub fn text(servers: &[IpAddr], domain: Option<&str>) -> String {
     let search = domain.map(|domain| format!("search {domain}\n"));
     let servers = servers.iter().map(|server| format!("nameserver {server}\n"));
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn containers_that_run_already_see_new_name_servers() {
+    fn running_containers_see_new_name_servers() {
         let path = std::env::temp_dir().join(format!("keel-resolv-{}", std::process::id()));
         let mut mounted = fs::File::options()
             .create(true)
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn resolv_conf_as_resolvers_read_it() {
+    fn the_format_of_resolv_conf() {
         let servers = ["10.0.2.3".parse().unwrap(), "fd00::1".parse().unwrap()];
         let expected = "search example.org\nnameserver 10.0.2.3\nnameserver fd00::1\n";
         assert_eq!(text(&servers, Some("example.org")), expected);

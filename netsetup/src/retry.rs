@@ -1,11 +1,11 @@
-//! Pauses between tries at something that may become possible soon, or late, or never.
+//! Pauses between attempts at an operation that may become possible soon, later, or never.
 
 use std::time::Duration;
 
-/// Shortest pause: a module is just being loaded.
-const SHORTEST: Duration = Duration::from_millis(10);
-/// Longest pause.
-const LONGEST: Duration = Duration::from_secs(5);
+/// Minimum pause: a module is being loaded.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// Maximum pause.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// When to try again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,32 +20,32 @@ struct Failing {
 }
 
 impl Retry {
-    /// True if a try is due.
+    /// True if an attempt is due.
     pub fn due(&self, now: Duration) -> bool {
         self.next().is_none_or(|next| next <= now)
     }
 
-    /// When the next try is due; `None`: the last one did not fail.
+    /// When the next attempt is due; `None`: the last one did not fail.
     pub fn next(&self) -> Option<Duration> {
         self.failing.map(|failing| failing.next)
     }
 
-    /// A try failed. Returns for how long all of them have.
+    /// Records a failed attempt. Returns for how long all attempts have failed.
     pub fn failed(&mut self, now: Duration) -> Duration {
         let since = self.failing.map_or(now, |failing| failing.since);
         let failing = now.saturating_sub(since);
-        // An eighth of the time so far: what becomes possible is never noticed much too late.
-        let pause = (failing / 8).clamp(SHORTEST, LONGEST);
+        // An eighth of the time so far, so that success is noticed with a small relative delay.
+        let pause = (failing / 8).clamp(MIN_PAUSE, MAX_PAUSE);
         self.failing = Some(Failing { since, next: now + pause });
         failing
     }
 
-    /// For how long all tries have failed.
+    /// For how long all attempts have failed.
     pub fn failing(&self, now: Duration) -> Duration {
         self.failing.map_or(Duration::ZERO, |failing| now.saturating_sub(failing.since))
     }
 
-    /// It worked, or what is to be done has changed.
+    /// Records a success, or that the operation has changed.
     pub fn reset(&mut self) {
         self.failing = None;
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pause_is_never_long_against_the_wait_so_far_nor_longer_than_the_longest() {
+    fn a_pause_is_short_relative_to_the_wait_so_far_and_at_most_the_maximum() {
         let mut retry = Retry::default();
         let mut now = Duration::from_secs(100);
         assert!(retry.due(now));
@@ -71,10 +71,10 @@ mod tests {
         }
         let mut waited = Duration::ZERO;
         for pause in &pauses {
-            assert!(*pause <= (waited / 8).max(SHORTEST).min(LONGEST));
+            assert!(*pause <= (waited / 8).max(MIN_PAUSE).min(MAX_PAUSE));
             waited += *pause;
         }
-        assert_eq!(pauses[79], LONGEST);
+        assert_eq!(pauses[79], MAX_PAUSE);
         retry.reset();
         assert_eq!(retry.next(), None);
     }

@@ -11,7 +11,7 @@ use crate::addresses::ip;
 use crate::attr::Attrs;
 use crate::netlink::{Batch, Netlink, NetlinkError, u32_at};
 
-/// Who a route belongs to, so that a restarted netsetup knows its own (`RTPROT_*`).
+/// The origin of a route, so that a restarted netsetup recognises its own (`RTPROT_*`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
     /// From `host.toml` (`RTPROT_STATIC`).
@@ -23,27 +23,27 @@ pub enum Owner {
 const RTPROT_STATIC: u8 = 4;
 const RTPROT_DHCP: u8 = 16;
 
-/// One unicast route of the main table.
+/// A unicast route of the main table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Route {
-    /// Where it leads; a prefix of 0 is the default route.
+    /// The destination; a prefix of 0 means the default route.
     pub to: IpNet,
     /// The next router; `None`: the destination is on the link itself.
     pub gateway: Option<IpAddr>,
-    /// The link is trusted to reach the gateway although no address of the link covers it, as
-    /// with the /32 addresses that some clouds hand out.
+    /// The gateway is on the link although no address of the link covers it, as with the /32
+    /// addresses that some clouds assign.
     pub on_link: bool,
     /// Index of the link.
     pub index: u32,
     /// Preference, lower first. Part of a route's identity: two links need two metrics.
     pub metric: u32,
-    /// Who made it.
+    /// Its origin.
     pub owner: Owner,
-    /// Source address of what the host itself sends over it.
+    /// Source address of packets from the host itself.
     pub source: Option<IpAddr>,
 }
 
-/// "Everything" in the family of `like`.
+/// The default route's destination in the family of `like`.
 pub fn everywhere(like: IpAddr) -> IpNet {
     let addr = match like {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -69,14 +69,14 @@ pub fn network(net: IpNet) -> IpNet {
     IpNet { addr, prefix: net.prefix }
 }
 
-/// True if `net`'s subnet holds `addr`.
+/// True if the subnet of `net` contains `addr`.
 pub fn covers(net: IpNet, addr: IpAddr) -> bool {
     net.addr.is_ipv4() == addr.is_ipv4()
         && network(net) == network(IpNet { addr, prefix: net.prefix })
 }
 
 impl Route {
-    /// For people: `0.0.0.0/0 via 10.0.2.2`.
+    /// A description for messages: `0.0.0.0/0 via 10.0.2.2`.
     pub fn describe(&self) -> String {
         match self.gateway {
             Some(gateway) => format!("{}/{} via {gateway}", self.to.addr, self.to.prefix),
@@ -118,23 +118,23 @@ impl Route {
     }
 }
 
-/// Adds a route, in place of one to the same destination with the same metric.
+/// Adds a request to set a route, replacing one to the same destination with the same metric.
 pub fn replace(batch: &mut Batch, route: &Route) {
     let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
     let what = format!("set the route {}", route.describe());
     batch.add(libc::RTM_NEWROUTE, flags, &route.message(), what);
 }
 
-/// Adds the deletion of a route.
+/// Adds a request to delete a route.
 pub fn delete(batch: &mut Batch, route: &Route) {
     let what = format!("remove the route {}", route.describe());
     batch.add(libc::RTM_DELROUTE, 0, &route.message(), what);
 }
 
-/// The IPv4 routes of the main table that [`Owner`]s made.
+/// The IPv4 routes of the main table with an [`Owner`].
 ///
 /// # Errors
-/// The kernel's.
+/// Those of the kernel.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, NetlinkError> {
     let mut all = RouteMessage::default();
     all.header.address_family = AddressFamily::Inet;
@@ -183,12 +183,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let _ = parse(&bytes);
         }
 
         #[test]
-        fn a_subnet_covers_exactly_what_shares_its_prefix(a: u32, b: u32, prefix in 0u8..=32) {
+        fn a_subnet_covers_exactly_the_addresses_with_its_prefix(a: u32, b: u32, prefix in 0u8..=32) {
             let net = IpNet { addr: Ipv4Addr::from_bits(a).into(), prefix };
             let shared = (a ^ b).leading_zeros() >= u32::from(prefix);
             prop_assert_eq!(covers(net, Ipv4Addr::from_bits(b).into()), shared);

@@ -1,4 +1,4 @@
-//! One uplink: what its link shall have, made so, and its DHCP client with its sockets.
+//! An uplink: the configuration of its link, and its DHCP client with its sockets.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -15,30 +15,30 @@ use crate::netlink::{Batch, Netlink, NetlinkError};
 use crate::retry::Retry;
 use crate::routes::{self, Owner, Route};
 
-/// Metrics: what a person wrote goes before what a server says, and each link has its own, because
-/// the kernel takes two routes to one place with one metric for the same route.
+/// Base metrics: static routes take precedence over those of DHCP. The index of the link is added,
+/// because the kernel treats two routes with the same destination and metric as the same route.
 const STATIC_METRIC: u32 = 100;
 const DHCP_METRIC: u32 = 10_000;
 
-/// The text about a silent server changes this often.
+/// How often the message about a server that does not respond is updated.
 const REPORT_STEP: Duration = Duration::from_secs(10);
 
-/// One link that leads out of the host.
+/// A link that connects the host to the outside.
 #[derive(Debug)]
 pub struct Uplink {
     link: Link,
-    wish: Interface,
+    settings: Interface,
     client: Option<Client>,
     sockets: Sockets,
     lease_file: PathBuf,
-    /// Why the kernel's state is not what it should be, from the last try.
+    /// The error of the last attempt to configure the link.
     problem: Option<String>,
-    /// The MTU that the link did not take, so that this is said once.
+    /// The MTU that the link refused, so that this is logged only once.
     refused_mtu: Option<u32>,
     retry: Retry,
 }
 
-/// What an uplink needs from outside.
+/// The environment of an uplink.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// A route socket of the host.
@@ -48,17 +48,17 @@ pub struct Context<'a> {
 }
 
 impl Uplink {
-    /// Takes a link over: goes on with the lease in `lease_file`, or begins.
+    /// Takes over a link: continues with the lease in `lease_file`, or starts without one.
     pub fn start(
         context: &mut Context<'_>,
         link: Link,
-        wish: Interface,
+        settings: Interface,
         hostname: &str,
         lease_file: PathBuf,
     ) -> Uplink {
         let mut actions = Vec::new();
         let mac = link.mac.unwrap_or_default();
-        let client = wish.dhcp.then(|| {
+        let client = settings.dhcp.then(|| {
             let config = Config { mac, hostname: hostname.into(), seed: seed(mac, context.now) };
             match lease_file::load(&lease_file, mac) {
                 Some(held) => {
@@ -72,7 +72,7 @@ impl Uplink {
         let sockets = Sockets::new(link.index, &link.name);
         let mut uplink = Uplink {
             link,
-            wish,
+            settings,
             client,
             sockets,
             lease_file,
@@ -85,17 +85,17 @@ impl Uplink {
         uplink
     }
 
-    /// The link as last seen.
+    /// The link, as of the last event.
     pub fn link(&self) -> &Link {
         &self.link
     }
 
-    /// True if this news is about the same link, so that [`Uplink::changed`] can take it in.
+    /// True if this is the same link, so that [`Uplink::changed`] can be used.
     pub fn same(&self, link: &Link) -> bool {
         link.name == self.link.name && link.mac == self.link.mac
     }
 
-    /// The link has changed.
+    /// Handles a change of the link.
     pub fn changed(&mut self, context: &mut Context<'_>, link: Link) {
         let (carrier, went_down) = (link.carrier(), self.link.up() && !link.up());
         self.link = link;
@@ -105,9 +105,9 @@ impl Uplink {
         self.event(context, Event::Carrier(carrier));
     }
 
-    /// Time has passed, or a socket is readable.
+    /// Handles received messages and everything that is due.
     pub fn turn(&mut self, context: &mut Context<'_>) {
-        // Bounded, so that a flood on one link does not keep the others waiting.
+        // Bounded, so that a flood on one link does not delay the others.
         for _ in 0..64 {
             let Some(payload) = self.sockets.receive() else { break };
             self.event(context, Event::Packet(&payload));
@@ -121,7 +121,7 @@ impl Uplink {
     /// When [`Uplink::turn`] is due.
     pub fn deadline(&self, now: Duration) -> Option<Duration> {
         let client = self.client.as_ref();
-        // The text in `waiting` counts seconds, in steps.
+        // The message in `waiting` includes the number of seconds, in steps.
         let report = client.and_then(Client::searching_since).map(|since| {
             let steps = now.saturating_sub(since).as_secs() / REPORT_STEP.as_secs() + 1;
             since + REPORT_STEP * u32::try_from(steps).unwrap_or(u32::MAX)
@@ -140,7 +140,7 @@ impl Uplink {
         self.client.as_ref().and_then(Client::held)
     }
 
-    /// The addresses that it has.
+    /// The addresses of the link.
     pub fn addresses(&self) -> Vec<IpNet> {
         if self.problem.is_some() { Vec::new() } else { self.wanted_addresses() }
     }
@@ -148,10 +148,10 @@ impl Uplink {
     /// The router of its default route, IPv4 before IPv6.
     pub fn gateway(&self) -> Option<IpAddr> {
         let lease = self.held().and_then(|held| held.lease.gateway()).map(IpAddr::from);
-        self.wish.gateway.iter().copied().min().or(lease)
+        self.settings.gateway.iter().copied().min().or(lease)
     }
 
-    /// Why it has no address, or not all that it should have.
+    /// Why the link has no address, or is not fully configured.
     pub fn waiting(&self, now: Duration) -> Option<String> {
         let name = &self.link.name;
         if let Some(problem) = &self.problem {
@@ -162,9 +162,10 @@ impl Uplink {
             return Some(format!("{name}: no carrier"));
         };
         let steps = now.saturating_sub(since).as_secs() / REPORT_STEP.as_secs();
-        let what = if client.refused() { "the DHCP server refuses" } else { "no answer to DHCP" };
+        let what =
+            if client.refused() { "refused by the DHCP server" } else { "no answer to DHCP" };
         Some(match steps {
-            0 => format!("{name}: asking for an address by DHCP"),
+            0 => format!("{name}: requesting an address by DHCP"),
             _ => format!("{name}: {what} for {} s", steps * REPORT_STEP.as_secs()),
         })
     }
@@ -189,14 +190,14 @@ impl Uplink {
                     let (address, prefix, server) = (lease.address, lease.prefix, lease.server);
                     log::info!("{name}: {address}/{prefix} from {server} for {} s", lease.seconds);
                     if let Err(error) = lease_file::save(&self.lease_file, self.mac(), &held) {
-                        log::warn!("{name}: cannot keep the lease for a restart: {error}");
+                        log::warn!("{name}: cannot save the DHCP lease: {error}");
                     }
                     self.retry.reset();
                     self.settle(context);
                 }
                 Action::Release(why) => {
                     let why = match why {
-                        Lost::Ended => "has ended",
+                        Lost::Expired => "has expired",
                         Lost::Refused => "was refused by the server",
                     };
                     log::warn!("{name}: the DHCP lease {why}");
@@ -220,18 +221,18 @@ impl Uplink {
     fn wanted_addresses(&self) -> Vec<IpNet> {
         let lease = self.held().map(|held| &held.lease);
         let lease = lease.map(|l| IpNet { addr: l.address.into(), prefix: l.prefix });
-        self.wish.address.iter().copied().chain(lease).collect()
+        self.settings.address.iter().copied().chain(lease).collect()
     }
 
     fn wanted_routes(&self) -> Vec<Route> {
         let index = self.link.index;
         let all = self.wanted_addresses();
-        // A gateway that no address covers is reached on the link all the same.
+        // A gateway that no address covers is assumed to be on the link.
         let on_link = |gateway: IpAddr| {
             let local = matches!(gateway, IpAddr::V6(v6) if v6.is_unicast_link_local());
             !local && !all.iter().any(|net| routes::covers(*net, gateway))
         };
-        let written = self.wish.gateway.iter().map(|&gateway| Route {
+        let declared = self.settings.gateway.iter().map(|&gateway| Route {
             to: routes::everywhere(gateway),
             gateway: Some(gateway),
             on_link: on_link(gateway),
@@ -241,7 +242,7 @@ impl Uplink {
             source: None,
         });
         let lease = self.held().map(|held| &held.lease);
-        let lent = lease.into_iter().flat_map(|lease| {
+        let leased = lease.into_iter().flat_map(|lease| {
             lease.routes.iter().map(|route| {
                 let gateway =
                     Some(route.gateway).filter(|&gateway| gateway != Ipv4Addr::UNSPECIFIED);
@@ -257,14 +258,13 @@ impl Uplink {
                 }
             })
         });
-        let mut routes: Vec<Route> = written.chain(lent).collect();
-        // What is on the link comes first: a gateway may be reached by it.
+        let mut routes: Vec<Route> = declared.chain(leased).collect();
+        // Routes without a gateway come first: a gateway may be reached through them.
         routes.sort_by_key(|route| route.gateway.is_some());
         routes
     }
 
-    /// Makes the kernel's state what it should be, whatever it was; what it is already is left
-    /// alone.
+    /// Configures the link as required, whatever its state; what is correct already is not changed.
     fn settle(&mut self, context: &mut Context<'_>) {
         match self.apply(context) {
             Ok(()) => {
@@ -282,11 +282,11 @@ impl Uplink {
         }
     }
 
-    /// Sets the MTU that is declared or lent. Apart from all else, because servers lend MTUs that a
-    /// link cannot have: packets of another size are no reason to have no address.
+    /// Sets the MTU from host.toml or the lease. In a separate request, because some servers send
+    /// MTUs that the link does not support: this must not prevent setting the address.
     fn apply_mtu(&mut self, context: &mut Context<'_>) {
-        let lent = self.held().and_then(|held| held.lease.mtu);
-        let wanted = self.wish.mtu.or(lent).filter(|&mtu| mtu != self.link.mtu);
+        let leased = self.held().and_then(|held| held.lease.mtu);
+        let wanted = self.settings.mtu.or(leased).filter(|&mtu| mtu != self.link.mtu);
         let Some(mtu) = wanted else { return };
         let mut batch = Batch::new();
         let change = Change { mtu: Some(mtu), ..Change::default() };
@@ -295,14 +295,14 @@ impl Uplink {
             Ok(()) => self.refused_mtu = None,
             Err(_) if self.refused_mtu == Some(mtu) => {}
             Err(error) => {
-                log::warn!("{}: {error}; it stays {}", self.link.name, self.link.mtu);
+                log::warn!("{}: {error}; keeping {}", self.link.name, self.link.mtu);
                 self.refused_mtu = Some(mtu);
             }
         }
     }
 
     fn apply(&mut self, context: &mut Context<'_>) -> Result<(), NetlinkError> {
-        // First, because some drivers take a new MTU only while the link is down.
+        // First, because some drivers accept a new MTU only while the link is down.
         self.apply_mtu(context);
         let index = self.link.index;
         let (wanted, wanted_routes) = (self.wanted_addresses(), self.wanted_routes());
@@ -310,8 +310,8 @@ impl Uplink {
         let change = Change { up: true, ..Change::default() };
         links::set(&mut batch, index, change, "set the link up");
 
-        // Old routes and addresses go first: removing a first address of a subnet takes the later
-        // ones of the same subnet with it. All IPv4 addresses of an uplink are ours; IPv6 ones may
+        // Old routes and addresses are removed first: removing the primary address of a subnet also
+        // removes the secondary ones. All IPv4 addresses of an uplink are ours; IPv6 addresses may
         // come from the network (SLAAC).
         for route in routes::list(context.netlink)? {
             if route.index == index && !wanted_routes.iter().any(|w| same_route(w, &route)) {
@@ -333,7 +333,7 @@ impl Uplink {
         context.netlink.run(batch, |_, _| {})
     }
 
-    /// Seconds until the kernel shall take an address off by itself, in case nobody else does.
+    /// Seconds after which the kernel removes an address by itself, in case this process does not.
     fn lifetime(&self, net: IpNet, now: Duration) -> u32 {
         let held = self.held().filter(|held| IpAddr::from(held.lease.address) == net.addr);
         match held.and_then(Held::ends) {
@@ -346,13 +346,14 @@ impl Uplink {
     }
 }
 
-/// True if replacing one by the other leaves one route.
+/// True if setting one route replaces the other.
 fn same_route(a: &Route, b: &Route) -> bool {
     (routes::network(a.to), a.metric, a.gateway, a.owner)
         == (routes::network(b.to), b.metric, b.gateway, b.owner)
 }
 
-/// A seed from the kernel's entropy, or, before there is any, from what differs between hosts.
+/// A seed from the kernel's entropy, or, if there is none yet, from values that differ between
+/// hosts.
 fn seed(mac: Mac, now: Duration) -> u64 {
     let mut bytes = [0u8; 8];
     // SAFETY: the pointer and the length are those of a live, writable array.

@@ -1,8 +1,8 @@
-//! Which links lead out of the host, and the state of them all.
+//! The uplinks of the host and their state.
 //!
-//! With `[network.interface.NAME]` in host.toml, exactly those; else every Ethernet link with a
-//! device behind it (no bridges, no veth pairs) asks DHCP. A link that comes later is taken over
-//! when it comes, and nothing waits for one that does not.
+//! With `[network.interface.NAME]` in host.toml, exactly those links; otherwise every Ethernet link
+//! with a device (no bridges, no veth pairs), with DHCP. A link that appears later is configured
+//! then, and nothing waits for one that does not appear.
 
 use ipc::NetState;
 use std::collections::BTreeMap;
@@ -13,13 +13,13 @@ use std::time::Duration;
 use units::model::{Interface, Network};
 
 use crate::links::{self, Link};
-use crate::monitor::News;
+use crate::monitor::LinkEvent;
 use crate::netlink::NetlinkError;
 use crate::resolv;
 use crate::uplink::{Context, Uplink};
 
-/// What the host wants of a link; `None`: it is no uplink.
-pub fn wish(network: &Network, link: &Link) -> Option<Interface> {
+/// The required configuration of a link; `None`: it is not an uplink.
+pub fn settings(network: &Network, link: &Link) -> Option<Interface> {
     if !network.interfaces.is_empty() {
         return network.interfaces.get(&link.name).cloned();
     }
@@ -38,15 +38,15 @@ pub struct Uplinks {
 }
 
 impl Uplinks {
-    /// None yet. Leases and resolv.conf are kept in `directory`.
+    /// Without links yet. Leases and resolv.conf are written to `directory`.
     pub fn new(network: Network, hostname: String, directory: PathBuf) -> Uplinks {
         Uplinks { network, hostname, directory, all: BTreeMap::new(), resolv: None }
     }
 
-    /// Takes in all links as they are now.
+    /// Updates all links to their current state.
     ///
     /// # Errors
-    /// They cannot be listed.
+    /// The links cannot be listed.
     pub fn list(&mut self, context: &mut Context<'_>) -> Result<(), NetlinkError> {
         let links = links::list(context.netlink)?;
         self.all.retain(|index, _| links.iter().any(|link| link.index == *index));
@@ -56,19 +56,23 @@ impl Uplinks {
         Ok(())
     }
 
-    /// Takes in a piece of news.
+    /// Handles an event.
     ///
     /// # Errors
-    /// Some was lost, and the links cannot be listed.
-    pub fn news(&mut self, context: &mut Context<'_>, news: News) -> Result<(), NetlinkError> {
-        match news {
-            News::Link(link) => self.link(context, link),
-            News::Gone(index) => {
-                if let Some(gone) = self.all.remove(&index) {
-                    log::warn!("{} is gone", gone.link().name);
+    /// Events were lost, and the links cannot be listed.
+    pub fn handle(
+        &mut self,
+        context: &mut Context<'_>,
+        event: LinkEvent,
+    ) -> Result<(), NetlinkError> {
+        match event {
+            LinkEvent::Link(link) => self.link(context, link),
+            LinkEvent::Removed(index) => {
+                if let Some(removed) = self.all.remove(&index) {
+                    log::warn!("{}: network interface removed", removed.link().name);
                 }
             }
-            News::Lost => self.list(context)?,
+            LinkEvent::Lost => self.list(context)?,
         }
         Ok(())
     }
@@ -81,14 +85,14 @@ impl Uplinks {
             }
             self.all.remove(&index);
         }
-        if let Some(wish) = wish(&self.network, &link) {
+        if let Some(settings) = settings(&self.network, &link) {
             let lease = self.directory.join(format!("lease-{}.json", link.name));
-            let uplink = Uplink::start(context, link, wish, &self.hostname, lease);
+            let uplink = Uplink::start(context, link, settings, &self.hostname, lease);
             self.all.insert(index, uplink);
         }
     }
 
-    /// Does what is due on all of them.
+    /// Handles everything that is due on all uplinks.
     pub fn turn(&mut self, context: &mut Context<'_>) {
         for uplink in self.all.values_mut() {
             uplink.turn(context);
@@ -120,7 +124,9 @@ impl Uplinks {
         }
         for name in self.network.interfaces.keys() {
             if !self.all.values().any(|uplink| uplink.link().name == *name) {
-                state.waiting.push(format!("no network interface {name} (declared in host.toml)"));
+                state
+                    .waiting
+                    .push(format!("{name}: network interface not found (declared in host.toml)"));
             }
         }
         if self.all.is_empty() && self.network.interfaces.is_empty() {
@@ -129,7 +135,7 @@ impl Uplinks {
         state
     }
 
-    /// Those that host.toml names, else those of the leases.
+    /// The name servers: those in host.toml, otherwise those of the leases.
     fn dns(&self) -> Vec<IpAddr> {
         if !self.network.dns.is_empty() {
             return self.network.dns.clone();
@@ -145,7 +151,7 @@ impl Uplinks {
         servers
     }
 
-    /// Writes resolv.conf if it should say something else than it does.
+    /// Writes resolv.conf if its content has changed.
     pub fn write_resolv(&mut self) {
         let domain = self
             .all
@@ -161,7 +167,7 @@ impl Uplinks {
         if let Err(error) = resolv::rewrite(&path, &text, 0o644) {
             log::error!("write {}: {error}", path.display());
         }
-        // Also after a failure: it would fail again at every turn.
+        // Also after an error: it would occur again in every iteration.
         self.resolv = Some(text);
     }
 }
@@ -184,27 +190,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_hardware_ethernet_is_taken_unasked(
+        fn only_hardware_ethernet_is_configured_by_default(
             physical: bool, ethernet: bool, mac in proptest::option::of(any::<[u8; 6]>()),
         ) {
             let layer = if ethernet { libc::ARPHRD_ETHER } else { libc::ARPHRD_LOOPBACK };
             let link = Link { name: "eth0".into(), physical, layer, mac, ..Link::default() };
-            let taken = wish(&network(&[]), &link).is_some();
+            let taken = settings(&network(&[]), &link).is_some();
             prop_assert_eq!(taken, physical && ethernet && mac.is_some());
-            // What is declared is taken whatever it is, and nothing else is.
-            prop_assert!(wish(&network(&["eth0"]), &link).is_some());
-            prop_assert!(wish(&network(&["eth1"]), &link).is_none());
+            // With declared interfaces, exactly these are configured, whatever they are.
+            prop_assert!(settings(&network(&["eth0"]), &link).is_some());
+            prop_assert!(settings(&network(&["eth1"]), &link).is_none());
         }
     }
 
     #[test]
-    fn what_is_not_there_is_named() {
+    fn missing_interfaces_are_named() {
         let state = |declared| {
             Uplinks::new(network(declared), "h".into(), "/nonexistent".into())
                 .state(Duration::ZERO)
                 .waiting
         };
         assert_eq!(state(&[]), ["no Ethernet interface found"]);
-        assert_eq!(state(&["eth0"]), ["no network interface eth0 (declared in host.toml)"]);
+        assert_eq!(state(&["eth0"]), ["eth0: network interface not found (declared in host.toml)"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The whole process, without its process: with dnsmasq as the DHCP server, in network namespaces.
+//! The whole application on a thread, with dnsmasq as the DHCP server, in network namespaces.
 //! Needs root and dnsmasq (Debian package dnsmasq-base).
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -19,10 +19,10 @@ use ipc::{Channel, FromNet, NetRequest, NetState, PublishedPort, ToInit, ToNet};
 use netsetup::app::{App, Settings};
 use units::model::{Host, Interface, IpNet};
 
-/// Nothing here takes this long unless it is broken.
+/// Time limit of each wait; nothing takes this long unless it is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A directory of the test's own, removed at the end.
+/// A temporary directory for the test, removed at the end.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -54,7 +54,7 @@ struct Server {
 }
 
 impl Server {
-    /// A wire between `host`'s `eth0` and a namespace in which nobody answers yet.
+    /// Connects `eth0` of `host` to a namespace without a running server.
     fn wired_to(host: &Namespace) -> Server {
         let namespace = Namespace::new();
         host.sh("ip link set lo up; ip link add eth0 type veth peer name s0");
@@ -103,7 +103,7 @@ impl Drop for Server {
     }
 }
 
-/// Added to the clock, so that no test waits for T1.
+/// Added to the clock, so that tests need not wait for T1.
 static SKEW: AtomicU64 = AtomicU64::new(0);
 
 fn skewed() -> Duration {
@@ -148,7 +148,7 @@ impl<'a> Netsetup<'a> {
         Netsetup { stop, thread: Some(thread), supervisor, init, state }
     }
 
-    /// Ends it as SIGKILL would: nothing is cleaned up, the kernel keeps what it was told.
+    /// Ends it as SIGKILL would: nothing is cleaned up, and the kernel keeps its configuration.
     fn kill(self) {}
 
     fn next(&mut self) -> FromNet {
@@ -160,7 +160,7 @@ impl<'a> Netsetup<'a> {
                 }
                 return received.message;
             }
-            assert!(Instant::now() < until, "nothing came; last state {:?}", self.state);
+            assert!(Instant::now() < until, "no message; last state {:?}", self.state);
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -181,7 +181,7 @@ impl<'a> Netsetup<'a> {
 impl Drop for Netsetup<'_> {
     fn drop(&mut self) {
         let _ = self.stop.send(());
-        // A panic in there is passed on by the scope.
+        // A panic in the thread is propagated by the scope.
         let _ = self.thread.take().unwrap().join();
     }
 }
@@ -207,24 +207,24 @@ fn dhcp_gives_address_route_and_name_servers() {
         let listed = host.sh("ip -4 addr show dev eth0; ip route");
         assert!(listed.contains(&format!("inet {address} brd 10.9.0.255")), "{listed}");
         assert!(listed.contains("default via 10.9.0.1 dev eth0 proto dhcp"), "{listed}");
-        assert!(!listed.contains("valid_lft forever"), "the kernel knows the end: {listed}");
+        assert!(!listed.contains("valid_lft forever"), "the kernel has the lifetime: {listed}");
         assert!(listed.contains("mtu 1400"), "{listed}");
         let expected = "search example.org\nnameserver 10.9.0.53\n";
         assert_eq!(directory.read("resolv.conf"), expected);
         let leases = server.directory.read("leases");
-        assert!(leases.contains("testhost"), "the server knows the name: {leases}");
+        assert!(leases.contains("testhost"), "the server has the host name: {leases}");
     });
 }
 
-/// Servers lend the MTU of the network's jumbo frames to cards that have none. (A veth takes 65535,
-/// the most that a server can say, hence a larger one by host.toml.)
+/// Some servers send an MTU for jumbo frames to network cards that do not support them. (A veth
+/// accepts 65535, the maximum that a server can send, so the test sets a larger one in host.toml.)
 #[test]
-fn an_mtu_that_the_link_does_not_take_costs_no_address() {
+fn an_unsupported_mtu_does_not_prevent_the_address() {
     let (host, directory) = (Namespace::new(), Directory::new());
     let mut server = Server::wired_to(&host);
     server.start("10.9.0.50,10.9.0.59");
     let mut interfaces = dhcp();
-    interfaces.values_mut().for_each(|wish| wish.mtu = Some(70_000));
+    interfaces.values_mut().for_each(|interface| interface.mtu = Some(70_000));
     std::thread::scope(|scope| {
         let mut net = Netsetup::start(scope, &host, &directory.0, interfaces, netsetup::since_boot);
         net.until_address();
@@ -236,7 +236,7 @@ fn an_mtu_that_the_link_does_not_take_costs_no_address() {
 }
 
 #[test]
-fn a_killed_netsetup_goes_on_with_its_lease_and_the_address_never_leaves() {
+fn a_restarted_netsetup_continues_with_its_lease_and_the_address_stays() {
     let (host, directory) = (Namespace::new(), Directory::new());
     let mut server = Server::wired_to(&host);
     server.start("10.9.0.50,10.9.0.59");
@@ -244,7 +244,7 @@ fn a_killed_netsetup_goes_on_with_its_lease_and_the_address_never_leaves() {
         let mut net = Netsetup::start(scope, &host, &directory.0, dhcp(), netsetup::since_boot);
         let address = net.until_address();
         net.kill();
-        // Also with no server: the lease is its own.
+        // Also without a server: the lease is still valid.
         server.stop();
         let watch = host.run(|| {
             Command::new("ip").args(["monitor", "address"]).stdout(Stdio::piped()).spawn().unwrap()
@@ -281,7 +281,7 @@ fn a_lease_is_renewed_and_a_refused_one_is_replaced() {
             std::thread::sleep(Duration::from_millis(10));
         }
         assert_eq!(net.state.addresses[0].1, "10.9.0.50/24");
-        // The server is moved to other addresses and refuses the old one at the next renewal.
+        // The server changes to other addresses and refuses the old one at the next renewal.
         server.stop();
         std::fs::remove_file(server.directory.0.join("leases")).unwrap();
         server.start("10.9.0.70,10.9.0.70");
@@ -293,7 +293,7 @@ fn a_lease_is_renewed_and_a_refused_one_is_replaced() {
 }
 
 #[test]
-fn a_silent_server_and_an_absent_interface_are_named_and_hold_nothing_up() {
+fn a_silent_server_and_a_missing_interface_are_reported_and_block_nothing() {
     let (host, directory) = (Namespace::new(), Directory::new());
     let mut server = Server::wired_to(&host);
     let mut interfaces = dhcp();
@@ -313,11 +313,11 @@ fn a_silent_server_and_an_absent_interface_are_named_and_hold_nothing_up() {
         net.until_state(|state| {
             state.waiting
                 == [
-                    "eth0: asking for an address by DHCP",
-                    "no network interface late0 (declared in host.toml)",
+                    "eth0: requesting an address by DHCP",
+                    "late0: network interface not found (declared in host.toml)",
                 ]
         });
-        // The interface comes after all.
+        // The interface appears later.
         host.sh("ip link add late0 type veth peer name far0; ip link set far0 up");
         let state = net.until_state(|state| !state.addresses.is_empty());
         assert_eq!(state.addresses, [("late0".to_string(), "192.0.2.7/24".to_string())]);
@@ -325,24 +325,24 @@ fn a_silent_server_and_an_absent_interface_are_named_and_hold_nothing_up() {
         let listed = host.sh("ip addr show dev late0; ip route");
         assert!(listed.contains("mtu 1400") && listed.contains("192.0.2.7/24"), "{listed}");
         assert!(listed.contains("default via 192.0.2.1 dev late0 proto static"), "{listed}");
-        // And goes again.
+        // It is removed again.
         host.sh("ip link del late0");
         net.until_state(|state| state.addresses.is_empty());
-        // The server comes to life between two tries.
+        // The server is started between two attempts.
         server.start("10.9.0.50,10.9.0.59");
         net.until_state(|state| !state.addresses.is_empty());
     });
 }
 
 #[test]
-fn a_unit_is_attached_and_published_by_messages_alone() {
+fn a_unit_is_attached_and_published_through_messages() {
     let (host, directory, web) = (Namespace::new(), Directory::new(), Namespace::new());
     let address = Ipv4Addr::new(10, 88, 0, 2);
     let port = PublishedPort { host_address: None, host: 8080, container: 80, udp: false };
     let unit = NetRequest { unit: "web".into(), address, ports: vec![port] };
     host.sh("ip link set lo up");
     std::thread::scope(|scope| {
-        // Twice: the second one finds everything in place.
+        // Twice: the second process finds everything configured.
         for _ in 0..2 {
             let mut net =
                 Netsetup::start(scope, &host, &directory.0, BTreeMap::new(), netsetup::since_boot);
@@ -361,7 +361,7 @@ fn a_unit_is_attached_and_published_by_messages_alone() {
                     other => answers.push(other),
                 }
             }
-            // The first waits where modules are being loaded, the second is wrong in itself.
+            // The first waits while modules are being loaded, the second is invalid.
             let failed = |answer: &FromNet| matches!(answer, FromNet::AttachFailed { .. });
             assert!(answers.contains(&FromNet::Attached { unit: "web".into() }), "{answers:?}");
             assert!(answers.iter().any(failed), "{answers:?}");
@@ -369,7 +369,7 @@ fn a_unit_is_attached_and_published_by_messages_alone() {
             while tcp(&host, &web, 80, (Ipv4Addr::LOCALHOST, 8080)).is_none() {
                 assert!(Instant::now() < until, "not published");
             }
-            // The firewall comes first, the forwarding behind it.
+            // The firewall is installed first, then forwarding is enabled.
             while host.sh("cat /proc/sys/net/ipv4/ip_forward").trim() != "1" {
                 assert!(Instant::now() < until, "no router");
             }
@@ -378,19 +378,20 @@ fn a_unit_is_attached_and_published_by_messages_alone() {
     });
 }
 
-/// The link outlives the supervisor, so netsetup sees nothing of its death; without the state a new
-/// one would hold back every unit with `wait_for = ["net.addr"]` for ever.
+/// The link outlives the supervisor, so netsetup does not notice its death; without the state a new
+/// supervisor would never start units with `wait_for = ["net.addr"]`.
 #[test]
-fn a_new_supervisor_on_the_old_link_is_told_the_state_that_has_not_changed() {
+fn a_new_supervisor_on_the_same_link_receives_the_unchanged_state() {
     let (host, directory) = (Namespace::new(), Directory::new());
     host.sh("ip link set lo up; ip link add eth0 type veth peer name s0; ip link set s0 up");
     let fixed = IpNet { addr: [192, 0, 2, 7].into(), prefix: 24 };
-    let wish = Interface { dhcp: false, address: vec![fixed], gateway: vec![], mtu: None };
-    let interfaces = BTreeMap::from([("eth0".into(), wish)]);
+    let interface = Interface { dhcp: false, address: vec![fixed], gateway: vec![], mtu: None };
+    let interfaces = BTreeMap::from([("eth0".into(), interface)]);
     std::thread::scope(|scope| {
         let mut net = Netsetup::start(scope, &host, &directory.0, interfaces, netsetup::since_boot);
         assert_eq!(net.until_address(), "192.0.2.7/24");
-        // What every supervisor says first; all that the one before it has read is gone.
+        // The first message of every supervisor; it does not know the state sent to the previous
+        // one.
         for _ in 0..2 {
             net.state = NetState::default();
             net.supervisor.send(&ToNet::Ports { units: vec![] }, &[]).unwrap();

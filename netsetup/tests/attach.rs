@@ -35,12 +35,12 @@ impl Host {
         attach::attach(&mut self.netlink, &mut inside.netlink(), &place).unwrap();
     }
 
-    /// Everything about links, addresses and routes of both sides, to compare.
+    /// All links, addresses and routes of both sides, for comparison.
     fn snapshot(&mut self, inside: &Namespace) -> String {
         let of = |netlink: &mut Netlink| {
             let mut links = links::list(netlink).unwrap();
             for link in &mut links {
-                // The carrier comes a moment later.
+                // The carrier appears a moment later.
                 link.flags = u32::from(link.up());
             }
             (links, addresses::list(netlink).unwrap(), routes::list(netlink).unwrap())
@@ -79,7 +79,7 @@ fn attaching_twice_changes_nothing() {
 }
 
 #[test]
-fn an_attachment_that_was_cut_short_is_completed() {
+fn an_interrupted_attachment_is_completed() {
     let mut host = Host::new();
     let web = Namespace::new();
     host.attach("web", WEB, &web);
@@ -125,7 +125,7 @@ fn a_long_unit_name_is_attached_too() {
 }
 
 #[test]
-fn the_kernels_own_words_are_in_the_error() {
+fn the_kernels_message_is_in_the_error() {
     let mut host = Host::new();
     let mut batch = netsetup::netlink::Batch::new();
     let change = links::Change { mtu: Some(7), ..links::Change::default() };

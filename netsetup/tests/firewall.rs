@@ -1,5 +1,5 @@
 //! The firewall, in network namespaces of the kernel that runs the tests: a neighbour on the
-//! uplink's wire, the host, and two containers.
+//! uplink, the host, and two containers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -60,7 +60,7 @@ impl World {
         neighbour.sh(&format!(
             "ip link set lo up; ip addr add {NEIGHBOUR}/24 dev n0; ip link set n0 up"
         ));
-        // A neighbour that tries: it routes everything to the host.
+        // A hostile neighbour: it routes everything to the host.
         neighbour.sh(&format!("ip route add default via {HOST}"));
         let mut netlink = host.netlink();
         let bridge = bridge::ensure(&mut netlink, BRIDGE, NET).unwrap();
@@ -78,12 +78,12 @@ impl World {
         firewall.want(units);
         let failure = host.run(|| firewall.turn(Duration::ZERO));
         assert!(failure.is_none(), "{failure:?}");
-        assert_eq!(firewall.deadline(), None, "installed at the first try");
+        assert_eq!(firewall.deadline(), None, "installed at the first attempt");
     }
 }
 
 #[test]
-fn a_published_port_answers_from_everywhere() {
+fn a_published_port_can_be_reached_from_everywhere() {
     let world = World::new();
     let World { neighbour, host, web, db, .. } = &world;
     // From outside, with the neighbour's own address.
@@ -110,14 +110,14 @@ fn containers_reach_each_other_and_the_outside_as_the_host() {
 }
 
 #[test]
-fn nothing_else_of_a_container_answers_from_outside() {
+fn only_published_ports_can_be_reached_from_outside() {
     let World { neighbour, web, .. } = &World::new();
     assert_eq!(tcp(neighbour, web, 80, (WEB, 80)), None, "by its own address");
     assert_eq!(tcp(neighbour, web, 81, (HOST, 81)), None, "by a port that is not published");
 }
 
 #[test]
-fn a_port_published_on_loopback_answers_on_loopback_alone() {
+fn a_port_published_on_loopback_can_be_reached_only_there() {
     let World { neighbour, host, web, db, .. } = &World::new();
     assert_eq!(tcp(host, web, 80, (LOOPBACK, 9090)), Some(NET.addr.into()));
     assert_eq!(tcp(host, web, 80, (HOST, 9090)), None);
@@ -125,12 +125,12 @@ fn a_port_published_on_loopback_answers_on_loopback_alone() {
     assert_eq!(tcp(db, web, 80, (HOST, 9090)), None);
 }
 
-/// CVE-2020-8558: with `route_localnet`, what comes in on the wire for 127.0.0.1 is delivered.
+/// CVE-2020-8558: with `route_localnet`, packets from the network to 127.0.0.1 would be delivered.
 #[test]
 fn packets_to_127_0_0_1_from_outside_the_host_are_dropped() {
     let World { neighbour, host, web, db, .. } = &World::new();
     for (attacker, link, gateway) in [(neighbour, "n0", HOST), (db, "eth0", NET.addr)] {
-        // The attacker's kernel is made to send 127.0.0.0/8 to the wire, and to take answers.
+        // Configure the attacker's kernel to send 127.0.0.0/8 to the network and to accept replies.
         attacker.sh(&format!(
             "echo 1 > /proc/sys/net/ipv4/conf/{link}/route_localnet
              ip route add 127.0.0.0/8 via {gateway} dev {link} table 99
@@ -142,19 +142,19 @@ fn packets_to_127_0_0_1_from_outside_the_host_are_dropped() {
 }
 
 #[test]
-fn ports_that_are_published_no_more_are_closed_and_the_others_stay() {
+fn removed_ports_are_closed_and_the_others_stay() {
     let mut world = World::new();
     world.publish(vec![unit("db", DB, vec![port(None, 5432, 5432, false)])]);
     assert_eq!(tcp(&world.neighbour, &world.web, 80, (HOST, 8080)), None);
     assert!(tcp(&world.neighbour, &world.db, 5432, (HOST, 5432)).is_some());
-    // A successor that knows nothing of the old rules replaces them as well.
+    // A restarted process replaces the old rules as well.
     world.firewall = Firewall::new(BRIDGE, NET);
     world.publish(published());
     assert!(tcp(&world.neighbour, &world.web, 80, (HOST, 8080)).is_some());
 }
 
 #[test]
-fn the_kernel_reads_the_rules_as_they_are_meant() {
+fn the_kernel_lists_the_rules_as_intended() {
     let World { host, .. } = &World::new();
     let listed = host.sh("nft list ruleset");
     let expected = r#"table ip keel {
@@ -197,9 +197,9 @@ fn the_kernel_reads_the_rules_as_they_are_meant() {
     assert_eq!(listed, expected);
 }
 
-/// 600 ports are some 500 KiB of rules in one message; the kernel's default is to take 208 KiB.
+/// 600 ports need about 500 KiB of rules in one message; the kernel's default limit is 208 KiB.
 #[test]
-fn six_hundred_ports_are_installed_and_answer() {
+fn six_hundred_ports_can_be_published() {
     let mut world = World::new();
     let many = |first: u16| (0..300).map(|n| port(None, first + n, 80, false)).collect();
     world.publish(vec![unit("web", WEB, many(20_000)), unit("db", DB, many(30_000))]);
@@ -210,9 +210,9 @@ fn six_hundred_ports_are_installed_and_answer() {
     assert_eq!(host.sh("nft list chain ip keel publish | grep -c dport").trim(), "600");
 }
 
-/// Each refusal is answered, and 4,000 answers are more than the socket's queue takes.
+/// Each refused request has a response, and 4,000 responses do not fit in the socket's queue.
 #[test]
-fn of_more_refusals_than_fit_in_the_queue_the_first_is_told() {
+fn if_refusals_overflow_the_queue_the_first_is_reported() {
     let host = Namespace::new();
     let mut netlink = host.netlink();
     let mut batch = Batch::new();
@@ -221,6 +221,6 @@ fn of_more_refusals_than_fit_in_the_queue_the_first_is_told() {
     }
     let error = netlink.run(batch, |_, _| {}).unwrap_err();
     assert_eq!(error.to_string(), "delete none0: No such device");
-    // And the socket is as good as new.
+    // The socket still works.
     assert!(links::list(&mut netlink).unwrap().iter().any(|link| link.name == "lo"));
 }

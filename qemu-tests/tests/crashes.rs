@@ -307,7 +307,7 @@ fn a_thousand_starts_are_counted_and_failed_ones_leak_nothing() {
         ("no-program", "entrypoint = [\"/no/such\"]", "exec"),
         ("no-user", "user = \"stranger\"", "look up the user"),
         ("no-source", "volumes = [\"/no/such:/v\"]", "open a mount source"),
-        ("no-setting", "sysctls = { \"net.no.such\" = \"1\" }", "change a kernel setting"),
+        ("no-setting", "sysctls = { \"net.no.such\" = \"1\" }", "set a sysctl"),
         ("no-place", "volumes = [\"/run:/etc/passwd/v\"]", "mount a volume"),
         ("no-directory", "working_dir = \"/etc/passwd\"", "enter the working directory"),
         ("no-network", "network = \"bridge\"\nuser = \"stranger\"", "look up the user"),

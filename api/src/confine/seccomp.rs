@@ -1,6 +1,7 @@
 //! A list of the system calls that serving needs; every other one fails with EPERM, which is
 //! gentler than killing where a library has a second way.
 
+use bpf::{ANY_OF, EQUAL, Program};
 use libc::sock_filter;
 use std::io;
 use std::mem::offset_of;
@@ -42,66 +43,48 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const ANY_OF: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-fn step(code: u16, k: u32) -> sock_filter {
-    sock_filter { code, jt: 0, jf: 0, k }
-}
-
-/// Skips so many steps when the condition does not hold.
-fn unless(code: u16, k: u32, skip: u8) -> sock_filter {
-    sock_filter { code, jt: 0, jf: skip, k }
-}
-
 /// The lower half of an argument: every flag that matters is there (both architectures are
 /// little-endian).
-fn argument(number: usize) -> u32 {
+const fn argument(number: usize) -> u32 {
     (offset_of!(libc::seccomp_data, args) + number * 8) as u32
 }
 
-/// `call` is allowed if its argument passes the test `code`, `k`.
-fn if_argument(call: i64, number: usize, code: u16, k: u32) -> [sock_filter; 5] {
-    [
-        unless(EQUAL, call as u32, 4),
-        step(LOAD, argument(number)),
-        unless(code, k, 1),
-        step(RETURN, ALLOW),
-        step(RETURN, DENY),
-    ]
-}
-
-/// `call` is allowed unless its argument passes the test `code`, `k`.
-fn unless_argument(call: i64, number: usize, code: u16, k: u32) -> [sock_filter; 5] {
-    let [call, load, test, allow, deny] = if_argument(call, number, code, k);
-    [call, load, test, deny, allow]
-}
-
-fn program() -> Vec<sock_filter> {
-    let mut steps = vec![
-        step(LOAD, offset_of!(libc::seccomp_data, arch) as u32),
-        // Another architecture's numbers mean other calls.
-        sock_filter { code: EQUAL, jt: 1, jf: 0, k: ARCHITECTURE },
-        step(RETURN, libc::SECCOMP_RET_KILL_PROCESS),
-        step(LOAD, offset_of!(libc::seccomp_data, nr) as u32),
-    ];
-    for call in ALLOWED.iter().chain(STAT) {
-        steps.push(unless(EQUAL, *call as u32, 1));
-        steps.push(step(RETURN, ALLOW));
-    }
-    steps.extend(unless_argument(libc::SYS_mmap, 2, ANY_OF, libc::PROT_EXEC as u32));
-    steps.extend(unless_argument(libc::SYS_mprotect, 2, ANY_OF, libc::PROT_EXEC as u32));
-    steps.extend(unless_argument(libc::SYS_setsockopt, 2, EQUAL, libc::SO_LINGER as u32));
+/// Calls whose permission depends on an argument: the call, the argument, the test, its operand, and
+/// what happens if the test holds and if it does not.
+const CONDITIONAL: &[(i64, usize, u16, u32, u32, u32)] = &[
+    (libc::SYS_mmap, 2, ANY_OF, libc::PROT_EXEC as u32, DENY, ALLOW),
+    (libc::SYS_mprotect, 2, ANY_OF, libc::PROT_EXEC as u32, DENY, ALLOW),
+    (libc::SYS_setsockopt, 2, EQUAL, libc::SO_LINGER as u32, DENY, ALLOW),
     // Threads, no processes.
-    steps.extend(if_argument(libc::SYS_clone, 0, ANY_OF, libc::CLONE_THREAD as u32));
-    steps.extend(if_argument(libc::SYS_prctl, 0, EQUAL, libc::PR_SET_NAME as u32));
-    // abort(3) of this process; another's number is not known here, and another's user forbids it.
-    steps.extend(if_argument(libc::SYS_tgkill, 2, EQUAL, libc::SIGABRT as u32));
-    steps.extend([unless(EQUAL, libc::SYS_clone3 as u32, 1), step(RETURN, UNKNOWN)]);
-    steps.push(step(RETURN, DENY));
-    steps
+    (libc::SYS_clone, 0, ANY_OF, libc::CLONE_THREAD as u32, ALLOW, DENY),
+    (libc::SYS_prctl, 0, EQUAL, libc::PR_SET_NAME as u32, ALLOW, DENY),
+    // abort(3) of this process; the ids of other processes are not known here, and they run as other
+    // users.
+    (libc::SYS_tgkill, 2, EQUAL, libc::SIGABRT as u32, ALLOW, DENY),
+];
+
+/// Tests the frequent calls first. The assembler works backwards, so that they are written last.
+fn program() -> Vec<sock_filter> {
+    let mut program = Program::default();
+    let mut next = program.ret(DENY);
+    let unknown = program.ret(UNKNOWN);
+    next = program.branch(EQUAL, libc::SYS_clone3 as u32, unknown, next);
+    for &(call, number, test, operand, then, otherwise) in CONDITIONAL.iter().rev() {
+        let (then, otherwise) = (program.ret(then), program.ret(otherwise));
+        let tested = program.branch(test, operand, then, otherwise);
+        let loaded = program.load(argument(number), tested);
+        next = program.branch(EQUAL, call as u32, loaded, next);
+    }
+    for call in ALLOWED.iter().chain(STAT).rev() {
+        let allow = program.ret(ALLOW);
+        next = program.branch(EQUAL, *call as u32, allow, next);
+    }
+    let ours = program.load(offset_of!(libc::seccomp_data, nr) as u32, next);
+    // Another architecture's numbers mean other calls.
+    let others = program.ret(libc::SECCOMP_RET_KILL_PROCESS);
+    let begin = program.branch(EQUAL, ARCHITECTURE, ours, others);
+    let begin = program.load(offset_of!(libc::seccomp_data, arch) as u32, begin);
+    program.finish(begin)
 }
 
 /// Installs the filter for all threads.
@@ -123,5 +106,53 @@ pub fn install() -> io::Result<()> {
         0 => Ok(()),
         ..0 => Err(io::Error::last_os_error()),
         thread => Err(io::Error::other(format!("thread {thread} has a filter of its own"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The result for a call with this value in every argument.
+    fn result(program: &[sock_filter], call: i64, arch: u32, argument: u64) -> u32 {
+        let data = libc::seccomp_data {
+            nr: call as i32,
+            arch,
+            instruction_pointer: 0,
+            args: [argument; 6],
+        };
+        // SAFETY: the structure is plain data without padding.
+        let bytes: [u8; 64] = unsafe { std::mem::transmute(data) };
+        bpf::run(program, &bytes).unwrap()
+    }
+
+    #[test]
+    fn exactly_the_listed_calls_are_allowed() {
+        let program = program();
+        let upper = u64::from(u32::MAX) << 32;
+        for call in (0..600).chain([-1, 0x4000_0000, i64::from(i32::MAX)]) {
+            for argument in [0u64, 1, 4, 6, 13, 15, 0x1_0000, u64::from(u32::MAX)] {
+                let listed = ALLOWED.iter().chain(STAT).any(|listed| *listed == call);
+                let conditional = CONDITIONAL.iter().find(|(of, ..)| *of == call);
+                let expected = match conditional {
+                    _ if listed => ALLOW,
+                    _ if call == libc::SYS_clone3 => UNKNOWN,
+                    None => DENY,
+                    Some((_, _, test, operand, then, otherwise)) => {
+                        let holds = match *test {
+                            EQUAL => argument as u32 == *operand,
+                            _ => argument as u32 & *operand != 0,
+                        };
+                        if holds { *then } else { *otherwise }
+                    }
+                };
+                for argument in [argument, argument | upper] {
+                    let got = result(&program, call, ARCHITECTURE, argument);
+                    assert_eq!(got, expected, "call {call} with {argument:#x}");
+                }
+                let got = result(&program, call, ARCHITECTURE ^ 1, argument);
+                assert_eq!(got, libc::SECCOMP_RET_KILL_PROCESS, "call {call}");
+            }
+        }
     }
 }

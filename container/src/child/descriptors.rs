@@ -1,13 +1,13 @@
-//! Which of the caller's descriptors live on in the child.
+//! Closing inherited file descriptors.
 
 use crate::sys;
 use nix::errno::Errno;
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// Closes every descriptor above 2 but the given ones, and moves those out of the way of 0 to 2.
+/// Closes every descriptor above 2 except the given ones, and moves those above 2.
 ///
-/// The child is a copy of a process that holds pipes and sockets of other containers. As long as a
-/// copy is open here, their ends would not be seen; and a leaked directory is a way out of the
+/// The child is a copy of a process that holds pipes and sockets of other containers. A copy that
+/// stays open here would delay their end of file, and a leaked directory is a way out of the
 /// container (CVE-2024-21626).
 pub(crate) fn keep_only<const N: usize, const M: usize>(
     wanted: [RawFd; N],

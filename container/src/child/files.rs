@@ -1,25 +1,26 @@
 //! Small files such as /etc/hosts.
 
-use super::beneath::{Root, c_path};
-use super::{About, Done, Problem};
+use super::beneath::Root;
+use super::{Context, Problem, StepResult};
 use crate::plan::InlineFile;
-use crate::sys;
+use crate::sys::{self, ResolveFlags};
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Where a file is made that is then bind-mounted; gone before anybody looks.
+/// Temporary name of a file that is then bind-mounted; removed before the program starts.
 const TEMPORARY: &str = ".keel-file";
 
-/// Writes the files into the container's writable layer. What the image has in their place, a link
-/// for instance, is replaced.
+/// Writes the files into the container's writable layer. A file or link of the image at the same
+/// path is replaced.
 ///
-/// Where a volume is mounted over the file's directory, the volume is left alone: the file is
+/// If a volume is mounted over the file's directory, the volume is not modified: the file is
 /// mounted on top.
-pub(super) fn write(root: &Root, files: &[InlineFile]) -> Done {
+pub(super) fn write(root: &Root, files: &[InlineFile]) -> StepResult {
     if files.is_empty() {
         return Ok(());
     }
@@ -27,27 +28,27 @@ pub(super) fn write(root: &Root, files: &[InlineFile]) -> Done {
     for file in files {
         let path = file.path.as_str();
         let (parent, name) = root.parent(path)?;
-        if fstat(&parent).about(path)?.st_dev == root_device {
+        if fstat(&parent).context(path)?.st_dev == root_device {
             create(&parent, name, file)?;
             continue;
         }
         let made = create(root, TEMPORARY, file)?;
-        let tree = sys::open_tree(&made, c"", false).about(path)?;
-        sys::move_mount(&tree, root.file(path)?).about(path)?;
-        unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir).about(path)?;
+        let tree = sys::open_tree(&made, false).context(path)?;
+        sys::move_mount(&tree, root.file(path)?).context(path)?;
+        unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir).context(path)?;
     }
     Ok(())
 }
 
-fn create(dir: &impl AsFd, name: &str, file: &InlineFile) -> Done<OwnedFd> {
+fn create(dir: &impl AsFd, name: &str, file: &InlineFile) -> StepResult<OwnedFd> {
     let path = file.path.as_str();
     match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(Problem::new(errno, path)),
     }
-    let flags = libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_WRONLY;
+    let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_WRONLY;
     let mode = file.mode & 0o777;
-    let fd = sys::openat2(dir, &c_path(name)?, flags, mode, libc::RESOLVE_BENEATH).about(path)?;
+    let fd = sys::openat2(dir, name, flags, mode, ResolveFlags::BENEATH).context(path)?;
     let mut made = File::from(fd);
     made.write_all(&file.content).map_err(|error| Problem::new(sys::errno_of(&error), path))?;
     Ok(made.into())

@@ -1,7 +1,7 @@
-//! Who the program is and what surrounds it: session, user, capabilities, limits, descriptors.
+//! Process attributes of the program: session, user, capabilities, limits, descriptors.
 
 use super::beneath::Root;
-use super::{About, Done, Ids, Problem, Stdio, dev, kernelfs, outside};
+use super::{Context, Ids, Problem, Stdio, StepResult, dev, host_id, kernelfs};
 use crate::caps::{self, CapSet, Capability};
 use crate::plan::Process;
 use crate::rlimit::{Resource, Rlimit};
@@ -9,6 +9,7 @@ use crate::sys;
 use crate::user::{self, Identity, UserError};
 use crate::userns;
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, SFlag, fstat, umask};
@@ -23,20 +24,20 @@ const JOIN_SESSION_KEYRING: libc::c_long = 1;
 /// The kernel's `_NSIG`: the highest signal number.
 const LAST_SIGNAL: libc::c_long = 64;
 
-/// A session without a controlling terminal (CVE-2017-5226), modes taken as written, and no debugger
-/// or /proc reader from inside a container until the exec (CVE-2016-9962).
-/// What is made in the container's file systems from here on belongs to its root.
-pub(super) fn session(ids: Ids) -> Done {
+/// Starts a session without a controlling terminal (CVE-2017-5226), sets the umask to 0, and makes
+/// the process undumpable, so that no debugger or /proc reader in a container can reach it before
+/// the exec (CVE-2016-9962). Files created from here on belong to the container's root.
+pub(super) fn session(ids: Ids) -> StepResult {
     nix::unistd::setsid()?;
     if let Some((range, _)) = ids {
-        userns::make_files_as(range.first)?;
+        userns::set_fs_ids(range.first)?;
     }
     umask(Mode::empty());
     // SAFETY: prctl with integers only.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
-    // Handlers went away at clone3 (CLONE_CLEAR_SIGHAND); what the caller ignores (SIGPIPE in any
-    // Rust program) would stay ignored over the exec. libc's wrapper refuses the two signals that
-    // it uses itself, which somebody further up may ignore all the same.
+    // clone3 has reset the handlers (CLONE_CLEAR_SIGHAND), but signals that the caller ignores
+    // (SIGPIPE in any Rust program) would stay ignored across the exec. The raw call is needed for
+    // the two signals that libc reserves for itself, which an ancestor may ignore nevertheless.
     let default = [0u64; 4];
     for signal in 1..=LAST_SIGNAL {
         // SAFETY: the kernel's struct sigaction (handler, flags, restorer, mask) is four words, and
@@ -55,12 +56,12 @@ pub(super) fn session(ids: Ids) -> Done {
 }
 
 /// Writes `oom_score_adj`.
-pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> Done {
+pub(super) fn oom_score_adj(root: &Root, adjustment: i32) -> StepResult {
     kernelfs::write(root, "self/oom_score_adj", &adjustment.to_string())
 }
 
-/// Finds the user in the image's files.
-pub(super) fn identity(root: &Root, process: &Process, ids: Ids) -> Done<Identity> {
+/// Looks up the user in the image's files.
+pub(super) fn identity(root: &Root, process: &Process, ids: Ids) -> StepResult<Identity> {
     let spec = user::parse(&process.user).map_err(user_problem)?;
     let passwd = database(root, "/etc/passwd")?;
     let group = match user::needs_group_file(&spec) {
@@ -72,16 +73,17 @@ pub(super) fn identity(root: &Root, process: &Process, ids: Ids) -> Done<Identit
         identity.groups.clone_from(groups);
     }
     let Some((range, _)) = ids else { return Ok(identity) };
-    let beyond = [identity.uid, identity.gid]
+    let unmapped = [identity.uid, identity.gid]
         .into_iter()
         .chain(identity.groups.iter().copied())
         .find(|id| range.host_id(*id).is_none());
-    match beyond {
+    match unmapped {
         None => Ok(identity),
         Some(id) => Err(Problem::new(
             Errno::EINVAL,
             format!(
-                "id {id} is beyond the {} ids of its user namespace; `userns = \"host\"` has them all",
+                "id {id} is outside the {} ids of the user namespace; \
+                 `userns = \"host\"` gives the container every id",
                 range.count
             ),
         )),
@@ -92,17 +94,20 @@ fn user_problem(error: UserError) -> Problem {
     Problem::new(Errno::EINVAL, error.to_string())
 }
 
-/// Reads a user database; a missing one is empty. The image made it: it is only read if it is a
-/// plain file of a sane size (CVE-2026-47262), and opening it never blocks.
-fn database(root: &Root, path: &str) -> Done<Vec<u8>> {
-    let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
+/// Reads a user database; a missing one is empty. The image is untrusted: the file must be a
+/// regular file of limited size (CVE-2026-47262), and opening it never blocks.
+fn database(root: &Root, path: &str) -> StepResult<Vec<u8>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let fd = match root.look_up(path, flags) {
         Err(Problem { errno: Errno::ENOENT | Errno::ENOTDIR, .. }) => return Ok(Vec::new()),
         done => done?,
     };
-    let stat = fstat(&fd).about(path)?;
+    let stat = fstat(&fd).context(path)?;
     if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
-        return Err(Problem::new(Errno::EINVAL, format!("the image's {path} is not a file")));
+        return Err(Problem::new(
+            Errno::EINVAL,
+            format!("the image's {path} is not a regular file"),
+        ));
     }
     let expected = usize::try_from(stat.st_size).unwrap_or(0).min(user::MAX_FILE);
     let mut content = Vec::with_capacity(expected + 1);
@@ -117,25 +122,25 @@ fn database(root: &Root, path: &str) -> Done<Vec<u8>> {
     Ok(content)
 }
 
-/// Enters the working directory, making it when missing as other runtimes do, and makes sure that
-/// it lies inside the root: `getcwd(2)` of a directory outside begins with "(unreachable)"
+/// Enters the working directory, creating it if missing as other runtimes do, and checks that it is
+/// inside the root: `getcwd(2)` of a directory outside begins with "(unreachable)"
 /// (CVE-2024-21626).
-pub(super) fn working_dir(root: &Root, path: &str) -> Done {
+pub(super) fn working_dir(root: &Root, path: &str) -> StepResult {
     let path = if path.is_empty() { "/" } else { path };
     let dir = root.directory(path)?;
-    fchdir(&dir).about(path)?;
-    let cwd = nix::unistd::getcwd().about(path)?;
+    fchdir(&dir).context(path)?;
+    let cwd = nix::unistd::getcwd().context(path)?;
     if !cwd.has_root() {
         return Err(Problem::new(Errno::EXDEV, format!("{path} is outside the container's root")));
     }
     Ok(())
 }
 
-/// The given descriptors, or the null device in. Pipes are given to the user: opening /dev/stdout is
-/// an open of the pipe's inode, which only its owner may. A terminal is as well, and controls the
-/// session that [`session`] has begun.
-pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) -> Done {
-    let (uid, gid) = (outside(ids, identity.uid)?, outside(ids, identity.gid)?);
+/// Installs descriptors 0 to 2; without a standard input, 0 is the null device. The user becomes
+/// the owner of pipes and of a terminal: opening /dev/stdout opens the pipe's inode, which only its
+/// owner may. A terminal becomes the controlling terminal of the session that [`session`] started.
+pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) -> StepResult {
+    let (uid, gid) = (host_id(ids, identity.uid)?, host_id(ids, identity.gid)?);
     let null = dev::open_null(root)?;
     let stdin = stdio.stdin.map_or(null.as_raw_fd(), |fd| fd.as_raw_fd());
     let terminal = nix::unistd::isatty(stdio.stdout).unwrap_or(false);
@@ -148,21 +153,20 @@ pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) ->
         }
     }
     for (from, to) in [(stdin, 0), (stdio.stdout.as_raw_fd(), 1), (stdio.stderr.as_raw_fd(), 2)] {
-        // SAFETY: 0 to 2 of this process belong to nobody; their old files are not used again.
+        // SAFETY: nothing owns descriptors 0 to 2 of this process; their old files are not used.
         Errno::result(unsafe { libc::dup2(from, to) })?;
     }
     if stdio.stdin.is_none() {
-        // The null device was opened without blocking, which does not matter to it but would show.
+        // The null device was opened with O_NONBLOCK, which the program must not inherit.
         // SAFETY: F_SETFL on an open descriptor is memory-safe.
         Errno::result(unsafe { libc::fcntl(0, libc::F_SETFL, 0) })?;
     }
     if terminal {
-        // SAFETY: takes a number. 0: only a session without a terminal gets it, and it is not taken
-        // from another.
+        // SAFETY: takes a number. 0: do not steal the terminal from another session.
         match Errno::result(unsafe { libc::ioctl(1, libc::TIOCSCTTY as _, 0) }) {
-            // The caller's own terminal, which the program may use and nothing more.
+            // The caller's own terminal; the program may use it without controlling it.
             Err(Errno::EPERM) => {}
-            // Its group stays the one that devpts gives (tty).
+            // The group stays the one that devpts sets (tty).
             Ok(_) if uid != 0 => fchown(stdio.stdout, Some(Uid::from_raw(uid)), None)?,
             done => done.map(drop)?,
         }
@@ -170,22 +174,24 @@ pub(super) fn stdio(root: &Root, stdio: Stdio, identity: &Identity, ids: Ids) ->
     Ok(())
 }
 
-/// Enters the user namespace; this process has every capability there, and none outside any more.
+/// Enters the user namespace. From here on this process has every capability inside it and none
+/// outside.
 ///
-/// The mounts belong to the host, and whoever has CAP_SYS_ADMIN inside could not add to them. A unit
-/// that asks for the capability asks for that: it gets a copy of the mounts of its own, which the
-/// kernel gives out locked together, so that masks and read-only paths stay (mount_namespaces(7)).
-pub(super) fn user_namespace(userns: BorrowedFd<'static>, set: CapSet) -> Done {
+/// The mount namespace belongs to the host, so CAP_SYS_ADMIN inside would not allow mounting. A
+/// container that is given the capability therefore gets its own copy of the mount namespace; the
+/// kernel locks the copied mounts together, so masks and read-only paths stay
+/// (mount_namespaces(7)).
+pub(super) fn user_namespace(userns: BorrowedFd<'static>, set: CapSet) -> StepResult {
     setns(userns, CloneFlags::CLONE_NEWUSER)?;
     let admin = Capability::from_name("SYS_ADMIN").ok_or(Errno::EINVAL)?;
     if set.contains(admin) {
-        unshare(CloneFlags::CLONE_NEWNS).about("mounts of its own")?;
+        unshare(CloneFlags::CLONE_NEWNS).context("unshare(CLONE_NEWNS)")?;
     }
     Ok(())
 }
 
-/// A session keyring of its own: keys of the caller's are not reachable from inside.
-pub(super) fn keyring() -> Done {
+/// Joins a new session keyring, so that the caller's keys are not reachable from inside.
+pub(super) fn keyring() -> StepResult {
     // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
     let done =
         unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, std::ptr::null::<u8>()) };
@@ -196,60 +202,60 @@ pub(super) fn keyring() -> Done {
 }
 
 /// Sets the limits, before the privilege to raise them is gone.
-pub(super) fn rlimits(limits: &[Rlimit]) -> Done {
+pub(super) fn rlimits(limits: &[Rlimit]) -> StepResult {
     for limit in limits {
         let Rlimit { resource, soft, hard } = *limit;
-        set_rlimit(resource.number(), soft, hard).about(resource.name())?;
+        set_rlimit(resource.number(), soft, hard).context(resource.name())?;
     }
     if limits.iter().any(|limit| limit.resource == Resource::NoFile) {
         return Ok(());
     }
     match set_rlimit(libc::RLIMIT_NOFILE, Rlimit::NOFILE, Rlimit::NOFILE) {
-        // Not allowed, or fs.nr_open is lower here: the caller's own hard limit, then.
+        // Not permitted, or fs.nr_open is lower: fall back to the caller's hard limit.
         Err(Errno::EPERM) => {
             let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-            // SAFETY: the structure lives over the call.
+            // SAFETY: the structure outlives the call.
             Errno::result(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut own) })?;
             Ok(set_rlimit(libc::RLIMIT_NOFILE, own.rlim_max, own.rlim_max)?)
         }
-        done => done.about("nofile"),
+        done => done.context("nofile"),
     }
 }
 
 fn set_rlimit(resource: libc::__rlimit_resource_t, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: the structure lives over the call.
+    // SAFETY: the structure outlives the call.
     Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }).map(drop)
 }
 
-/// Becomes the user. Groups first, the user id last; raw system calls, because libc's wrappers
-/// signal every thread it believes to exist.
-pub(super) fn set_user(identity: &Identity) -> Done {
+/// Changes to the user: groups first, the user id last. Raw system calls, because libc's wrappers
+/// signal every thread that libc knows of.
+pub(super) fn set_user(identity: &Identity) -> StepResult {
     let Identity { uid, gid, groups, .. } = identity;
-    // SAFETY: the group list lives over the call and its length is passed.
+    // SAFETY: the group list outlives the call and its length is passed.
     let done = unsafe { libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) };
-    Errno::result(done).about("the supplementary groups")?;
+    Errno::result(done).context("setgroups")?;
     // SAFETY: integers only.
     let done = unsafe { libc::syscall(libc::SYS_setresgid, *gid, *gid, *gid) };
-    Errno::result(done).about(format!("group {gid}"))?;
+    Errno::result(done).context(format!("setresgid({gid})"))?;
     // SAFETY: integers only.
     let done = unsafe { libc::syscall(libc::SYS_setresuid, *uid, *uid, *uid) };
-    Errno::result(done).about(format!("user {uid}"))?;
+    Errno::result(done).context(format!("setresuid({uid})"))?;
     Ok(())
 }
 
-/// The sets besides the bounding one.
+/// The capability sets except the bounding set.
 pub(super) struct Capabilities {
-    /// The permitted and the effective set up to the exec. One by root sets them anew from the
-    /// bounding set, one by another user from the ambient set.
+    /// The permitted and effective sets up to the exec. The exec computes them anew: for root from
+    /// the bounding set, for other users from the ambient set.
     permitted: CapSet,
     inheritable: CapSet,
     ambient: CapSet,
 }
 
 impl Capabilities {
-    /// A capability the caller itself lacks cannot be given.
-    pub(super) fn of(process: &Process, identity: &Identity) -> Done<Capabilities> {
+    /// Computes the sets; capabilities that the caller itself lacks are left out.
+    pub(super) fn of(process: &Process, identity: &Identity) -> StepResult<Capabilities> {
         let all = process.caps.intersection(caps::effective()?);
         let inheritable = process.inheritable.intersection(all);
         let ambient = process.ambient.intersection(inheritable);
@@ -257,9 +263,9 @@ impl Capabilities {
         Ok(Capabilities { permitted, inheritable, ambient })
     }
 
-    /// Keeps the permitted set over a change from root to another user, who is to have some of it;
-    /// an exec ends that (PR_SET_KEEPCAPS(2const)).
-    pub(super) fn keep(&self) -> Done {
+    /// Keeps the permitted set across the change from root to another user that keeps some of it;
+    /// an exec clears the flag (PR_SET_KEEPCAPS(2const)).
+    pub(super) fn keep(&self) -> StepResult {
         if self.inheritable == CapSet::EMPTY {
             return Ok(());
         }
@@ -268,27 +274,26 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Puts them into force.
-    pub(super) fn apply(&self) -> Done {
+    /// Applies the sets.
+    pub(super) fn apply(&self) -> StepResult {
         Ok(caps::apply(self.permitted, self.inheritable, self.ambient)?)
     }
 }
 
-/// Nothing that is executed from here on gains privilege: set-user-id bits and file capabilities
-/// are inert.
-pub(super) fn no_new_privs() -> Done {
+/// Sets no_new_privs: set-user-id bits and file capabilities have no effect from here on.
+pub(super) fn no_new_privs() -> StepResult {
     // SAFETY: prctl with integers only.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
     Ok(())
 }
 
-/// Marks every descriptor but 0 to 2 as one that the program does not get.
-pub(super) fn close_at_exec() -> Done {
+/// Marks every descriptor above 2 close-on-exec.
+pub(super) fn close_at_exec() -> StepResult {
     Ok(sys::close_range(3, u32::MAX, true)?)
 }
 
-/// The last steps: what programs expect of their surroundings.
-pub(super) fn finish(mask: u32) -> Done {
+/// Sets the umask and clears the signal mask.
+pub(super) fn finish(mask: u32) -> StepResult {
     umask(Mode::from_bits_truncate(mask));
     Ok(sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?)
 }

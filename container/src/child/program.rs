@@ -1,6 +1,6 @@
-//! The program: found in the container's `PATH`, executed, and when that fails, the reason in words.
+//! Finds the program in the container's `PATH`, executes it, and explains why an exec failed.
 
-use super::{Done, Problem};
+use super::{Problem, StepResult};
 use crate::caps;
 use crate::file_caps::FileCaps;
 use crate::plan::{DEFAULT_PATH, Process};
@@ -18,7 +18,7 @@ const EM_X86_64: u16 = 62;
 /// Program header type of the dynamic loader's path (elf.h's PT_INTERP).
 const PT_INTERP: u32 = 3;
 
-/// Everything that `execve(2)` needs.
+/// The arguments of `execve(2)`.
 pub(super) struct Program {
     name: String,
     path: String,
@@ -27,18 +27,18 @@ pub(super) struct Program {
     env: Vec<CString>,
 }
 
-fn c_strings<'s>(texts: impl Iterator<Item = &'s str>) -> Done<Vec<CString>> {
+fn c_strings<'s>(texts: impl Iterator<Item = &'s str>) -> StepResult<Vec<CString>> {
     texts.map(|text| CString::new(text).map_err(|_| Errno::EINVAL.into())).collect()
 }
 
-/// The null-terminated array of pointers that `execve(2)` takes.
+/// The null-terminated array of pointers for `execve(2)`.
 fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 impl Program {
-    /// Completes the environment and lists where the program may be.
-    pub(super) fn new(process: &Process, identity: &Identity) -> Done<Program> {
+    /// Completes the environment and lists the candidate paths of the program.
+    pub(super) fn new(process: &Process, identity: &Identity) -> StepResult<Program> {
         let name = process.argv.first().ok_or(Errno::EINVAL)?.clone();
         let variable =
             |prefix| process.env.iter().rev().find_map(|v: &String| v.strip_prefix(prefix));
@@ -53,7 +53,7 @@ impl Program {
         let candidates = match name.contains('/') {
             true => c_strings([name.as_str()].into_iter())?,
             false => {
-                // An empty part would mean the working directory, which nobody writes on purpose.
+                // An empty element would mean the working directory; it is ignored.
                 let all: Vec<String> = path
                     .split(':')
                     .filter(|dir| !dir.is_empty())
@@ -66,9 +66,9 @@ impl Program {
         Ok(Program { name, path, candidates, argv, env })
     }
 
-    /// Says on standard error what the program will not be given, for a process that may gain nothing:
-    /// the kernel says nothing of it, and the program fails later with errors that nobody
-    /// understands. Root has nothing to gain.
+    /// Warns on standard error if no_new_privs makes the program's set-user-id bit or file
+    /// capabilities ineffective: the kernel does not report it, and the program would fail later
+    /// with an unrelated error. Root needs no warning: it has nothing to gain.
     pub(super) fn warn(&self, identity: &Identity) {
         if identity.uid == 0 {
             return;
@@ -80,17 +80,16 @@ impl Program {
             return;
         };
         let text = format!(
-            "keel: {} {gain}, which has no effect: it runs as user {} and may gain nothing \
-             (no_new_privileges)\n",
+            "keel: {} {gain}, which has no effect: it runs as user {} with no_new_privileges\n",
             path.to_string_lossy(),
             identity.uid
         );
-        // Whoever has closed it does not want to know.
+        // If standard error is closed, nobody reads the warning.
         let _ = nix::unistd::write(std::io::stderr(), text.as_bytes());
     }
 
-    /// Executes the first candidate that the kernel takes; returns only when there is none. As a
-    /// shell does, a candidate without permission gives way to a later one.
+    /// Executes the first candidate that the kernel accepts; returns only if there is none. As in a
+    /// shell, a candidate without execute permission is skipped in favour of a later one.
     pub(super) fn execute(&self) -> Problem {
         let (argv, env) = (pointers(&self.argv), pointers(&self.env));
         let mut failed = None;
@@ -123,8 +122,8 @@ impl Program {
     }
 }
 
-/// What a set-user-id or set-group-id bit or the capabilities of a file would give to this user, in
-/// words; `None` where that is nothing.
+/// Describes what privilege a set-user-id bit, a set-group-id bit or file capabilities would grant
+/// this user; `None` if none.
 fn gain(path: &Path, identity: &Identity) -> Option<String> {
     let meta = std::fs::metadata(path).ok()?;
     let mode = meta.mode() & 0o7777;
@@ -145,7 +144,7 @@ fn as_path(path: &CStr) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()))
 }
 
-/// Why the kernel refused a file that is there.
+/// Why the kernel refused to execute an existing file.
 fn explain(path: &Path, errno: Errno) -> String {
     let target = std::fs::metadata(path);
     match (errno, target) {
@@ -176,7 +175,7 @@ fn explain_access(meta: &Metadata) -> String {
     }
 }
 
-/// The file capabilities that keep the kernel from executing a program or a script's interpreter.
+/// Explains an EPERM that is due to file capabilities of the program or of a script's interpreter.
 fn explain_capabilities(path: &Path) -> Option<String> {
     let bounding = caps::bounding_set();
     if let Some(words) = file_caps(path).and_then(|caps| caps.refusal(bounding)) {
@@ -188,14 +187,14 @@ fn explain_capabilities(path: &Path) -> Option<String> {
     Some(format!("its interpreter {name} {words}"))
 }
 
-/// The program that a script names after `#!`, if it names one.
+/// The interpreter that a script names after `#!`, if any.
 fn interpreter(rest: &[u8]) -> Option<String> {
     let line = rest.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);
     line.split_ascii_whitespace().next().map(str::to_owned)
 }
 
-/// The first 4 KiB, where scripts and ELF files say what they need.
+/// The first 4 KiB, which hold the `#!` line or the ELF headers.
 fn start_of(path: &Path) -> Option<Vec<u8>> {
     let mut options = std::fs::OpenOptions::new();
     let file: File = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()?;
@@ -204,31 +203,31 @@ fn start_of(path: &Path) -> Option<Vec<u8>> {
     Some(start)
 }
 
-/// Why the kernel does not execute a file that begins like this.
+/// Why the kernel does not execute a file that begins with these bytes.
 pub fn explain_format(start: &[u8], errno: Errno) -> String {
     if let Some(line) = start.strip_prefix(b"#!") {
         let first = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let hint = if first.ends_with(b"\r") { " (the script has DOS line ends)" } else { "" };
+        let hint = if first.ends_with(b"\r") { " (the script has DOS line endings)" } else { "" };
         return match interpreter(line) {
             Some(name) => format!("its interpreter {name} is not in the image{hint}"),
-            None => "names no interpreter after #!".into(),
+            None => "has no interpreter after #!".into(),
         };
     }
     if !start.starts_with(b"\x7fELF") {
         return match start.is_empty() {
             true => "is empty".into(),
-            false => "is not a program (neither ELF nor #!)".into(),
+            false => "is not an executable (neither ELF nor #!)".into(),
         };
     }
     match (number::<2>(start, 18), errno) {
         (Some(machine), _) if machine != u64::from(EM_X86_64) => {
-            format!("is a program for another processor (ELF machine {machine})")
+            format!("is built for another architecture (ELF machine {machine})")
         }
         (_, Errno::ENOENT) => match loader(start) {
             Some(loader) => format!("its loader {loader} is not in the image"),
             None => "its loader is not in the image".into(),
         },
-        _ => "is an ELF file that the kernel does not take".into(),
+        _ => "is an ELF file that the kernel cannot execute".into(),
     }
 }
 
@@ -262,11 +261,11 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn scripts_and_programs_name_what_they_lack() {
+    fn a_missing_interpreter_or_loader_is_named() {
         let explain = |start: &[u8]| explain_format(start, Errno::ENOENT);
         assert_eq!(explain(b"#!/bin/bash -e\n"), "its interpreter /bin/bash is not in the image");
         assert!(explain(b"#!/bin/sh\r\n").contains("DOS"));
-        assert_eq!(explain(b"hello"), "is not a program (neither ELF nor #!)");
+        assert_eq!(explain(b"hello"), "is not an executable (neither ELF nor #!)");
         let own = std::fs::read("/proc/self/exe").unwrap();
         assert_eq!(loader(&own), None, "the test itself is static");
         let mut arm = own[..64].to_vec();

@@ -1,70 +1,71 @@
-//! The container's root: layers and a writable tmpfs joined by overlayfs, entered by `pivot_root`.
+//! The container's root: layers and a writable tmpfs combined by overlayfs, entered by
+//! `pivot_root`.
 
-use super::beneath::{Root, c_path};
-use super::{About, Done, Ids, Problem};
+use super::beneath::Root;
+use super::{Context, Ids, Problem, StepResult};
 use crate::plan::Plan;
-use crate::sys::{self, FsContext};
+use crate::sys::{self, FsContext, MountAttrFlags};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, chroot, fchdir, mkdir, pivot_root};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 const NONE: Option<&str> = None;
 
-/// Cuts every mount of this (new) namespace off from the host's.
-pub(super) fn make_private() -> Done {
+/// Makes every mount of this (new) namespace private, so that nothing propagates to the host.
+pub(super) fn make_private() -> StepResult {
     Ok(mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?)
 }
 
-/// Mounts the tmpfs for everything that the container writes to its root, and goes there.
-pub(super) fn writable_layer(plan: &Plan<'_>, size: Option<u64>) -> Done {
+/// Mounts the tmpfs that holds everything the container writes to its root, and changes to it.
+pub(super) fn writable_layer(plan: &Plan<'_>, size: Option<u64>) -> StepResult {
     let staging = plan.staging.as_path();
-    let about = || staging.to_string_lossy();
+    let context = || staging.to_string_lossy();
     let mut options = String::from("mode=0755");
     if let Some(bytes) = size {
         options.push_str(&format!(",size={bytes}"));
     }
     let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
-    mount(Some("tmpfs"), staging, Some("tmpfs"), flags, Some(options.as_str())).about(about())?;
-    chdir(staging).about(about())?;
+    mount(Some("tmpfs"), staging, Some("tmpfs"), flags, Some(options.as_str()))
+        .context(context())?;
+    chdir(staging).context(context())?;
     for name in ["upper", "work"] {
-        mkdir(name, Mode::from_bits_truncate(0o755)).about(name)?;
+        mkdir(name, Mode::from_bits_truncate(0o755)).context(name)?;
     }
     Ok(())
 }
 
-/// Joins the layers and the writable one, on top of the latter, and goes there.
+/// Mounts an overlay of the image layers and the writable layer on top of the latter, and changes
+/// to it.
 ///
 /// The layers are passed one by one (`lowerdir+`, Linux 6.5): the single option string of
-/// `mount(2)` has a page, which a hundred layers overflow. `volatile` leaves out the sync of the
-/// upper at unmount; what is written there ends with the container anyway.
+/// `mount(2)` is limited to a page, which a hundred layers exceed. `volatile` omits the sync of the
+/// upper layer at unmount; what is written there is discarded with the container anyway.
 ///
-/// With ids of its own, each layer is covered first by a copy of itself that has them: overlayfs
-/// takes what is mounted at a path, and a mount can be given a mapping only before it is attached.
-pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> Done {
+/// With a user namespace, each layer is first covered by an id-mapped copy of itself: overlayfs
+/// uses what is mounted at a path, and a mount can be id-mapped only before it is attached.
+pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> StepResult {
     if let Some((_, userns)) = ids {
         for layer in layers {
-            map_layer(layer, userns).about(layer.to_string_lossy())?;
+            map_layer(layer, userns).context(layer.to_string_lossy())?;
         }
     }
-    let overlay = FsContext::open(c"overlay")?;
+    let overlay = FsContext::open("overlay")?;
     let explain = |errno: Errno, about: &str| {
-        Problem::new(errno, overlay.complaint().unwrap_or_else(|| about.to_owned()))
+        Problem::new(errno, overlay.error_message().unwrap_or_else(|| about.to_owned()))
     };
-    overlay.set(c"source", c"overlay")?;
+    overlay.set("source", "overlay")?;
     for layer in layers {
-        let path = c_path(layer.as_os_str().as_bytes())?;
         overlay
-            .set(c"lowerdir+", &path)
+            .set("lowerdir+", layer)
             .map_err(|errno| explain(errno, &layer.to_string_lossy()))?;
     }
-    overlay.set(c"upperdir", c"upper").map_err(|errno| explain(errno, "upper"))?;
-    overlay.set(c"workdir", c"work").map_err(|errno| explain(errno, "work"))?;
-    overlay.flag(c"volatile").map_err(|errno| explain(errno, "volatile"))?;
+    overlay.set("upperdir", "upper").map_err(|errno| explain(errno, "upper"))?;
+    overlay.set("workdir", "work").map_err(|errno| explain(errno, "work"))?;
+    overlay.flag("volatile").map_err(|errno| explain(errno, "volatile"))?;
     let root = overlay
         .create()
         .map_err(|errno| explain(errno, ""))
@@ -74,51 +75,52 @@ pub(super) fn overlay(plan: &Plan<'_>, layers: &[PathBuf], ids: Ids) -> Done {
     Ok(fchdir(&root)?)
 }
 
-/// What holds for everything on a root.
+/// Mount attributes of the root.
 ///
-/// Who may gain nothing is not given a file's capabilities, and yet the kernel looks at them: it does
-/// not execute a file that has one outside the bounding set (EPERM), such as ping with CAP_NET_RAW.
-/// On a root without set-user-id and file capabilities it does not look.
-fn attributes(plan: &Plan<'_>) -> u64 {
+/// With no_new_privs, file capabilities grant nothing, but the kernel still checks them: it refuses
+/// to execute a file with a capability outside the bounding set (EPERM), such as ping with
+/// CAP_NET_RAW. On a `nosuid` mount it ignores them.
+fn attributes(plan: &Plan<'_>) -> MountAttrFlags {
     match plan.process.no_new_privs {
-        true => sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOSUID,
-        false => sys::MOUNT_ATTR_NODEV,
+        true => MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID,
+        false => MountAttrFlags::MOUNT_ATTR_NODEV,
     }
 }
 
 fn map_layer(layer: &Path, userns: BorrowedFd<'_>) -> Result<(), Errno> {
     let at = open(layer, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
-    let tree = sys::open_tree(&at, c"", false)?;
+    let tree = sys::open_tree(&at, false)?;
     sys::map_ids(&tree, userns, false)?;
     sys::move_mount(&tree, &at)
 }
 
-/// Mounts a copy of a directory, with what is mounted below it, and goes there.
+/// Mounts a copy of a directory, with all mounts below it, and changes to it.
 ///
-/// Device nodes on it are inert; set-user-id bits and file capabilities are as in an image's layers.
-pub(super) fn directory(plan: &Plan<'_>, path: &Path, ids: Ids) -> Done {
-    let about = || path.to_string_lossy();
+/// Device nodes on it have no effect; set-user-id bits and file capabilities are treated as in an
+/// image's layers.
+pub(super) fn directory(plan: &Plan<'_>, path: &Path, ids: Ids) -> StepResult {
+    let context = || path.to_string_lossy();
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let host = open(path, flags, Mode::empty()).about(about())?;
-    let tree = sys::open_tree(&host, c"", true).about(about())?;
+    let host = open(path, flags, Mode::empty()).context(context())?;
+    let tree = sys::open_tree(&host, true).context(context())?;
     if let Some((_, userns)) = ids {
-        sys::map_ids(&tree, userns, true).about(about())?;
+        sys::map_ids(&tree, userns, true).context(context())?;
     }
-    sys::mount_setattr(&tree, attributes(plan), true).about(about())?;
-    let at =
-        open(plan.staging.as_path(), flags, Mode::empty()).about(plan.staging.to_string_lossy())?;
+    sys::mount_setattr(&tree, attributes(plan), true).context(context())?;
+    let at = open(plan.staging.as_path(), flags, Mode::empty())
+        .context(plan.staging.to_string_lossy())?;
     sys::move_mount(&tree, &at)?;
     Ok(fchdir(&tree)?)
 }
 
-/// Makes the working directory the root of this mount namespace and lets go of the host's files.
+/// Makes the working directory the root of this mount namespace and detaches the host's files.
 ///
-/// With both paths equal the old root ends up mounted on the new one, and detaching "." takes it
-/// away (pivot_root(2), "pivot_root(".", ".")").
-pub(super) fn pivot() -> Done<Root> {
+/// With both paths equal the old root is mounted on top of the new one, and unmounting "." removes
+/// it (pivot_root(2), "pivot_root(".", ".")").
+pub(super) fn pivot() -> StepResult<Root> {
     match pivot_root(".", ".") {
         Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
-        // The host runs from the initial RAM file system, which cannot be pivoted away.
+        // The host runs from the initial RAM file system, which pivot_root cannot replace.
         Err(Errno::EINVAL) => cover_initial_root()?,
         Err(errno) => return Err(errno.into()),
     }
@@ -126,11 +128,11 @@ pub(super) fn pivot() -> Done<Root> {
     Root::open()
 }
 
-/// The replacement for `pivot_root` on the initial RAM file system: moves the new root over it and
-/// detaches every other mount of the host. The RAM file system itself stays below, out of reach of
-/// any path: `..` ends at the process's root, and a mount's parent is only seen by unmounting it,
-/// which takes CAP_SYS_ADMIN.
-fn cover_initial_root() -> Done {
+/// Replaces `pivot_root` on the initial RAM file system: moves the new root over it and detaches
+/// every other mount of the host. The RAM file system itself stays below, and no path reaches it:
+/// `..` ends at the process's root, and a mount's parent is only exposed by unmounting it, which
+/// takes CAP_SYS_ADMIN.
+fn cover_initial_root() -> StepResult {
     let directory = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let host = open("/", directory, Mode::empty())?;
     let new_root: OwnedFd = open(".", directory, Mode::empty())?;
@@ -139,7 +141,8 @@ fn cover_initial_root() -> Done {
     mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
     fchdir(&host)?;
     for path in top_mounts(&table) {
-        // Several may be stacked on one path. What cannot be detached is out of sight all the same.
+        // Several may be stacked on one path. A mount that cannot be detached is unreachable
+        // anyway.
         while umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).is_ok() {}
     }
     fchdir(&new_root)?;
@@ -147,7 +150,7 @@ fn cover_initial_root() -> Done {
 }
 
 /// The mount points whose parent is the root mount, relative to it (proc_pid_mountinfo(5)). Paths
-/// with blanks stay escaped and are then not found; the host has none.
+/// with spaces stay escaped and are therefore not found; the host has none.
 fn top_mounts(table: &str) -> Vec<&str> {
     let rows: Vec<(&str, &str, &str)> = table
         .lines()
@@ -166,9 +169,9 @@ fn top_mounts(table: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Makes the root itself read-only; volumes and tmpfs keep their own mode.
-pub(super) fn make_read_only(root: &Root) -> Done {
-    Ok(sys::mount_setattr(root, sys::MOUNT_ATTR_RDONLY, false)?)
+/// Makes the root itself read-only; volumes and tmpfs mounts keep their own setting.
+pub(super) fn make_read_only(root: &Root) -> StepResult {
+    Ok(sys::mount_setattr(root, MountAttrFlags::MOUNT_ATTR_RDONLY, false)?)
 }
 
 #[cfg(test)]

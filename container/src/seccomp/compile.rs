@@ -1,51 +1,49 @@
-//! From a profile to a program of classic BPF (kernel `Documentation/networking/filter.rst`).
+//! Compiles a profile to a classic BPF program (kernel `Documentation/networking/filter.rst`).
 //!
-//! The program loads the call's number and finds its range by halving. A range is a run of calls with
-//! which the same happens; its leaf is a single `return`, or tests of arguments and several.
+//! The program loads the call number and finds its range by binary search. A range is a run of
+//! calls that are treated the same; its leaf is a single `return`, or tests of arguments with
+//! several.
 //!
-//! The program is written from its end (see [`program`]): jumps lead forward only, so that what one leads
-//! to is there already, and one `return` serves all that come to the same.
-
-mod program;
+//! The program is generated backwards (see [`bpf`]).
 
 use super::names;
 use super::profile::{Action, Compare, Condition, Profile, Rule, X32};
+use bpf::{AT_LEAST, EQUAL, GREATER, Label, Program};
 use libc::sock_filter;
-use program::{AT_LEAST, EQUAL, GREATER, Label, Program};
 use std::collections::BTreeMap;
 use std::mem::offset_of;
 
 /// The kernel's `BPF_MAXINSNS`.
 const MAX_INSTRUCTIONS: usize = 4096;
-/// The kernel's `MAX_ERRNO`: it cuts larger numbers down to this.
+/// The kernel's `MAX_ERRNO`: it reduces larger numbers to this.
 const MAX_ERRNO: u16 = 4095;
 
 /// `AUDIT_ARCH_X86_64` (linux/audit.h).
 const X86_64: u32 = 0xc000_003e;
 
-/// What the set-up itself still does under the filter, and for what.
+/// The calls that setup itself makes under the filter, and their purpose.
 const NEEDED: [(&str, &str); 3] = [
-    ("execve", "which starts the program"),
-    ("write", "which says why a program cannot be started"),
-    ("exit_group", "which ends a start that has failed"),
+    ("execve", "to start the program"),
+    ("write", "to report why a start failed"),
+    ("exit_group", "to end a failed start"),
 ];
 
 /// Why a profile cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompileError {
-    /// It forbids what every start takes.
-    #[error("it forbids {call}, {purpose}")]
+    /// The profile forbids a call that every start needs.
+    #[error("forbids {call}, which is needed {purpose}")]
     Forbids {
         /// The call.
         call: &'static str,
-        /// What it is for.
+        /// Its purpose.
         purpose: &'static str,
     },
-    /// It has too many conditions.
-    #[error("it takes {0} instructions, and the kernel takes 4096: it has too many conditions")]
+    /// The profile has too many conditions.
+    #[error("too many conditions: {0} instructions, and the kernel's limit is 4096")]
     TooLong(usize),
-    /// There are six arguments.
-    #[error("a rule for {call} has a condition on argument {argument}, and they are 0 to 5")]
+    /// An argument number out of range.
+    #[error("a rule for {call} has a condition on argument {argument}, which must be 0 to 5")]
     Argument {
         /// The call.
         call: String,
@@ -53,14 +51,14 @@ pub enum CompileError {
         argument: u8,
     },
     /// An errno that the kernel would change.
-    #[error("errno {0} is not from 0 to 4095")]
+    #[error("invalid errno {0}: must be 0 to 4095")]
     Errno(u16),
-    /// A call of another interface.
-    #[error("{0:#x} is no call of x86-64")]
+    /// A call number of another ABI.
+    #[error("{0:#x} is not an x86-64 system call")]
     Call(u32),
 }
 
-/// Finds out whether anything can be started under a profile.
+/// Checks whether a program can be started under a profile.
 pub(super) fn check_start(profile: &Profile) -> Result<(), CompileError> {
     for (call, purpose) in NEEDED {
         if names::number(call).is_some_and(|number| !profile.may_allow(number)) {
@@ -70,8 +68,8 @@ pub(super) fn check_start(profile: &Profile) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// What happens with the calls of a range: the rules with conditions, in order, and what happens when
-/// none of them holds.
+/// The treatment of the calls of a range: the rules with conditions, in order, and the action if
+/// none of them applies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Leaf<'p> {
     tests: Vec<(&'p [Condition], Action)>,
@@ -79,7 +77,7 @@ struct Leaf<'p> {
 }
 
 impl Leaf<'_> {
-    fn plain(otherwise: Action) -> Self {
+    fn unconditional(otherwise: Action) -> Self {
         Leaf { tests: Vec::new(), otherwise }
     }
 }
@@ -94,7 +92,7 @@ pub(super) fn assemble(profile: &Profile) -> Result<Vec<sock_filter>, CompileErr
     let ours = search(&mut program, &ranges)?;
     let ours = program.load(offset_of!(libc::seccomp_data, nr) as u32, ours);
     // The numbers of another architecture mean other calls.
-    let others = program.leave(encode(Action::KillProcess)?);
+    let others = program.ret(encode(Action::KillProcess)?);
     let begin = program.branch(EQUAL, X86_64, ours, others);
     let begin = program.load(offset_of!(libc::seccomp_data, arch) as u32, begin);
     let steps = program.finish(begin);
@@ -104,7 +102,7 @@ pub(super) fn assemble(profile: &Profile) -> Result<Vec<sock_filter>, CompileErr
     }
 }
 
-/// Neighbouring calls with which the same happens, from 0 up without a gap.
+/// Ranges of neighbouring calls that are treated the same, from 0 up without a gap.
 fn ranges(profile: &Profile) -> Result<Ranges<'_>, CompileError> {
     let mut named: BTreeMap<u32, Vec<&Rule>> = BTreeMap::new();
     for rule in &profile.rules {
@@ -120,17 +118,18 @@ fn ranges(profile: &Profile) -> Result<Ranges<'_>, CompileError> {
     for end in ends.into_iter().flatten() {
         named.entry(end.min(X32)).or_default();
     }
-    let mut ranges: Ranges<'_> = vec![(0, Leaf::plain(profile.unnamed(0)))];
+    let mut ranges: Ranges<'_> = vec![(0, Leaf::unconditional(profile.unnamed(0)))];
     for (call, rules) in &named {
         begin(&mut ranges, *call, leaf(rules, profile.unnamed(*call)));
         if *call < X32 {
-            begin(&mut ranges, *call + 1, Leaf::plain(profile.unnamed(*call + 1)));
+            begin(&mut ranges, *call + 1, Leaf::unconditional(profile.unnamed(*call + 1)));
         }
     }
     Ok(ranges)
 }
 
-/// Begins a range, unless the one before goes on. Of two that begin at the same call the later counts.
+/// Begins a range unless the previous one continues. Of two ranges that begin at the same call, the
+/// later one applies.
 fn begin<'p>(ranges: &mut Ranges<'p>, start: u32, leaf: Leaf<'p>) {
     if ranges.last().is_some_and(|(at, _)| *at == start) {
         ranges.pop();
@@ -154,7 +153,7 @@ fn check(rule: &Rule) -> Result<(), CompileError> {
     }
 }
 
-/// The rules of one call, as far as they can matter.
+/// The rules of a call, without those that can have no effect.
 fn leaf<'p>(rules: &[&'p Rule], unnamed: Action) -> Leaf<'p> {
     let always = rules.iter().position(|rule| rule.conditions.is_empty());
     let conditional = rules.get(..always.unwrap_or(rules.len())).unwrap_or_default();
@@ -180,11 +179,11 @@ fn encode(action: Action) -> Result<u32, CompileError> {
     })
 }
 
-/// Finds the range of the number that is loaded.
+/// Searches the range of the call number in the accumulator.
 fn search(program: &mut Program, ranges: &[(u32, Leaf<'_>)]) -> Result<Label, CompileError> {
     match ranges {
         [(_, leaf)] => tests(program, leaf),
-        // A single call among others with which something else happens.
+        // A single call inside a range that is treated differently.
         [(_, around), (call, leaf), (behind, other)] if around == other && behind - call == 1 => {
             let (around, leaf) = (tests(program, around)?, tests(program, leaf)?);
             Ok(program.branch(EQUAL, *call, leaf, around))
@@ -199,9 +198,9 @@ fn search(program: &mut Program, ranges: &[(u32, Leaf<'_>)]) -> Result<Label, Co
 }
 
 fn tests(program: &mut Program, leaf: &Leaf<'_>) -> Result<Label, CompileError> {
-    let mut next = program.leave(encode(leaf.otherwise)?);
+    let mut next = program.ret(encode(leaf.otherwise)?);
     for (conditions, action) in leaf.tests.iter().rev() {
-        let met = program.leave(encode(*action)?);
+        let met = program.ret(encode(*action)?);
         next = conditions
             .iter()
             .rev()
@@ -210,13 +209,13 @@ fn tests(program: &mut Program, leaf: &Leaf<'_>) -> Result<Label, CompileError> 
     Ok(next)
 }
 
-/// Goes on at `met` if the condition holds, else at `next`. The machine has 32 bits: the upper half
-/// decides unless it is equal.
+/// Continues at `met` if the condition holds, otherwise at `next`. The BPF machine has 32 bits: the
+/// upper half decides unless it is equal.
 fn compare(program: &mut Program, condition: &Condition, met: Label, next: Label) -> Label {
     let lower = offset_of!(libc::seccomp_data, args) as u32 + u32::from(condition.argument) * 8;
     let upper = lower + 4;
     let (low, high) = (condition.value as u32, (condition.value >> 32) as u32);
-    // The test of the lower half, and where an upper half leads that is greater, or less.
+    // The test of the lower half, and the targets for a greater and for a smaller upper half.
     let (code, if_so, if_not, greater, less) = match condition.compare {
         Compare::Eq => (EQUAL, met, next, next, next),
         Compare::Ne => (EQUAL, next, met, met, met),
@@ -239,7 +238,7 @@ fn compare(program: &mut Program, condition: &Condition, met: Label, next: Label
     program.load(upper, test)
 }
 
-/// One half of a comparison under a mask.
+/// Compares one half under a mask.
 fn masked(
     program: &mut Program,
     word: u32,

@@ -1,16 +1,16 @@
-//! The profile of a container that asks for no other one.
+//! The default profile.
 //!
-//! It allows what docker's and podman's allow, for programs are written and tested under those, with
-//! these differences: calls of 32-bit programs are not let through; io_uring, whose operations no
-//! filter sees, userfaultfd, TIOCSTI and sockets of AF_ALG and of families that nobody uses any
-//! more are forbidden. All of them have been the way out of many a container, and programs live
-//! without them.
+//! It allows what the profiles of docker and podman allow, because programs are written and tested
+//! under those, with these differences: calls of 32-bit programs are forbidden, and so are
+//! io_uring, whose operations a filter cannot see, userfaultfd, TIOCSTI, and sockets of AF_ALG and
+//! of obsolete families. All of them have been used in container escapes, and programs work without
+//! them.
 
 use super::names;
 use super::profile::{Action, Compare, Condition, Profile, Rule};
 use crate::caps::{CapSet, Capability};
 
-/// Allowed to everybody, whatever the arguments.
+/// Always allowed, whatever the arguments.
 #[rustfmt::skip]
 const ALLOWED: &[&str] = &[
     // Files and directories.
@@ -39,7 +39,7 @@ const ALLOWED: &[&str] = &[
     "accept", "accept4", "bind", "connect", "getpeername", "getsockname", "getsockopt", "listen",
     "recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "setsockopt", "shutdown",
     "socketpair",
-    // Messages, semaphores and memory that are shared.
+    // Shared messages, semaphores and memory.
     "mq_getsetattr", "mq_notify", "mq_open", "mq_timedreceive", "mq_timedsend", "mq_unlink",
     "msgctl", "msgget", "msgrcv", "msgsnd", "semctl", "semget", "semop", "semtimedop", "shmat",
     "shmctl", "shmdt", "shmget",
@@ -47,8 +47,8 @@ const ALLOWED: &[&str] = &[
     "brk", "madvise", "map_shadow_stack", "membarrier", "memfd_create", "memfd_secret", "mincore",
     "mlock", "mlock2", "mlockall", "mmap", "mprotect", "mremap", "mseal", "msync", "munlock",
     "munlockall", "munmap", "pkey_alloc", "pkey_free", "pkey_mprotect", "remap_file_pages",
-    // Processes and threads; clone is below. The kernel checks a traced process's filter only after
-    // its tracer has had its say since 4.8, so that ptrace is no way round this one.
+    // Processes and threads; clone is below. ptrace cannot be used to bypass the filter: since
+    // Linux 4.8 the kernel runs the filter after the tracer has changed the call.
     "arch_prctl", "execve", "execveat", "exit", "exit_group", "fork", "futex", "futex_requeue",
     "futex_wait", "futex_waitv", "futex_wake", "get_robust_list", "get_thread_area", "getcpu",
     "getpgid", "getpgrp", "getpid", "getppid", "getpriority", "getrlimit", "getrusage", "getsid",
@@ -66,7 +66,7 @@ const ALLOWED: &[&str] = &[
     "rt_sigtimedwait", "rt_tgsigqueueinfo", "setitimer", "sigaltstack", "tgkill", "time",
     "timer_create", "timer_delete", "timer_getoverrun", "timer_gettime", "timer_settime", "times",
     "tkill",
-    // Who one is, and giving up rights.
+    // Credentials, and dropping privileges.
     "capget", "capset", "getegid", "geteuid", "getgid", "getgroups", "getresgid", "getresuid",
     "getuid", "landlock_add_rule", "landlock_create_ruleset", "landlock_restrict_self", "seccomp",
     "setfsgid", "setfsuid", "setgid", "setgroups", "setregid", "setresgid", "setresuid", "setreuid",
@@ -75,10 +75,9 @@ const ALLOWED: &[&str] = &[
     "getrandom", "sysinfo", "uname",
 ];
 
-/// Allowed to those who have one of the capabilities: the kernel wants it too, and checks it only in
-/// the course of the call.
+/// Allowed with one of the capabilities, which the kernel itself requires only later in the call.
 #[rustfmt::skip]
-const WITH: &[(&[&str], &[&str])] = &[
+const WITH_CAPABILITY: &[(&[&str], &[&str])] = &[
     (&["SYS_ADMIN"], &[
         "clone", "clone3", "fanotify_init", "fsconfig", "fsmount", "fsopen", "fspick",
         "lookup_dcookie", "lsm_get_self_attr", "lsm_list_modules", "lsm_set_self_attr", "mount",
@@ -103,26 +102,26 @@ const WITH: &[(&[&str], &[&str])] = &[
     (&["SYS_TTY_CONFIG"], &["vhangup"]),
 ];
 
-/// Forbidden to everybody. The list is there so that each call of the table is on one list: the
-/// default forbids them as well.
+/// Always forbidden. The default action forbids them anyway; the list exists so that a test can
+/// check that each call of the table is on exactly one list.
 #[cfg(test)]
 #[rustfmt::skip]
 const FORBIDDEN: &[&str] = &[
-    // Keys are not namespaced well: names and quotas are shared by all of one user number.
+    // Keys are not fully namespaced: names and quotas are shared by all processes of a user id.
     "add_key", "keyctl", "request_key",
-    // Operations in a ring in shared memory: no filter sees them.
+    // Operations in a ring in shared memory, which a filter cannot see.
     "io_uring_enter", "io_uring_register", "io_uring_setup",
-    // Stops the kernel in the middle of a copy from user memory, for as long as an attacker wants.
+    // Lets an attacker suspend the kernel in the middle of a copy from user memory.
     "userfaultfd",
-    // The whole host's.
+    // These affect the whole host.
     "kexec_file_load", "kexec_load", "nfsservctl", "swapoff", "swapon",
-    // Long gone, or never there.
+    // Removed from the kernel, or never implemented.
     "_sysctl", "afs_syscall", "create_module", "get_kernel_syms", "getpmsg", "putpmsg",
     "query_module", "security", "sysfs", "tuxcall", "uselib", "ustat", "vserver",
 ];
 
-/// Every `CLONE_NEW*` that clone(2) takes; its lowest byte is a signal, where CLONE_NEWTIME (only of
-/// clone3 and unshare) would stand.
+/// Every `CLONE_NEW*` flag of clone(2). CLONE_NEWTIME is missing: it would be in the lowest byte,
+/// which holds the signal, and exists only for clone3 and unshare.
 const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWIPC
     | libc::CLONE_NEWNET
@@ -131,17 +130,17 @@ const NAMESPACES: u64 = (libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS) as u32 as u64;
 
-/// `TIOCSTI` types into the terminal of whoever looks on (CVE-2017-5226), `TIOCLINUX` pastes into a
+/// `TIOCSTI` injects input into the user's terminal (CVE-2017-5226), `TIOCLINUX` pastes into a
 /// console (asm-generic/ioctls.h).
 const TERMINAL_REQUESTS: [u32; 2] = [libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
 
-/// Address families of sockets that are refused: AF_VSOCK is not namespaced and leads to the
-/// machine that this one runs in; AF_ALG (CVE-2026-31431) lets anybody hand memory to the
-/// kernel's ciphers. The others are DECnet, Econet, ATM SVC, IrDA, WAN pipe, IUCV and CAIF.
+/// Socket address families that are refused: AF_VSOCK is not namespaced and reaches the hypervisor;
+/// AF_ALG (CVE-2026-31431) lets any process pass memory to the kernel's ciphers. The others are
+/// DECnet, Econet, ATM SVC, IrDA, WAN pipe, IUCV and CAIF.
 const FAMILIES: [u32; 9] = [12, 19, 20, 23, 25, 34, 37, 38, 40];
 
-/// Execution domains (linux/personality.h) that change what is reported and nothing else: none,
-/// PER_LINUX32, UNAME26, both, and the question which one holds.
+/// Execution domains (linux/personality.h) that only change what uname(2) reports: none,
+/// PER_LINUX32, UNAME26, both, and the query for the current one.
 const PERSONALITIES: [u32; 5] = [0, 0x0008, 0x2_0000, 0x2_0008, u32::MAX];
 
 fn numbers(calls: &[&str]) -> Vec<u32> {
@@ -153,11 +152,11 @@ fn rule(calls: &[&str], action: Action, conditions: Vec<Condition>) -> Rule {
 }
 
 impl Profile {
-    /// The profile of a container that has these capabilities and asks for no other one.
+    /// The default profile of a container with these capabilities.
     pub fn default_for(caps: CapSet) -> Profile {
         let has = |name: &&str| Capability::from_name(name).is_some_and(|cap| caps.contains(cap));
         let mut rules = vec![rule(ALLOWED, Action::Allow, vec![])];
-        for (capabilities, calls) in WITH {
+        for (capabilities, calls) in WITH_CAPABILITY {
             if capabilities.iter().any(has) {
                 rules.push(rule(calls, Action::Allow, vec![]));
             }
@@ -165,8 +164,8 @@ impl Profile {
         let no_namespace =
             Condition { argument: 0, compare: Compare::MaskedEq(NAMESPACES), value: 0 };
         rules.push(rule(&["clone"], Action::Allow, vec![no_namespace]));
-        // Its flags are in memory, where no filter looks. Told that there is no such call, C
-        // libraries use clone.
+        // Its flags are in memory, which a filter cannot read. After ENOSYS, C libraries fall back
+        // to clone.
         rules.push(rule(&["clone3"], Action::UNKNOWN, vec![]));
         for request in TERMINAL_REQUESTS {
             let condition = Condition::lower_half(1, request);
@@ -175,7 +174,7 @@ impl Profile {
         rules.push(rule(&["ioctl"], Action::Allow, vec![]));
         for family in FAMILIES {
             let condition = Condition::lower_half(0, family);
-            // What a kernel without the family answers; programs that look for one know it.
+            // The error of a kernel without the family, which programs that probe for it handle.
             let action = Action::Errno(libc::EAFNOSUPPORT as u16);
             rules.push(rule(&["socket"], action, vec![condition]));
         }
@@ -194,50 +193,50 @@ mod tests {
     use crate::seccomp::Filter;
     use std::collections::BTreeSet;
 
-    fn judge(caps: &[&str], call: &str, arguments: &[u64]) -> Action {
+    fn evaluate(caps: &[&str], call: &str, arguments: &[u64]) -> Action {
         let caps = CapSet::from_names(caps, &[]).unwrap();
         let mut all = [0; 6];
         all[..arguments.len()].copy_from_slice(arguments);
-        Profile::default_for(caps).judge(names::number(call).unwrap(), &all)
+        Profile::default_for(caps).evaluate(names::number(call).unwrap(), &all)
     }
 
     #[test]
     fn each_call_is_on_one_list() {
         let mut seen = BTreeSet::new();
         let special = ["clone", "clone3", "ioctl", "personality", "socket"];
-        let with = WITH.iter().flat_map(|(_, calls)| calls.iter());
+        let with = WITH_CAPABILITY.iter().flat_map(|(_, calls)| calls.iter());
         for call in ALLOWED.iter().chain(with).chain(FORBIDDEN).chain(&special[2..]) {
-            assert!(names::number(call).is_some(), "{call} is no call");
+            assert!(names::number(call).is_some(), "unknown call {call}");
             assert!(seen.insert(*call), "{call} is on two lists");
         }
         for (_, name) in names::all() {
             assert!(seen.contains(name), "{name} is on no list");
         }
-        for (caps, _) in WITH {
+        for (caps, _) in WITH_CAPABILITY {
             caps.iter().for_each(|cap| assert!(Capability::from_name(cap).is_some(), "{cap}"));
         }
     }
 
     #[test]
-    fn upper_halves_of_small_arguments_are_no_way_round() {
+    fn upper_halves_of_32_bit_arguments_do_not_bypass_the_filter() {
         let upper = 1 << 32;
         let refused = Action::Errno(libc::EAFNOSUPPORT as u16);
         for high in [0, upper, u64::MAX << 32] {
-            assert_eq!(judge(&[], "socket", &[high | 38]), refused);
-            assert_eq!(judge(&[], "socket", &[high | 40]), refused);
-            assert_eq!(judge(&[], "ioctl", &[0, high | 0x5412]), Action::DENY);
-            assert_eq!(judge(&[], "clone", &[high | 0x1000_0000]), Action::DENY);
-            assert_eq!(judge(&[], "personality", &[high | 0x40_0000]), Action::DENY);
-            assert_eq!(judge(&[], "personality", &[high | 0x2_0008]), Action::Allow);
-            assert_eq!(judge(&[], "socket", &[high | 2]), Action::Allow);
+            assert_eq!(evaluate(&[], "socket", &[high | 38]), refused);
+            assert_eq!(evaluate(&[], "socket", &[high | 40]), refused);
+            assert_eq!(evaluate(&[], "ioctl", &[0, high | 0x5412]), Action::DENY);
+            assert_eq!(evaluate(&[], "clone", &[high | 0x1000_0000]), Action::DENY);
+            assert_eq!(evaluate(&[], "personality", &[high | 0x40_0000]), Action::DENY);
+            assert_eq!(evaluate(&[], "personality", &[high | 0x2_0008]), Action::Allow);
+            assert_eq!(evaluate(&[], "socket", &[high | 2]), Action::Allow);
         }
     }
 
     #[test]
-    fn threads_and_processes_can_be_made_and_namespaces_cannot() {
-        // What pthread_create(3), fork(3) and posix_spawn(3) of glibc ask for.
+    fn threads_and_processes_can_be_created_but_not_namespaces() {
+        // The flags of pthread_create(3), fork(3) and posix_spawn(3) in glibc.
         for flags in [0x3d_0f00, 0x0120_0011, 0x4111] {
-            assert_eq!(judge(&[], "clone", &[flags]), Action::Allow);
+            assert_eq!(evaluate(&[], "clone", &[flags]), Action::Allow);
         }
         for bit in [
             0x0002_0000,
@@ -248,15 +247,15 @@ mod tests {
             0x2000_0000,
             0x4000_0000,
         ] {
-            assert_eq!(judge(&[], "clone", &[bit | 0x11]), Action::DENY);
-            assert_eq!(judge(&["SYS_ADMIN"], "clone", &[bit | 0x11]), Action::Allow);
+            assert_eq!(evaluate(&[], "clone", &[bit | 0x11]), Action::DENY);
+            assert_eq!(evaluate(&["SYS_ADMIN"], "clone", &[bit | 0x11]), Action::Allow);
         }
-        assert_eq!(judge(&[], "clone3", &[]), Action::UNKNOWN);
-        assert_eq!(judge(&["SYS_ADMIN"], "clone3", &[]), Action::Allow);
+        assert_eq!(evaluate(&[], "clone3", &[]), Action::UNKNOWN);
+        assert_eq!(evaluate(&["SYS_ADMIN"], "clone3", &[]), Action::Allow);
     }
 
     #[test]
-    fn capabilities_open_their_calls() {
+    fn a_capability_allows_its_calls() {
         for (cap, call) in [
             ("BPF", "bpf"),
             ("SYS_ADMIN", "bpf"),
@@ -265,20 +264,20 @@ mod tests {
             ("SYS_TIME", "settimeofday"),
             ("DAC_READ_SEARCH", "open_by_handle_at"),
         ] {
-            assert_eq!(judge(&[], call, &[]), Action::DENY);
-            assert_eq!(judge(&[cap], call, &[]), Action::Allow);
+            assert_eq!(evaluate(&[], call, &[]), Action::DENY);
+            assert_eq!(evaluate(&[cap], call, &[]), Action::Allow);
         }
-        assert_eq!(judge(&[], "chroot", &[]), Action::Allow);
+        assert_eq!(evaluate(&[], "chroot", &[]), Action::Allow);
         let none = Profile::default_for(CapSet::EMPTY);
-        assert_eq!(none.judge(names::number("chroot").unwrap(), &[0; 6]), Action::DENY);
+        assert_eq!(none.evaluate(names::number("chroot").unwrap(), &[0; 6]), Action::DENY);
         for call in FORBIDDEN {
             let all = Profile::default_for(CapSet::ALL);
-            assert_eq!(all.judge(names::number(call).unwrap(), &[0; 6]), Action::DENY);
+            assert_eq!(all.evaluate(names::number(call).unwrap(), &[0; 6]), Action::DENY);
         }
     }
 
     #[test]
-    fn it_is_short_enough_for_every_set_of_capabilities() {
+    fn the_program_is_short_for_any_set_of_capabilities() {
         for caps in [CapSet::EMPTY, CapSet::DEFAULT, CapSet::ALL] {
             let length = Filter::default_for(caps).unwrap().instructions();
             assert!(length < 300, "{length}");

@@ -1,7 +1,7 @@
-//! Names that profiles hold for other architectures. They are passed over without a word; a name that
-//! is neither here nor a call of x86-64 may be a slip of the pen.
+//! System calls of other architectures that occur in profiles. They are ignored silently; a name
+//! that is neither here nor an x86-64 call may be a typing mistake and causes a warning.
 
-/// Calls of 32-bit x86, Arm, MIPS, POWER, RISC-V and s390, and what libseccomp calls its own.
+/// Calls of 32-bit x86, Arm, MIPS, POWER, RISC-V and s390, and pseudo calls of libseccomp.
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "_llseek", "_newselect", "arm_fadvise64_64", "arm_sync_file_range", "bdflush", "break",
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_is_sorted_and_holds_no_call_of_ours() {
+    fn the_list_is_sorted_and_has_no_x86_64_call() {
         assert!(NAMES.is_sorted());
         NAMES.iter().for_each(|name| assert!(crate::seccomp::names::number(name).is_none()));
     }

@@ -1,15 +1,16 @@
-//! Profiles in files: the JSON of docker and podman, and the `linux.seccomp` of an OCI `config.json`
-//! (runtime-spec `config-linux.md`).
+//! Profiles in JSON: the format of docker and podman, and the `linux.seccomp` of an OCI
+//! `config.json` (runtime-spec `config-linux.md`).
 //!
-//! A file means here what it means there, with runc and libseccomp underneath:
-//! - Of several rules for a call, one without conditions wins over all that have some, whatever the
-//!   order. (One that forbids on a condition beside one that always allows therefore does nothing;
-//!   a warning says so.)
-//! - A rule with two conditions on the same argument is as many rules with one each.
-//! - Names that no call of this architecture has are passed over.
-//! - Calls newer than all that the file names do not exist, unless it allows by default.
+//! A file has the same meaning as with runc and libseccomp:
+//! - Of several rules for a call, one without conditions takes precedence over all that have some,
+//!   whatever the order. (A rule that forbids a call conditionally therefore has no effect next to
+//!   one that always allows it; this causes a warning.)
+//! - A rule with several conditions on the same argument is equivalent to several rules with one
+//!   condition each.
+//! - Names of other architectures' calls are ignored.
+//! - Calls newer than all calls named in the file fail with `ENOSYS`, unless the default allows.
 //!
-//! A key that means nothing is a mistake here: `arg` instead of `args` would make a rule hold for all
+//! Unlike there, an unknown key is an error: `arg` instead of `args` would make a rule apply to any
 //! arguments.
 
 use super::names;
@@ -23,38 +24,38 @@ mod table;
 
 pub use table::ProfileError;
 
-/// Bytes of the largest file that is read. Docker's own has 17 KiB.
+/// Maximum size of a file in bytes. Docker's default profile has 17 KiB.
 pub const MAX_SIZE: usize = 256 * 1024;
 
-/// A kernel's version, for `minKernel`.
+/// A kernel version, for `minKernel`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kernel(
-    /// The first number.
+    /// The major version.
     pub u32,
-    /// The second one.
+    /// The minor version.
     pub u32,
 );
 
 impl Kernel {
-    /// The one that runs here (uname(2)); 0.0 if it does not say.
+    /// The running kernel (uname(2)); 0.0 if its version cannot be parsed.
     pub fn running() -> Kernel {
         let release = nix::sys::utsname::uname().ok();
         let release = release.as_ref().and_then(|name| name.release().to_str());
         release.and_then(Kernel::parse).unwrap_or(Kernel(0, 0))
     }
 
-    /// `MAJOR.MINOR` and whatever follows.
+    /// Parses `MAJOR.MINOR`; the rest is ignored.
     fn parse(text: &str) -> Option<Kernel> {
         let mut numbers = text.split(|c: char| !c.is_ascii_digit());
         Some(Kernel(numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
     }
 }
 
-/// When a rule of a file counts.
+/// When a rule of a file applies.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct When {
     caps: Vec<Capability>,
-    /// Whether the list of architectures holds this one; `None`: there is none.
+    /// Whether the list of architectures contains this one; `None`: there is no list.
     here: Option<bool>,
     min_kernel: Option<Kernel>,
 }
@@ -62,17 +63,17 @@ struct When {
 /// A rule of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Entry {
-    /// Its place in the file.
+    /// Its index in the file.
     number: usize,
     calls: Vec<u32>,
     action: Action,
-    /// Any of these groups must hold as a whole; never empty.
+    /// At least one of these groups must hold as a whole; never empty.
     conditions: Vec<Vec<Condition>>,
     includes: When,
     excludes: When,
 }
 
-/// A profile as a file has it: for any set of capabilities and any kernel.
+/// A parsed file: a profile for any set of capabilities and any kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     default: Action,
@@ -82,18 +83,18 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a file.
+    /// Parses a file.
     ///
     /// # Errors
-    /// The first thing that is wrong, and where.
+    /// The first mistake and its location.
     pub fn parse(text: &[u8]) -> Result<Document, ProfileError> {
         Document::from_value(&units::json::parse(text, MAX_SIZE)?)
     }
 
-    /// Reads the `linux.seccomp` of a `config.json`.
+    /// Parses the `linux.seccomp` of a `config.json`.
     ///
     /// # Errors
-    /// As [`Document::parse`].
+    /// Those of [`Document::parse`].
     pub fn from_value(value: &Value) -> Result<Document, ProfileError> {
         let top = Table::new(value, String::new())?;
         top.only(&[
@@ -111,13 +112,12 @@ impl Document {
         let mut warnings = Vec::new();
         let default = action(&top, "defaultAction", "defaultErrnoRet", "defaultErrno")?;
         if let Some(path) = top.text("listenerPath")?.filter(|path| !path.is_empty()) {
-            let reason = format!("nobody listens at {} here", quote(path));
+            let reason = format!("{} is not supported: there is no listener", quote(path));
             return Err(top.bad("listenerPath", reason));
         }
         if !architectures(&top)? {
-            warnings.push(
-                "the profile does not name SCMP_ARCH_X86_64; it is used all the same".to_owned(),
-            );
+            warnings
+                .push("the profile does not list SCMP_ARCH_X86_64; it is used anyway".to_owned());
         }
         let flags = flags(&top)?;
         let mut entries = Vec::new();
@@ -129,26 +129,26 @@ impl Document {
         if !unknown.is_empty() {
             let some: Vec<String> = unknown.iter().take(8).map(|name| quote(name)).collect();
             let more = if unknown.len() > some.len() { ", …" } else { "" };
-            warnings.push(format!("passed over, no system calls: {}{more}", some.join(", ")));
+            warnings.push(format!("ignored unknown system calls: {}{more}", some.join(", ")));
         }
         Ok(Document { default, flags, entries, warnings })
     }
 
-    /// What is allowed and probably not meant, whoever uses the profile.
+    /// Warnings about valid content that is probably a mistake.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// The profile of a container with these capabilities on this kernel, and what in it has no
-    /// effect.
+    /// The profile of a container with these capabilities on this kernel, and warnings about rules
+    /// that have no effect.
     pub fn profile(&self, caps: CapSet, kernel: Kernel) -> (Profile, Vec<String>) {
         let entries: Vec<&Entry> =
-            self.entries.iter().filter(|entry| entry.counts(caps, kernel)).collect();
-        // First rules without conditions, in a list of their own: the first of two wins.
-        let mut plain: BTreeMap<u32, &Entry> = BTreeMap::new();
-        for entry in entries.iter().filter(|entry| entry.is_plain()) {
+            self.entries.iter().filter(|entry| entry.applies(caps, kernel)).collect();
+        // The first rule without conditions for each call takes precedence over all others.
+        let mut unconditional: BTreeMap<u32, &Entry> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| entry.is_unconditional()) {
             for call in &entry.calls {
-                plain.entry(*call).or_insert(entry);
+                unconditional.entry(*call).or_insert(entry);
             }
         }
         let mut warnings = Vec::new();
@@ -156,7 +156,7 @@ impl Document {
         for entry in &entries {
             let (mut calls, mut covered) = (Vec::new(), Vec::new());
             for call in &entry.calls {
-                match plain.get(call) {
+                match unconditional.get(call) {
                     Some(other) if other.number != entry.number => {
                         if other.action != entry.action {
                             covered.push((*call, other.number));
@@ -167,8 +167,8 @@ impl Document {
             }
             if let Some((call, other)) = covered.first() {
                 warnings.push(format!(
-                    "syscalls[{}] has no effect on {}: syscalls[{other}] decides about it without \
-                     conditions",
+                    "syscalls[{}] has no effect on {}: syscalls[{other}] has no conditions and \
+                     takes precedence",
                     entry.number,
                     names::name(*call).unwrap_or("?"),
                 ));
@@ -189,11 +189,11 @@ impl Document {
 }
 
 impl Entry {
-    fn is_plain(&self) -> bool {
+    fn is_unconditional(&self) -> bool {
         self.conditions.iter().any(Vec::is_empty)
     }
 
-    fn counts(&self, caps: CapSet, kernel: Kernel) -> bool {
+    fn applies(&self, caps: CapSet, kernel: Kernel) -> bool {
         let included = self.includes.caps.iter().all(|cap| caps.contains(*cap))
             && self.includes.here != Some(false)
             && self.includes.min_kernel.is_none_or(|min| kernel >= min);
@@ -215,7 +215,7 @@ fn action(
     let number = match table.number(errno_key)? {
         None => None,
         Some(number @ 0..=4095) => Some(number as u16),
-        Some(_) => return Err(table.bad(errno_key, "must be from 0 to 4095")),
+        Some(_) => return Err(table.bad(errno_key, "must be 0 to 4095")),
     };
     let by_name = table.text(errno_name)?.filter(|name| !name.is_empty());
     Ok(match text {
@@ -229,19 +229,21 @@ fn action(
             (Some(number), _) => Action::Errno(number),
             (None, None) => Action::DENY,
             (None, Some(name)) => {
-                let reason = || format!("write the number of {} as `{errno_key}`", quote(name));
+                let reason = || {
+                    format!("unknown error name {}; use its number in `{errno_key}`", quote(name))
+                };
                 let number = errno(name).ok_or_else(|| table.bad(errno_name, reason()))?;
                 Action::Errno(number)
             }
         },
         "SCMP_ACT_NOTIFY" => {
-            return Err(table.bad(key, "SCMP_ACT_NOTIFY is not supported: nobody listens"));
+            return Err(table.bad(key, "SCMP_ACT_NOTIFY is not supported: there is no listener"));
         }
         other => return Err(table.bad(key, format!("unknown action {}", quote(other)))),
     })
 }
 
-/// The errors that profiles name (podman's do, beside the number).
+/// The error names that occur in profiles (podman's have them besides the number).
 fn errno(name: &str) -> Option<u16> {
     let number = match name {
         "EPERM" => libc::EPERM,
@@ -259,7 +261,7 @@ fn errno(name: &str) -> Option<u16> {
     u16::try_from(number).ok()
 }
 
-/// Whether the profile is for x86-64, or says nothing of what it is for.
+/// Whether the profile lists x86-64, or lists no architecture at all.
 fn architectures(top: &Table<'_>) -> Result<bool, ProfileError> {
     let mut named = top.texts("architectures")?;
     for (number, value) in top.list("archMap")?.iter().enumerate() {
@@ -278,7 +280,7 @@ fn flags(top: &Table<'_>) -> Result<u32, ProfileError> {
     let flag = |name: &&str| match *name {
         "SECCOMP_FILTER_FLAG_LOG" => Ok(libc::SECCOMP_FILTER_FLAG_LOG as u32),
         "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => Ok(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW as u32),
-        // It is loaded when there is one thread, and there is no listener.
+        // No effect: the filter is loaded in a single-threaded process, and there is no listener.
         "SECCOMP_FILTER_FLAG_TSYNC" | "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => Ok(0),
         other => Err(top.bad("flags", format!("unknown flag {}", quote(other)))),
     };
@@ -316,7 +318,7 @@ fn entry(
     let repeated = arguments.len() < conditions.len();
     if repeated {
         warnings.push(format!(
-            "{}: two conditions on one argument: it is enough that one of them holds",
+            "{}: several conditions on the same argument: the rule applies if any one of them holds",
             rule.place
         ));
     }
@@ -338,7 +340,7 @@ fn condition(table: &Table<'_>) -> Result<Condition, ProfileError> {
     let missing = |key| ProfileError::Missing { place: table.name(), key };
     let argument = match table.number("index")?.ok_or_else(|| missing("index"))? {
         index @ 0..=5 => index as u8,
-        _ => return Err(table.bad("index", "must be from 0 to 5")),
+        _ => return Err(table.bad("index", "must be 0 to 5")),
     };
     let value = table.number("value")?.ok_or_else(|| missing("value"))?;
     let two = table.number("valueTwo")?.unwrap_or(0);
@@ -369,11 +371,11 @@ fn when(rule: &Table<'_>, key: &str) -> Result<When, ProfileError> {
     let min_kernel = match table.text("minKernel")? {
         None | Some("") => None,
         Some(text) => {
-            let reason = || format!("{} is no version such as \"4.8\"", quote(text));
+            let reason = || format!("invalid version {}: must be like \"4.8\"", quote(text));
             Some(Kernel::parse(text).ok_or_else(|| table.bad("minKernel", reason()))?)
         }
     };
-    // Go's name of the architecture.
+    // The architecture's name in Go.
     let here = (!arches.is_empty()).then(|| arches.contains(&"amd64"));
     Ok(When { caps, here, min_kernel })
 }

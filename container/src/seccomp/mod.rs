@@ -1,15 +1,15 @@
-//! The filter of system calls (seccomp(2), kernel `Documentation/userspace-api/seccomp_filter.rst`).
+//! Seccomp filters (seccomp(2), kernel `Documentation/userspace-api/seccomp_filter.rst`).
 //!
-//! A [`Profile`] says what happens with each call. It is either the one that this crate makes for a
-//! set of capabilities ([`Profile::default_for`]) or read from a file of the form that docker,
-//! podman and the OCI runtime specification share ([`Document`]). It is compiled once into a
-//! [`Filter`], which each start loads.
+//! A [`Profile`] defines the action for each system call. It is either the default for a set of
+//! capabilities ([`Profile::default_for`]) or read from a file in the format that docker, podman
+//! and the OCI runtime specification share ([`Document`]). It is compiled once into a [`Filter`],
+//! which each start loads.
 //!
-//! What is weighed when a filter is compiled: at loading the kernel walks it once for each call
-//! number, to find those that are allowed whatever their arguments, for which it then never runs at
-//! all. A list of some 300 calls tested one after the other takes longer to load than everything
-//! else about a container takes together; neighbours merged to ranges and searched by halves take
-//! an eighth of that.
+//! The compiler optimises the time to load a filter. When the kernel loads one, it runs it once for
+//! each call number to find the calls that are allowed whatever their arguments; for these the
+//! filter never runs again. Testing some 300 calls one after the other makes loading take longer
+//! than the rest of a container's start; merging neighbouring calls into ranges and using a binary
+//! search takes an eighth of that time.
 
 mod compile;
 mod default;

@@ -1,10 +1,10 @@
 //! System calls of x86-64 by name and number (kernel `arch/x86/entry/syscalls/syscall_64.tbl`).
 
-/// Number of the first call of [`RECENT`]. From there on all architectures count alike; the numbers
-/// below, down to the end of [`EARLY`], are not given out.
+/// Number of the first call of [`RECENT`]. From here on all architectures use the same numbers;
+/// those between the end of [`EARLY`] and this one are unused.
 const FIRST_RECENT: u32 = 424;
 
-/// The newest call this table knows (Linux 6.17).
+/// The newest call in this table (Linux 6.17).
 pub const NEWEST: u32 = FIRST_RECENT + RECENT.len() as u32 - 1;
 
 /// Calls 0 and up.
@@ -77,8 +77,8 @@ const RECENT: [&str; 46] = [
 
 const COUNT: usize = EARLY.len() + RECENT.len();
 
-/// The numbers of all calls, ordered by name. Made by the compiler: profiles are looked up name by
-/// name when a host boots.
+/// The numbers of all calls, sorted by name. Computed at compile time, because profiles are parsed
+/// when a host boots.
 static BY_NAME: [u16; COUNT] = sort();
 
 const fn text(number: u16) -> &'static str {
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_name_leads_to_its_number() {
+    fn every_name_maps_to_its_number() {
         let mut count = 0;
         for (at, name) in all() {
             assert_eq!(number(name), Some(at), "{name}");
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_are_libcs() {
+    fn the_numbers_agree_with_libc() {
         macro_rules! agree {
             ($($name:ident = $number:ident,)*) => {
                 $(assert_eq!(number(stringify!($name)).map(i64::from), Some(libc::$number));)*

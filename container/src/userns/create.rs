@@ -1,14 +1,14 @@
-//! New namespaces, made with a child that only is there for them: in a user namespace of one's own
-//! no mapping of more than one id can be written, and a network namespace belongs to the user
-//! namespace of whoever makes it.
+//! New namespaces, created with a short-lived child: a process inside a new user namespace can map
+//! only a single id itself, and a network namespace is owned by the user namespace of the process
+//! that creates it.
 //!
-//! The child shares the caller's memory and descriptors, and the caller stands still until it has
-//! ended (`CLONE_VM | CLONE_VFORK | CLONE_FILES`, as vfork(2)): copying the caller's page tables costs
-//! more than everything else here. It opens what it is in and ends. As long as nobody has waited for
-//! it, its maps are still there to be written.
+//! The child shares the caller's memory and descriptors, and the caller is suspended until it has
+//! ended (`CLONE_VM | CLONE_VFORK | CLONE_FILES`, as vfork(2)): copying the caller's page tables
+//! costs more than everything else here. The child opens its own namespaces and ends. Until it is
+//! waited for, its id maps can still be written.
 //!
-//! Sharing memory is safe here and would not be in a namespace that exists already: nobody else is in
-//! these, so nobody has capabilities in them but who has them here.
+//! Sharing memory is safe here, but would not be in an existing namespace: no other process is in
+//! the new namespaces, so none has capabilities in them.
 
 use super::{IdRange, UserNsError, fail};
 use crate::sys;
@@ -16,31 +16,31 @@ use nix::errno::Errno;
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 
-/// What was made.
-pub(super) struct Made {
+/// The new namespaces.
+pub(super) struct Namespaces {
     /// The user namespace, its maps written.
     pub(super) user: OwnedFd,
-    /// The network namespace in it, if one was wanted.
+    /// The network namespace in it, if requested.
     pub(super) net: Option<OwnedFd>,
 }
 
-/// Makes a user namespace with this mapping, and a network namespace in it if `network`.
-pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Made, UserNsError> {
-    let mut wanted = libc::CLONE_NEWUSER as u64;
+/// Creates a user namespace with this mapping, and a network namespace in it if `network`.
+pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Namespaces, UserNsError> {
+    let mut flags = libc::CLONE_NEWUSER as u64;
     if network {
-        wanted |= libc::CLONE_NEWNET as u64;
+        flags |= libc::CLONE_NEWNET as u64;
     }
-    let mut opened = Opened { network, user: NEVER, net: NEVER };
-    // SAFETY: `open_own` is written for it (see there), and `opened` lives over the call.
-    let pid = unsafe { sys::clone_and_wait(wanted, open_own, &mut opened) }.map_err(fail(
+    let mut opened = Opened { network, user: NOT_OPENED, net: NOT_OPENED };
+    // SAFETY: `open_own` meets the requirements (see there), and `opened` outlives the call.
+    let pid = unsafe { sys::clone_and_wait(flags, open_own, &mut opened) }.map_err(fail(
         match network {
             true => "create a user and a network namespace",
             false => "create a user namespace",
         },
     ))?;
     let _child = Ended(pid);
-    // Both are owned before one can be given up.
-    // SAFETY: the child has opened them in the table of descriptors that it shared, and has ended.
+    // Take ownership of both before returning an error for either.
+    // SAFETY: the child has opened them in the shared descriptor table, and has ended.
     let user = unsafe { sys::owned_raw(opened.user) };
     // SAFETY: as above.
     let net = network.then(|| unsafe { sys::owned_raw(opened.net) }).transpose();
@@ -48,29 +48,29 @@ pub(super) fn namespaces(range: IdRange, network: bool) -> Result<Made, UserNsEr
     let net = net.map_err(fail("open the new network namespace"))?;
     let map = format!("0 {} {}\n", range.first, range.count);
     for file in ["uid_map", "gid_map"] {
-        // The kernel takes a map in one write only (user_namespaces(7)).
+        // The kernel accepts a map only in a single write (user_namespaces(7)).
         sys::write_kernel_file(&format!("/proc/{pid}/{file}"), &map)
             .map_err(fail("map the ids of a user namespace"))?;
     }
-    Ok(Made { user, net })
+    Ok(Namespaces { user, net })
 }
 
-/// What the child leaves in the memory that it shares: descriptors, or negative error numbers. Plain
-/// numbers, each written at once, so that a child that is killed leaves the one or the other.
+/// The child's results in shared memory: descriptors, or negative error numbers. Plain integers,
+/// each written at once, so that they are valid even if the child is killed.
 struct Opened {
     network: bool,
     user: i64,
     net: i64,
 }
 
-/// What stands there of a child that was killed before it had opened something.
-const NEVER: i64 = -(libc::ECHILD as i64);
+/// The initial value, which remains if the child is killed before it opens the namespace.
+const NOT_OPENED: i64 = -(libc::ECHILD as i64);
 
-/// What the child does: it opens the namespaces that it is in and ends.
+/// Runs in the child: opens its own namespaces and ends.
 ///
 /// # Safety
-/// Runs on shared memory while the caller stands still, so it must neither allocate nor take a lock
-/// nor unwind: it makes system calls only.
+/// Runs on shared memory while the caller is suspended, so it must not allocate, take a lock or
+/// unwind: it makes system calls only.
 unsafe extern "C" fn open_own(opened: &mut Opened) -> ! {
     opened.user = open_link(c"/proc/self/ns/user");
     if opened.network {
@@ -81,12 +81,12 @@ unsafe extern "C" fn open_own(opened: &mut Opened) -> ! {
 
 fn open_link(path: &CStr) -> i64 {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: the path lives over the call.
+    // SAFETY: the path outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags) };
     if fd < 0 { -i64::from(Errno::last_raw()) } else { fd }
 }
 
-/// A child that has ended and is waited for when this is dropped.
+/// A child that has ended; waits for it when dropped.
 struct Ended(i32);
 
 impl Drop for Ended {

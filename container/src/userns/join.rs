@@ -1,5 +1,5 @@
-//! Taking part in a user namespace that is there already, for which a short-lived copy of this
-//! process enters it: who has entered one cannot come back.
+//! Using an existing user namespace. A short-lived copy of this process enters it, because a
+//! process that has entered a user namespace cannot return.
 
 use super::{IdRange, UserNs, UserNsError, fail};
 use crate::sys;
@@ -10,38 +10,38 @@ use nix::sys::stat::Mode;
 use nix::unistd::pipe2;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-/// Takes part in a user namespace that somebody else has made, if its mapping is one that
-/// containers have here: the ids from 0, in one stretch, the same for users and groups.
+/// Uses a user namespace created by another process. Its mapping must be a single range that starts
+/// at id 0, the same for users and groups.
 ///
-/// The calling process must be single-threaded, and nobody else may wait for its children.
+/// The calling process must be single-threaded, and nothing else may wait for its children.
 ///
 /// # Errors
-/// Which step failed; `EINVAL` for another mapping.
+/// The step that failed; `EINVAL` for any other mapping.
 pub fn join_userns(ns: OwnedFd) -> Result<UserNs, UserNsError> {
     let helper = Helper::start(|| setns(&ns, CloneFlags::CLONE_NEWUSER))
         .map_err(fail("enter the user namespace"))?;
     let mapping = |file: &str| {
         let text = std::fs::read_to_string(format!("/proc/{}/{file}", helper.pid)).ok()?;
-        one_stretch(&text)
+        single_range(&text)
     };
     match (mapping("uid_map"), mapping("gid_map")) {
         (Some(users), Some(groups)) if users == groups => Ok(UserNs { ns, range: users }),
-        _ => Err(fail("use the mapping of the user namespace")(Errno::EINVAL)),
+        _ => Err(fail("use the id mapping of the user namespace")(Errno::EINVAL)),
     }
 }
 
-/// The only line of a map, if it begins with 0 inside.
-fn one_stretch(map: &str) -> Option<IdRange> {
+/// The range of a map with a single line that starts at 0 inside.
+fn single_range(map: &str) -> Option<IdRange> {
     let mut numbers = map.split_whitespace().map(|word| word.parse::<u32>().ok());
     let (inside, first, count) = (numbers.next()??, numbers.next()??, numbers.next()??);
     (inside == 0 && count > 0 && numbers.next().is_none()).then_some(IdRange { first, count })
 }
 
-/// Makes a network namespace that belongs to `userns`: root inside may configure it if it has the
-/// capability to.
+/// Creates a network namespace owned by `userns`: root inside can configure it if it has
+/// CAP_NET_ADMIN.
 ///
 /// # Errors
-/// Which step failed.
+/// The step that failed.
 pub(crate) fn create_netns_in(userns: &UserNs) -> Result<OwnedFd, UserNsError> {
     let helper = Helper::start(|| {
         setns(userns, CloneFlags::CLONE_NEWUSER)?;
@@ -54,24 +54,24 @@ pub(crate) fn create_netns_in(userns: &UserNs) -> Result<OwnedFd, UserNsError> {
 /// A child that holds namespaces open until this is dropped.
 struct Helper {
     pid: i32,
-    /// Its end is the child's.
+    /// Closing it ends the child.
     hold: Option<OwnedFd>,
 }
 
 impl Helper {
-    /// Makes a child, which then does `first`.
+    /// Creates a child, which then runs `first`.
     fn start(first: impl FnOnce() -> Result<(), Errno>) -> Result<Helper, Errno> {
         let (held, hold) = pipe2(OFlag::O_CLOEXEC)?;
         let (ready, tell) = pipe2(OFlag::O_CLOEXEC)?;
         match sys::clone3(sys::CLONE_CLEAR_SIGHAND, None::<BorrowedFd<'_>>)? {
             sys::Fork::Child => {
                 drop((hold, ready));
-                // It holds a copy of the caller's memory and enters a namespace in which somebody may
-                // already be root.
+                // It has a copy of the caller's memory and enters a namespace in which another
+                // process may already be root.
                 // SAFETY: prctl with integers only.
                 unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
                 let errno = first().err().map_or(0, |errno| errno as i32);
-                // Whoever made this child is waiting, or gone; then the second pipe has ended, too.
+                // The parent is waiting or has ended; in that case `held` is at end of file.
                 let _ = nix::unistd::write(&tell, &errno.to_le_bytes());
                 let mut byte = [0];
                 while nix::unistd::read(&held, &mut byte) == Err(Errno::EINTR) {}
@@ -112,13 +112,13 @@ impl Drop for Helper {
 
 #[cfg(test)]
 mod tests {
-    use super::{IdRange, one_stretch};
+    use super::{IdRange, single_range};
 
     #[test]
-    fn a_foreign_map_must_be_one_stretch_from_0() {
-        assert_eq!(one_stretch("  0 1000 5\n"), Some(IdRange { first: 1000, count: 5 }));
+    fn a_foreign_map_must_be_a_single_range_from_0() {
+        assert_eq!(single_range("  0 1000 5\n"), Some(IdRange { first: 1000, count: 5 }));
         for map in ["", "1 1000 5", "0 1000 0", "0 1 2\n3 4 5\n", "0 x 1", "0 1"] {
-            assert_eq!(one_stretch(map), None, "{map:?}");
+            assert_eq!(single_range(map), None, "{map:?}");
         }
     }
 }

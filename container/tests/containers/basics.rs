@@ -1,4 +1,4 @@
-//! A container starts, is alone, and ends.
+//! A container starts, is isolated, and ends.
 
 use crate::host::{Exit, Host, field, layers};
 use crate::tests;
@@ -6,24 +6,24 @@ use container::*;
 use std::fs;
 
 tests![
-    it_runs_and_its_exit_code_comes_back,
+    it_runs_and_its_exit_code_is_reported,
     it_is_pid_1_of_its_own_namespaces,
-    signals_limits_and_umask_are_as_a_program_expects,
+    signals_limits_and_umask_have_their_defaults,
     it_waits_for_the_go,
-    a_closed_go_pipe_abandons_the_set_up,
-    a_waiting_container_does_not_hold_anothers_go_pipe,
+    a_closed_go_pipe_cancels_the_setup,
+    a_waiting_container_does_not_hold_the_go_pipe_of_another,
     a_network_namespace_outlives_two_runs,
-    without_a_network_namespace_it_has_the_hosts,
-    the_hosts_mounts_stay_as_they_were,
-    outputs_can_be_swapped_and_the_same,
+    without_a_network_namespace_it_uses_the_hosts,
+    the_hosts_mounts_do_not_change,
+    outputs_can_be_swapped_or_the_same,
 ];
 
-fn it_runs_and_its_exit_code_comes_back(host: &mut Host) {
+fn it_runs_and_its_exit_code_is_reported(host: &mut Host) {
     let done = host.sh("echo out; echo err >&2; exit 7", |_| {});
     assert_eq!((done.setup, done.exit), (Setup::Done, Exit::Code(7)));
     assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
     let done = host.sh("ulimit -c 0; kill -SEGV $$; sleep 9 & kill -9 $!; wait $!", |_| {});
-    // PID 1 of a namespace is deaf to signals from inside; the shell reports its child's end.
+    // PID 1 of a namespace ignores signals from inside; the shell reports the end of its child.
     assert_eq!(done.exit, Exit::Code(128 + 9));
 }
 
@@ -44,7 +44,7 @@ fn it_is_pid_1_of_its_own_namespaces(host: &mut Host) {
     assert_eq!((fields[0], &fields[3..7]), ("1", &["0", "1", "1", "0"][..]));
 }
 
-fn signals_limits_and_umask_are_as_a_program_expects(host: &mut Host) {
+fn signals_limits_and_umask_have_their_defaults(host: &mut Host) {
     // SAFETY: plain signal calls of a single-threaded process.
     unsafe {
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
@@ -85,17 +85,17 @@ fn it_waits_for_the_go(host: &mut Host) {
     assert_eq!(host.finish(running).ok(), "running\n");
 }
 
-fn a_closed_go_pipe_abandons_the_set_up(host: &mut Host) {
+fn a_closed_go_pipe_cancels_the_setup(host: &mut Host) {
     let mut running = host.start(&["sh", "-c", "echo running"], |plan| plan.wait_for_go = true);
     drop(running.spawned.go.take());
     let done = host.finish(running);
     assert_eq!(done.out, "");
     let error = done.error();
     assert_eq!(error.step, Step::Go);
-    assert_eq!(error.to_string(), "wait for the network: the set-up was abandoned");
+    assert_eq!(error.to_string(), "wait for the network: setup was cancelled");
 }
 
-fn a_waiting_container_does_not_hold_anothers_go_pipe(host: &mut Host) {
+fn a_waiting_container_does_not_hold_the_go_pipe_of_another(host: &mut Host) {
     let mut first = host.start(&["true"], |plan| plan.wait_for_go = true);
     let second = host.start(&["true"], |plan| plan.wait_for_go = true);
     drop(first.spawned.go.take());
@@ -118,14 +118,14 @@ fn a_network_namespace_outlives_two_runs(host: &mut Host) {
     assert_eq!(host.sh(script, |_| {}).ok(), first);
 }
 
-fn without_a_network_namespace_it_has_the_hosts(host: &mut Host) {
+fn without_a_network_namespace_it_uses_the_hosts(host: &mut Host) {
     let own = fs::read_link("/proc/self/ns/net").unwrap();
     let inside = host.run(&["readlink", "/proc/self/ns/net"], |_| {}).ok();
     assert_eq!(Some(inside.trim()), own.to_str());
     assert!(host.sh("touch /sys/x", |_| {}).err.contains("Read-only"));
 }
 
-fn the_hosts_mounts_stay_as_they_were(host: &mut Host) {
+fn the_hosts_mounts_do_not_change(host: &mut Host) {
     let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
     let before = mounts();
     host.sh("true", |_| {}).ok();
@@ -134,7 +134,7 @@ fn the_hosts_mounts_stay_as_they_were(host: &mut Host) {
     assert_eq!(running.line(), "up");
     assert_eq!(mounts(), before);
     assert_eq!(fs::read_dir(host.dir.join("staging")).unwrap().count(), 0);
-    // Nor does the container see any of them.
+    // The container does not see any of the host's mounts either.
     let inside = fs::read_to_string(format!("/proc/{}/mountinfo", running.spawned.pid)).unwrap();
     let paths: Vec<&str> = inside.lines().filter_map(|line| line.split(' ').nth(4)).collect();
     let known = ["/", "/proc", "/sys", "/dev"];
@@ -146,12 +146,12 @@ fn the_hosts_mounts_stay_as_they_were(host: &mut Host) {
     assert_eq!(host.exit_of(running.spawned.pid), Exit::Signal(9));
 }
 
-fn outputs_can_be_swapped_and_the_same(host: &mut Host) {
+fn outputs_can_be_swapped_or_the_same(host: &mut Host) {
     use std::os::fd::BorrowedFd;
-    // The caller's own 1 and 2, the wrong way round, are the worst case of the descriptor shuffle.
+    // The caller's own 1 and 2, swapped, are the worst case for moving descriptors.
     let (out, stdout) = crate::host::pipe();
     let (err, stderr) = crate::host::pipe();
-    // SAFETY: this process's own standard outputs, kept aside and put back below.
+    // SAFETY: this process's own standard outputs, saved here and restored below.
     let saved = unsafe { (libc::dup(1), libc::dup(2)) };
     nix::unistd::dup2_stdout(&stdout).unwrap();
     nix::unistd::dup2_stderr(&stderr).unwrap();
@@ -161,7 +161,7 @@ fn outputs_can_be_swapped_and_the_same(host: &mut Host) {
         (plan.stdout, plan.stderr) =
             unsafe { (BorrowedFd::borrow_raw(2), BorrowedFd::borrow_raw(1)) };
     });
-    // SAFETY: puts the saved descriptors back.
+    // SAFETY: restores the saved descriptors.
     unsafe {
         libc::dup2(saved.0, 1);
         libc::dup2(saved.1, 2);

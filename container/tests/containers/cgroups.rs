@@ -8,14 +8,14 @@ use std::fs;
 use std::os::fd::AsFd;
 
 tests![
-    kill_ends_everything_and_the_group_can_be_removed,
+    kill_ends_all_processes_and_the_group_can_be_removed,
     a_group_with_children_is_removed_with_them,
-    a_limit_without_its_controller_says_so,
-    names_that_lead_elsewhere_are_refused,
+    a_limit_without_its_controller_is_an_error_naming_the_file,
+    names_of_other_directories_are_refused,
     limits_are_enforced_and_counted,
 ];
 
-fn kill_ends_everything_and_the_group_can_be_removed(host: &mut Host) {
+fn kill_ends_all_processes_and_the_group_can_be_removed(host: &mut Host) {
     let mut running = host.start(&["sh", "-c", "sleep 100 & sleep 100 & echo up; wait"], |_| {});
     assert_eq!(running.line(), "up");
     let events = running.cgroup.events_fd().unwrap();
@@ -41,13 +41,13 @@ fn a_group_with_children_is_removed_with_them(host: &mut Host) {
     assert!(!group.path().exists());
 }
 
-fn a_limit_without_its_controller_says_so(host: &mut Host) {
+fn a_limit_without_its_controller_is_an_error_naming_the_file(host: &mut Host) {
     let limits = Limits { memory: Some(1 << 20), ..Limits::default() };
     let error = Cgroup::create(&host.cgroups, "limited", &limits).unwrap_err();
     assert!(error.path.ends_with("limited/memory.max"), "{error}");
 }
 
-fn names_that_lead_elsewhere_are_refused(host: &mut Host) {
+fn names_of_other_directories_are_refused(host: &mut Host) {
     for name in ["", ".", "..", "a/b", "/"] {
         assert!(Cgroup::create(&host.cgroups, name, &Limits::default()).is_err(), "{name}");
     }
@@ -57,7 +57,7 @@ fn limits_are_enforced_and_counted(host: &mut Host) {
     let offered = fs::read_to_string(host.cgroups.join("cgroup.controllers")).unwrap();
     let wanted = ["cpu", "memory", "pids"];
     if !wanted.iter().all(|name| offered.split_whitespace().any(|word| word == *name)) {
-        not_run("cgroup v2 offers no cpu, memory and pids controllers here");
+        not_run("the cpu, memory and pids controllers are not available");
     }
     cgroup::enable_controllers(&host.cgroups, &wanted).unwrap();
 
@@ -84,7 +84,7 @@ fn limits_are_enforced_and_counted(host: &mut Host) {
     running.cgroup.kill().unwrap();
     host.exit_of(running.spawned.pid);
 
-    // A group that is taken over loses the limits that are not asked for again.
+    // An existing group loses the limits that are not requested again.
     let path = running.cgroup.path().to_owned();
     let name = path.file_name().unwrap().to_str().unwrap();
     let again = Cgroup::create(&host.cgroups, name, &Limits::default()).unwrap();

@@ -6,13 +6,13 @@ use container::*;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 tests![
-    the_usual_nodes_and_links,
+    the_standard_nodes_and_links,
     extra_devices,
     without_cap_mknod_the_hosts_nodes_are_mounted,
-    terminals_are_the_containers_own,
-    a_node_that_a_container_makes_opens_nothing,
-    a_device_of_the_plan_opens_as_far_as_allowed,
-    a_filter_takes_the_place_of_the_one_before,
+    a_container_has_its_own_devpts,
+    a_node_that_a_container_creates_cannot_be_opened,
+    a_device_of_the_plan_can_be_opened_as_far_as_allowed,
+    a_filter_replaces_the_previous_one,
 ];
 
 const LIST: &str = "cd /dev; stat -c '%n %F %t:%T %a' null zero full random urandom tty; \
@@ -32,7 +32,7 @@ fn expected() -> String {
     text
 }
 
-fn the_usual_nodes_and_links(host: &mut Host) {
+fn the_standard_nodes_and_links(host: &mut Host) {
     assert_eq!(host.sh(LIST, |plan| plan.process.user = "web".into()).ok(), expected());
 }
 
@@ -74,12 +74,12 @@ fn without_cap_mknod_the_hosts_nodes_are_mounted(host: &mut Host) {
     assert_eq!(out, "3\n");
 }
 
-fn terminals_are_the_containers_own(host: &mut Host) {
+fn a_container_has_its_own_devpts(host: &mut Host) {
     assert_eq!(host.sh("ls /dev/pts; cat < /dev/ptmx &", |_| {}).ok(), "ptmx\n");
 }
 
-/// A device that is not among the usual ones and that anybody may open to read and write who has a
-/// node: fuse, tun, loop-control.
+/// A device that is not among the standard ones and that anybody with a node can open for reading
+/// and writing: fuse, tun, loop-control.
 fn some_device(host: &Host) -> (u64, std::path::PathBuf) {
     let node = host.dir.join("device");
     for minor in [229, 200, 237] {
@@ -93,7 +93,7 @@ fn some_device(host: &Host) -> (u64, std::path::PathBuf) {
     not_run("this machine has neither fuse nor tun nor loop-control")
 }
 
-fn a_node_that_a_container_makes_opens_nothing(host: &mut Host) {
+fn a_node_that_a_container_creates_cannot_be_opened(host: &mut Host) {
     let (minor, _) = some_device(host);
     let script = format!(
         "cd /dev; mknod misc c 10 {minor}; mknod kmsg c 1 11; mknod disk b 254 0; mknod nil c 1 3
@@ -103,23 +103,22 @@ fn a_node_that_a_container_makes_opens_nothing(host: &mut Host) {
         plan.process.caps = CapSet::from_names(&["MKNOD"], &[]).unwrap();
     };
     if host.userns.is_some() {
-        // Whoever is nobody outside makes no nodes, whatever capability it has been given; so here
-        // it is the host's root.
+        // Without root on the host, mknod fails whatever the capabilities; so use the host's root.
         let outcome = host.sh("mknod /tmp/n c 1 3", edit);
         assert!(outcome.err.contains("Operation not permitted"), "{outcome:?}");
         host.userns = None;
     }
     let outcome = host.sh(&script, edit);
     assert!(outcome.out.starts_with("nil\nnil\n"), "{outcome:?}");
-    assert!(outcome.out.contains("\ndisk\n"), "the node itself is there: {outcome:?}");
+    assert!(outcome.out.contains("\ndisk\n"), "the node itself exists: {outcome:?}");
     assert_eq!(outcome.err.matches("Operation not permitted").count(), 6, "{outcome:?}");
-    // It is the filter that refuses: without it, it opens.
+    // The filter refuses the open: without it, the open succeeds.
     host.devices = None;
     let outcome = host.sh(&script, edit);
     assert!(outcome.out.starts_with("misc\nmisc\n"), "{outcome:?}");
 }
 
-fn a_device_of_the_plan_opens_as_far_as_allowed(host: &mut Host) {
+fn a_device_of_the_plan_can_be_opened_as_far_as_allowed(host: &mut Host) {
     let (_, node) = some_device(host);
     let reading = DeviceAccess { read: true, write: false };
     let mut rules = DeviceRule::USUAL.to_vec();
@@ -133,14 +132,14 @@ fn a_device_of_the_plan_opens_as_far_as_allowed(host: &mut Host) {
     assert!(outcome.err.contains("can't create /dev/own: Operation not permitted"), "{outcome:?}");
 }
 
-fn a_filter_takes_the_place_of_the_one_before(host: &mut Host) {
+fn a_filter_replaces_the_previous_one(host: &mut Host) {
     let group = Cgroup::create(&host.cgroups, "again", &Limits::default()).unwrap();
     let usual = DeviceFilter::load(&DeviceRule::USUAL).unwrap();
     let none = DeviceFilter::load(&[]).unwrap();
     for filter in [&none, &usual, &usual, &none, &usual] {
         filter.attach(&group).unwrap();
     }
-    // One program serves many groups.
+    // One program can be attached to many groups.
     let other = Cgroup::create(&host.cgroups, "other", &Limits::default()).unwrap();
     usual.attach(&other).unwrap();
 }

@@ -15,8 +15,8 @@ tests![
     a_container_that_has_ended_is_reported,
     no_descriptor_leaks_into_it,
     it_dies_with_the_container,
-    it_is_held_as_the_container_is,
-    cve_2025_52881_a_container_that_mounts_does_not_redirect_the_engines_writes,
+    it_has_the_limits_and_the_filter_of_its_plan,
+    cve_2025_52881_a_container_that_mounts_cannot_redirect_the_runtimes_writes,
 ];
 
 fn sleeper(host: &mut Host) -> Running {
@@ -141,7 +141,7 @@ fn it_dies_with_the_container(host: &mut Host) {
     assert_eq!(host.exit_of(running.spawned.pid), Exit::Signal(9));
 }
 
-fn it_is_held_as_the_container_is(host: &mut Host) {
+fn it_has_the_limits_and_the_filter_of_its_plan(host: &mut Host) {
     let running = sleeper(host);
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     let mut asked = process(&[
@@ -158,14 +158,14 @@ fn it_is_held_as_the_container_is(host: &mut Host) {
         assert_eq!(field(&done.out, set), "0000000000000000", "{set}");
     }
     assert_eq!(field(&done.out, "Seccomp"), "2");
-    // libcontainer writes its caller's.
+    // libcontainer writes the caller's own.
     assert_eq!(fs::read_to_string("/proc/self/oom_score_adj").unwrap(), own);
     // SAFETY: prctl without arguments.
     assert_eq!(unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }, 1);
 }
 
-fn cve_2025_52881_a_container_that_mounts_does_not_redirect_the_engines_writes(host: &mut Host) {
-    // Another file of procfs in the place of the one that is written.
+fn cve_2025_52881_a_container_that_mounts_cannot_redirect_the_runtimes_writes(host: &mut Host) {
+    // Mount another procfs file over the one that is written.
     let script = "mkdir /p /p/self; touch /p/self/oom_score_adj; \
         mount -o bind /proc/1/comm /p/self/oom_score_adj && mount -o rbind /p /proc && \
         echo up; exec sleep 1000";

@@ -1,5 +1,5 @@
-//! What a caller may hand in that no unit has: a root directory, descriptors that outlive the caller,
-//! a terminal, more paths to protect, exact groups, a umask and every limit.
+//! Parts of a plan that units do not use: a root directory, descriptors that outlive the caller, a
+//! terminal, more paths to protect, exact groups, a umask and every limit.
 
 use crate::host::{Exit, Host, Running, bind, field};
 use crate::tests;
@@ -17,17 +17,17 @@ use std::path::PathBuf;
 tests![
     a_directory_is_the_root,
     a_directory_can_be_read_only,
-    a_missing_directory_names_its_step,
-    standard_input_is_handed_in,
-    a_set_up_outlives_the_one_who_ordered_it,
-    a_failure_after_prepared_is_told,
-    a_failure_before_prepared_is_told,
-    a_terminal_controls_the_session,
-    more_paths_are_hidden_and_read_only,
-    a_path_to_protect_leads_over_no_link,
+    a_missing_directory_is_reported_with_its_step,
+    standard_input_is_passed_in,
+    a_setup_outlives_its_caller,
+    a_failure_after_prepared_is_reported,
+    a_failure_before_prepared_is_reported,
+    a_terminal_is_the_controlling_terminal,
+    paths_of_the_plan_are_masked_and_read_only,
+    a_path_to_protect_must_not_contain_a_link,
     a_mount_can_forbid_execution,
     groups_umask_and_every_limit,
-    a_group_beyond_the_ids_is_refused,
+    a_group_outside_the_ids_is_refused,
 ];
 
 /// The layer as a root that the container may write to: its files belong to its own root.
@@ -61,14 +61,14 @@ fn a_directory_can_be_read_only(host: &mut Host) {
     assert!(done.err.contains("Read-only file system"), "{}", done.err);
 }
 
-fn a_missing_directory_names_its_step(host: &mut Host) {
+fn a_missing_directory_is_reported_with_its_step(host: &mut Host) {
     let error = host.sh("true", |plan| plan.root = Root::Directory("/no/such".into())).error();
     assert_eq!(error.to_string(), "mount the root directory: /no/such: No such file or directory");
     let refused = host.try_start(&["true"], |plan| plan.root = Root::Directory("rel".into()));
     assert!(matches!(refused, Err(SpawnError::Plan(_))));
 }
 
-fn standard_input_is_handed_in(host: &mut Host) {
+fn standard_input_is_passed_in(host: &mut Host) {
     let path = host.dir.join("input");
     fs::write(&path, "said\n").unwrap();
     let input = File::open(&path).unwrap();
@@ -98,12 +98,12 @@ impl Fifos {
         File::options().read(true).custom_flags(flags).open(&self.status).unwrap()
     }
 
-    /// Starts a container and lets go of every descriptor, as a caller that ends.
+    /// Starts a container and closes every descriptor, like a caller that ends.
     fn start(&self, host: &mut Host, argv: &[&str], edit: impl Fn(&mut Plan)) -> Running {
         let reader = self.reader();
         let flags = (OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).bits();
         let writer = File::options().write(true).custom_flags(flags).open(&self.status).unwrap();
-        // For reading and writing: the child must not see an end.
+        // For reading and writing: the child must not see end of file.
         let go = File::options().read(true).write(true).open(&self.go).unwrap();
         // SAFETY: the three live to the end of this function, and the plan does not.
         let [go, status, status_reader] = [&go, &writer, &reader]
@@ -124,7 +124,7 @@ fn wait(status: impl AsFd) -> Setup {
     }
 }
 
-fn a_set_up_outlives_the_one_who_ordered_it(host: &mut Host) {
+fn a_setup_outlives_its_caller(host: &mut Host) {
     let fifos = Fifos::new(host);
     let running = fifos.start(host, &["echo", "gone on"], |_| {});
     assert_eq!(wait(&running.spawned.status), Setup::Prepared);
@@ -133,7 +133,7 @@ fn a_set_up_outlives_the_one_who_ordered_it(host: &mut Host) {
     assert!(go.is_none());
     drop((status, pidfd));
     std::thread::sleep(std::time::Duration::from_millis(50));
-    // Somebody else, later.
+    // Another process, later.
     let status: OwnedFd = fifos.reader().into();
     assert_eq!(read_status(&status), Ok(Setup::Pending));
     let flags = OFlag::O_NONBLOCK.bits();
@@ -142,11 +142,15 @@ fn a_set_up_outlives_the_one_who_ordered_it(host: &mut Host) {
     assert_eq!(wait(&status), Setup::Done);
     assert_eq!(crate::host::read(out), "gone on\n");
     assert_eq!(host.exit_of(pid), Exit::Code(0));
-    assert_eq!(open_go().unwrap_err().raw_os_error(), Some(libc::ENXIO), "nobody waits any more");
+    assert_eq!(
+        open_go().unwrap_err().raw_os_error(),
+        Some(libc::ENXIO),
+        "no process waits any more"
+    );
     drop((cgroup, err));
 }
 
-fn a_failure_after_prepared_is_told(host: &mut Host) {
+fn a_failure_after_prepared_is_reported(host: &mut Host) {
     let fifos = Fifos::new(host);
     let running = fifos.start(host, &["/no/such/program"], |_| {});
     assert_eq!(wait(&running.spawned.status), Setup::Prepared);
@@ -159,7 +163,7 @@ fn a_failure_after_prepared_is_told(host: &mut Host) {
     }
 }
 
-fn a_failure_before_prepared_is_told(host: &mut Host) {
+fn a_failure_before_prepared_is_reported(host: &mut Host) {
     let fifos = Fifos::new(host);
     let running = fifos.start(host, &["true"], |plan| plan.process.user = "nobody".into());
     match wait(&running.spawned.status) {
@@ -168,7 +172,7 @@ fn a_failure_before_prepared_is_told(host: &mut Host) {
     }
 }
 
-fn a_terminal_controls_the_session(host: &mut Host) {
+fn a_terminal_is_the_controlling_terminal(host: &mut Host) {
     let flags = SockFlag::SOCK_CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
     // SAFETY: the socket lives longer than the plan.
@@ -189,7 +193,7 @@ fn a_terminal_controls_the_session(host: &mut Host) {
     let Some(ControlMessageOwned::ScmRights(fds)) = got.cmsgs().unwrap().next() else {
         panic!("no descriptor")
     };
-    // SAFETY: the kernel has just made it.
+    // SAFETY: the kernel has just created this descriptor.
     let mut master = unsafe { File::from_raw_fd(fds[0]) };
     nix::fcntl::fcntl(&master, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR)).unwrap();
     master.write_all(b"words\n").unwrap();
@@ -206,7 +210,7 @@ fn a_terminal_controls_the_session(host: &mut Host) {
     assert_eq!(host.finish(running).exit, Exit::Code(0));
 }
 
-fn more_paths_are_hidden_and_read_only(host: &mut Host) {
+fn paths_of_the_plan_are_masked_and_read_only(host: &mut Host) {
     host.image_file("/secret/key", "key", 0o644);
     host.image_file("/plain", "plain", 0o644);
     let vol = host.dir.join("vol");
@@ -225,7 +229,7 @@ fn more_paths_are_hidden_and_read_only(host: &mut Host) {
     assert_eq!(done.err.matches("Read-only file system").count(), 2, "{}", done.err);
 }
 
-fn a_path_to_protect_leads_over_no_link(host: &mut Host) {
+fn a_path_to_protect_must_not_contain_a_link(host: &mut Host) {
     host.image_file("/real/file", "", 0o644);
     symlink("real", host.layer.join("link")).unwrap();
     for hide in [true, false] {
@@ -236,7 +240,7 @@ fn a_path_to_protect_leads_over_no_link(host: &mut Host) {
             })
             .error();
         assert_eq!(error.step, Step::MorePaths);
-        assert!(error.detail.contains("leads over a symbolic link"), "{error}");
+        assert!(error.detail.contains("contains a symbolic link"), "{error}");
     }
     let refused = host.try_start(&["true"], |plan| plan.masked = vec!["/a/../b".into()]);
     assert!(matches!(refused, Err(SpawnError::Plan(_))));
@@ -263,11 +267,11 @@ fn groups_umask_and_every_limit(host: &mut Host) {
             .iter()
             .filter(|resource| !matches!(resource, Resource::Nice | Resource::RtPriority))
             .map(|resource| {
-                // Enough for a shell whatever it counts.
+                // Enough for a shell, whatever the unit.
                 let number = if *resource == Resource::NoFile { 500 } else { 1 << 40 };
                 Rlimit { resource: *resource, soft: number, hard: number }
             })
-            // Without CAP_SYS_RESOURCE a limit is never raised.
+            // Without CAP_SYS_RESOURCE a limit cannot be raised.
             .filter(|limit| {
                 limit.resource == Resource::NoFile || unlimited(&own, limit.resource.name())
             })
@@ -301,7 +305,7 @@ fn unlimited(limits: &str, name: &str) -> bool {
     limits.lines().any(|line| line.starts_with(title) && line.matches("unlimited").count() == 2)
 }
 
-fn a_group_beyond_the_ids_is_refused(host: &mut Host) {
+fn a_group_outside_the_ids_is_refused(host: &mut Host) {
     if host.userns.is_some() {
         let groups = Some(vec![70_000]);
         let error = host.sh("true", |plan| plan.process.groups = groups).error();

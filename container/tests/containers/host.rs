@@ -1,4 +1,4 @@
-//! What a test stands on: an image layer, a cgroup, and the exits that "PID 1" passes on.
+//! The environment of a test: an image layer, a cgroup, and the exits that "PID 1" forwards.
 
 use container::*;
 use std::collections::HashMap;
@@ -11,11 +11,11 @@ use std::sync::OnceLock;
 
 const BUSYBOX: &str = "/bin/busybox";
 
-/// What a test ends with that this machine cannot run.
+/// The panic payload of a test that this machine cannot run.
 pub struct NotRun;
 
-/// Ends the test, with a reason that nobody overlooks. For what the tests can do without on *some*
-/// machine; what every machine must have is in [`check_machine`].
+/// Ends the test as "not run", with a reason that is printed. Only for requirements that a machine
+/// may lack; those that every machine must meet are in [`check_machine`].
 pub fn not_run(reason: &str) -> ! {
     eprintln!("NOT RUN: {reason}");
     std::panic::resume_unwind(Box::new(NotRun))
@@ -44,12 +44,12 @@ impl Outcome {
         self.out
     }
 
-    /// The set-up error that it must have ended with.
+    /// The setup error that it must have ended with.
     pub fn error(self) -> SetupError {
         assert_eq!(self.exit, Exit::Code(125), "{self:?}");
         match self.setup {
             Setup::Failed(error) => error,
-            other => panic!("expected a set-up error, got {other:?}"),
+            other => panic!("expected a setup error, got {other:?}"),
         }
     }
 }
@@ -58,7 +58,7 @@ pub struct Host {
     pub dir: PathBuf,
     pub layer: PathBuf,
     pub netns: Option<OwnedFd>,
-    /// The containers' own ids; the host's if there is none.
+    /// The containers' user namespace; without one they use the host's ids.
     pub userns: Option<UserNs>,
     pub cgroups: PathBuf,
     exits: fs::File,
@@ -69,10 +69,10 @@ pub struct Host {
     pub devices: Option<DeviceFilter>,
 }
 
-/// Finds out whether the tests can run at all.
+/// Checks whether the tests can run at all.
 pub fn check_machine() -> Result<(), String> {
     if nix::unistd::geteuid().as_raw() != 0 {
-        return Err("they need root".into());
+        return Err("root is required".into());
     }
     if !Path::new(BUSYBOX).exists() {
         return Err(format!("{BUSYBOX} is missing (Debian: busybox-static)"));
@@ -80,7 +80,7 @@ pub fn check_machine() -> Result<(), String> {
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     for kind in ["overlay", "erofs", "cgroup2"] {
         if !known.split_whitespace().any(|word| word == kind) {
-            return Err(format!("this kernel has no {kind}"));
+            return Err(format!("this kernel does not support {kind}"));
         }
     }
     cgroup_root().map(drop).ok_or("cgroup v2 is not mounted".into())
@@ -124,21 +124,21 @@ impl Host {
         Host { dir, layer, netns: None, userns, cgroups, exits, seen, runs: 0, limits, devices }
     }
 
-    /// The ids of the containers, as [`Execution`] wants them.
+    /// The ids of the containers, for [`Execution`].
     pub fn ids(&self) -> Option<IdRange> {
         self.userns.as_ref().map(UserNs::range)
     }
 
-    /// What an id of a container is on this machine.
+    /// Maps an id of a container to the host's.
     pub fn outside(&self, id: u32) -> u32 {
         self.ids().map_or(id, |range| range.host_id(id).unwrap())
     }
 
-    /// How a process ended, when "PID 1" has reaped it.
+    /// Waits until "PID 1" has reaped a process and returns how it ended.
     pub fn exit_of(&mut self, pid: i32) -> Exit {
         while !self.seen.contains_key(&pid) {
             let mut record = [0; 8];
-            self.exits.read_exact(&mut record).expect("the reaper is there");
+            self.exits.read_exact(&mut record).expect("the reaper is running");
             let pid = i32::from_le_bytes(record[..4].try_into().unwrap());
             let status = i32::from_le_bytes(record[4..].try_into().unwrap());
             let exit = match libc::WIFSIGNALED(status) {
@@ -159,7 +159,7 @@ impl Host {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     }
 
-    /// Makes a symbolic link in the image.
+    /// Creates a symbolic link in the image.
     pub fn image_link(&self, path: &str, target: &str) {
         let path = self.layer.join(path.trim_start_matches('/'));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -276,7 +276,7 @@ impl Running {
     }
 }
 
-/// The filter that every container has which asks for no other one.
+/// The default filter.
 pub fn default_filter() -> &'static seccomp::Filter {
     static FILTER: OnceLock<seccomp::Filter> = OnceLock::new();
     FILTER.get_or_init(|| seccomp::Filter::default_for(CapSet::DEFAULT).unwrap())
@@ -326,7 +326,7 @@ pub fn read(fd: OwnedFd) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The value behind `name` in lines of `name: value`.
+/// The value of `name` in lines of `name: value`.
 pub fn field<'t>(text: &'t str, name: &str) -> &'t str {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))

@@ -1,4 +1,4 @@
-//! Files and terminals of a running container, as they are opened from outside.
+//! Files and terminals of a running container, opened from outside.
 
 use crate::host::{Exit, Host, Running, default_filter, process};
 use crate::tests;
@@ -10,9 +10,9 @@ use std::os::fd::AsFd;
 
 tests![
     a_file_is_read_and_written_from_outside,
-    links_lead_nowhere_but_into_the_container,
-    what_is_no_file_is_not_opened,
-    a_program_has_a_terminal_of_its_own,
+    links_are_resolved_inside_the_container,
+    only_regular_files_are_opened,
+    a_program_gets_a_terminal,
     a_program_reads_its_standard_input,
 ];
 
@@ -47,22 +47,22 @@ fn a_file_is_read_and_written_from_outside(host: &mut Host) {
     assert_eq!(relative, InsideError::Path);
 }
 
-fn links_lead_nowhere_but_into_the_container(host: &mut Host) {
+fn links_are_resolved_inside_the_container(host: &mut Host) {
     let script = "echo mine > /etc/secret; cd /tmp; ln -s /etc/secret a; \
         ln -s ../../../../../../etc/secret b; ln -s /proc/1/root/etc/secret c; ln -s /etc/made d";
     let running = running(host, script);
     assert_eq!(text(&running, "/tmp/a"), "mine\n");
     assert_eq!(text(&running, "/tmp/b"), "mine\n");
     assert_eq!(text(&running, "/../../etc/secret"), "mine\n");
-    // The kernel's own links lead by no path, so nowhere is the only place to keep them to.
+    // Magic links do not resolve by path and cannot be confined to the root, so they are refused.
     assert!(open(&running, "/tmp/c", Access::Read).is_err());
-    // Made where nothing is, and a link is not nothing.
+    // A file is created only if nothing exists at the path, not even a dangling link.
     assert!(
         open(&running, "/tmp/d", Access::Write { mode: 0o600, owner: host.outside(0) }).is_err()
     );
 }
 
-fn what_is_no_file_is_not_opened(host: &mut Host) {
+fn only_regular_files_are_opened(host: &mut Host) {
     let running = running(host, "mkfifo /tmp/pipe");
     for path in ["/tmp/pipe", "/tmp", "/dev/null"] {
         for access in [Access::Read, Access::Write { mode: 0o600, owner: host.outside(0) }] {
@@ -71,7 +71,7 @@ fn what_is_no_file_is_not_opened(host: &mut Host) {
     }
 }
 
-fn a_program_has_a_terminal_of_its_own(host: &mut Host) {
+fn a_program_gets_a_terminal(host: &mut Host) {
     let running = running(host, "true");
     let (ours, theirs) = open_terminal(running.spawned.pid, running.spawned.pidfd.as_fd()).unwrap();
     resize_terminal(&ours, 33, 101).unwrap();
@@ -93,7 +93,7 @@ fn a_program_has_a_terminal_of_its_own(host: &mut Host) {
     host.exit_of(executed.helper);
     let mut said = Vec::new();
     let mut buffer = [0; 1024];
-    // What is left of a terminal whose other end is closed ends with EIO.
+    // Reading a terminal whose other end is closed ends with EIO.
     while let Ok(got) = terminal.read(&mut buffer) {
         said.extend_from_slice(&buffer[..got]);
     }

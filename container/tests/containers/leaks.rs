@@ -1,4 +1,4 @@
-//! What is left behind: nothing.
+//! Starts leave nothing behind.
 
 use crate::host::{Exit, Host, bind};
 use crate::tests;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 tests![a_thousand_starts_of_which_many_fail_leave_nothing_behind];
 
-/// Everything of this machine that a start could leave something in.
+/// Counts of everything that a start could leave behind.
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     mounts: usize,
@@ -53,7 +53,7 @@ impl Traces {
     }
 }
 
-/// Ways to go wrong, each at another step.
+/// Number of ways to fail, each at a different step.
 const WAYS: usize = 15;
 
 fn layer(dir: &Path, name: &str) -> Root {
@@ -98,7 +98,7 @@ fn a_thousand_starts_of_which_many_fail_leave_nothing_behind(host: &mut Host) {
     }
     host.image_link("/kernel", "/proc/sys");
     let dir = host.dir.clone();
-    // One of each first: what the first use of something makes once is not a leak.
+    // Begin with one of each: state that is created once on first use is not a leak.
     let mut steps = BTreeSet::new();
     let mut before = None;
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
@@ -125,9 +125,9 @@ fn a_thousand_starts_of_which_many_fail_leave_nothing_behind(host: &mut Host) {
                 spoil(plan, way, &dir);
             }
         });
-        // The last way: whoever was to let it go is gone.
+        // The last way: the process that would continue the start is gone.
         drop(running.spawned.go.take());
-        // Some are killed wherever they are.
+        // Some are killed at an arbitrary step.
         let killed = seed >> 40 & 15 == 0;
         if killed {
             running.cgroup.kill().unwrap();

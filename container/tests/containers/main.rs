@@ -1,13 +1,13 @@
-//! Starts real containers and looks at them from inside.
+//! Starts real containers and inspects them from inside.
 //!
-//! Needs root, overlayfs, cgroup v2 and a static busybox, and fails when any of them is missing:
-//! a test that quietly does nothing would be worse than none.
+//! Needs root, overlayfs, cgroup v2 and a static busybox, and fails if any of them is missing: a
+//! test that is silently skipped would be worse than none.
 //!
-//! The processes are those of the real thing: this program plays PID 1 (it reaps everything and
-//! passes the exits on), and each test runs in a single-threaded child of it, the supervisor's
-//! place. Arguments that are no options select tests by a part of their names.
+//! The process tree is the same as on a host: this program takes the role of PID 1 (it reaps all
+//! processes and forwards their exits), and each test runs in a single-threaded child, in the role
+//! of the supervisor. Arguments that are not options select tests by a substring of their names.
 
-// A test without the standard harness is no test to clippy.
+// Clippy does not recognise a test without the standard harness.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod basics;
@@ -33,7 +33,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 /// A test, by name.
 type Test = (&'static str, fn(&mut Host));
 
-/// Lists functions of a module with their names.
+/// Lists test functions of a module with their names.
 #[macro_export]
 macro_rules! tests {
     ($($name:ident),* $(,)?) => {
@@ -42,17 +42,17 @@ macro_rules! tests {
     };
 }
 
-/// A test that takes longer hangs; seconds.
+/// Time limit of a test in seconds; a test that takes longer hangs.
 const TIME_LIMIT: u32 = 120;
 
-/// First parts of the tests' names: whose ids the containers have.
+/// Prefixes of test names: with a user namespace, and with the host's ids.
 const OWN_IDS: &str = "own_ids";
 const HOST_IDS: &str = "host_ids";
 
 /// Exit code of a test that this machine cannot run.
 const NOT_RUN: i32 = 77;
 
-/// Arguments with which this program, copied into a container, tells about itself.
+/// Arguments with which this program, copied into a container, reports its own state.
 const PRINT_SESSION_KEYRING: &str = "--print-session-keyring";
 const PRINT_USER: &str = "--print-user";
 const PRINT_CALLS: &str = "--print-calls";
@@ -96,7 +96,7 @@ fn main() {
     // SAFETY: prctl with integers only.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
     let (mut passed, mut failed, mut not_run) = (0, Vec::new(), Vec::new());
-    // Everything twice: as root of a user namespace, and as the host's root.
+    // Run everything twice: as root of a user namespace, and as the host's root.
     let own = all.iter().chain(user_namespace::TESTS).map(|test| (OWN_IDS, test));
     for (ids, &(name, test)) in own.chain(all.iter().map(|test| (HOST_IDS, test))) {
         let name = name.split_once("::").map_or(name, |(_, name)| name);
@@ -126,7 +126,7 @@ fn main() {
     }
 }
 
-/// Runs one test in a child and reaps everything that comes up meanwhile. Returns its exit code.
+/// Runs one test in a child and reaps all processes meanwhile. Returns the child's exit code.
 fn run(name: &str, test: fn(&mut Host), own_ids: bool) -> i32 {
     let mut ends = [0; 2];
     // SAFETY: the array has room for the two descriptors.
@@ -157,7 +157,7 @@ fn run(name: &str, test: fn(&mut Host), own_ids: bool) -> i32 {
         // SAFETY: the status lives over the call.
         let pid = unsafe { libc::waitpid(-1, &raw mut status, 0) };
         if pid == child {
-            // Whatever the test left behind, reaped or not, must not disturb the next one.
+            // Processes that the test left behind must not disturb the next one.
             // SAFETY: as above.
             while unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } > 0 {}
             if libc::WIFSIGNALED(status) {

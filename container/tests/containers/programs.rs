@@ -1,4 +1,4 @@
-//! Finding and executing the program, and saying why it cannot be.
+//! Finding and executing the program, and explaining why an exec failed.
 
 use crate::host::{Host, field, layers};
 use crate::tests;
@@ -6,14 +6,14 @@ use container::*;
 
 tests![
     the_environment_is_completed,
-    path_is_the_containers,
-    every_reason_has_its_words,
-    ping_with_a_file_capability_was_not_executed,
+    the_program_is_found_in_the_containers_path,
+    every_exec_failure_is_explained,
+    ping_with_a_file_capability_is_executed,
     a_refused_file_capability_is_named_with_its_key,
-    the_users_forms,
-    a_user_may_open_its_output_again,
-    the_working_directory_is_made_when_missing,
-    plans_that_cannot_work_are_refused_at_once,
+    the_forms_of_a_user,
+    a_user_can_reopen_its_output,
+    a_missing_working_directory_is_created,
+    invalid_plans_are_refused_before_the_start,
 ];
 
 fn the_environment_is_completed(host: &mut Host) {
@@ -29,7 +29,7 @@ fn the_environment_is_completed(host: &mut Host) {
     assert_eq!(out, "HOME=/h\nPATH=/x\n");
 }
 
-fn path_is_the_containers(host: &mut Host) {
+fn the_program_is_found_in_the_containers_path(host: &mut Host) {
     host.image_file("/opt/first/tool", "not executable", 0o644);
     host.image_file("/opt/second/tool", "#!/bin/sh\necho second \"$@\"\n", 0o755);
     let path = |plan: &mut Plan<'_>| {
@@ -40,7 +40,7 @@ fn path_is_the_containers(host: &mut Host) {
     assert_eq!(error.to_string(), "exec: other: not found in PATH (/none::/opt/first:/opt/second)");
 }
 
-fn every_reason_has_its_words(host: &mut Host) {
+fn every_exec_failure_is_explained(host: &mut Host) {
     host.image_file("/x/plain", "hello", 0o644);
     host.image_file("/x/text", "hello", 0o755);
     host.image_file("/x/empty", "", 0o755);
@@ -50,7 +50,7 @@ fn every_reason_has_its_words(host: &mut Host) {
     let mut elf = std::fs::read(host.layer.join("bin/busybox")).unwrap();
     elf[18] = 183;
     std::fs::write(host.layer.join("x/arm"), &elf).unwrap();
-    // A dynamic program of this machine, in an image without its loader.
+    // A dynamically linked program of this machine, in an image without its loader.
     std::fs::copy("/bin/ls", host.layer.join("x/dynamic")).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(host.layer.join("x/arm"), mode).unwrap();
@@ -59,10 +59,10 @@ fn every_reason_has_its_words(host: &mut Host) {
         ("/bin/busybox/x", "no such file in the image"),
         ("/bin", "is a directory"),
         ("/x/plain", "is not executable (mode 0644)"),
-        ("/x/text", "is not a program (neither ELF nor #!)"),
+        ("/x/text", "is not an executable (neither ELF nor #!)"),
         ("/x/empty", "is empty"),
         ("/x/script", "its interpreter /usr/bin/python3 is not in the image"),
-        ("/x/arm", "is a program for another processor (ELF machine 183)"),
+        ("/x/arm", "is built for another architecture (ELF machine 183)"),
         ("/x/dynamic", "its loader /lib64/ld-linux-x86-64.so.2 is not in the image"),
         ("/x/dangling", "is a symbolic link to a file that is not in the image"),
         ("/x/secret", "permission denied for user 1000 (mode 0700)"),
@@ -75,13 +75,13 @@ fn every_reason_has_its_words(host: &mut Host) {
 /// `cap_net_raw+ep`, as setcap(8) writes it.
 const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// Makes `/x/cat`, a program with a file capability that is not in the default set.
+/// Creates `/x/cat`, a program with a file capability that is not in the default set.
 fn capable_cat(host: &mut Host) {
     host.image_file("/x/cat", "", 0o755);
     let path = host.layer.join("x/cat");
     std::fs::copy(host.layer.join("bin/busybox"), &path).unwrap();
     let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).unwrap();
-    // SAFETY: the strings and the value live over the call, and the value's length is passed.
+    // SAFETY: the strings and the value outlive the call, and the value's length is passed.
     let done = unsafe {
         libc::setxattr(
             path.as_ptr(),
@@ -94,8 +94,8 @@ fn capable_cat(host: &mut Host) {
     assert_eq!(nix::errno::Errno::result(done), Ok(0));
 }
 
-/// The kernel compares a file's capabilities with the bounding set even where they give nothing.
-fn ping_with_a_file_capability_was_not_executed(host: &mut Host) {
+/// The kernel checks file capabilities against the bounding set even if they grant nothing.
+fn ping_with_a_file_capability_is_executed(host: &mut Host) {
     capable_cat(host);
     for user in ["0", "1000"] {
         let status = host.run(&["/x/cat", "/proc/self/status"], |plan| {
@@ -105,7 +105,7 @@ fn ping_with_a_file_capability_was_not_executed(host: &mut Host) {
         assert_eq!(status.err.contains(said), user != "0", "{status:?}");
         let caps = if user == "0" { CapSet::DEFAULT } else { CapSet::EMPTY };
         assert_eq!(field(&status.ok(), "CapEff"), format!("{:016x}", caps.bits()));
-        // By a program that knows nothing of it, too.
+        // Also when a shell in the container executes it.
         let out = host.run(&["sh", "-c", "/x/cat /proc/self/status"], |plan| {
             plan.process.user = user.into();
         });
@@ -116,8 +116,8 @@ fn ping_with_a_file_capability_was_not_executed(host: &mut Host) {
 fn a_refused_file_capability_is_named_with_its_key(host: &mut Host) {
     capable_cat(host);
     host.image_file("/x/script", "#!/x/cat -u\n", 0o755);
-    let words = "has the file capability NET_RAW, which the container does not have \
-                 (cap_add = [\"NET_RAW\"])";
+    let words = "has the file capability NET_RAW, which the container does not have; \
+                 set cap_add = [\"NET_RAW\"]";
     for user in ["0", "1000"] {
         let mut run = |program: &str, caps: CapSet| {
             host.run(&[program, "/proc/self/status"], |plan| {
@@ -136,7 +136,7 @@ fn a_refused_file_capability_is_named_with_its_key(host: &mut Host) {
     }
 }
 
-fn the_users_forms(host: &mut Host) {
+fn the_forms_of_a_user(host: &mut Host) {
     for (user, uid, gid, groups) in [
         ("", "0", "0", "0"),
         ("web", "1000", "1001", "50 1001"),
@@ -157,7 +157,7 @@ fn the_users_forms(host: &mut Host) {
     assert!(error.detail.contains("\"ghost\" is not in the image's /etc/passwd"));
 }
 
-fn a_user_may_open_its_output_again(host: &mut Host) {
+fn a_user_can_reopen_its_output(host: &mut Host) {
     let out = host
         .sh(
             "echo log > /dev/stdout; echo more >> /proc/self/fd/1; head -c1 /dev/stdin | wc -c",
@@ -169,7 +169,7 @@ fn a_user_may_open_its_output_again(host: &mut Host) {
     assert_eq!(out, "log\nmore\n0\n");
 }
 
-fn the_working_directory_is_made_when_missing(host: &mut Host) {
+fn a_missing_working_directory_is_created(host: &mut Host) {
     let out = host.run(&["pwd"], |plan| plan.process.cwd = "/srv/a/b".into()).ok();
     assert_eq!(out, "/srv/a/b\n");
     host.image_link("/var/work", "../data/work");
@@ -179,7 +179,7 @@ fn the_working_directory_is_made_when_missing(host: &mut Host) {
     assert_eq!(error.to_string(), "enter the working directory: /etc/passwd: Not a directory");
 }
 
-fn plans_that_cannot_work_are_refused_at_once(host: &mut Host) {
+fn invalid_plans_are_refused_before_the_start(host: &mut Host) {
     let mut refused = |edit: &dyn Fn(&mut Plan<'_>)| {
         let result = host.try_start(&["true"], |plan| edit(plan));
         assert!(matches!(result, Err(SpawnError::Plan(_))), "{:?}", result.err());

@@ -1,5 +1,5 @@
-//! Paths that somebody changes while the engine walks them, hundreds of times: what the QEMU tests of
-//! the same names try a few times through the whole host.
+//! Paths that another process changes during setup, hundreds of times. The QEMU tests of these
+//! CVEs try this a few times on a whole host.
 
 use crate::host::{Host, bind};
 use crate::root_file_system::tmpfs;
@@ -13,22 +13,22 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 tests![
-    cve_2021_30465_a_mount_lands_inside_whatever_its_path_becomes,
-    cve_2024_45310_directories_are_made_inside_whatever_their_path_becomes,
+    cve_2021_30465_a_mount_stays_inside_while_its_path_changes,
+    cve_2024_45310_directories_are_created_inside_while_their_path_changes,
 ];
 
 const STARTS: usize = 300;
 
-/// A process that exchanges two names for as long as this is there.
+/// A process that exchanges two names until this is dropped.
 struct Exchanger(i32);
 
 impl Exchanger {
     fn of(a: &Path, b: &Path) -> Exchanger {
-        // SAFETY: the test is single-threaded; the child makes system calls only.
+        // SAFETY: the test is single-threaded; the child only makes system calls.
         match unsafe { nix::unistd::fork() }.unwrap() {
             nix::unistd::ForkResult::Parent { child } => Exchanger(child.as_raw()),
             nix::unistd::ForkResult::Child => {
-                // SAFETY: a number.
+                // SAFETY: prctl with integers only.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 loop {
                     let _ = renameat2(AT_FDCWD, a, AT_FDCWD, b, RenameFlags::RENAME_EXCHANGE);
@@ -48,8 +48,9 @@ impl Drop for Exchanger {
     }
 }
 
-/// Starts containers with this mounted below a directory of a volume that is exchanged with a link to
-/// a directory of the host. How many ran, and in how many the directory had just been the link.
+/// Starts containers with `made` mounted below a directory of a volume that is being exchanged with
+/// a link to a directory of the host. Returns how many ran, and in how many the path went through
+/// the link.
 fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
     let (vol, victim) = (host.dir.join("vol"), host.dir.join("victim"));
     for dir in [&vol.join("a"), &victim] {
@@ -68,7 +69,7 @@ fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
     let untouched = on_the_host();
     symlink(&victim, vol.join("l")).unwrap();
     let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    // The directory itself, whatever it is called at the moment.
+    // The directory itself, whatever its current name.
     let held = fs::File::open(vol.join("a")).unwrap();
     let directory = format!("/proc/self/fd/{}", held.as_raw_fd());
     let exchanger = Exchanger::of(&vol.join("a"), &vol.join("l"));
@@ -77,7 +78,7 @@ fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
         let out = host.sh("cat /proc/self/mounts", |plan| {
             plan.mounts = vec![bind(&vol, "/v"), made.clone()];
         });
-        // A path that changes in the middle may well end in an error; it may not end elsewhere.
+        // A path that changes during the lookup may cause an error, but must not lead outside.
         match &out.setup {
             Setup::Done => {
                 let mounted = |line: &&str| line.contains("/by-");
@@ -85,7 +86,7 @@ fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
                 ran += 1;
                 elsewhere += usize::from(place.contains("victim"));
             }
-            // The name was a link a moment ago and is a directory now, or the other way round.
+            // The name changed from a link to a directory or back during the lookup.
             Setup::Failed(error) => {
                 let moved = [Errno::ENOENT, Errno::ENOTDIR, Errno::ELOOP, Errno::EINVAL];
                 assert_eq!(error.step, Step::Mounts, "{number}: {error}");
@@ -94,7 +95,7 @@ fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
             other => panic!("{number}: {other:?}"),
         }
         assert_eq!(on_the_host(), untouched, "{number}: the host was changed");
-        // So that there is always something to be made.
+        // So that the next start has something to create again.
         for name in ["by-mount", "by-mkdir"] {
             let _ = fs::remove_dir_all(Path::new(&directory).join(name));
         }
@@ -102,14 +103,14 @@ fn start_again_and_again(host: &mut Host, made: &Mount) -> (usize, usize) {
     drop(exchanger);
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
     println!(
-        "{STARTS} starts: {ran} ran, {elsewhere} of them where the link leads in the container"
+        "{STARTS} starts: {ran} ran, {elsewhere} of them through the link inside the container"
     );
     (ran, elsewhere)
 }
 
-fn cve_2021_30465_a_mount_lands_inside_whatever_its_path_becomes(host: &mut Host) {
+fn cve_2021_30465_a_mount_stays_inside_while_its_path_changes(host: &mut Host) {
     let other = host.dir.join("other");
-    // On the host there is what a mount that goes astray would find.
+    // The path also exists on the host, where a misdirected mount would find it.
     for dir in [&other, &host.dir.join("victim/by-mount")] {
         fs::create_dir_all(dir).unwrap();
     }
@@ -117,13 +118,13 @@ fn cve_2021_30465_a_mount_lands_inside_whatever_its_path_becomes(host: &mut Host
     assert_raced(ran, elsewhere);
 }
 
-/// How many find a path that holds still is up to the processors; some do, and some are disturbed.
+/// The exact numbers depend on timing, but some starts must succeed and some must be disturbed.
 fn assert_raced(ran: usize, elsewhere: usize) {
-    assert!(ran > 0, "no path was ever found");
-    assert!(ran - elsewhere < STARTS, "nobody exchanged anything");
+    assert!(ran > 0, "no start succeeded");
+    assert!(ran - elsewhere < STARTS, "no start was disturbed");
 }
 
-fn cve_2024_45310_directories_are_made_inside_whatever_their_path_becomes(host: &mut Host) {
+fn cve_2024_45310_directories_are_created_inside_while_their_path_changes(host: &mut Host) {
     let deep = tmpfs("/v/a/by-mkdir/deep/er", None);
     let (ran, elsewhere) = start_again_and_again(host, &deep);
     assert_raced(ran, elsewhere);

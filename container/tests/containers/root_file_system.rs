@@ -1,4 +1,4 @@
-//! The root: layers, the writable part, files, the kernel's file systems.
+//! The root: layers, the writable layer, files, the kernel's file systems.
 
 use crate::host::{Exit, Host, bind, layers};
 use crate::tests;
@@ -7,18 +7,18 @@ use std::fs;
 use std::process::Command;
 
 tests![
-    writes_are_thrown_away,
-    a_read_only_root_takes_no_writes,
-    the_writable_layer_has_a_bound,
+    writes_are_discarded,
+    a_read_only_root_refuses_writes,
+    the_writable_layer_has_a_size_limit,
     a_hundred_and_thirty_layers,
     an_erofs_layer_is_mounted_from_its_file,
-    files_replace_what_the_image_has,
-    a_file_on_a_volume_leaves_the_volume_alone,
+    files_replace_those_of_the_image,
+    a_file_over_a_volume_does_not_modify_the_volume,
     the_kernels_file_systems_are_mounted_as_documented,
     a_missing_layer_is_named,
 ];
 
-fn writes_are_thrown_away(host: &mut Host) {
+fn writes_are_discarded(host: &mut Host) {
     let script = "test ! -e /new && echo x > /new && rm /etc/group && cat /new";
     for _ in 0..2 {
         assert_eq!(host.sh(script, |_| {}).ok(), "x\n");
@@ -26,7 +26,7 @@ fn writes_are_thrown_away(host: &mut Host) {
     assert!(!host.layer.join("new").exists() && host.layer.join("etc/group").exists());
 }
 
-fn a_read_only_root_takes_no_writes(host: &mut Host) {
+fn a_read_only_root_refuses_writes(host: &mut Host) {
     let script =
         "touch /x /srv/y /etc/hosts; touch /vol/z /tmp/t && cat /etc/hosts; echo > /dev/null";
     let vol = host.dir.join("vol");
@@ -51,7 +51,7 @@ pub fn file(path: &str, content: &str) -> InlineFile {
     InlineFile { path: path.into(), content: content.into(), mode: 0o644 }
 }
 
-fn the_writable_layer_has_a_bound(host: &mut Host) {
+fn the_writable_layer_has_a_size_limit(host: &mut Host) {
     let done = host.sh("dd if=/dev/zero of=/big bs=1M count=3", |plan| {
         plan.root = Root::Layers { layers: layers(plan).clone(), writable_size: Some(1 << 20) };
     });
@@ -64,7 +64,7 @@ fn the_writable_layer_has_a_bound(host: &mut Host) {
 }
 
 fn a_hundred_and_thirty_layers(host: &mut Host) {
-    // Long names: in one option string of mount(2) these would take nine pages.
+    // Long names: a single option string for mount(2) would take nine pages.
     let many: Vec<_> = (0..130)
         .map(|n| {
             let dir = host.dir.join(format!("layers/{n}-{}", "x".repeat(200)));
@@ -80,7 +80,7 @@ fn a_hundred_and_thirty_layers(host: &mut Host) {
             layers(plan).extend(base);
         })
         .ok();
-    assert_eq!(out, "130\n0\n", "the first layer is the highest");
+    assert_eq!(out, "130\n0\n", "the first layer is the topmost");
 }
 
 fn an_erofs_layer_is_mounted_from_its_file(host: &mut Host) {
@@ -98,7 +98,7 @@ fn an_erofs_layer_is_mounted_from_its_file(host: &mut Host) {
     assert!(unmount_layer(&target).is_err());
 }
 
-fn files_replace_what_the_image_has(host: &mut Host) {
+fn files_replace_those_of_the_image(host: &mut Host) {
     host.image_file("/etc/hosts", "of the image", 0o600);
     host.image_link("/etc/resolv.conf", "../run/nowhere/resolv.conf");
     let out = host
@@ -115,7 +115,7 @@ fn files_replace_what_the_image_has(host: &mut Host) {
     assert_eq!(error.to_string(), "write a file: /bin: Is a directory");
 }
 
-fn a_file_on_a_volume_leaves_the_volume_alone(host: &mut Host) {
+fn a_file_over_a_volume_does_not_modify_the_volume(host: &mut Host) {
     let etc = host.dir.join("etc");
     fs::create_dir(&etc).unwrap();
     fs::write(etc.join("hosts"), "of the volume").unwrap();
@@ -154,7 +154,7 @@ fn the_kernels_file_systems_are_mounted_as_documented(host: &mut Host) {
             assert!(options.iter().any(|o| o == option), "{path}: {option} in {options:?}");
         }
     }
-    // The kernel calls the option "volatile" up to 6.12 or so and "fsync=volatile" later.
+    // The option is called "volatile" up to about Linux 6.12 and "fsync=volatile" later.
     assert!(options("/", "overlay").iter().any(|option| option.ends_with("volatile")));
 }
 

@@ -1,4 +1,4 @@
-//! The filter of system calls, seen from a program under it.
+//! The seccomp filter, seen from a program under it.
 
 use crate::host::{Exit, Host, default_filter, field, pipe, process, read};
 use crate::tests;
@@ -8,18 +8,18 @@ use std::arch::asm;
 use std::os::fd::AsFd;
 
 tests![
-    calls_that_have_been_ways_out_are_forbidden,
-    a_capability_opens_its_calls,
-    a_call_of_32_bits_ends_the_process,
+    calls_used_in_escapes_are_forbidden,
+    a_capability_allows_its_calls,
+    a_32_bit_call_kills_the_process,
     a_program_run_in_the_container_is_under_the_filter,
-    programs_that_make_processes_and_threads_run,
-    a_profile_of_the_users_own_forbids_mkdir,
-    a_profile_that_kills_does,
-    a_missing_program_is_reported_under_a_narrow_profile,
+    programs_can_create_processes_and_threads,
+    a_custom_profile_forbids_mkdir,
+    a_profile_can_kill_the_process,
+    a_missing_program_is_reported_under_a_minimal_profile,
     the_time_to_load_it,
 ];
 
-/// Makes a number of calls and prints how each ended.
+/// Makes a number of calls and prints the error of each.
 pub fn print_calls() {
     let null = std::ptr::null::<u8>();
     let show = |name: &str, result: libc::c_long| {
@@ -28,7 +28,7 @@ pub fn print_calls() {
     };
     macro_rules! call {
         ($name:literal, $number:expr $(, $argument:expr)*) => {
-            // SAFETY: the pointers are null, or lead to memory that outlives the call.
+            // SAFETY: the pointers are null or point to memory that outlives the call.
             show($name, unsafe { libc::syscall($number $(, $argument)*) })
         };
     }
@@ -58,17 +58,17 @@ pub fn print_calls() {
     call!("kexec_load", libc::SYS_kexec_load, 0, 0, null, 9999);
     call!("get_mempolicy", libc::SYS_get_mempolicy, null, null, 0, null, 0);
     call!("x32", 0x4000_0000i64 | 39);
-    call!("of the future", 999);
+    call!("unassigned number", 999);
 }
 
-/// Makes a call as a program of 32 bits does: number 20, getpid.
+/// Makes a call as a 32-bit program does: number 20, getpid.
 pub fn call_of_32_bits() {
     let mut result = 20u64;
-    // SAFETY: getpid takes no arguments, and the kernel keeps all other registers but these.
+    // SAFETY: getpid takes no arguments, and the kernel preserves all registers except these.
     unsafe {
         asm!("int 0x80", inlateout("rax") result, out("r8") _, out("r9") _, out("r10") _, out("r11") _);
     }
-    println!("made it: {result}");
+    println!("result: {result}");
 }
 
 fn with_probe(host: &Host) {
@@ -96,7 +96,7 @@ fn check(out: &str, expected: &[(&str, i32)]) {
     }
 }
 
-fn calls_that_have_been_ways_out_are_forbidden(host: &mut Host) {
+fn calls_used_in_escapes_are_forbidden(host: &mut Host) {
     with_probe(host);
     let out = host.run(&CALLS, |_| {}).ok();
     check(
@@ -127,10 +127,10 @@ fn calls_that_have_been_ways_out_are_forbidden(host: &mut Host) {
             ("kexec_load", EPERM),
             ("get_mempolicy", EPERM),
             ("x32", ENOSYS),
-            ("of the future", ENOSYS),
+            ("unassigned number", ENOSYS),
         ],
     );
-    // Without the filter these end otherwise: it was the filter that forbade them.
+    // Without the filter the results differ: it was the filter that refused these calls.
     let open = host.run(&CALLS, |plan| plan.seccomp = None).ok();
     for call in ["io_uring_setup", "add_key", "keyctl", "TIOCSTI", "clone3", "ADDR_NO_RANDOMIZE"] {
         assert_ne!(field(&open, call), field(&out, call), "{call}");
@@ -141,7 +141,7 @@ fn calls_that_have_been_ways_out_are_forbidden(host: &mut Host) {
     assert_eq!(status(open.ok()), "0");
 }
 
-fn a_capability_opens_its_calls(host: &mut Host) {
+fn a_capability_allows_its_calls(host: &mut Host) {
     with_probe(host);
     let caps = CapSet::from_names(&["SYS_ADMIN", "SYS_NICE"], &[]).unwrap();
     let filter = leaked(&Profile::default_for(caps));
@@ -158,7 +158,7 @@ fn a_capability_opens_its_calls(host: &mut Host) {
     check(&out, &[("kexec_load", EPERM), ("userfaultfd", EPERM), ("AF_ALG", EAFNOSUPPORT)]);
 }
 
-fn a_call_of_32_bits_ends_the_process(host: &mut Host) {
+fn a_32_bit_call_kills_the_process(host: &mut Host) {
     with_probe(host);
     let outcome = host.run(&["probe", crate::CALL_OF_32_BITS], |_| {});
     assert_eq!((outcome.exit, outcome.out.as_str()), (Exit::Signal(libc::SIGSYS), ""));
@@ -188,7 +188,7 @@ fn a_program_run_in_the_container_is_under_the_filter(host: &mut Host) {
     check(&out, &[("getppid", 0), ("clone3", ENOSYS), ("keyctl", EPERM), ("unshare", EPERM)]);
 }
 
-fn programs_that_make_processes_and_threads_run(host: &mut Host) {
+fn programs_can_create_processes_and_threads(host: &mut Host) {
     with_probe(host);
     let script = "for n in 1 2 3; do (probe --print-threads) & done; wait; echo x | cat | wc -c; \
         mkdir -p /tmp/a/b && mknod /tmp/pipe p && ln /etc/passwd /tmp/l && chroot / true && echo ok";
@@ -196,13 +196,13 @@ fn programs_that_make_processes_and_threads_run(host: &mut Host) {
     assert_eq!(out, "8\n8\n8\n2\nok\n");
 }
 
-/// Threads by the C library: it tries clone3 first.
+/// Creates threads through the C library, which tries clone3 first.
 pub fn print_threads() {
     let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| 1)).collect();
     println!("{}", threads.into_iter().map(|thread| thread.join().unwrap()).sum::<i32>());
 }
 
-fn a_profile_of_the_users_own_forbids_mkdir(host: &mut Host) {
+fn a_custom_profile_forbids_mkdir(host: &mut Host) {
     let filter = from_json(
         r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 28}]}"#,
@@ -212,7 +212,7 @@ fn a_profile_of_the_users_own_forbids_mkdir(host: &mut Host) {
     assert_eq!(outcome.err, "mkdir: can't create directory '/tmp/d': No space left on device\n");
 }
 
-fn a_profile_that_kills_does(host: &mut Host) {
+fn a_profile_can_kill_the_process(host: &mut Host) {
     let filter = from_json(
         r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS"}]}"#,
@@ -224,10 +224,10 @@ fn a_profile_that_kills_does(host: &mut Host) {
     let (profile, _) =
         Document::parse(text.as_bytes()).unwrap().profile(CapSet::DEFAULT, Kernel(6, 12));
     let refused = Filter::new(&profile).unwrap_err();
-    assert_eq!(refused.to_string(), "it forbids execve, which starts the program");
+    assert_eq!(refused.to_string(), "forbids execve, which is needed to start the program");
 }
 
-fn a_missing_program_is_reported_under_a_narrow_profile(host: &mut Host) {
+fn a_missing_program_is_reported_under_a_minimal_profile(host: &mut Host) {
     let filter = from_json(
         r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
             {"names": ["execve", "write", "exit_group"], "action": "SCMP_ACT_ALLOW"}]}"#,
@@ -239,7 +239,7 @@ fn a_missing_program_is_reported_under_a_narrow_profile(host: &mut Host) {
     assert_eq!(error.to_string(), "exec: /bin/nothing: no such file in the image");
 }
 
-/// Says how long the kernel takes to load it. It fails only if that is out of all proportion.
+/// Prints how long the kernel takes to load the filter. Fails only if that is far too long.
 fn the_time_to_load_it(_: &mut Host) {
     let filter = default_filter();
     let mut times: Vec<u128> = (0..200)
@@ -260,7 +260,7 @@ fn the_time_to_load_it(_: &mut Host) {
                 }
                 child => {
                     drop(write_end);
-                    // SAFETY: the status is not asked for.
+                    // SAFETY: a null status is allowed.
                     unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
                     read(read_end).parse().unwrap()
                 }

@@ -1,4 +1,4 @@
-//! Attacks that others have suffered, by their names.
+//! Known attacks on container runtimes.
 
 use crate::host::{Host, bind, field, not_run};
 use crate::root_file_system::tmpfs;
@@ -10,25 +10,25 @@ use std::os::unix::fs::symlink;
 tests![
     capabilities_are_exactly_the_plans,
     cve_2022_24769_the_inheritable_set_is_empty,
-    no_new_privs_makes_set_uid_inert,
-    cve_2022_0811_settings_of_the_host_cannot_be_changed,
+    no_new_privs_disables_set_uid,
+    cve_2022_0811_sysctls_of_the_host_cannot_be_changed,
     kernel_files_are_masked,
     kernel_files_are_read_only,
-    what_is_unmasked_is_open_and_nothing_else,
+    only_unmasked_paths_are_accessible,
     cve_2019_19921_a_symlinked_proc_is_refused,
     cve_2026_41579_symlinked_dev_and_sys_are_refused,
     cve_2021_30465_a_volume_target_through_a_link_stays_inside,
-    cve_2024_45310_missing_directories_are_made_inside_only,
-    a_volume_cannot_cover_kernel_files_by_a_link,
+    cve_2024_45310_missing_directories_are_created_only_inside,
+    a_volume_cannot_cover_kernel_files_through_a_link,
     cve_2024_21626_no_descriptor_leaks,
     cve_2024_21626_the_working_directory_is_inside,
-    cve_2026_55686_a_linked_working_directory_makes_nothing_on_the_host,
+    cve_2026_55686_a_linked_working_directory_creates_nothing_on_the_host,
     cve_2026_47262_an_endless_group_file,
-    user_databases_that_are_no_files,
+    user_databases_that_are_not_regular_files,
     cve_2024_40635_a_user_beyond_32_bits,
     cve_2022_0492_cgroups_cannot_be_changed,
     cve_2016_9962_the_child_is_not_dumpable,
-    it_has_a_keyring_of_its_own,
+    it_has_its_own_session_keyring,
     chroot_and_dot_dot_do_not_reach_the_old_root,
 ];
 
@@ -64,10 +64,10 @@ fn cve_2022_24769_the_inheritable_set_is_empty(host: &mut Host) {
     }
 }
 
-fn no_new_privs_makes_set_uid_inert(host: &mut Host) {
+fn no_new_privs_disables_set_uid(host: &mut Host) {
     use std::os::unix::fs::PermissionsExt;
     assert_eq!(field(&status(host, |_| {}), "NoNewPrivs"), "1");
-    // Not busybox, which gives the rights away that it does not need.
+    // Not busybox, which drops privileges that it does not need.
     let suid = host.layer.join("bin/suid");
     fs::copy("/proc/self/exe", &suid).unwrap();
     fs::set_permissions(&suid, fs::Permissions::from_mode(0o4755)).unwrap();
@@ -76,14 +76,14 @@ fn no_new_privs_makes_set_uid_inert(host: &mut Host) {
             plan.process.user = "web".into();
             plan.process.no_new_privs = no_new_privs;
         });
-        // Nothing would tell the user otherwise.
+        // Without this warning the user would not know.
         let said = "suid is set-user-id (mode 4755), which has no effect: it runs as user 1000";
         assert_eq!(out.err.contains(said), no_new_privs, "{out:?}");
         assert_eq!(out.ok(), effective);
     }
 }
 
-fn cve_2022_0811_settings_of_the_host_cannot_be_changed(host: &mut Host) {
+fn cve_2022_0811_sysctls_of_the_host_cannot_be_changed(host: &mut Host) {
     host.netns = Some(create_netns(host.userns.as_ref()).unwrap().ns);
     let set = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
     let script = "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax";
@@ -118,7 +118,7 @@ fn kernel_files_are_masked(host: &mut Host) {
         let name = masked.trim_start_matches("/proc/");
         assert_eq!(fs::exists(masked).unwrap(), done.out.contains(name), "{masked}");
     }
-    assert!(seen > 1, "nothing was there to be masked: {done:?}");
+    assert!(seen > 1, "there was nothing to mask: {done:?}");
     let directories = done.out.lines().filter(|line| line.starts_with('/')).count();
     assert_eq!(done.err.matches("Read-only").count(), directories, "{done:?}");
 }
@@ -133,7 +133,7 @@ fn kernel_files_are_read_only(host: &mut Host) {
     assert!(done.err.contains("Read-only"), "{}", done.err);
 }
 
-fn what_is_unmasked_is_open_and_nothing_else(host: &mut Host) {
+fn only_unmasked_paths_are_accessible(host: &mut Host) {
     let open = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
     let script = "wc -c </proc/interrupts; stat -c %F /proc/timer_list; \
         grep -c ' /proc/sys ' /proc/self/mounts; grep -c ' /proc/irq ' /proc/self/mounts";
@@ -148,7 +148,7 @@ fn what_is_unmasked_is_open_and_nothing_else(host: &mut Host) {
     assert!(!none.out.is_empty(), "{none:?}");
     let refused = host.try_start(&["true"], |plan| plan.unmasked = open(&["/proc"]));
     let error = refused.err().unwrap().to_string();
-    assert!(error.contains("neither hidden nor read-only"), "{error}");
+    assert!(error.contains("neither masked nor read-only"), "{error}");
 }
 
 fn refused(host: &mut Host, dir: &str, step: Step) {
@@ -203,7 +203,7 @@ fn cve_2021_30465_a_volume_target_through_a_link_stays_inside(host: &mut Host) {
     assert!(!fs::exists("/etc/m").unwrap());
 }
 
-fn cve_2024_45310_missing_directories_are_made_inside_only(host: &mut Host) {
+fn cve_2024_45310_missing_directories_are_created_only_inside(host: &mut Host) {
     let outside = host.dir.join("outside");
     host.image_link("/var/run", outside.to_str().unwrap());
     host.image_link("/loop/a", "b");
@@ -220,7 +220,7 @@ fn cve_2024_45310_missing_directories_are_made_inside_only(host: &mut Host) {
     assert_eq!(error.errno, nix::errno::Errno::ELOOP);
 }
 
-fn a_volume_cannot_cover_kernel_files_by_a_link(host: &mut Host) {
+fn a_volume_cannot_cover_kernel_files_through_a_link(host: &mut Host) {
     host.image_link("/p", "/proc/sys");
     host.image_link("/s", "/sys/fs/cgroup");
     host.image_link("/m", "/proc/self/fd");
@@ -230,7 +230,7 @@ fn a_volume_cannot_cover_kernel_files_by_a_link(host: &mut Host) {
         let error = host.sh("true", |plan| plan.mounts = vec![bind(&vol, target)]).error();
         assert_eq!(error.step, Step::Mounts, "{error}");
         let error = host.sh("true", |plan| plan.mounts = vec![tmpfs(target, None)]).error();
-        assert!(error.detail.contains("kernel's own files"), "{error}");
+        assert!(error.detail.contains("resolves into a kernel file system"), "{error}");
     }
 }
 
@@ -269,7 +269,7 @@ fn cve_2024_21626_the_working_directory_is_inside(host: &mut Host) {
     assert_eq!(error.step, Step::WorkingDir, "{error}");
 }
 
-fn cve_2026_55686_a_linked_working_directory_makes_nothing_on_the_host(host: &mut Host) {
+fn cve_2026_55686_a_linked_working_directory_creates_nothing_on_the_host(host: &mut Host) {
     let outside = host.dir.join("outside");
     host.image_link("/w", outside.to_str().unwrap());
     let out = host.run(&["/bin/pwd"], |plan| plan.process.cwd = "/w/x".into()).ok();
@@ -281,12 +281,12 @@ fn cve_2026_47262_an_endless_group_file(host: &mut Host) {
     host.image_file("/etc/group", &"x".repeat(2 << 20), 0o644);
     let error = host.run(&["id"], |plan| plan.process.user = "web".into()).error();
     assert_eq!(error.to_string(), "look up the user: the image's /etc/group is larger than 1 MiB");
-    // With both ids as numbers the file is not even opened.
+    // With numeric user and group the file is not even opened.
     let out = host.run(&["id", "-u"], |plan| plan.process.user = "1000:1000".into());
     assert_eq!(out.exit, crate::host::Exit::Code(0));
 }
 
-fn user_databases_that_are_no_files(host: &mut Host) {
+fn user_databases_that_are_not_regular_files(host: &mut Host) {
     let passwd = host.layer.join("etc/passwd");
     fs::remove_file(&passwd).unwrap();
     for target in ["/dev/zero", "/dev", "/proc/self/fd/0"] {
@@ -297,14 +297,14 @@ fn user_databases_that_are_no_files(host: &mut Host) {
     }
     nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap();
     let error = host.run(&["id"], |_| {}).error();
-    assert_eq!(error.detail, "the image's /etc/passwd is not a file");
+    assert_eq!(error.detail, "the image's /etc/passwd is not a regular file");
 }
 
 fn cve_2024_40635_a_user_beyond_32_bits(host: &mut Host) {
     host.image_file("/etc/passwd", "big:x:4294967296:0::/:/\nneg:x:-1:0::/:/\n", 0o644);
     for user in ["big", "neg"] {
         let error = host.run(&["id"], |plan| plan.process.user = user.into()).error();
-        assert!(error.detail.contains("without a usable id"), "{error}");
+        assert!(error.detail.contains("with an invalid id"), "{error}");
     }
 }
 
@@ -328,11 +328,11 @@ fn cve_2016_9962_the_child_is_not_dumpable(host: &mut Host) {
     while !fs::read_to_string(format!("{proc}/status")).unwrap().contains("NoNewPrivs:\t1") {
         std::thread::yield_now();
     }
-    // The files of a process that is not dumpable belong to root, whoever it runs as.
+    // The /proc files of an undumpable process belong to root, whatever its user.
     assert_eq!(fs::metadata(format!("{proc}/fd")).unwrap().uid(), 0);
 }
 
-/// Prints the number of this process's session keyring; runs inside a container.
+/// Prints the id of this process's session keyring; runs inside a container.
 pub fn print_session_keyring() {
     println!("{}", session_keyring());
 }
@@ -348,16 +348,16 @@ fn session_keyring() -> i64 {
     unsafe { libc::syscall(libc::SYS_keyctl, 0, -3, 1) }
 }
 
-fn it_has_a_keyring_of_its_own(host: &mut Host) {
+fn it_has_its_own_session_keyring(host: &mut Host) {
     // SAFETY: no memory is passed. (KEYCTL_JOIN_SESSION_KEYRING)
     if unsafe { libc::syscall(libc::SYS_keyctl, 1, std::ptr::null::<u8>()) } < 0 {
-        not_run("this kernel has no keyrings");
+        not_run("this kernel does not support keyrings");
     }
     let own = session_keyring();
     fs::copy("/proc/self/exe", host.layer.join("bin/probe")).unwrap();
     let mut seen = vec![own];
     for _ in 0..2 {
-        // Under the usual filter it could not ask.
+        // The default filter forbids keyctl.
         let probe = ["probe", crate::PRINT_SESSION_KEYRING];
         let out = host.run(&probe, |plan| plan.seccomp = None).ok();
         let inside: i64 = out.trim().parse().unwrap();

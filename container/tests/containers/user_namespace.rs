@@ -1,4 +1,4 @@
-//! Root inside is nobody outside.
+//! User namespaces: root inside is an unprivileged user outside.
 
 use crate::host::{Host, bind, field, pipe, process, read};
 use crate::tests;
@@ -9,19 +9,19 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 tests![
     root_inside_is_another_user_outside,
-    an_images_files_belong_to_whom_the_image_says,
-    what_is_written_to_a_volume_has_the_containers_numbers_on_the_disk,
+    files_have_the_owners_that_the_image_specifies,
+    files_in_a_volume_have_the_containers_ids_on_the_disk,
     a_volume_is_filled_with_the_images_owners,
     a_private_host_file_is_read_by_root_inside,
-    ids_beyond_the_namespace_are_refused_by_name,
-    an_added_capability_holds_for_the_units_own_network_only,
-    sys_admin_mounts_for_itself_and_uncovers_nothing,
+    ids_outside_the_namespace_are_refused,
+    an_added_capability_applies_only_to_the_units_own_network,
+    sys_admin_can_mount_but_not_remove_masks,
     a_program_run_later_is_in_the_same_namespace,
-    a_file_copied_in_belongs_to_root_inside,
-    terminals_and_devices_are_those_of_root_inside,
-    an_added_capability_changes_nothing_of_the_hosts,
-    two_units_have_nothing_in_common,
-    a_namespace_that_somebody_else_has_made,
+    a_copied_file_belongs_to_root_inside,
+    terminals_and_devices_belong_to_root_inside,
+    added_capabilities_cannot_change_the_host,
+    two_units_have_different_ids,
+    an_existing_namespace_can_be_used,
 ];
 
 fn root_inside_is_another_user_outside(host: &mut Host) {
@@ -37,7 +37,7 @@ fn root_inside_is_another_user_outside(host: &mut Host) {
     running.cgroup.kill().unwrap();
 }
 
-fn an_images_files_belong_to_whom_the_image_says(host: &mut Host) {
+fn files_have_the_owners_that_the_image_specifies(host: &mut Host) {
     host.image_file("/srv/own", "", 0o600);
     chown(host.layer.join("srv/own"), Some(1000), Some(1001)).unwrap();
     host.image_file("/srv/far", "", 0o644);
@@ -45,11 +45,11 @@ fn an_images_files_belong_to_whom_the_image_says(host: &mut Host) {
     let script = "stat -c '%u:%g' / /bin /srv/own /srv/far /dev /dev/null /dev/pts /tmp; \
         touch /tmp/new; stat -c '%u:%g' /tmp/new; ln -s a /srv/link; stat -c %u /srv/link";
     let out = host.sh(script, |_| {}).ok();
-    // 70000 is nobody's inside.
+    // 70000 is not mapped inside and shows as nobody.
     assert_eq!(out, "0:0\n0:0\n1000:1001\n65534:0\n0:0\n0:0\n0:0\n0:0\n0:0\n0\n");
 }
 
-fn what_is_written_to_a_volume_has_the_containers_numbers_on_the_disk(host: &mut Host) {
+fn files_in_a_volume_have_the_containers_ids_on_the_disk(host: &mut Host) {
     let vol = host.dir.join("vol");
     fs::create_dir(&vol).unwrap();
     fs::set_permissions(&vol, fs::Permissions::from_mode(0o777)).unwrap();
@@ -63,7 +63,7 @@ fn what_is_written_to_a_volume_has_the_containers_numbers_on_the_disk(host: &mut
     }
     let owner = |name: &str| fs::metadata(vol.join(name)).map(|m| (m.uid(), m.gid())).unwrap();
     assert_eq!((owner("0"), owner("1000")), ((0, 0), (1000, 1001)));
-    // A unit with another range finds its own there.
+    // A unit with another range sees the files as its own.
     host.userns = Some(create_userns(IdRange::nth(9).unwrap()).unwrap());
     let out = host.sh("cd /v; stat -c %u 0 1000; rm 0 1000", |plan| {
         plan.mounts = vec![bind(&vol, "/v")];
@@ -89,7 +89,7 @@ fn a_volume_is_filled_with_the_images_owners(host: &mut Host) {
     assert_eq!(out.ok(), "1000\n0\n65534\n");
     let owner = |name: &str| fs::metadata(vol.join(name)).unwrap().uid();
     assert_eq!(["own", "roots", "far"].map(owner), [1000, 0, 65_534]);
-    // What cannot be read is not left out without a word.
+    // A file that cannot be read is an error, not silently left out.
     let far = host.layer.join("srv/far");
     fs::set_permissions(&far, fs::Permissions::from_mode(0o600)).unwrap();
     fs::remove_file(host.dir.join("marker")).unwrap();
@@ -99,7 +99,7 @@ fn a_volume_is_filled_with_the_images_owners(host: &mut Host) {
             vec![Mount { target: "/srv".into(), read_only: false, no_exec: false, source: again }];
     });
     let text = refused.error().to_string();
-    assert!(text.starts_with("mount a volume: far belongs to an id that"), "{text}");
+    assert!(text.starts_with("mount a volume: far is owned by an id that"), "{text}");
 }
 
 fn a_private_host_file_is_read_by_root_inside(host: &mut Host) {
@@ -117,19 +117,19 @@ fn a_private_host_file_is_read_by_root_inside(host: &mut Host) {
     assert!(read(host, "web").err.contains("Permission denied"));
 }
 
-fn ids_beyond_the_namespace_are_refused_by_name(host: &mut Host) {
+fn ids_outside_the_namespace_are_refused(host: &mut Host) {
     for user in ["65536", "0:70000"] {
         let error = host.sh("true", |plan| plan.process.user = user.into()).error();
         assert_eq!(error.step, Step::ResolveUser);
-        assert!(error.to_string().contains("beyond the 65536 ids"), "{error}");
+        assert!(error.to_string().contains("outside the 65536 ids"), "{error}");
     }
     assert_eq!(host.sh("id -u", |plan| plan.process.user = "65535".into()).ok(), "65535\n");
 }
 
-fn an_added_capability_holds_for_the_units_own_network_only(host: &mut Host) {
+fn an_added_capability_applies_only_to_the_units_own_network(host: &mut Host) {
     let admin = CapSet::from_names(&["NET_ADMIN"], &[]).unwrap();
     let script = "ip link set lo mtu 1234 && ip link show lo";
-    // Made one after the other, and both at once.
+    // Created one after the other, and both at once.
     let (userns, net) = create_userns_and_netns(IdRange::nth(9).unwrap()).unwrap();
     let together = (Some(userns), net.ns);
     let net = create_netns(host.userns.as_ref()).unwrap().ns;
@@ -145,7 +145,7 @@ fn an_added_capability_holds_for_the_units_own_network_only(host: &mut Host) {
     assert!(hosts.err.contains("not permitted"), "{hosts:?}");
 }
 
-fn sys_admin_mounts_for_itself_and_uncovers_nothing(host: &mut Host) {
+fn sys_admin_can_mount_but_not_remove_masks(host: &mut Host) {
     let script = "mount -t tmpfs x /tmp && echo mounted; umount /proc/sys; \
         umount /proc/interrupts; umount -l /proc; mount -o remount,rw,bind /proc/sys; \
         mount -o remount,rw,bind /sys; wc -c < /proc/interrupts; echo 1 > /proc/sys/vm/swappiness";
@@ -184,7 +184,7 @@ fn a_program_run_later_is_in_the_same_namespace(host: &mut Host) {
     running.cgroup.kill().unwrap();
 }
 
-fn a_file_copied_in_belongs_to_root_inside(host: &mut Host) {
+fn a_copied_file_belongs_to_root_inside(host: &mut Host) {
     let vol = host.dir.join("vol");
     fs::create_dir(&vol).unwrap();
     let mut running = host.start(&["sh", "-c", "echo up; exec sleep 1000"], |plan| {
@@ -197,21 +197,21 @@ fn a_file_copied_in_belongs_to_root_inside(host: &mut Host) {
     }
     let root = format!("/proc/{}/root", running.spawned.pid);
     assert_eq!(fs::metadata(format!("{root}/tmp/in")).unwrap().uid(), host.outside(0));
-    assert_eq!(fs::metadata(vol.join("in")).unwrap().uid(), 0, "on the disk it is root's");
-    // And the caller makes files as before.
+    assert_eq!(fs::metadata(vol.join("in")).unwrap().uid(), 0, "on the disk it belongs to root");
+    // The caller creates files as before.
     fs::write(vol.join("own"), "").unwrap();
     assert_eq!(fs::metadata(vol.join("own")).unwrap().uid(), 0);
     running.cgroup.kill().unwrap();
 }
 
-fn terminals_and_devices_are_those_of_root_inside(host: &mut Host) {
+fn terminals_and_devices_belong_to_root_inside(host: &mut Host) {
     let out = host.sh("stat -c '%u:%g' /dev/pts/ptmx /dev/a; head -c 1 /dev/a | wc -c", |plan| {
         plan.devices = vec![Device { source: "/dev/zero".into(), target: "/dev/a".into() }];
     });
     assert_eq!(out.ok(), "0:0\n0:0\n1\n");
 }
 
-fn an_added_capability_changes_nothing_of_the_hosts(host: &mut Host) {
+fn added_capabilities_cannot_change_the_host(host: &mut Host) {
     let script = "cp=$(mknod /tmp/n b 259 0 2>&1); echo $cp; chroot / true && echo chroot; \
         hostname other; echo 5 > /proc/sys/kernel/printk";
     let done = host.sh(script, |plan| plan.process.caps = CapSet::ALL);
@@ -219,7 +219,7 @@ fn an_added_capability_changes_nothing_of_the_hosts(host: &mut Host) {
     assert!(done.err.contains("Read-only"), "{done:?}");
 }
 
-fn two_units_have_nothing_in_common(host: &mut Host) {
+fn two_units_have_different_ids(host: &mut Host) {
     let vol = host.dir.join("vol");
     fs::create_dir(&vol).unwrap();
     let running = host.start(&["sleep", "1000"], |_| {});
@@ -228,14 +228,14 @@ fn two_units_have_nothing_in_common(host: &mut Host) {
     let owner = |pid: i32| fs::metadata(format!("/proc/{pid}")).unwrap().uid();
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while owner(other.spawned.pid) == 0 || owner(running.spawned.pid) == 0 {
-        assert!(std::time::Instant::now() < until, "still in set-up");
+        assert!(std::time::Instant::now() < until, "still in setup");
     }
     assert_ne!(owner(running.spawned.pid), owner(other.spawned.pid));
     running.cgroup.kill().unwrap();
     other.cgroup.kill().unwrap();
 }
 
-fn a_namespace_that_somebody_else_has_made(host: &mut Host) {
+fn an_existing_namespace_can_be_used(host: &mut Host) {
     let mut running = host.start(&["sh", "-c", "echo up; exec sleep 1000"], |_| {});
     assert_eq!(running.line(), "up");
     let open = |pid: &str| fs::File::open(format!("/proc/{pid}/ns/user")).unwrap().into();
@@ -243,7 +243,7 @@ fn a_namespace_that_somebody_else_has_made(host: &mut Host) {
     assert_eq!(Some(joined.range()), host.ids());
     host.userns = Some(joined);
     assert!(host.sh("cat /proc/self/uid_map", |_| {}).ok().contains("65536"));
-    // The host's own: its mapping is no stretch that a container may have.
+    // The host's own: its mapping is not one that a container can have.
     let error = join_userns(open("self")).unwrap_err();
     assert!(error.to_string().contains("user namespace"), "{error}");
 }

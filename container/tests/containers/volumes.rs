@@ -12,14 +12,14 @@ tests![
     parents_are_mounted_before_children,
     read_only_volumes,
     a_host_file_and_a_missing_source,
-    recursive_binds_bring_what_is_below,
-    a_link_in_the_place_of_a_regular_file_is_refused,
-    a_file_over_a_dangling_link_of_the_image_comes_where_the_link_leads,
-    links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever,
+    recursive_binds_include_submounts,
+    a_link_instead_of_a_regular_file_is_refused,
+    a_file_over_a_dangling_link_is_created_at_its_target,
+    dangling_links_stay_in_the_root_and_loops_are_errors,
     a_new_volume_is_filled_from_the_image,
     a_filled_volume_is_not_filled_again,
-    a_volume_with_data_is_taken_as_it_is,
-    an_interrupted_fill_starts_again,
+    a_volume_with_data_is_used_as_it_is,
+    an_interrupted_fill_is_restarted,
     two_containers_fill_one_volume_once,
 ];
 
@@ -56,7 +56,7 @@ fn a_host_file_and_a_missing_source(host: &mut Host) {
     assert_eq!(error.to_string(), "open a mount source: /no/such: No such file or directory");
 }
 
-fn recursive_binds_bring_what_is_below(host: &mut Host) {
+fn recursive_binds_include_submounts(host: &mut Host) {
     use nix::mount::{MntFlags, MsFlags, mount, umount2};
     let (vol, sub) = (host.dir.join("vol"), host.dir.join("vol/sub"));
     fs::create_dir_all(&sub).unwrap();
@@ -72,8 +72,8 @@ fn recursive_binds_bring_what_is_below(host: &mut Host) {
     umount2(&sub, MntFlags::MNT_DETACH).unwrap();
 }
 
-/// Root mounts it, and its directory is another user's.
-fn a_link_in_the_place_of_a_regular_file_is_refused(host: &mut Host) {
+/// Root mounts the file, but its directory belongs to another user.
+fn a_link_instead_of_a_regular_file_is_refused(host: &mut Host) {
     let path = host.dir.join("resolv.conf");
     let mount = |path: &Path| {
         let source = MountSource::RegularFile { path: path.into() };
@@ -98,8 +98,8 @@ fn a_link_in_the_place_of_a_regular_file_is_refused(host: &mut Host) {
     }
 }
 
-/// As /etc/resolv.conf is in images made with systemd-resolved.
-fn a_file_over_a_dangling_link_of_the_image_comes_where_the_link_leads(host: &mut Host) {
+/// Such as /etc/resolv.conf in images with systemd-resolved.
+fn a_file_over_a_dangling_link_is_created_at_its_target(host: &mut Host) {
     let file = host.dir.join("one");
     fs::write(&file, "content").unwrap();
     host.image_link("/etc/up.conf", "../run/systemd/resolve/up.conf");
@@ -119,10 +119,10 @@ fn a_file_over_a_dangling_link_of_the_image_comes_where_the_link_leads(host: &mu
     assert!(out.ends_with("\n../run/systemd/resolve/up.conf\n"), "{out}");
 }
 
-fn links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever(host: &mut Host) {
+fn dangling_links_stay_in_the_root_and_loops_are_errors(host: &mut Host) {
     let file = host.dir.join("one");
     fs::write(&file, "content").unwrap();
-    // A container's root has nothing above it; neither has an absolute link's begin.
+    // `..` above the root and absolute targets are resolved inside the root.
     let name = host.dir.file_name().unwrap().to_str().unwrap().to_owned();
     let outside = std::env::temp_dir().join(format!("{name}-outside"));
     host.image_link("/etc/above", &format!("{}{}", "../".repeat(20), &outside.display()));
@@ -133,7 +133,7 @@ fn links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever(host:
         assert_eq!(host.sh(&script, |plan| plan.mounts = mounts).ok(), "content");
     }
     assert!(!outside.exists());
-    // Two that lead to each other, and a chain that is longer than any kernel follows.
+    // Two links that point to each other, and a chain longer than the kernel's limit.
     host.image_link("/etc/there", "back");
     host.image_link("/etc/back", "there");
     for n in 0..50 {
@@ -147,7 +147,7 @@ fn links_that_lead_nowhere_do_not_leave_the_root_and_do_not_go_on_for_ever(host:
     }
 }
 
-/// A named volume `NAME` with its marker, as the caller lays it out.
+/// A named volume with its marker, in the layout that the caller uses.
 fn named(host: &Host, name: &str, target: &str) -> (PathBuf, Mount) {
     let dir = host.dir.join("volumes").join(name);
     let path = dir.join("_data");
@@ -199,13 +199,13 @@ fn a_filled_volume_is_not_filled_again(host: &mut Host) {
         host.sh(script, |plan| plan.mounts = vec![mount]).ok();
     }
     assert!(!dir.join("_data/file").exists());
-    // Where the image has nothing, the volume is simply empty and marked.
+    // If the image has no content there, the volume stays empty and is marked.
     let (dir, mount) = named(host, "empty", "/not/in/image");
     assert_eq!(host.sh("ls -A /not/in/image", |plan| plan.mounts = vec![mount]).ok(), "");
     assert!(dir.join("initialized").exists());
 }
 
-fn a_volume_with_data_is_taken_as_it_is(host: &mut Host) {
+fn a_volume_with_data_is_used_as_it_is(host: &mut Host) {
     image_content(host);
     let (dir, mut mount) = named(host, "restored", "/srv/data");
     fs::write(dir.join("_data/precious"), "").unwrap();
@@ -216,7 +216,7 @@ fn a_volume_with_data_is_taken_as_it_is(host: &mut Host) {
     assert!(dir.join("initialized").exists());
 }
 
-fn an_interrupted_fill_starts_again(host: &mut Host) {
+fn an_interrupted_fill_is_restarted(host: &mut Host) {
     image_content(host);
     let (dir, mount) = named(host, "broken", "/srv/data");
     let outside = host.dir.join("outside");

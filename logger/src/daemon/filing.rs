@@ -1,36 +1,36 @@
-//! The loop's side of the log files: what the disk's thread does next, and what came of it.
+//! Log files, as seen from the loop: gives work to the disk thread and handles the results.
 
 use super::{Daemon, report};
-use crate::disk::{DiskState, Done, Job, Worker};
+use crate::disk::{DiskState, Job, JobResult, Worker};
 use crate::ring::DiskMark;
 use crate::unit::Unit;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Least time between two complaints about the disk.
-const COMPLAIN: Duration = Duration::from_secs(60);
+/// Minimum time between two warnings about the disk.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where log files go, as far as PID 1 has said.
+/// Where log files are written, as reported by PID 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Disk {
-    /// Not a word yet.
-    Untold,
-    /// There is none; `pending`: it is still being waited for.
+    /// Not reported yet.
+    Unknown,
+    /// There is no data disk; `pending`: it may still appear.
     None { pending: bool },
     /// Below this directory.
     At(PathBuf),
 }
 
 impl Disk {
-    /// Puts a unit in the state that goes with what is known of the disk.
+    /// Sets the state of a unit according to what is known about the disk.
     pub(super) fn apply(&self, name: &str, unit: &mut Unit, now: Instant) {
         unit.disk = match self {
-            Self::Untold if unit.had_disk() => DiskState::Expected { since: now },
-            Self::Untold => return,
+            Self::Unknown if unit.had_disk() => DiskState::Expected { since: now },
+            Self::Unknown => return,
             Self::None { .. } => DiskState::Off,
             Self::At(_) => DiskState::Closed { retry_at: now },
         };
-        if *self != Self::Untold {
+        if *self != Self::Unknown {
             let wanted = *self != Self::None { pending: false };
             report(name, unit.set_disk_wanted(wanted));
         }
@@ -38,36 +38,36 @@ impl Disk {
 }
 
 impl Daemon {
-    /// Takes in what has become of the data disk.
+    /// Handles a change of the data disk.
     pub(super) fn set_disk(&mut self, disk: Disk, now: Instant) {
         if disk == self.disk {
             return;
         }
         self.disk = disk;
-        // A thread that still has work finishes it; its answers go nowhere.
+        // A thread that still has work finishes it; its results are discarded.
         (self.worker, self.dirty, self.syncing) = (None, None, false);
         for (name, unit) in &mut self.units {
             self.disk.apply(name, unit, now);
         }
     }
 
-    /// Takes answers from the disk's thread.
-    pub(super) fn hear(&mut self, now: Instant) {
+    /// Receives results from the disk thread.
+    pub(super) fn receive_results(&mut self, now: Instant) {
         let Some(worker) = &self.worker else { return };
-        worker.heard();
-        let answers: Vec<Done> = std::iter::from_fn(|| worker.next()).collect();
-        for answer in answers {
-            let (name, result) = match answer {
-                Done::Opened { unit, result } => {
+        worker.clear_wakeup();
+        let results: Vec<JobResult> = std::iter::from_fn(|| worker.next()).collect();
+        for result in results {
+            let (name, result) = match result {
+                JobResult::Opened { unit, result } => {
                     (unit, result.map(|mark| (mark.inode, mark.size, Some(mark.seq))))
                 }
-                Done::Appended { unit, result } => {
+                JobResult::Appended { unit, result } => {
                     (unit, result.map(|(inode, size)| (inode, size, None)))
                 }
-                Done::Synced { result } => {
+                JobResult::Synced { result } => {
                     self.syncing = false;
                     if let Err(error) = result {
-                        self.complain(now, &format!("cannot sync log files: {error}"));
+                        self.warn(now, &format!("cannot sync log files: {error}"));
                     }
                     continue;
                 }
@@ -82,27 +82,28 @@ impl Daemon {
                     self.dirty.get_or_insert(now);
                 }
                 Err(error) => {
-                    // At the end there is no second attempt: nobody waits for it.
-                    let wait = if self.deadline.is_some() { COMPLAIN } else { self.config.retry };
+                    // During shutdown there is no second attempt.
+                    let stopping = self.deadline.is_some();
+                    let wait = if stopping { WARN_INTERVAL } else { self.config.retry };
                     unit.disk_failed(now + wait);
                     let lost = unit.lost();
-                    self.complain(
-                        now,
-                        &format!("unit {name}: cannot write its log file ({lost} lines lost so far): {error}"),
+                    let text = format!(
+                        "unit {name}: cannot write log file: {error} ({lost} lines lost so far)"
                     );
+                    self.warn(now, &text);
                 }
             }
         }
     }
 
-    /// Gives the disk's thread its next work.
+    /// Gives work to the disk thread.
     pub(super) fn drive_disk(&mut self, now: Instant) {
         let Disk::At(root) = &self.disk else { return };
         if self.worker.is_none() {
             match Worker::start() {
                 Ok(worker) => self.worker = Some(worker),
                 Err(error) => {
-                    return self.complain(now, &format!("no thread for the disk: {error}"));
+                    return self.warn(now, &format!("cannot start the disk thread: {error}"));
                 }
             }
         }
@@ -122,17 +123,17 @@ impl Daemon {
             alive &= worker.send(Job::Sync);
         }
         if !alive {
-            // It panicked. The files are taken up as after a kill.
-            let disk = std::mem::replace(&mut self.disk, Disk::Untold);
+            // The thread panicked. The files are opened again as after a kill.
+            let disk = std::mem::replace(&mut self.disk, Disk::Unknown);
             self.set_disk(disk, now);
         }
     }
 
-    /// Warns about the disk, but not without end.
-    fn complain(&mut self, now: Instant, text: &str) {
-        let silent = |last: Instant| now.saturating_duration_since(last) < COMPLAIN;
-        if !self.complained.is_some_and(silent) {
-            self.complained = Some(now);
+    /// Logs a warning about the disk, at most one per interval.
+    fn warn(&mut self, now: Instant, text: &str) {
+        let recent = |last: Instant| now.saturating_duration_since(last) < WARN_INTERVAL;
+        if !self.warned.is_some_and(recent) {
+            self.warned = Some(now);
             log::warn!("{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! The loop's talk with PID 1.
+//! Communication with PID 1.
 
 use super::filing::Disk;
 use super::{Daemon, LoggerError, PAUSE};
@@ -9,11 +9,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
-/// Messages handled in one turn of the loop.
+/// Maximum number of messages handled in one iteration of the loop.
 const MESSAGES: usize = 64;
 
 impl Daemon {
-    /// Sends what there is to say to PID 1, as far as it goes.
+    /// Sends queued messages to PID 1 until the link would block.
     pub(super) fn send(&mut self) -> Result<(), LoggerError> {
         while let Some(message) = self.outbox.front() {
             match self.config.link.send(message, &[]) {
@@ -28,13 +28,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Takes messages from PID 1.
+    /// Receives messages from PID 1.
     pub(super) fn receive(&mut self, now: Instant) -> Result<(), LoggerError> {
         for _ in 0..MESSAGES {
             match self.config.link.recv::<FromInit>() {
                 Ok(Some(received)) => self.handle(received.message, received.fds, now),
                 Ok(None) => return Ok(()),
-                // An empty packet is the end of the link.
+                // An empty packet means that the link is closed.
                 Err(ChannelError::Decode { size: 0, .. })
                 | Err(ChannelError::Sys { errno: Errno::ECONNRESET, .. }) => {
                     self.link_closed = true;
@@ -42,7 +42,7 @@ impl Daemon {
                     return Ok(());
                 }
                 Err(error @ ChannelError::Sys { .. }) => return Err(error.into()),
-                Err(error) => log::error!("from PID 1: {error}"),
+                Err(error) => log::error!("message from PID 1: {error}"),
             }
         }
         Ok(())
@@ -54,12 +54,12 @@ impl Daemon {
                 (Some((unit, generation)), Ok(pipes)) => {
                     self.add_run(unit, generation, Some(pipes), now);
                 }
-                _ => log::error!("from PID 1: `{key}` is no pair of pipes of a unit"),
+                _ => log::error!("message from PID 1: `{key}` is not the pair of pipes of a run"),
             },
             FromInit::StoredEnd => {
                 for (name, unit) in &mut self.units {
                     if let Err(error) = unit.add_orphans() {
-                        log::error!("unit {name}: cannot look for old spools: {error}");
+                        log::error!("unit {name}: cannot search for old spools: {error}");
                     }
                 }
                 self.outbox.push_back(ToInit::Ready);
@@ -91,13 +91,13 @@ pub(super) fn log_key(unit: &str, generation: u64) -> String {
     format!("log/{unit}/{generation}")
 }
 
-/// Unit and generation of such a key.
+/// The unit and generation of a key.
 fn parse_key(key: &str) -> Option<(&str, u64)> {
     let (unit, generation) = key.strip_prefix("log/")?.split_once('/')?;
     Some((unit, generation.parse().ok()?)).filter(|_| is_unit(unit))
 }
 
-/// Whether a unit can have this name: it becomes a directory's.
+/// Whether a name is valid for a unit; it becomes the name of a directory.
 pub(super) fn is_unit(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(allowed)
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_a_name_that_is_safe_as_a_directory_is_taken_from_a_key(key in "(log/)?[a-z./-]{0,9}(/[0-9]{0,21})?") {
+        fn a_parsed_key_has_a_name_that_is_safe_as_a_directory(key in "(log/)?[a-z./-]{0,9}(/[0-9]{0,21})?") {
             if let Some((unit, generation)) = parse_key(&key) {
                 prop_assert!(!unit.contains(['/', '.']) && !unit.is_empty());
                 let back = log_key(unit, generation);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_a_run_is_read_back() {
+    fn the_key_of_a_run_is_parsed_back() {
         assert_eq!(parse_key(&log_key("web-1", 17)), Some(("web-1", 17)));
         assert_eq!(parse_key("log/../17"), None);
         assert_eq!(parse_key("log/web/x"), None);

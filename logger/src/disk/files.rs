@@ -1,4 +1,4 @@
-//! The log files of one unit. Everything here may block on the disk.
+//! The log files of a unit. Everything here may block on the disk.
 
 use super::format::{OVERHEAD, line_seq};
 use crate::line::MAX_TEXT;
@@ -11,25 +11,25 @@ use units::model::LogPolicy;
 
 const CURRENT: &str = "current.log";
 const NEXT: &str = "next.log";
-/// Rotated files that are kept open until the next sync; beyond that the kernel's own write-back
-/// has to do.
+/// Maximum number of rotated files that are kept open until the next sync; more are left to the
+/// kernel's write-back.
 const MAX_UNSYNCED: usize = 8;
 
-/// `current.log` of a unit, open for writing, and its older brothers.
+/// The log files of a unit: `current.log`, open for writing, and the rotated files.
 #[derive(Debug)]
 pub(crate) struct Files {
     dir: PathBuf,
     file: File,
     inode: u64,
     size: u64,
-    /// Files with data that no sync has covered.
+    /// Rotated files with data that has not been synced.
     unsynced: Vec<File>,
     dirty: bool,
 }
 
 impl Files {
-    /// Opens the files below `dir` and finds out how far they have been written since `mark` was
-    /// made. `newest` is the number of the newest line that there is.
+    /// Opens the files below `dir` and determines how far they have been written since `mark`.
+    /// `newest` is the number of the newest line in the ring.
     pub fn open(dir: &Path, mark: DiskMark, newest: u64) -> Result<(Files, DiskMark)> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let mut options = File::options();
@@ -37,7 +37,7 @@ impl Files {
         let mut file = options.open(dir.join(CURRENT))?;
         let meta = file.metadata()?;
         let (inode, mut size) = (meta.ino(), meta.len());
-        // A file that is not the marked one was made by a rotation after the mark.
+        // If it is not the marked file, it was created by a rotation after the mark.
         let from = if inode == mark.inode { mark.size } else { 0 };
         let mut seq = mark.seq;
         if mark.inode != 0 && from <= size {
@@ -48,7 +48,7 @@ impl Files {
             }
             size = whole;
         } else if size > 0 {
-            // A file of an earlier boot: a torn last line (the power went) must not run into ours.
+            // A file of an earlier boot: a last line torn by a power failure must be terminated.
             let mut last = [0];
             file.read_exact_at(&mut last, size.saturating_sub(1))?;
             if last != [b'\n'] {
@@ -67,10 +67,10 @@ impl Files {
         (self.inode, self.size)
     }
 
-    /// Appends whole lines, after a rotation when they would make the file longer than
-    /// `policy.max_size`. On a full disk the oldest rotated file goes first, once, if `may_delete`;
-    /// that is then cleared until a write succeeds, so that a disk that somebody else fills does
-    /// not cost the whole history.
+    /// Appends whole lines, after a rotation if they would make the file longer than
+    /// `policy.max_size`. On a full disk the oldest rotated file is deleted once, if `may_delete`;
+    /// the flag is then cleared until a write succeeds, so that a disk filled by others does not
+    /// cost the whole history.
     pub fn append(
         &mut self,
         bytes: &[u8],
@@ -102,9 +102,9 @@ impl Files {
         Ok(())
     }
 
-    /// Makes the current file `1.log` and starts a new one; at most `max_files` remain.
-    /// The new file exists before the oldest is removed, so that it cannot get its inode number,
-    /// by which a successor tells them apart.
+    /// Renames the current file to `1.log` and starts a new one; at most `max_files` remain. The
+    /// new file is created before the oldest is removed, so that it cannot reuse its inode number,
+    /// by which the next logger distinguishes them.
     fn rotate(&mut self, max_files: u32) -> Result<()> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
@@ -143,23 +143,23 @@ impl Files {
             let name = entry?.file_name();
             let name = name.to_str().unwrap_or_default();
             let number = name.strip_suffix(".log").and_then(|number| number.parse().ok());
-            // `007.log` is none of ours.
+            // `007.log` was not written by the logger.
             numbers.extend(number.filter(|n: &u64| *n > 0 && format!("{n}.log") == name));
         }
         numbers.sort_unstable();
         Ok(numbers)
     }
 
-    /// Removes the oldest rotated file; false when there is none.
+    /// Removes the oldest rotated file; false if there is none.
     fn delete_oldest(&mut self) -> Result<bool> {
-        // A file that is still open gives no space back.
+        // Removing a file that is still open frees no space.
         self.unsynced.clear();
         let Some(oldest) = self.rotated()?.pop() else { return Ok(false) };
         std::fs::remove_file(self.rotated_path(oldest))?;
         Ok(true)
     }
 
-    /// Brings everything written so far to the disk.
+    /// Syncs everything written so far.
     pub fn sync(&mut self) -> Result<()> {
         if !std::mem::take(&mut self.dirty) {
             return Ok(());
@@ -176,13 +176,13 @@ impl Files {
     }
 }
 
-/// Whether an error says that there is no space.
+/// Whether an error means that there is no space left.
 pub(crate) fn is_full(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
-/// Reads the lines from offset `from`, where line `seq` had just been written: how long the file
-/// is up to its last whole line, and that line's number.
+/// Reads the lines from offset `from`, just after line `seq`. Returns the length of the file up to
+/// the end of its last whole line, and the number of that line.
 fn scan(file: &mut File, from: u64, mut seq: u64, newest: u64) -> Result<(u64, u64)> {
     file.seek(SeekFrom::Start(from))?;
     let mut reader = BufReader::new(file);
@@ -195,10 +195,10 @@ fn scan(file: &mut File, from: u64, mut seq: u64, newest: u64) -> Result<(u64, u
         match line.split_last() {
             Some((b'\n', text)) => {
                 size = size.saturating_add(read as u64);
-                // A line that is not the next of ours is somebody else's: it stays.
+                // A line that was not written by the logger is kept.
                 seq = line_seq(text).filter(|n| *n > seq && *n <= newest).unwrap_or(seq);
             }
-            // Longer than any line of ours: keep it, and look no further.
+            // Longer than any line of the logger: keep the rest of the file as it is.
             Some(_) if read as u64 == limit => {
                 let rest = std::io::copy(&mut reader, &mut std::io::sink())?;
                 return Ok((size.saturating_add(read as u64).saturating_add(rest), seq));
@@ -239,7 +239,7 @@ mod tests {
         let mut all = Vec::new();
         for name in ["3.log", "2.log", "1.log", CURRENT] {
             let text = std::fs::read(dir.join(name)).unwrap_or_default();
-            assert!(text.last().is_none_or(|byte| *byte == b'\n'), "{name} ends in a line");
+            assert!(text.last().is_none_or(|byte| *byte == b'\n'), "{name} ends with a whole line");
             all.extend(text.split(|byte| *byte == b'\n').filter_map(line_seq));
         }
         all
@@ -247,9 +247,10 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]
-        /// A killed logger leaves any prefix of its last write, with the mark from before it.
+        /// A killed logger leaves an arbitrary prefix of its last write, and the mark from before
+        /// it.
         #[test]
-        fn a_torn_write_is_taken_up_where_its_last_whole_line_ends(
+        fn a_torn_write_is_continued_after_its_last_whole_line(
             jobs in prop::collection::vec((1u64..20, any::<prop::sample::Index>()), 1..12),
             max_size in 200u64..3000,
         ) {
@@ -262,7 +263,7 @@ mod tests {
                 mark = now;
                 let bytes = lines(mark.seq + 1..=mark.seq + count);
                 let cut = kill.index(bytes.len() + 1);
-                // The rotation is done for the whole, the write stops short.
+                // The rotation takes the whole write into account, then the write is cut short.
                 let whole = LogPolicy {
                     max_size: max_size.saturating_sub((bytes.len() - cut) as u64).max(1), max_files: 1000
                 };
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn rotation_keeps_so_many_files_of_such_a_size() {
+    fn rotation_respects_the_number_and_size_of_files() {
         let dir = Dir::new();
         let policy = LogPolicy { max_size: 500, max_files: 3 };
         let (mut files, _) = Files::open(&dir.0, DiskMark::default(), 0).unwrap();
@@ -315,7 +316,7 @@ mod tests {
             files.append(&lines(seq..=seq), &policy, &mut may_delete).unwrap();
         }
         let (inode, size) = files.place();
-        // Killed after the current file got its new name and before the next one got its.
+        // Killed after the current file was renamed and before the next one was.
         std::fs::rename(dir.0.join("1.log"), dir.0.join("2.log")).unwrap();
         std::fs::rename(dir.0.join(CURRENT), dir.0.join("1.log")).unwrap();
         std::fs::write(dir.0.join(NEXT), b"").unwrap();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_torn_by_a_power_cut_does_not_run_into_the_next() {
+    fn a_line_torn_by_a_power_failure_is_terminated() {
         let dir = Dir::new();
         std::fs::write(dir.0.join(CURRENT), b"2026-01-31T23:59:59.000001Z stdout F 1 7 to")
             .unwrap();

@@ -1,16 +1,17 @@
-//! The text of a log file's line:
+//! The format of a line in a log file:
 //! `2026-01-31T23:59:59.000001Z stdout F 17 1234 text`: time, stream, `F` (the line ends here) or
-//! `P` (it goes on in the stream's next record), the unit's start, the line's number, the text.
+//! `P` (it continues in the stream's next record), the generation (number of the unit's start), the
+//! line's number, the text.
 
 use crate::line::{Flags, Line, Stream};
 use crate::ring::Head;
 use crate::time::{parse_rfc3339, write_time};
 use std::io::Write;
 
-/// Longest text before the text of a line, and the newline after it.
+/// Maximum length of everything before the text of a line, and the newline after it.
 pub(crate) const OVERHEAD: usize = 27 + 1 + 6 + 1 + 1 + 1 + 20 + 1 + 20 + 1 + 1;
 
-/// Appends the file's line of a record.
+/// Appends a record as a line of a log file.
 pub(crate) fn format_line(head: &Head, text: &[u8], out: &mut Vec<u8>) {
     write_time(head.unix_us, out);
     let tag = if head.flags.has(Flags::CONTINUES) { 'P' } else { 'F' };
@@ -20,8 +21,9 @@ pub(crate) fn format_line(head: &Head, text: &[u8], out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// A file's line without its newline; `None` when it is not one of ours. What a file does not say is
-/// left out: the time since the start of the system, and how a piece of a line came to its end.
+/// Parses a line of a log file, without its newline; `None` if it was not written by the logger.
+/// Information that files do not contain is left empty: the monotonic time, and how a piece of a
+/// line ended.
 pub(crate) fn parse_line(line: &[u8]) -> Option<Line> {
     let mut words = line.splitn(6, |byte| *byte == b' ');
     let mut word = || words.next().and_then(|word| std::str::from_utf8(word).ok());
@@ -37,13 +39,13 @@ pub(crate) fn parse_line(line: &[u8]) -> Option<Line> {
     Some(Line { seq, unix_us, mono_ms: 0, generation, stream, flags, text })
 }
 
-/// The number of a file's line; `None` when it is not one of ours.
+/// The number of a line in a log file; `None` if it was not written by the logger.
 pub fn line_seq(line: &[u8]) -> Option<u64> {
     parse_line(line).map(|line| line.seq)
 }
 
 impl Line {
-    /// The line as log files have it, without the newline:
+    /// The line as in log files, without the newline:
     /// `2026-01-31T23:59:59.000001Z stdout F 17 1234 text`.
     pub fn format(&self) -> Vec<u8> {
         let head = Head {
@@ -71,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_line_gives_its_number_back(
+        fn a_formatted_line_is_parsed_back(
             seq: u64, generation: u64, unix_us: i64, text: Vec<u8>, stream in 1u8..4, flags in 0u8..8,
         ) {
             let text: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\n').collect();

@@ -1,15 +1,16 @@
-//! Log files on the data disk: one folder for each unit, `current.log` and the older `1.log`,
+//! Log files on the data disk: one directory per unit, with `current.log` and the older `1.log`,
 //! `2.log` and so on.
 //!
-//! **Every line is in a file once.** The ring remembers the inode and size of `current.log` and
-//! the number of its last line ([`crate::ring::DiskMark`]). A logger that was killed while it
-//! wrote finds the file longer than that, or a new file in its place, because a rotation comes
-//! before the write that made it necessary and one write never needs two. It reads what is beyond
-//! the mark: whole lines carry their numbers and are counted as written, a torn last line is cut
-//! off, and writing goes on from there. A write that failed is picked up the same way.
+//! **Every line is in a file exactly once.** The ring records the inode and size of `current.log`
+//! and the number of its last line ([`crate::ring::DiskMark`]). If a logger is killed while
+//! writing, the next one finds the file longer than recorded, or a new file in its place, because a
+//! rotation comes before the write that made it necessary and a write never needs two rotations. It
+//! reads the file after the mark: whole lines contain their numbers and count as written, a torn
+//! last line is cut off, and writing continues from there. A failed write is recovered in the same
+//! way.
 //!
-//! **The disk is never waited for** by the loop that reads the pipes: a thread does everything
-//! that touches it. The rings are the only buffer.
+//! **The main loop never waits for the disk**: a thread does everything that accesses it. The rings
+//! are the only buffer.
 
 mod files;
 mod format;
@@ -21,4 +22,4 @@ pub(crate) use files::Files;
 pub use format::line_seq;
 pub(crate) use format::{OVERHEAD, format_line, parse_line};
 pub(crate) use state::DiskState;
-pub(crate) use worker::{Done, Job, Worker};
+pub(crate) use worker::{Job, JobResult, Worker};

@@ -1,4 +1,4 @@
-//! The thread that touches the disk, so that the loop that reads the pipes never waits for it.
+//! The disk thread, which does all disk I/O so that the main loop never waits for it.
 
 use super::files::Files;
 use crate::ring::DiskMark;
@@ -11,24 +11,24 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use units::model::LogPolicy;
 
-/// Stack of the thread. It holds no buffers.
+/// Stack size of the thread; it has no buffers on its stack.
 const STACK: usize = 128 * 1024;
 
-/// Work for the thread. A unit has at most one piece of work at a time.
+/// Work for the thread. Each unit has at most one job at a time.
 #[derive(Debug)]
 pub(crate) enum Job {
     /// Open a unit's files below `dir`: see [`Files::open`].
     Open { unit: String, dir: PathBuf, mark: DiskMark, newest: u64 },
     /// Append lines: see [`Files::append`].
     Append { unit: String, bytes: Vec<u8>, policy: LogPolicy },
-    /// Bring everything to the disk.
+    /// Sync all files.
     Sync,
 }
 
-/// What became of it.
+/// The result of a job.
 #[derive(Debug)]
-pub(crate) enum Done {
-    /// The files are open and end with this line.
+pub(crate) enum JobResult {
+    /// The files are open and end at this mark.
     Opened { unit: String, result: io::Result<DiskMark> },
     /// Inode and size of the current file. After an error the files must be opened again.
     Appended { unit: String, result: io::Result<(u64, u64)> },
@@ -39,65 +39,65 @@ pub(crate) enum Done {
 #[derive(Debug)]
 struct Slot {
     files: Option<Files>,
-    /// See [`Files::append`]; it must outlive a failed write.
+    /// See [`Files::append`]; kept across a failed write.
     may_delete: bool,
 }
 
-/// The thread's handle. The thread ends when this is dropped and its work is done.
+/// The handle of the thread, which ends when this is dropped and its work is done.
 #[derive(Debug)]
 pub(crate) struct Worker {
     jobs: Sender<Job>,
-    done: Receiver<Done>,
+    results: Receiver<JobResult>,
     wake: Arc<EventFd>,
 }
 
 impl Worker {
     /// Starts the thread.
     pub fn start() -> io::Result<Worker> {
-        let (jobs, todo) = channel();
-        let (answers, done) = channel();
+        let (jobs, job_receiver) = channel();
+        let (result_sender, results) = channel();
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let wake = Arc::new(EventFd::from_flags(flags)?);
-        let bell = Arc::clone(&wake);
+        let waker = Arc::clone(&wake);
         let work = move || {
             let mut slots = BTreeMap::new();
-            while let Ok(job) = todo.recv() {
-                if answers.send(run(job, &mut slots)).is_err() {
+            while let Ok(job) = job_receiver.recv() {
+                if result_sender.send(run(job, &mut slots)).is_err() {
                     return;
                 }
-                // It can only fail when it has rung 2^64 times unheard.
-                let _ = bell.write(1);
+                // This can only fail if the counter overflows, after 2^64 unread wakeups.
+                let _ = waker.write(1);
             }
         };
         std::thread::Builder::new().name("disk".into()).stack_size(STACK).spawn(work)?;
-        Ok(Worker { jobs, done, wake })
+        Ok(Worker { jobs, results, wake })
     }
 
-    /// Hands work over. False when the thread is gone, which it never should be.
+    /// Sends a job. False if the thread has ended, which means that it panicked.
     #[must_use]
     pub fn send(&self, job: Job) -> bool {
         self.jobs.send(job).is_ok()
     }
 
-    /// The next answer, if there is one.
-    pub fn next(&self) -> Option<Done> {
-        self.done.try_recv().ok()
+    /// The next result, if there is one.
+    pub fn next(&self) -> Option<JobResult> {
+        self.results.try_recv().ok()
     }
 
-    /// Clears what made [`AsFd`]'s descriptor readable; call it before [`Worker::next`].
-    pub fn heard(&self) {
+    /// Makes the descriptor of [`AsFd`] unreadable again; call it before [`Worker::next`].
+    pub fn clear_wakeup(&self) {
         let _ = self.wake.read();
     }
 }
 
 impl AsFd for Worker {
-    /// Readable when there are answers.
+    /// Readable when there are results.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
 }
 
-fn run(job: Job, slots: &mut BTreeMap<String, Slot>) -> Done {
+fn run(job: Job, slots: &mut BTreeMap<String, Slot>) -> JobResult {
     match job {
         Job::Open { unit, dir, mark, newest } => {
             let slot = slots.entry(unit.clone());
@@ -107,7 +107,7 @@ fn run(job: Job, slots: &mut BTreeMap<String, Slot>) -> Done {
                 slot.files = Some(files);
                 mark
             });
-            Done::Opened { unit, result }
+            JobResult::Opened { unit, result }
         }
         Job::Append { unit, bytes, policy } => {
             let result = match slots.get_mut(&unit) {
@@ -116,15 +116,15 @@ fn run(job: Job, slots: &mut BTreeMap<String, Slot>) -> Done {
                 }
                 _ => Err(io::ErrorKind::NotConnected.into()),
             };
-            Done::Appended { unit, result }
+            JobResult::Appended { unit, result }
         }
         Job::Sync => {
             let mut result = Ok(());
             for files in slots.values_mut().filter_map(|slot| slot.files.as_mut()) {
-                // One file's error must not keep the others from the disk.
+                // An error of one file must not prevent the sync of the others.
                 result = result.and(files.sync());
             }
-            Done::Synced { result }
+            JobResult::Synced { result }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The record area: positions that only grow, kept modulo the capacity.
+//! The record area: positions only grow and are mapped to the file modulo the capacity.
 
 use super::record::{HEAD, Head};
 use super::{HEADER, RingError};
@@ -17,7 +17,7 @@ pub(crate) struct Area<'a> {
 }
 
 impl Area<'_> {
-    /// Where position `pos` lies in the file, and how many bytes follow before the wrap.
+    /// The file offset of position `pos`, and the number of bytes before the wrap.
     fn place(&self, pos: u64) -> (u64, usize) {
         let at = pos.checked_rem(self.capacity).unwrap_or(0);
         (HEADER.saturating_add(at), usize::try_from(self.capacity - at).unwrap_or(usize::MAX))
@@ -40,7 +40,7 @@ impl Area<'_> {
     }
 }
 
-/// Goes over the records from `pos` to `end`, oldest first.
+/// Iterates over the records from `pos` to `end`, oldest first.
 #[derive(Debug)]
 pub(crate) struct Walk<'a> {
     area: Area<'a>,
@@ -63,7 +63,7 @@ impl<'a> Walk<'a> {
     fn bytes(&mut self, pos: u64, len: u64) -> Result<&[u8], RingError> {
         let left = self.end.saturating_sub(pos);
         if len > left {
-            return Err(RingError::Damaged("a record goes beyond the end"));
+            return Err(RingError::Damaged("a record extends beyond the end"));
         }
         let skip = pos.checked_sub(self.ahead_pos).filter(|skip| {
             skip.checked_add(len).is_some_and(|need| need <= self.ahead.len() as u64)
@@ -72,7 +72,7 @@ impl<'a> Walk<'a> {
             Some(skip) => skip,
             None => {
                 let size = len.max(READ_AHEAD).min(left).min(self.area.capacity.max(len));
-                let size = usize::try_from(size).map_err(|_| RingError::Damaged("its size"))?;
+                let size = usize::try_from(size).map_err(|_| RingError::Damaged("invalid size"))?;
                 self.ahead.resize(size, 0);
                 self.ahead_pos = pos;
                 self.area.read(pos, &mut self.ahead).map_err(RingError::io("read"))?;
@@ -80,32 +80,32 @@ impl<'a> Walk<'a> {
             }
         };
         let range = skip as usize..(skip.saturating_add(len)) as usize;
-        self.ahead.get(range).ok_or(RingError::Damaged("a record goes beyond the end"))
+        self.ahead.get(range).ok_or(RingError::Damaged("a record extends beyond the end"))
     }
 
-    /// The next record's fixed part, without moving; `None` at the end.
+    /// The fixed part of the next record, without advancing; `None` at the end.
     pub fn peek(&mut self) -> Result<Option<Head>, RingError> {
         if self.pos >= self.end {
             return Ok(None);
         }
         let (pos, seq) = (self.pos, self.seq);
         let head = Head::decode(self.bytes(pos, HEAD as u64)?);
-        let head = head.ok_or(RingError::Damaged("a record is none"))?;
+        let head = head.ok_or(RingError::Damaged("invalid record"))?;
         if head.seq != seq {
-            return Err(RingError::Damaged("a record has another number than its place"));
+            return Err(RingError::Damaged("a record has the wrong number"));
         }
         if head.encoded_len() > self.end.saturating_sub(pos) {
-            return Err(RingError::Damaged("a record goes beyond the end"));
+            return Err(RingError::Damaged("a record extends beyond the end"));
         }
         Ok(Some(head))
     }
 
-    /// The text of the next record, whose fixed part `head` is.
+    /// The text of the next record, whose fixed part is `head`.
     pub fn text(&mut self, head: &Head) -> Result<&[u8], RingError> {
         self.bytes(self.pos.saturating_add(HEAD as u64), head.text_len as u64)
     }
 
-    /// Moves over the next record, whose fixed part `head` is.
+    /// Advances past the next record, whose fixed part is `head`.
     pub fn skip(&mut self, head: &Head) {
         self.pos = self.pos.saturating_add(head.encoded_len());
         self.seq = self.seq.saturating_add(1);

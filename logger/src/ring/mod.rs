@@ -1,5 +1,5 @@
-//! The ring of one unit: a file in memory (tmpfs) that holds its newest lines, written by the
-//! logger and read by anybody at any time.
+//! The ring of a unit: a file in memory (tmpfs) with its newest lines, written by the logger and
+//! read by any process at any time.
 //!
 //! ```text
 //! 0      magic, version, capacity                    written once
@@ -8,18 +8,19 @@
 //! 4096   records, wrapping around after `capacity` bytes
 //! ```
 //!
-//! **Commits.** A change is complete when its slot is: the slots are written in turn, each with a
-//! number that rises and a checksum, and the valid slot with the higher number counts. All that
-//! must change together (a batch of records and the place in the stream that they came from) is
-//! in one slot, so a logger killed at any instant leaves either all of it or nothing.
-//! Records are overwritten only after a commit that has given them up.
+//! **Commits.** A change is complete when its slot is complete: the slots are written alternately,
+//! each with an increasing number and a checksum, and the valid slot with the higher number counts.
+//! Everything that must change together (a batch of records, and the position up to which the
+//! stream has been parsed) is in one slot, so a logger killed at any instant leaves either all of
+//! it or nothing. Records are overwritten only after a commit that has evicted them.
 //!
-//! **Files, not mappings.** Both sides use pread(2) and pwrite(2). The page cache is as coherent
-//! between them as a shared mapping, a write survives the death of its process just so, and
-//! nobody can die of SIGBUS because a file was cut; nor do rings count as the processes' memory.
+//! **Files, not mappings.** Both sides use pread(2) and pwrite(2). The page cache is as coherent as
+//! a shared mapping, and a write survives the death of its process in the same way, but no process
+//! can be killed by SIGBUS because a file was truncated, and rings do not count as memory of the
+//! processes.
 //!
-//! **Readers** never lock: they read the state, the records, and the state again, and drop what
-//! the writer has given up in between.
+//! **Readers** never lock: they read the state, the records, and the state again, and discard the
+//! records that the writer has evicted in between.
 
 mod area;
 mod reader;
@@ -39,25 +40,25 @@ use crate::line::MAX_TEXT;
 
 /// Bytes before the first record.
 pub(crate) const HEADER: u64 = 4096;
-/// Record bytes of a ring unless said otherwise.
+/// Default capacity of a ring: bytes of records.
 pub const DEFAULT_CAPACITY: u64 = 256 * 1024;
-/// Least record bytes of a ring: a batch is at most a quarter of it and must hold the longest
-/// record.
+/// Minimum capacity of a ring: a batch is at most a quarter of it and must have space for the
+/// longest record.
 pub const MIN_CAPACITY: u64 = 128 * 1024;
-/// Most record bytes of a ring.
+/// Maximum capacity of a ring.
 pub const MAX_CAPACITY: u64 = 256 * 1024 * 1024;
 
 const _: () = assert!(MIN_CAPACITY as usize / 4 > MAX_TEXT + record::HEAD);
 
-/// What can go wrong with a ring.
+/// An error of a ring.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
     /// A system call failed.
     #[error("cannot {action} the ring: {source}")]
     Io {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
-        /// Its error.
+        /// The error.
         source: std::io::Error,
     },
     /// The file is not a ring, or is damaged.
@@ -70,7 +71,7 @@ impl RingError {
         move |source| RingError::Io { action, source }
     }
 
-    /// Whether there is no such ring (the unit has written nothing in this boot).
+    /// Whether the ring does not exist (the unit has written nothing since boot).
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
     }

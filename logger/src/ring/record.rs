@@ -1,4 +1,4 @@
-//! The bytes of one record.
+//! The encoding of a record.
 
 use crate::line::{Flags, Line, MAX_TEXT, Stream};
 
@@ -11,7 +11,7 @@ pub(crate) struct Head {
     pub text_len: usize,
     pub stream: Stream,
     pub flags: Flags,
-    /// Encoded length of the record before it; readers walk backwards with it.
+    /// Encoded length of the previous record, for reading backwards.
     pub previous: u64,
     pub generation: u64,
     pub seq: u64,
@@ -19,14 +19,14 @@ pub(crate) struct Head {
     pub mono_ms: u64,
 }
 
-/// Bytes that a record with a text of this length takes: a multiple of eight, so that the
-/// previous record's length fits in 16 bits.
+/// Encoded length of a record with a text of this length: a multiple of eight, so that the length
+/// of the previous record fits in 16 bits.
 pub(crate) fn encoded_len(text_len: usize) -> u64 {
     (HEAD as u64).saturating_add(text_len as u64).next_multiple_of(8)
 }
 
 impl Head {
-    /// Bytes of the whole record.
+    /// Encoded length of the whole record.
     pub fn encoded_len(&self) -> u64 {
         encoded_len(self.text_len)
     }
@@ -46,7 +46,7 @@ impl Head {
         out.resize(end, 0);
     }
 
-    /// Reads the fixed part; `None` when these bytes are not one.
+    /// Decodes the fixed part; `None` if the bytes are invalid.
     pub fn decode(bytes: &[u8]) -> Option<Head> {
         let (text_len, rest) = bytes.split_first_chunk::<4>()?;
         let ([stream, flags], rest) = rest.split_first_chunk::<2>()?;

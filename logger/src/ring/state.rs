@@ -1,43 +1,43 @@
-//! The state of a ring, and the bytes of a slot.
+//! The state of a ring, and the encoding of a slot.
 
 use super::record;
 use crate::line::Stream;
 
-/// Runs of a unit whose streams a ring follows at the same time.
+/// Maximum number of runs of a unit whose streams a ring tracks at the same time.
 pub(crate) const MAX_RUNS: usize = 16;
 const MAX_STREAMS: usize = 2 * MAX_RUNS;
 
 /// Bytes of a slot; a slot never crosses a page.
 pub(super) const SLOT: usize = 1024;
-/// Positions beyond this are taken for damage: at 1 GB/s they are 146 years away.
+/// Positions beyond this count as damage: at 1 GB/s they are reached after 146 years.
 const MAX_POSITION: u64 = 1 << 62;
 
-/// How many lines a unit has written in this boot, and what became of them. A line longer than
-/// [`crate::MAX_TEXT`] counts once for each of its pieces.
+/// Line counters of a unit since boot. A line longer than [`crate::MAX_TEXT`] counts once for each
+/// of its pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
-    /// Lines put in the ring.
+    /// Lines written to the ring.
     pub lines: u64,
-    /// Their bytes, newlines not counted.
+    /// Their bytes, without newlines.
     pub bytes: u64,
-    /// Lines that newer ones have pushed out of the ring: `lines - evicted` are in it.
+    /// Lines that were evicted from the ring by newer ones: `lines - evicted` are in it.
     pub evicted: u64,
-    /// Lines that left the ring without being in a log file, on a host with a data disk: the disk
-    /// was full, broken, too slow or came too late.
+    /// Lines that were evicted without being in a log file, on a host with a data disk: the disk
+    /// was full, broken, too slow or became available too late.
     pub lost: u64,
-    /// Lines that were read and thrown away because the memory file system was full; they are in
-    /// none of the other counts.
+    /// Lines that were read and discarded because the tmpfs was full; they are not included in the
+    /// other counters.
     pub dropped: u64,
 }
 
-/// How far one stream of one run has been parsed.
+/// How far a stream of a run has been parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamMark {
     /// The run.
     pub generation: u64,
     /// The stream.
     pub stream: Stream,
-    /// The newest record of the stream is not the end of its line.
+    /// The newest record of the stream does not end its line.
     pub in_line: bool,
     /// Bytes of the spool that are in the ring.
     pub offset: u64,
@@ -46,18 +46,18 @@ pub struct StreamMark {
 /// How far the log file has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskMark {
-    /// Inode of `current.log`; 0 before there is one.
+    /// Inode of `current.log`; 0 if there is none yet.
     pub inode: u64,
-    /// Its size when `seq` was its last line.
+    /// Its size with `seq` as its last line.
     pub size: u64,
-    /// Newest line that is in a file, or is known to be lost.
+    /// The newest line that is in a file or known to be lost.
     pub seq: u64,
 }
 
-/// Everything that a commit changes together.
+/// The state that a commit changes atomically.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct State {
-    /// Rises by one with each commit.
+    /// Increases by one with each commit.
     pub commit: u64,
     /// Position after the newest record.
     pub head: u64,
@@ -65,7 +65,7 @@ pub(super) struct State {
     pub tail: u64,
     /// Encoded length of the newest record.
     pub last_len: u64,
-    /// `lost` here counts only what is settled; see [`State::counters`].
+    /// `lost` includes only lines that are known to be lost; see [`State::counters`].
     pub counts: Counters,
     /// The host has, or should have, a data disk.
     pub disk_wanted: bool,
@@ -74,7 +74,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Number of the oldest record in the ring (or of the next to come).
+    /// Number of the oldest record in the ring (or of the next one if it is empty).
     pub fn first_seq(&self) -> u64 {
         self.counts.evicted.saturating_add(1)
     }
@@ -84,13 +84,13 @@ impl State {
         self.counts.lines.saturating_add(1)
     }
 
-    /// The counters as people see them: a line that has left the ring and is not known to be in a
-    /// file is lost until the disk proves otherwise.
+    /// The counters for users: an evicted line that is not known to be in a file counts as lost
+    /// until it is found on disk.
     pub fn counters(&self) -> Counters {
         let mut counts = self.counts;
         if self.disk_wanted {
-            let open = counts.evicted.saturating_sub(self.disk.seq);
-            counts.lost = counts.lost.saturating_add(open);
+            let unknown = counts.evicted.saturating_sub(self.disk.seq);
+            counts.lost = counts.lost.saturating_add(unknown);
         }
         counts
     }
@@ -101,12 +101,12 @@ impl State {
         self.streams.iter().position(same)
     }
 
-    /// Whether [`State::set_mark`] will find a place.
+    /// Whether there is space for [`State::set_mark`].
     pub fn has_room_for(&self, mark: &StreamMark) -> bool {
         self.streams.len() < MAX_STREAMS || self.index(mark).is_some()
     }
 
-    /// Puts a stream's mark in.
+    /// Sets the mark of a stream.
     pub fn set_mark(&mut self, mark: StreamMark) {
         match self.index(&mark).and_then(|index| self.streams.get_mut(index)) {
             Some(old) => *old = mark,
@@ -114,7 +114,7 @@ impl State {
         }
     }
 
-    /// The bytes of a slot.
+    /// Encodes a slot.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SLOT);
         let counts = &self.counts;
@@ -147,7 +147,7 @@ impl State {
         out
     }
 
-    /// Reads a slot; `None` when it is torn, damaged or has never been written.
+    /// Decodes a slot; `None` if it is torn, damaged or was never written.
     pub fn decode(slot: &[u8], capacity: u64) -> Option<State> {
         let (body, sum) = slot.get(..SLOT)?.split_last_chunk::<8>()?;
         if checksum(body) != u64::from_le_bytes(*sum) {
@@ -188,37 +188,37 @@ impl State {
                 offset,
             });
         }
-        state.is_sound(capacity).then_some(state)
+        state.is_consistent(capacity).then_some(state)
     }
 
-    /// Whether the numbers can belong together at all.
-    fn is_sound(&self, capacity: u64) -> bool {
+    /// Whether the numbers are consistent.
+    fn is_consistent(&self, capacity: u64) -> bool {
         let Some(used) = self.head.checked_sub(self.tail) else { return false };
         let Some(count) = self.counts.lines.checked_sub(self.counts.evicted) else { return false };
-        let least = count.saturating_mul(record::HEAD as u64);
+        let min_used = count.saturating_mul(record::HEAD as u64);
         self.commit > 0
             && self.head < MAX_POSITION
             && self.counts.lines < MAX_POSITION
             && used <= capacity
             && used.is_multiple_of(8)
             && self.head.is_multiple_of(8)
-            && least <= used
+            && min_used <= used
             && (count == 0) == (used == 0)
             && (count == 0 || (self.last_len <= used && self.last_len >= record::HEAD as u64))
             && self.disk.seq <= self.counts.lines
     }
 }
 
-/// FNV-1a over 64-bit words: it tells a torn slot from a whole one, it is no defence.
+/// FNV-1a over 64-bit words: detects torn slots, but not deliberate changes.
 fn checksum(bytes: &[u8]) -> u64 {
     let (words, _) = bytes.as_chunks::<8>();
     words.iter().fold(0xcbf2_9ce4_8422_2325, |sum, word| {
-        // The rotation lets a word's high bits reach the sum's low ones.
+        // The rotation propagates high bits of a word to low bits of the sum.
         (sum ^ u64::from_le_bytes(*word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29)
     })
 }
 
-/// Puts the right checksum at the end of a slot.
+/// Writes the correct checksum at the end of a slot.
 #[doc(hidden)]
 pub fn seal(slot: &mut [u8]) {
     if let Some((body, sum)) = slot.split_last_chunk_mut::<8>() {

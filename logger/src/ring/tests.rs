@@ -1,4 +1,4 @@
-//! The ring against a model, against damage and against a reader in another thread.
+//! Tests of the ring against a model, with damage, and with a reader in another thread.
 
 use super::state::{SLOT, State};
 use super::writer::SLOTS;
@@ -13,7 +13,7 @@ fn mark(offset: u64) -> StreamMark {
     StreamMark { generation: 1, stream: Stream::Stdout, in_line: false, offset }
 }
 
-/// Appends texts as one batch; returns how many fitted in it.
+/// Appends texts as one batch; returns how many fit.
 fn append(writer: &mut Writer, texts: &[Vec<u8>], at: u64) -> usize {
     let mut batch = Batch::default();
     writer.begin(&mut batch, at as i64, at);
@@ -24,12 +24,12 @@ fn append(writer: &mut Writer, texts: &[Vec<u8>], at: u64) -> usize {
     taken
 }
 
-/// Copies all records of a ring out through its reader.
+/// Reads all records of a ring through its reader.
 fn all(path: &std::path::Path) -> Vec<Line> {
     Reader::open(path).unwrap().since(0, usize::MAX).unwrap()
 }
 
-/// Lengths that fill a small ring several times over, up to the longest.
+/// Texts that fill a small ring several times, up to the maximum length.
 fn batches() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
     let text = (prop_oneof![4 => 0usize..200, 1 => 0..crate::MAX_TEXT + 1], any::<u8>())
         .prop_map(|(len, byte)| vec![byte; len]);
@@ -40,7 +40,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn a_ring_is_a_queue_that_forgets_its_oldest(batches in batches(), reopen in any::<u32>()) {
+    fn a_ring_is_a_queue_that_evicts_the_oldest(batches in batches(), reopen in any::<u32>()) {
         let dir = Dir::new();
         let path = dir.0.join("ring");
         let mut writer = Writer::open(&path, MIN_CAPACITY).unwrap();
@@ -83,10 +83,10 @@ proptest! {
         }
     }
 
-    /// A kill between any two writes leaves the newest slot old or torn. Both must give the state
-    /// before, whose records are all still there but for those given up.
+    /// A kill between any two writes leaves the newest slot either old or torn. Both must result in
+    /// the previous state, with all records except evicted ones.
     #[test]
-    fn a_torn_commit_leaves_the_commit_before(batches in batches(), torn in 0..SLOT) {
+    fn a_torn_commit_leaves_the_previous_commit(batches in batches(), torn in 0..SLOT) {
         let dir = Dir::new();
         let path = dir.0.join("ring");
         let mut writer = Writer::open(&path, MIN_CAPACITY).unwrap();
@@ -104,7 +104,7 @@ proptest! {
             file.write_all_at(&[byte[0] ^ 0x55], at + torn as u64).unwrap();
             let kept: Vec<Line> = before.into_iter().filter(|line| line.seq >= first).collect();
             prop_assert_eq!(all(&copy), kept.clone());
-            // The next writer goes on from there.
+            // The next writer continues from there.
             let mut next = Writer::open(&copy, MIN_CAPACITY).unwrap();
             append(&mut next, &[b"next".to_vec()], 9);
             prop_assert!(all(&copy).last().unwrap().text == b"next");
@@ -129,9 +129,9 @@ proptest! {
         prop_assert!(reader.counters().is_err());
     }
 
-    /// Random bytes with right checksums reach the code behind them.
+    /// Random bytes with correct checksums reach the code behind the check.
     #[test]
-    fn damage_behind_a_right_checksum_never_panics(
+    fn damage_with_a_correct_checksum_never_panics(
         batches in batches(),
         state in prop::collection::vec((0usize..14, any::<u64>(), any::<bool>()), 0..4),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..200),
@@ -165,7 +165,8 @@ proptest! {
         let _ = reader.tail(n);
         let _ = reader.since(u64::from(seq), n);
         let _ = reader.counters();
-        // The writer takes it up or starts again, and the next line is kept either way.
+        // The writer continues with it or starts with an empty ring; it stores the next line
+        // anyway.
         drop(writer);
         let mut writer = Writer::open(&path, MIN_CAPACITY).unwrap();
         append(&mut writer, &[b"next".to_vec()], 2);
@@ -173,14 +174,14 @@ proptest! {
             prop_assert!(all(&path).last().unwrap().text == b"next");
         }
         let _ = writer.after_disk(None).map(|walk| walk.seq);
-        writer.give_up().unwrap();
+        writer.evict_all().unwrap();
         append(&mut writer, &[b"after".to_vec()], 2);
         prop_assert!(all(&path).last().unwrap().text == b"after");
     }
 }
 
 #[test]
-fn a_reader_beside_a_busy_writer_sees_only_whole_lines_in_order() {
+fn a_reader_during_concurrent_writes_sees_only_whole_lines_in_order() {
     let dir = Dir::new();
     let path = dir.0.join("ring");
     let mut writer = Writer::open(&path, MIN_CAPACITY).unwrap();
@@ -222,7 +223,7 @@ fn a_reader_beside_a_busy_writer_sees_only_whole_lines_in_order() {
 }
 
 #[test]
-fn what_left_the_ring_unwritten_is_lost_until_the_disk_proves_otherwise() {
+fn evicted_lines_count_as_lost_until_found_on_disk() {
     let dir = Dir::new();
     let mut writer = Writer::open(&dir.0.join("ring"), MIN_CAPACITY).unwrap();
     let text = vec![b'x'; 16_000];

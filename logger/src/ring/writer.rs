@@ -1,4 +1,4 @@
-//! The writing side of a ring: the logger alone, one writer for each ring.
+//! Writing a ring: only the logger does, with one writer per ring.
 
 use super::area::{Area, Walk};
 use super::record::{Head, encoded_len};
@@ -12,12 +12,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Start of every ring file: a name and the layout's version.
+/// The start of every ring file: a name and the version of the layout.
 pub(super) const MAGIC: [u8; 8] = *b"keelrng1";
-/// Where the slots lie.
+/// File offsets of the slots.
 pub(super) const SLOTS: [u64; 2] = [1024, 2048];
 
-/// Records to be put in a ring together. Reused: [`Writer::begin`] empties it.
+/// Records to be written to a ring in one commit. Reusable: [`Writer::begin`] empties it.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -28,12 +28,12 @@ pub struct Batch {
     limit: u64,
     unix_us: i64,
     mono_ms: u64,
-    /// Lines that were thrown away before this batch; counted with it.
+    /// Lines that were discarded before this batch; counted with it.
     pub dropped: u64,
 }
 
 impl Batch {
-    /// Adds a record; false, and nothing added, when the batch is full.
+    /// Adds a record. Returns false and adds nothing if the batch is full.
     #[must_use]
     pub fn push(&mut self, generation: u64, stream: Stream, flags: Flags, text: &[u8]) -> bool {
         let size = encoded_len(text.len());
@@ -58,21 +58,21 @@ impl Batch {
         true
     }
 
-    /// Records in it.
+    /// The number of records.
     pub fn count(&self) -> u64 {
         self.count
     }
 }
 
-/// What must be given up before a batch fits.
+/// The records that must be evicted for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
     tail: u64,
-    /// Newest record that will no longer be in the ring.
+    /// The newest record that will no longer be in the ring.
     pub evicted: u64,
 }
 
-/// The writer of one ring.
+/// The writer of a ring.
 #[derive(Debug)]
 pub struct Writer {
     file: File,
@@ -81,8 +81,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Opens the ring at `path`, or makes one with room for `capacity` bytes of records (held
-    /// between [`MIN_CAPACITY`] and [`MAX_CAPACITY`]). A damaged ring is replaced by an empty one.
+    /// Opens the ring at `path`, or creates one for `capacity` bytes of records (limited to
+    /// [`MIN_CAPACITY`] and [`MAX_CAPACITY`]). A damaged ring is replaced by an empty one.
     ///
     /// # Errors
     /// A system call failed.
@@ -92,7 +92,7 @@ impl Writer {
                 Ok((capacity, state)) => return Ok(Writer { file, capacity, state }),
                 Err(error @ RingError::Io { .. }) => return Err(error),
                 Err(error) => {
-                    log::error!("{}: {error}; it starts again, empty", path.display());
+                    log::error!("{}: {error}; replacing it by an empty one", path.display());
                 }
             },
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -101,7 +101,7 @@ impl Writer {
         Writer::create(path, capacity)
     }
 
-    /// A ring appears under its name only when it is whole.
+    /// Creates a ring; it appears under its name only when it is complete.
     fn create(path: &Path, capacity: u64) -> Result<Writer, RingError> {
         let capacity = capacity.clamp(MIN_CAPACITY, MAX_CAPACITY).next_multiple_of(8);
         let new = path.with_extension("new");
@@ -110,7 +110,7 @@ impl Writer {
         let file = options.open(&new).map_err(RingError::io("create"))?;
         let mut writer = Writer { file, capacity, state: State::default() };
         // The header is written in full, so that no later commit needs a new page: commits must
-        // succeed on a full memory file system too.
+        // also succeed on a full tmpfs.
         let mut header = vec![0; HEADER as usize];
         for (to, from) in header.iter_mut().zip(MAGIC.into_iter().chain(capacity.to_le_bytes())) {
             *to = from;
@@ -127,7 +127,7 @@ impl Writer {
         Area { file: &self.file, capacity: self.capacity }
     }
 
-    /// Makes `self.state` the ring's state, all or nothing.
+    /// Writes `self.state` to the ring atomically.
     fn commit(&mut self) -> Result<(), RingError> {
         self.state.commit = self.state.commit.saturating_add(1);
         let bytes = self.state.encode();
@@ -137,7 +137,7 @@ impl Writer {
         self.file.write_all_at(&bytes, at).map_err(RingError::io("commit to"))
     }
 
-    /// Empties `batch` for records to be read at this time. It takes at most a quarter of the ring.
+    /// Empties `batch` for records with this time. It is limited to a quarter of the ring.
     pub fn begin(&self, batch: &mut Batch, unix_us: i64, mono_ms: u64) {
         batch.bytes.clear();
         *batch = Batch {
@@ -151,7 +151,7 @@ impl Writer {
         };
     }
 
-    /// What must be given up for `batch`. Changes nothing.
+    /// Determines what must be evicted for `batch`. Changes nothing.
     pub fn room(&self, batch: &Batch) -> Room {
         let state = &self.state;
         let keep = self.capacity.saturating_sub(batch.bytes.len() as u64);
@@ -160,33 +160,33 @@ impl Writer {
             match walk.peek() {
                 Ok(Some(head)) => walk.skip(&head),
                 Ok(None) => break,
-                // What cannot be read cannot be kept either.
+                // Records that cannot be read are evicted.
                 Err(_) => return Room { tail: state.head, evicted: state.counts.lines },
             }
         }
         Room { tail: walk.pos, evicted: walk.seq.saturating_sub(1) }
     }
 
-    /// Whether giving up `room` costs lines that are in no file.
+    /// Whether evicting `room` would lose lines that are not in a file.
     pub fn would_lose(&self, room: Room) -> bool {
         room.evicted > self.state.disk.seq.max(self.state.counts.evicted)
     }
 
-    /// Puts the records in the ring and `mark` in its state, in one commit. When there is no
-    /// memory for the records they count as dropped and the mark moves on all the same: waiting
-    /// would block the container.
+    /// Writes the records to the ring and `mark` to its state, in one commit. If there is no memory
+    /// for the records, they count as dropped and the mark advances nevertheless: waiting would
+    /// block the container.
     ///
     /// # Errors
-    /// The commit failed; the next one makes up for it.
+    /// The commit failed; the next one includes its changes.
     pub fn append(&mut self, batch: &Batch, room: Room, mark: StreamMark) -> Result<(), RingError> {
-        // Before anything changes.
+        // Check before anything changes.
         if !self.state.has_room_for(&mark) {
-            return Err(RingError::Damaged("there is no room for another stream"));
+            return Err(RingError::Damaged("too many streams"));
         }
         if room.tail != self.state.tail {
             self.state.tail = room.tail;
             self.state.counts.evicted = room.evicted;
-            // Readers must know that these records are given up before their bytes change.
+            // Readers must see that these records are evicted before their bytes change.
             self.commit()?;
         }
         let written = self.area().write(self.state.head, &batch.bytes);
@@ -206,13 +206,13 @@ impl Writer {
         self.commit()
     }
 
-    /// How far a stream has been parsed, if it is known.
+    /// How far a stream has been parsed, if known.
     pub fn mark(&self, generation: u64, stream: Stream) -> Option<StreamMark> {
         let same = |mark: &&StreamMark| mark.generation == generation && mark.stream == stream;
         self.state.streams.iter().find(same).copied()
     }
 
-    /// Runs that have marks.
+    /// The runs that have marks.
     pub fn generations(&self) -> Vec<u64> {
         let mut all: Vec<u64> = self.state.streams.iter().map(|mark| mark.generation).collect();
         all.sort_unstable();
@@ -220,19 +220,19 @@ impl Writer {
         all
     }
 
-    /// Sets a stream's mark alone.
+    /// Sets the mark of a stream.
     ///
     /// # Errors
-    /// There is no room for another stream, or the commit failed.
+    /// There are too many streams, or the commit failed.
     pub fn set_mark(&mut self, mark: StreamMark) -> Result<(), RingError> {
         if !self.state.has_room_for(&mark) {
-            return Err(RingError::Damaged("there is no room for another stream"));
+            return Err(RingError::Damaged("too many streams"));
         }
         self.state.set_mark(mark);
         self.commit()
     }
 
-    /// Forgets the marks of a run.
+    /// Removes the marks of a run.
     ///
     /// # Errors
     /// The commit failed.
@@ -241,7 +241,7 @@ impl Writer {
         self.commit()
     }
 
-    /// Says whether the host has, or should have, a data disk.
+    /// Records whether the host has, or should have, a data disk.
     ///
     /// # Errors
     /// The commit failed.
@@ -258,7 +258,8 @@ impl Writer {
         self.state.disk
     }
 
-    /// The log file now ends with line `mark.seq`. What has left the ring beyond that line is lost.
+    /// Records that the log file now ends with line `mark.seq`. Later lines that have been evicted
+    /// are lost.
     ///
     /// # Errors
     /// The commit failed.
@@ -277,13 +278,13 @@ impl Writer {
         self.state.counters()
     }
 
-    /// Number of the newest record; 0 before the first.
+    /// Number of the newest record; 0 if there was none.
     pub fn newest(&self) -> u64 {
         self.state.counts.lines
     }
 
-    /// The records after the newest of a file, oldest first. `hint` is the position and number of
-    /// a record at or before the first of them, from an earlier walk.
+    /// The records after the newest one in a file, oldest first. `hint` is the position and number
+    /// of a record at or before the first of them, from an earlier call.
     pub(crate) fn after_disk(&self, hint: Option<(u64, u64)>) -> Result<Walk<'_>, RingError> {
         let state = &self.state;
         let (pos, seq) = match hint {
@@ -300,11 +301,11 @@ impl Writer {
         Ok(walk)
     }
 
-    /// Gives up every record, because they cannot be read.
+    /// Evicts every record, because they cannot be read.
     ///
     /// # Errors
     /// The commit failed.
-    pub(crate) fn give_up(&mut self) -> Result<(), RingError> {
+    pub(crate) fn evict_all(&mut self) -> Result<(), RingError> {
         self.state.tail = self.state.head;
         self.state.counts.evicted = self.state.counts.lines;
         self.commit()

@@ -1,6 +1,6 @@
-//! PID 1's part, played for a logger under test.
+//! The role of PID 1 for a logger under test.
 
-// Each test file uses its share of it.
+// Each test file uses only a part of it.
 #![allow(dead_code)]
 
 use ipc::messages::DataDisk;
@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use units::model::LogPolicy;
 
-/// Long enough never to come while a test works.
+/// Longer than any test takes.
 pub const NEVER: Duration = Duration::from_secs(3600);
 
-/// A directory of one test, removed with it. `run` is what the logger keeps in memory, `data` the
-/// data disk.
+/// A temporary directory for a test, removed when dropped. `run` is the logger's directory in
+/// memory, `data` the data disk.
 pub struct Dir(pub PathBuf);
 
 impl Dir {
@@ -47,7 +47,7 @@ impl Dir {
         self.reader(unit).since(0, usize::MAX).unwrap()
     }
 
-    /// The lines of all log files, oldest first, of a logger that does not write now.
+    /// The lines of all log files, oldest first, while the logger is not writing.
     pub fn files(&self, unit: &str) -> Vec<FileLine> {
         let lines = self.read_files(unit);
         for line in &lines {
@@ -56,8 +56,8 @@ impl Dir {
         lines.iter().map(|line| FileLine::parse(line)).collect()
     }
 
-    /// The same beside a logger that writes: a line that is half there is not there yet. (On a
-    /// full disk half a line is written before it is taken back.)
+    /// The same while the logger is writing: an incomplete line is ignored. (On a full disk, a part
+    /// of a line is written and later removed.)
     pub fn files_so_far(&self, unit: &str) -> Vec<FileLine> {
         let lines = self.read_files(unit);
         let whole = lines.iter().filter(|line| line.ends_with(b"\n"));
@@ -118,7 +118,7 @@ impl FileLine {
     }
 }
 
-/// What PID 1 keeps for a logger.
+/// The state that PID 1 keeps for a logger.
 pub struct Init {
     pub link: Channel,
     pub kept: Vec<(String, [OwnedFd; 2])>,
@@ -133,7 +133,7 @@ impl Init {
         (Init { link, kept: Vec::new(), data, ready: 0 }, other)
     }
 
-    /// Keeps the pipes of a new run and hands them over.
+    /// Stores the pipes of a new run and passes copies to the logger.
     pub fn store(&mut self, unit: &str, generation: u64, pipes: [OwnedFd; 2]) {
         let key = format!("log/{unit}/{generation}");
         self.hand_over(&key, &pipes);
@@ -150,7 +150,7 @@ impl Init {
         }
     }
 
-    /// What a logger gets at its start.
+    /// Sends the messages that a logger receives when it starts.
     pub fn greet(&self) {
         for (key, pipes) in &self.kept {
             self.hand_over(key, pipes);
@@ -165,18 +165,18 @@ impl Init {
         self.link.send(&FromInit::DataDisk(disk), &[]).unwrap();
     }
 
-    /// Takes what the logger has said.
+    /// Receives messages from the logger.
     pub fn listen(&mut self) {
         while let Some(received) = self.link.recv::<ToInit>().unwrap() {
             match received.message {
                 ToInit::Drop { key } => self.kept.retain(|(kept, _)| *kept != key),
                 ToInit::Ready => self.ready += 1,
-                other => panic!("the logger said {other:?}"),
+                other => panic!("unexpected message from the logger: {other:?}"),
             }
         }
     }
 
-    /// Waits until the logger has something to say, and takes it.
+    /// Waits for messages from the logger and receives them.
     pub fn wait(&mut self) {
         let mut fds = [PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::NONE).unwrap();
@@ -184,7 +184,7 @@ impl Init {
     }
 }
 
-/// A logger's settings; nothing in them depends on time.
+/// The configuration of a logger; independent of time.
 pub fn config(dir: &Dir, link: Channel, capacity: u64, policy: LogPolicy) -> Config {
     Config {
         run_dir: dir.run(),
@@ -199,7 +199,7 @@ pub fn config(dir: &Dir, link: Channel, capacity: u64, policy: LogPolicy) -> Con
     }
 }
 
-/// Two pipes: what PID 1 keeps, and the ends that the container writes to.
+/// Two pipes: the ends that PID 1 keeps, and those that the container writes to.
 pub fn pipes() -> ([OwnedFd; 2], [std::io::PipeWriter; 2]) {
     let (out, out_writer) = std::io::pipe().unwrap();
     let (err, err_writer) = std::io::pipe().unwrap();

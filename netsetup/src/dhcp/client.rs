@@ -1,22 +1,22 @@
 //! The DHCP client as a pure state machine: `(state, now, event) -> (state, actions)`.
 //!
-//! Two things are kept apart. *What is held*: a lease or none; the host uses its address for
-//! exactly as long as it is held. *What is being said* ([`State`]): the exchange with the servers.
-//! RFC 2131's figure 5 is the product of the two:
+//! The state has two independent parts. The *held lease*: one or none; the host uses its address
+//! for exactly as long as it is held. The *exchange* with the servers ([`State`]). Figure 5 of RFC
+//! 2131 is the product of the two:
 //!
-//! | state | held | waiting for |
+//! | state | lease held | waiting for |
 //! |---|---|---|
 //! | `Down` | no | a carrier |
-//! | `Init` | no | its time to speak (at once, or a pause after refusals) |
-//! | `Selecting` | no | an offer to DHCPDISCOVER, sent again and again |
+//! | `Init` | no | the time to send (immediately, or after a pause following refusals) |
+//! | `Selecting` | no | an offer in response to DHCPDISCOVER, which is repeated |
 //! | `Requesting` | no | the acknowledgement of an offer; then `Init` |
 //! | `Rebooting` | yes | a confirmation after a restart or a new carrier; without one, `Bound` |
 //! | `Bound` | yes | T1 |
-//! | `Renewing` | yes | the lender's extension; T2 |
-//! | `Rebinding` | yes | anybody's extension; the end of the lease |
+//! | `Renewing` | yes | an extension by the same server; T2 |
+//! | `Rebinding` | yes | an extension by any server; the end of the lease |
 //!
-//! A refusal (DHCPNAK) and the end of the lease lead to `Init` with nothing held, from anywhere.
-//! Times are spans since boot of a clock that goes on in suspend; the wall clock plays no part.
+//! A refusal (DHCPNAK) and the end of the lease lead to `Init` without a lease, from any state.
+//! Times are durations since boot, including suspend; the wall clock is not used.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -26,32 +26,32 @@ use super::packet::{Kind, Packet, code};
 use super::request;
 use crate::links::Mac;
 
-/// Unanswered requests for an offer before everything starts anew (4 + 8 + 16 + 32 s).
+/// Unanswered requests for an offer before the client starts over (4 + 8 + 16 + 32 s).
 const REQUEST_TRIES: u32 = 4;
-/// Unanswered requests to confirm a lease before it is used as it is (4 + 8 s).
+/// Unanswered requests to confirm a lease before it is used without confirmation (4 + 8 s).
 const REBOOT_TRIES: u32 = 2;
-/// Shortest time between two tries to extend a lease (RFC 2131 section 4.4.5).
+/// Minimum time between two attempts to extend a lease (RFC 2131 section 4.4.5).
 const RENEW_PAUSE: Duration = Duration::from_secs(60);
-/// Longest pause after refusals in a row.
+/// Maximum pause after consecutive refusals, as a power of two in seconds.
 const MAX_REFUSAL_PAUSE: u32 = 6;
 
-/// What the machine does not change.
+/// The configuration of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The link's hardware address.
     pub mac: Mac,
-    /// The host's name, told to the server.
+    /// The host's name, sent to the server.
     pub hostname: String,
-    /// Seed of transaction ids and jitter; best from the kernel's entropy.
+    /// Seed of transaction ids and jitter; preferably from the kernel's entropy.
     pub seed: u64,
 }
 
-/// A lease with its begin.
+/// A lease and its start time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// What was lent.
+    /// The lease.
     pub lease: Lease,
-    /// When the request that was granted was first sent: the lease runs from then.
+    /// When the granted request was first sent: the lease starts then.
     pub since: Duration,
 }
 
@@ -60,7 +60,7 @@ impl Held {
         (self.lease.seconds != FOREVER).then(|| self.since + Duration::from_secs(seconds.into()))
     }
 
-    /// When it ends; `None`: never.
+    /// When the lease ends; `None`: never.
     pub fn ends(&self) -> Option<Duration> {
         self.after(self.lease.seconds)
     }
@@ -74,84 +74,84 @@ impl Held {
     }
 }
 
-/// What happened.
+/// An input of the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// Time has passed; see [`Client::deadline`].
     Timer,
-    /// A UDP payload for the client's port came in on the link.
+    /// A UDP payload for the client's port was received on the link.
     Packet(&'a [u8]),
-    /// The link's carrier came or went.
+    /// The carrier of the link has appeared or disappeared.
     Carrier(bool),
 }
 
-/// Where a message goes.
+/// The destination of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
-    /// From 0.0.0.0 to everybody on the link, whatever addresses the link has.
+    /// Broadcast from 0.0.0.0, whatever addresses the link has.
     Link,
-    /// From the held address to everybody on the link.
-    Everybody,
-    /// From the held address to one server, as any datagram.
+    /// Broadcast from the held address.
+    Broadcast,
+    /// Unicast from the held address to a server.
     Server(Ipv4Addr),
 }
 
-/// Why a lease is held no more.
+/// Why a lease is no longer held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// It ended before anybody extended it.
-    Ended,
-    /// A server said that it is not ours.
+    /// It expired without being extended.
+    Expired,
+    /// A server refused it (DHCPNAK).
     Refused,
 }
 
-/// What to do about it.
+/// An output of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Send this payload. A message that cannot be sent is as good as lost on the wire.
+    /// Send this payload. A failure to send is treated like a loss on the network.
     Send(Vec<u8>, To),
-    /// From now on hold this lease: set address and routes, in place of the former's.
+    /// Hold this lease from now on: set address and routes, replacing those of the previous lease.
     Hold(Held),
-    /// Take address and routes off.
+    /// Remove address and routes.
     Release(Lost),
 }
 
-/// What is being said.
+/// The state of the exchange with the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// No carrier and nothing held.
+    /// No carrier and no lease.
     Down,
-    /// About to discover.
+    /// About to send DHCPDISCOVER.
     Init {
-        /// When.
+        /// When to send it.
         at: Duration,
     },
-    /// DHCPDISCOVER is out.
+    /// DHCPDISCOVER has been sent.
     Selecting,
-    /// DHCPREQUEST for this offer is out.
+    /// DHCPREQUEST for this offer has been sent.
     Requesting(Lease),
-    /// DHCPREQUEST for the held lease is out.
+    /// DHCPREQUEST for the held lease has been sent.
     Rebooting,
-    /// Nothing is out.
+    /// No exchange in progress.
     Bound,
-    /// DHCPREQUEST to the lender is out.
+    /// DHCPREQUEST to the server of the lease has been sent.
     Renewing,
-    /// DHCPREQUEST to everybody is out.
+    /// DHCPREQUEST to any server has been sent.
     Rebinding,
 }
 
-/// The exchange that is going on.
+/// The exchange in progress.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Exchange {
     pub(super) xid: u32,
     pub(super) began: Duration,
-    /// When the request that an acknowledgement would grant was first sent.
+    /// When the request was first sent that an acknowledgement grants.
     requested: Duration,
     tries: u32,
     next: Duration,
 }
 
-/// The machine.
+/// The state machine.
 #[derive(Debug, Clone)]
 pub struct Client {
     config: Config,
@@ -161,13 +161,13 @@ pub struct Client {
     carrier: bool,
     /// Refusals since the last acknowledgement.
     refusals: u32,
-    /// Since when there has been a carrier and nothing held.
+    /// Since when there has been a carrier but no lease.
     searching: Duration,
     random: u64,
 }
 
 impl Client {
-    /// A machine that holds nothing.
+    /// A client without a lease.
     pub fn new(config: Config, carrier: bool, now: Duration) -> Client {
         let random = config.seed;
         let state = if carrier { State::Init { at: now } } else { State::Down };
@@ -176,8 +176,8 @@ impl Client {
         Client { config, state, held, exchange, carrier, refusals, searching, random }
     }
 
-    /// A machine that goes on with the lease of its predecessor, to be confirmed. The caller
-    /// carries out the actions. One that has ended is forgotten.
+    /// A client that continues with a saved lease, which it confirms. The caller carries out the
+    /// actions. An expired lease is ignored.
     pub fn resume(
         config: Config,
         held: Held,
@@ -186,7 +186,7 @@ impl Client {
     ) -> (Client, Vec<Action>) {
         let mut client = Client::new(config, carrier, now);
         let mut actions = Vec::new();
-        // A lease from the future is from another boot.
+        // A lease that starts in the future is from another boot.
         if held.since <= now && held.ends().is_none_or(|end| now < end) {
             actions.push(Action::Hold(held.clone()));
             client.held = Some(held);
@@ -195,32 +195,32 @@ impl Client {
         (client, actions)
     }
 
-    /// What is being said.
+    /// The state of the exchange.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// What is held.
+    /// The held lease.
     pub fn held(&self) -> Option<&Held> {
         self.held.as_ref()
     }
 
-    /// Since when a lease is being looked for; `None` when one is held or there is no carrier.
+    /// Since when a lease has been requested; `None` if one is held or there is no carrier.
     pub fn searching_since(&self) -> Option<Duration> {
         (self.held.is_none() && self.carrier).then_some(self.searching)
     }
 
-    /// True if the last word of a server was a refusal.
+    /// True if the last response of a server was a refusal.
     pub fn refused(&self) -> bool {
         self.refusals > 0
     }
 
-    /// True while answers may come to an address that the host does not have (yet).
+    /// True while responses may be sent to an address that the host does not have (yet).
     pub fn needs_raw_socket(&self) -> bool {
         matches!(self.state, State::Selecting | State::Requesting(_) | State::Rebooting)
     }
 
-    /// When [`Event::Timer`] is due; `None`: not before something else happens.
+    /// When [`Event::Timer`] is due; `None`: not before another event.
     pub fn deadline(&self) -> Option<Duration> {
         let held = self.held.as_ref();
         let own = match self.state {
@@ -234,7 +234,7 @@ impl Client {
         earliest(own, held.and_then(Held::ends))
     }
 
-    /// Takes in one event. What is due by `now` happens first.
+    /// Handles an event, after everything that is due by `now`.
     pub fn step(&mut self, now: Duration, event: Event<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         self.catch_up(now, &mut actions);
@@ -250,9 +250,11 @@ impl Client {
         actions
     }
 
-    /// Does what is due. One step may make the next one due (a lease that ended in suspend).
+    /// Does everything that is due. One step may make the next one due (a lease that expired during
+    /// suspend).
     fn catch_up(&mut self, now: Duration, actions: &mut Vec<Action>) {
-        // Each round either sends or moves on in the table above, whose longest way is this long.
+        // Each iteration follows a transition of the table above; no chain of transitions that are
+        // due at the same time is longer.
         for _ in 0..6 {
             if self.deadline().is_none_or(|deadline| now < deadline) {
                 return;
@@ -264,7 +266,7 @@ impl Client {
     fn due(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let reached = |time: Option<Duration>| time.is_some_and(|time| time <= now);
         if reached(self.held.as_ref().and_then(Held::ends)) {
-            self.lose(now, Lost::Ended, actions);
+            self.lose(now, Lost::Expired, actions);
             return;
         }
         let past_t2 = reached(self.held.as_ref().and_then(Held::t2));
@@ -272,7 +274,7 @@ impl Client {
             State::Down => {}
             State::Init { .. } => {
                 self.begin(now);
-                self.say(State::Selecting, now, actions);
+                self.transmit(State::Selecting, now, actions);
             }
             State::Requesting(_) if self.exchange.tries >= REQUEST_TRIES => {
                 self.state = State::Init { at: now };
@@ -280,24 +282,24 @@ impl Client {
             State::Rebooting if self.exchange.tries >= REBOOT_TRIES => self.state = State::Bound,
             State::Bound | State::Renewing if past_t2 => {
                 self.begin(now);
-                self.say(State::Rebinding, now, actions);
+                self.transmit(State::Rebinding, now, actions);
             }
             State::Bound => {
                 self.begin(now);
-                self.say(State::Renewing, now, actions);
+                self.transmit(State::Renewing, now, actions);
             }
-            same => self.say(same.clone(), now, actions),
+            same => self.transmit(same.clone(), now, actions),
         }
     }
 
-    /// A new exchange, with an id that no late answer to an earlier one has.
+    /// Begins a new exchange with a new id, so that late responses to an earlier one are ignored.
     fn begin(&mut self, now: Duration) {
         let xid = u32::try_from(self.random() >> 32).unwrap_or(0);
         self.exchange = Exchange { xid, began: now, requested: now, tries: 0, next: now };
     }
 
-    /// Enters a state by sending its message, or sends it again.
-    fn say(&mut self, state: State, now: Duration, actions: &mut Vec<Action>) {
+    /// Enters a state and sends its message, or sends the message again.
+    fn transmit(&mut self, state: State, now: Duration, actions: &mut Vec<Action>) {
         self.state = state;
         let held = self.held.as_ref().map(|held| &held.lease);
         let message = request::of(&self.state, &self.exchange, &self.config, held, now);
@@ -314,7 +316,7 @@ impl Client {
         self.exchange.next = now + pause;
     }
 
-    /// 4, 8, 16, 32, 64, 64 … seconds, each up to a second more or less (RFC 2131 section 4.1).
+    /// 4, 8, 16, 32, 64, 64 … seconds, each plus or minus up to a second (RFC 2131 section 4.1).
     fn backoff(&mut self) -> Duration {
         let base = 4u64 << self.exchange.tries.min(4);
         let jitter = self.random() % 2001;
@@ -328,7 +330,7 @@ impl Client {
             return;
         }
         let server = packet.address(code::SERVER);
-        // Whose answer counts: an offer's maker, the lender, or anybody.
+        // The server whose response counts; `None`: any.
         let awaited = match &self.state {
             State::Down | State::Init { .. } | State::Bound => return,
             State::Selecting | State::Rebooting | State::Rebinding => None,
@@ -342,16 +344,16 @@ impl Client {
         match packet.kind {
             Kind::Offer if selecting => {
                 if let Ok(offer) = Lease::read(packet, None) {
-                    // The request goes on with the exchange of the discovery, in a rhythm of
-                    // its own.
+                    // The request continues the exchange of the discovery, but with its own
+                    // backoff.
                     self.exchange.tries = 0;
                     self.exchange.requested = now;
-                    self.say(State::Requesting(offer), now, actions);
+                    self.transmit(State::Requesting(offer), now, actions);
                 }
             }
             Kind::Ack if !selecting => {
                 self.acknowledged(now, packet, actions);
-                // What comes late may be due for renewal already.
+                // After a late acknowledgement the renewal may be due already.
                 self.catch_up(now, actions);
             }
             Kind::Nak if !selecting => self.not_ours(now, actions),
@@ -367,12 +369,12 @@ impl Client {
         };
         let Some(asked) = asked else { return };
         let Ok(lease) = Lease::read(packet, Some(asked.prefix)) else { return };
-        // An address that was not asked for is somebody else's.
+        // An acknowledgement of another address is not for us.
         if lease.address != asked.address {
             return;
         }
         let held = Held { lease, since: self.exchange.requested };
-        // An answer so late that what it grants has ended.
+        // The acknowledgement is so late that the lease has expired.
         if held.ends().is_some_and(|end| end <= now) {
             return;
         }
@@ -384,7 +386,7 @@ impl Client {
 
     fn not_ours(&mut self, now: Duration, actions: &mut Vec<Action>) {
         self.lose(now, Lost::Refused, actions);
-        // A server that offers and then refuses, again and again, must not make a storm.
+        // A server that repeatedly offers and then refuses must not cause a storm of messages.
         let pause = match self.refusals {
             0 => Duration::ZERO,
             n => Duration::from_secs(1 << n.min(MAX_REFUSAL_PAUSE)),
@@ -396,7 +398,7 @@ impl Client {
         self.catch_up(now, actions);
     }
 
-    /// Holds nothing any more and starts anew.
+    /// Releases the lease, if any, and starts over.
     fn lose(&mut self, now: Duration, why: Lost, actions: &mut Vec<Action>) {
         if self.held.take().is_some() {
             self.searching = now;
@@ -405,8 +407,8 @@ impl Client {
         self.state = if self.carrier { State::Init { at: now } } else { State::Down };
     }
 
-    /// A link without a carrier keeps its address: most often it is the same wire that comes back.
-    /// But it may be another, so the lease is then confirmed.
+    /// A link without a carrier keeps its address: usually the same network comes back. As it may
+    /// be another one, the lease is then confirmed.
     fn carrier(&mut self, now: Duration, carrier: bool, actions: &mut Vec<Action>) {
         if carrier == self.carrier {
             return;
@@ -427,13 +429,13 @@ impl Client {
     fn confirm(&mut self, now: Duration, actions: &mut Vec<Action>) {
         if self.carrier {
             self.begin(now);
-            self.say(State::Rebooting, now, actions);
+            self.transmit(State::Rebooting, now, actions);
         } else {
             self.state = State::Bound;
         }
     }
 
-    /// SplitMix64: ids and jitter need to differ, not to be secret.
+    /// SplitMix64: ids and jitter must differ, but need not be secret.
     fn random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;

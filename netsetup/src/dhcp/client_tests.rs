@@ -1,4 +1,4 @@
-//! Conversations with a simulated server, and generated event orders, on a virtual clock.
+//! Exchanges with a simulated server, and generated sequences of events, on a virtual clock.
 
 use super::*;
 use crate::dhcp::lease;
@@ -17,7 +17,7 @@ fn config() -> Config {
     Config { mac: MAC, hostname: "host".into(), seed: 1 }
 }
 
-/// A server's answer to a message.
+/// A server's response to a message.
 fn answer(request: &Packet, kind: Kind, server: Ipv4Addr, seconds: u32) -> Packet {
     let mut packet = Packet::request(kind, request.xid, 0, request.chaddr)
         .with(code::SERVER, server.octets())
@@ -29,7 +29,7 @@ fn answer(request: &Packet, kind: Kind, server: Ipv4Addr, seconds: u32) -> Packe
     packet
 }
 
-/// A client, its clock, and what it did.
+/// A client, its clock, and its recorded actions.
 struct World {
     client: Client,
     now: Duration,
@@ -56,13 +56,13 @@ impl World {
         for action in actions {
             match action {
                 Action::Send(bytes, to) => {
-                    let packet = Packet::parse(&bytes).expect("what is sent can be read");
+                    let packet = Packet::parse(&bytes).expect("a sent message can be parsed");
                     self.check_sent(&packet, to);
                     self.sent.push((self.now, packet, to));
                 }
                 Action::Hold(held) => self.held = Some(held),
                 Action::Release(why) => {
-                    assert!(self.held.take().is_some(), "released what was not held");
+                    assert!(self.held.take().is_some(), "released a lease that was not held");
                     self.released.push(why);
                 }
             }
@@ -86,7 +86,7 @@ impl World {
             (Kind::Request, State::Requesting(_)) => (true, true, false, To::Link),
             (Kind::Request, State::Rebooting) => (false, true, false, To::Link),
             (Kind::Request, State::Renewing) => (false, false, true, To::Server(SERVER)),
-            (Kind::Request, State::Rebinding) => (false, false, true, To::Everybody),
+            (Kind::Request, State::Rebinding) => (false, false, true, To::Broadcast),
             other => panic!("sent in {other:?}"),
         };
         assert_eq!((server, requested, named, to), expected);
@@ -109,7 +109,7 @@ impl World {
         self.event(Event::Packet(&bytes));
     }
 
-    /// Up to a lease of that length.
+    /// A client with a lease of this length.
     fn bound(seconds: u32) -> World {
         let mut world = World::new(s(1000));
         world.event(Event::Timer);
@@ -133,7 +133,7 @@ fn discover_offer_request_ack() {
 }
 
 #[test]
-fn discover_is_repeated_in_the_rhythm_of_rfc_2131_for_ever() {
+fn discover_is_repeated_with_the_backoff_of_rfc_2131_indefinitely() {
     let mut world = World::new(s(0));
     world.event(Event::Timer);
     for _ in 0..20 {
@@ -151,7 +151,7 @@ fn discover_is_repeated_in_the_rhythm_of_rfc_2131_for_ever() {
 }
 
 #[test]
-fn an_offer_that_is_never_acknowledged_is_given_up() {
+fn an_offer_that_is_never_acknowledged_is_abandoned() {
     let mut world = World::new(s(0));
     world.event(Event::Timer);
     world.reply(Kind::Offer, SERVER, 3600);
@@ -176,7 +176,7 @@ fn renew_extends_the_lease_from_the_request_on() {
 }
 
 #[test]
-fn rebind_takes_the_word_of_another_server() {
+fn rebind_accepts_another_server() {
     let mut world = World::bound(3600);
     while world.client.state() != &State::Rebinding {
         world.next(s(1000 + 3600));
@@ -189,28 +189,28 @@ fn rebind_takes_the_word_of_another_server() {
 }
 
 #[test]
-fn the_end_of_a_lease_takes_the_address_off_and_starts_anew() {
+fn the_end_of_a_lease_removes_the_address_and_starts_over() {
     let mut world = World::bound(3600);
     while world.released.is_empty() {
         world.next(s(1000 + 3601));
     }
-    assert_eq!((world.now, &world.released[..]), (s(1000 + 3600), &[Lost::Ended][..]));
+    assert_eq!((world.now, &world.released[..]), (s(1000 + 3600), &[Lost::Expired][..]));
     assert_eq!(world.last().kind, Kind::Discover);
-    // A handful of tries to extend it, no storm.
+    // A few attempts to extend it, no storm.
     assert!(world.sent.len() < 20, "{}", world.sent.len());
 }
 
 #[test]
-fn a_suspend_over_the_end_of_the_lease_is_noticed_at_once() {
+fn a_suspend_past_the_end_of_the_lease_is_noticed_immediately() {
     let mut world = World::bound(3600);
     world.now += s(1_000_000);
     world.event(Event::Carrier(true));
-    assert_eq!(world.released, [Lost::Ended]);
+    assert_eq!(world.released, [Lost::Expired]);
     assert_eq!(world.last().kind, Kind::Discover);
 }
 
 #[test]
-fn a_refusal_takes_the_address_off_in_every_state_that_asks() {
+fn a_refusal_removes_the_address_in_every_requesting_state() {
     for target in [State::Renewing, State::Rebinding] {
         let mut world = World::bound(3600);
         while world.client.state() != &target {
@@ -229,7 +229,7 @@ fn a_refusal_takes_the_address_off_in_every_state_that_asks() {
 }
 
 #[test]
-fn a_server_that_offers_and_refuses_makes_no_storm() {
+fn a_server_that_offers_and_refuses_causes_no_storm() {
     let mut world = World::new(s(0));
     world.event(Event::Timer);
     while world.now < s(600) {
@@ -244,7 +244,7 @@ fn a_server_that_offers_and_refuses_makes_no_storm() {
 }
 
 #[test]
-fn a_lease_for_ever_is_never_renewed() {
+fn an_infinite_lease_is_never_renewed() {
     let world = World::bound(lease::FOREVER);
     assert_eq!(world.client.deadline(), None);
 }
@@ -263,7 +263,7 @@ fn a_lost_carrier_keeps_the_address_and_its_return_confirms_it() {
 }
 
 #[test]
-fn a_restart_goes_on_with_the_lease_also_when_nobody_answers() {
+fn a_restart_continues_with_the_lease_even_without_a_server() {
     let held = World::bound(3600).held.unwrap();
     let now = s(1100);
     let (client, actions) = Client::resume(config(), held.clone(), true, now);
@@ -277,7 +277,7 @@ fn a_restart_goes_on_with_the_lease_also_when_nobody_answers() {
 }
 
 #[test]
-fn a_lease_that_has_ended_or_is_from_another_boot_is_not_resumed() {
+fn an_expired_lease_or_one_from_another_boot_is_not_resumed() {
     let held = World::bound(3600).held.unwrap();
     for now in [s(1000 + 3600), s(999)] {
         let (client, actions) = Client::resume(config(), held.clone(), true, now);
@@ -286,7 +286,7 @@ fn a_lease_that_has_ended_or_is_from_another_boot_is_not_resumed() {
 }
 
 #[test]
-fn without_a_carrier_nothing_is_said() {
+fn without_a_carrier_nothing_is_sent() {
     let mut client = Client::new(config(), false, s(0));
     assert_eq!(client.deadline(), None);
     assert_eq!(client.step(s(50), Event::Timer), []);
@@ -295,7 +295,7 @@ fn without_a_carrier_nothing_is_said() {
     assert_eq!(client.searching_since(), Some(s(60)));
 }
 
-/// How a server's answer differs from a good one.
+/// How a server's response differs from a valid one.
 #[derive(Debug, Clone)]
 enum Flaw {
     Xid,
@@ -348,14 +348,14 @@ fn spoil(mut packet: Packet, flaw: &Flaw) -> Vec<u8> {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// To the next deadline.
+    /// Time passes to the next deadline.
     Deadline,
     /// Some time passes, the timer is late or early.
     Pass(u64),
     Reply(Kind, bool, u32),
     Flawed(Kind, Flaw),
     Carrier(bool),
-    /// The process is killed and goes on with what it kept.
+    /// The process is killed and continues with the saved lease.
     Restart,
 }
 
@@ -376,8 +376,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// `World` checks after every step that nothing is held beyond its end, that holds and
-    /// releases alternate, that nothing due stays undone and that messages are as table 5 wants.
+    /// `World` checks after every step that no lease is held beyond its end, that `Hold` and
+    /// `Release` are consistent, that nothing due is missed and that messages conform to table 5.
     #[test]
     fn any_order_of_events_keeps_the_invariants(steps in proptest::collection::vec(step(), 1..60)) {
         let mut world = World::new(s(5000));
@@ -397,14 +397,14 @@ proptest! {
                     world.event(Event::Timer);
                 }
                 Step::Reply(kind, other, seconds) => {
-                    // Renewals are checked against SERVER, so only it lends.
+                    // Renewals are checked against SERVER, so only it grants leases.
                     let other = other && kind != Kind::Ack && kind != Kind::Offer;
                     world.reply(kind, if other { OTHER_SERVER } else { SERVER }, seconds);
                 }
                 Step::Flawed(kind, flaw) => {
                     let state = world.client.state().clone();
                     let bytes = spoil(answer(&world.last(), kind, SERVER, 3600), &flaw);
-                    // A refusal has neither an address nor a time to be wrong.
+                    // A refusal has neither an address nor a time that could be wrong.
                     let harmless = kind == Kind::Nak
                         && matches!(flaw, Flaw::Address(_) | Flaw::Time(_));
                     if !harmless {
@@ -427,14 +427,14 @@ proptest! {
                     world.take_started(actions);
                 }
             }
-            // One event, at most a late timer's worth of messages and its own answer.
+            // An event causes at most the messages of a late timer and its own.
             prop_assert!(world.sent.len() - before <= 3);
         }
     }
 }
 
 impl World {
-    /// As `take`, for a machine that has just started: its first timer may be due at once.
+    /// Like `take`, for a client that has just started: its first timer may be due immediately.
     fn take_started(&mut self, actions: Vec<Action>) {
         for action in &actions {
             if let Action::Hold(held) = action {

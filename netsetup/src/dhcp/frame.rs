@@ -1,4 +1,4 @@
-//! IPv4 and UDP headers, by hand: before there is an address, the kernel's UDP cannot speak.
+//! IPv4 and UDP headers: without an address, the kernel's UDP sockets cannot be used.
 
 use std::net::Ipv4Addr;
 
@@ -22,7 +22,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
     !u16::try_from(sum).unwrap_or(0)
 }
 
-/// What stands before a UDP datagram for its checksum (RFC 768).
+/// The pseudo header of a UDP checksum (RFC 768).
 fn pseudo_header(from: [u8; 4], to: [u8; 4], length: u16) -> [u8; 12] {
     let [a, b, c, d] = from;
     let [e, f, g, h] = to;
@@ -30,7 +30,7 @@ fn pseudo_header(from: [u8; 4], to: [u8; 4], length: u16) -> [u8; 12] {
     [a, b, c, d, e, f, g, h, 0, PROTOCOL_UDP, high, low]
 }
 
-/// A packet from 0.0.0.0 to everybody on the link, from the client's port to the server's.
+/// A broadcast packet from 0.0.0.0, from the client's port to the server's.
 pub fn broadcast(payload: &[u8]) -> Vec<u8> {
     let (from, to) = (Ipv4Addr::UNSPECIFIED.octets(), Ipv4Addr::BROADCAST.octets());
     let udp_length = u16::try_from(UDP + payload.len()).unwrap_or(u16::MAX);
@@ -49,7 +49,7 @@ pub fn broadcast(payload: &[u8]) -> Vec<u8> {
     udp.extend_from_slice(&SERVER_PORT.to_be_bytes());
     udp.extend_from_slice(&udp_length.to_be_bytes());
     let sum = checksum(&[&pseudo_header(from, to, udp_length), &udp, &[0, 0], payload]);
-    // A sum of zero is sent as its other form: zero means "no checksum" (RFC 768).
+    // A sum of zero is sent as 0xffff: zero means "no checksum" (RFC 768).
     udp.extend_from_slice(&(if sum == 0 { 0xffff } else { sum }).to_be_bytes());
 
     ip.extend_from_slice(&udp);
@@ -57,9 +57,9 @@ pub fn broadcast(payload: &[u8]) -> Vec<u8> {
     ip
 }
 
-/// The payload of a whole, undamaged UDP packet for the client's port; `None` for anything else.
-/// `check_udp` is false for packets whose checksum the sender, a virtual link on the same machine,
-/// has left to hardware that was never there.
+/// The payload of a complete and valid UDP packet for the client's port; `None` for anything else.
+/// `check_udp` is false for packets from a virtual link on the same machine whose checksum was left
+/// to hardware offloading and never computed.
 pub fn payload(packet: &[u8], check_udp: bool) -> Option<&[u8]> {
     let [first, ..] = *packet else { return None };
     let header_length = usize::from(first & 0xf) * 4;
@@ -71,7 +71,7 @@ pub fn payload(packet: &[u8], check_udp: bool) -> Option<&[u8]> {
     if first >> 4 != 4 || protocol != PROTOCOL_UDP || fragment || checksum(&[header]) != 0 {
         return None;
     }
-    // Ethernet pads short frames: what counts is the length in the header.
+    // Ethernet pads short frames: use the length in the header.
     let total = usize::from(u16::from_be_bytes([len0, len1]));
     let datagram = packet.get(header_length..total)?;
     let &[_, _, p0, p1, l0, l1, c0, c1] = datagram.first_chunk::<UDP>()?;
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A broadcast turned round, so that it is for the client.
+    /// A broadcast with swapped ports, so that it is for the client.
     fn reply(bytes: &[u8]) -> Vec<u8> {
         let mut frame = broadcast(bytes);
         // Swapping the ports does not change the sum.
@@ -102,26 +102,26 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_packet_reads_back(bytes in proptest::collection::vec(any::<u8>(), 0..600), padding in 0usize..40) {
+        fn a_packet_is_parsed_back(bytes in proptest::collection::vec(any::<u8>(), 0..600), padding in 0usize..40) {
             let mut frame = reply(&bytes);
             frame.resize(frame.len() + padding, 0);
             prop_assert_eq!(payload(&frame, true), Some(&bytes[..]));
         }
 
         #[test]
-        fn a_flipped_bit_is_noticed(
+        fn a_flipped_bit_is_detected(
             bytes in proptest::collection::vec(any::<u8>(), 1..100), at in 0usize..128, bit in 0u8..8,
         ) {
             let mut frame = reply(&bytes);
             let at = at % frame.len();
             frame[at] ^= 1 << bit;
-            // A flip that makes the checksum field zero turns the check off.
+            // A flip that makes the checksum field zero disables the check.
             prop_assume!(frame[IP + 6..IP + 8] != [0, 0]);
             prop_assert_eq!(payload(&frame, true), None);
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), cut in 0usize..80) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..80), cut in 0usize..80) {
             let _ = payload(&bytes, false);
             let _ = payload(&reply(&bytes)[..cut.min(bytes.len())], false);
         }

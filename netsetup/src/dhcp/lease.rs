@@ -1,25 +1,26 @@
-//! A lease: what a server's acknowledgement means, once it has been checked.
+//! Leases: validating offers and acknowledgements of servers.
 //!
-//! The text comes from whoever answers first on an untrusted wire. What cannot be meant (a
-//! multicast address, a lease of no time) makes the message worthless; what is merely odd (a
-//! missing mask, a host name with a line break) is left out or replaced by the customary default.
+//! The content comes from an untrusted network. Essential values that are invalid (a multicast
+//! address, a lease time of zero) make the whole message invalid; other invalid or missing values
+//! (the mask, a domain with a line break) are left out or replaced by the usual default.
 
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 use super::packet::{Packet, code};
 
-/// A lease that never ends (RFC 2131 section 3.3).
+/// The lease time of a lease that never ends (RFC 2131 section 3.3).
 pub const FOREVER: u32 = u32::MAX;
 
-/// A server that lends for less is broken or means harm: the host would do nothing but renew.
+/// Minimum lease time in seconds. With a shorter one, from a broken or malicious server, the host
+/// would do nothing but renew.
 pub const MIN_SECONDS: u32 = 10;
 
-/// More name servers than a resolver asks are noise (`MAXNS` of resolv.conf(5) is 3).
+/// Maximum number of name servers: resolvers do not use more (`MAXNS` of resolv.conf(5) is 3).
 const MAX_DNS: usize = 3;
-/// Bound of the route list.
+/// Maximum number of routes.
 const MAX_ROUTES: usize = 64;
-/// Every IPv4 host takes packets of this size (RFC 791); smaller ones are an attack or a typo.
+/// Minimum MTU: every IPv4 host accepts packets of this size (RFC 791).
 const MIN_MTU: u16 = 576;
 
 /// A route of option 121; gateway 0.0.0.0 means that the destination is on the link.
@@ -33,16 +34,16 @@ pub struct ClasslessRoute {
     pub gateway: Ipv4Addr,
 }
 
-/// What a server lent.
+/// A lease granted by a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The address.
     pub address: Ipv4Addr,
     /// Prefix length of its subnet, 1 to 32.
     pub prefix: u8,
-    /// The server that lent it.
+    /// The server that granted it.
     pub server: Ipv4Addr,
-    /// Routes, the default route included if there is one.
+    /// Routes, including the default route if there is one.
     pub routes: Vec<ClasslessRoute>,
     /// Name servers.
     pub dns: Vec<Ipv4Addr>,
@@ -50,21 +51,21 @@ pub struct Lease {
     pub domain: Option<String>,
     /// MTU of the link, in bytes.
     pub mtu: Option<u32>,
-    /// Length in seconds, [`FOREVER`] included.
+    /// Lease time in seconds; may be [`FOREVER`].
     pub seconds: u32,
-    /// Seconds from its begin until the lender is asked to extend it.
+    /// Seconds from the start until the same server is asked to extend it.
     pub t1: u32,
-    /// Seconds from its begin until anybody is asked; `t1 <= t2 <= seconds`.
+    /// Seconds from the start until any server is asked; `t1 <= t2 <= seconds`.
     pub t2: u32,
 }
 
-/// Why an offer or an acknowledgement is worthless.
+/// Why an offer or an acknowledgement is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// Not an address that a host can have.
-    #[error("{0} is not an address for a host")]
+    #[error("invalid host address {0}")]
     Address(Ipv4Addr),
-    /// The server does not say who it is.
+    /// No server identifier.
     #[error("no server identifier")]
     Server,
     /// No lease time, or one below [`MIN_SECONDS`].
@@ -78,13 +79,13 @@ fn usable(address: Ipv4Addr) -> bool {
     first != 0 && first < 224 && !address.is_loopback()
 }
 
-/// The prefix length of a mask, if its ones stand together and are not none.
+/// The prefix length of a mask, if it is contiguous and not zero.
 fn prefix_of(mask: u32) -> Option<u8> {
     let ones = mask.leading_ones();
     (ones > 0 && mask.count_ones() == ones).then(|| u8::try_from(ones).unwrap_or(32))
 }
 
-/// The customary prefix of an address whose mask nobody told (RFC 950).
+/// The classful prefix length of an address, if the mask is missing (RFC 950).
 fn classful_prefix(address: Ipv4Addr) -> u8 {
     match address.octets() {
         [0..128, ..] => 8,
@@ -93,8 +94,8 @@ fn classful_prefix(address: Ipv4Addr) -> u8 {
     }
 }
 
-/// Reads option 121 (RFC 3442). `None` if any entry is malformed: half a routing table is worse
-/// than the router option alone.
+/// Parses option 121 (RFC 3442). `None` if any entry is malformed: an incomplete routing table is
+/// worse than the router option alone.
 fn classless_routes(mut value: &[u8]) -> Option<Vec<ClasslessRoute>> {
     let mut routes = Vec::new();
     while let [prefix, rest @ ..] = value {
@@ -116,7 +117,7 @@ fn classless_routes(mut value: &[u8]) -> Option<Vec<ClasslessRoute>> {
     Some(routes).filter(|routes| !routes.is_empty())
 }
 
-/// A domain name that may be written into resolv.conf: a line break in it would be a line there.
+/// A domain name that can be written to resolv.conf: a line break would add another line there.
 fn domain(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?.trim_end_matches(['\0', '.']);
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -124,8 +125,8 @@ fn domain(value: &[u8]) -> Option<String> {
 }
 
 impl Lease {
-    /// Reads an offer or an acknowledgement. `known_prefix` stands in for a mask that the server
-    /// leaves out when it extends a lease.
+    /// Parses an offer or an acknowledgement. `known_prefix` is used if the server omits the mask
+    /// when it extends a lease.
     ///
     /// # Errors
     /// See [`LeaseError`].
@@ -149,7 +150,7 @@ impl Lease {
             .unwrap_or_else(|| classful_prefix(address));
         let (t1, t2) = timers(seconds, packet.number(code::T1), packet.number(code::T2));
         let routes = packet.options.get(&code::CLASSLESS_ROUTES);
-        // A client that gets both must use option 121 alone (RFC 3442).
+        // A client that receives both must use only option 121 (RFC 3442).
         let routes = routes.and_then(|value| classless_routes(value)).unwrap_or_else(|| {
             let mut routers = packet.addresses(code::ROUTERS).filter(|&router| usable(router));
             let to = Ipv4Addr::UNSPECIFIED;
@@ -181,8 +182,8 @@ impl Lease {
     }
 }
 
-/// T1 and T2 as the server says if they make sense, else a half and seven eighths of the lease
-/// (RFC 2131 section 4.4.5).
+/// T1 and T2 of the server if they are valid, otherwise one half and seven eighths of the lease
+/// time (RFC 2131 section 4.4.5).
 fn timers(seconds: u32, t1: Option<u32>, t2: Option<u32>) -> (u32, u32) {
     match (t1, t2) {
         (Some(t1), Some(t2)) if 0 < t1 && t1 < t2 && t2 < seconds => (t1, t2),
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_senseless_mask_falls_back() {
+    fn a_missing_or_invalid_mask_is_replaced() {
         for mask in [None, Some([0, 0, 0, 0]), Some([255, 0, 255, 0])] {
             let mut packet = ack();
             packet.options.remove(&code::SUBNET_MASK);
@@ -226,18 +227,18 @@ mod tests {
     }
 
     #[test]
-    fn option_121_wins_over_the_router() {
+    fn option_121_takes_precedence_over_the_router() {
         let value = [24, 192, 168, 7, 10, 0, 0, 2, 0, 10, 0, 0, 3];
         let lease = Lease::read(&ack().with(code::CLASSLESS_ROUTES, value), None).unwrap();
         assert_eq!(lease.gateway(), Some(Ipv4Addr::new(10, 0, 0, 3)));
         assert_eq!(lease.routes.len(), 2);
-        // A malformed one does not take the router away.
+        // If it is malformed, the router is used.
         let lease = Lease::read(&ack().with(code::CLASSLESS_ROUTES, [33, 1]), None).unwrap();
         assert_eq!(lease.gateway(), Some(Ipv4Addr::new(10, 0, 0, 1)));
     }
 
     #[test]
-    fn lease_times_at_the_edges() {
+    fn lease_times_at_the_limits() {
         let read =
             |seconds: u32| Lease::read(&ack().with(code::LEASE_TIME, seconds.to_be_bytes()), None);
         assert_eq!(read(0), Err(LeaseError::Time));
@@ -247,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_accepted_makes_sense(
+        fn every_accepted_lease_is_valid(
             yiaddr: u32, known in proptest::option::of(1u8..=32),
             options in proptest::collection::btree_map(
                 prop_oneof![Just(1u8), Just(3), Just(6), Just(15), Just(26), Just(51), Just(54),

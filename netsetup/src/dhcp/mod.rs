@@ -1,9 +1,9 @@
 //! DHCPv4 (RFC 2131, RFC 2132, RFC 3396, RFC 3442).
 //!
-//! - [`packet`]: messages as bytes and back;
-//! - [`lease`]: what an acknowledgement means, checked;
-//! - `request`: what the client says in which state;
-//! - [`client`]: the state machine: no socket, no clock, no randomness of its own;
+//! - [`packet`]: encoding and parsing messages;
+//! - [`lease`]: validating acknowledgements;
+//! - `request`: the message of the client in each state;
+//! - [`client`]: the state machine, without sockets, clock or randomness of its own;
 //! - [`frame`]: IP and UDP headers for the time before there is an address;
 //! - [`socket`]: the sockets.
 

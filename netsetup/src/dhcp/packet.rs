@@ -1,7 +1,7 @@
-//! DHCP messages as bytes and back (RFC 2131 section 2, RFC 2132, RFC 3396).
+//! Encoding and parsing DHCP messages (RFC 2131 section 2, RFC 2132, RFC 3396).
 //!
-//! Written here because the message is one fixed header and a list of options, while the crate at
-//! hand for it brings an IDNA table, a random number generator and a tracing library.
+//! No crate is used, because a message is only a fixed header and a list of options, while the
+//! available crate depends on an IDNA table, a random number generator and a tracing library.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -36,15 +36,15 @@ pub mod code {
 /// Message types (RFC 2132 section 9.6) that a client sends or understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Who can lend an address?
+    /// DHCPDISCOVER: the client looks for servers.
     Discover = 1,
-    /// A server can.
+    /// DHCPOFFER: a server offers an address.
     Offer = 2,
-    /// This one, please.
+    /// DHCPREQUEST: the client requests, confirms or extends a lease.
     Request = 3,
-    /// It is lent.
+    /// DHCPACK: the server grants the lease.
     Ack = 5,
-    /// It is not.
+    /// DHCPNAK: the server refuses the lease.
     Nak = 6,
 }
 
@@ -61,7 +61,7 @@ const OP_REPLY: u8 = 2;
 const ETHERNET: u8 = 1;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 
-/// Where the fields of the fixed header stand.
+/// Offsets of the fields of the fixed header.
 const XID: usize = 4;
 const SECS: usize = 8;
 const CIADDR: usize = 12;
@@ -71,30 +71,30 @@ const SNAME: std::ops::Range<usize> = 44..108;
 const FILE: std::ops::Range<usize> = 108..236;
 const OPTIONS: usize = 240;
 
-/// Relays and servers of old drop anything shorter than a BOOTP message (RFC 951).
+/// Old relays and servers drop messages shorter than a BOOTP message (RFC 951).
 const MIN_SIZE: usize = 300;
 
-/// Why bytes are not a message that a client could use.
+/// Why bytes are not a valid message for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// Shorter than the fixed header.
     #[error("shorter than a DHCP header")]
     Short,
-    /// The magic cookie is missing: BOOTP, or not that at all.
+    /// The magic cookie is missing: BOOTP, or another protocol.
     #[error("no DHCP cookie")]
     NoCookie,
-    /// An option reaches beyond the end.
-    #[error("option {0} is cut")]
+    /// An option extends beyond the end.
+    #[error("option {0} is truncated")]
     CutOption(u8),
     /// Neither a request nor a reply, or not for Ethernet.
     #[error("not a DHCP message for Ethernet")]
     WrongHardware,
-    /// No message type, or one that no client gets.
-    #[error("no known message type")]
+    /// No message type, or one that is not for clients.
+    #[error("missing or unknown message type")]
     NoType,
 }
 
-/// One message.
+/// A message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
     /// True if a server sent it.
@@ -105,13 +105,13 @@ pub struct Packet {
     pub xid: u32,
     /// Seconds since the exchange began.
     pub secs: u16,
-    /// The client's address, if it may use one already.
+    /// The client's current address, if it has one.
     pub ciaddr: Ipv4Addr,
-    /// The address that the server lends.
+    /// The address that the server assigns.
     pub yiaddr: Ipv4Addr,
     /// The client's hardware address.
     pub chaddr: Mac,
-    /// Options by code, parts joined, without the message type.
+    /// Options by code, with split options joined, without the message type.
     pub options: BTreeMap<u8, Vec<u8>>,
 }
 
@@ -136,7 +136,7 @@ impl Packet {
         self
     }
 
-    /// An option that is one address.
+    /// The value of an option that is an address.
     pub fn address(&self, code: u8) -> Option<Ipv4Addr> {
         self.options
             .get(&code)
@@ -144,18 +144,18 @@ impl Packet {
             .map(Into::into)
     }
 
-    /// An option that is a list of addresses; what does not fill an address is left out.
+    /// The value of an option that is a list of addresses; an incomplete last one is left out.
     pub fn addresses(&self, code: u8) -> impl Iterator<Item = Ipv4Addr> {
         let value = self.options.get(&code).map(Vec::as_slice).unwrap_or_default();
         value.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
     }
 
-    /// An option that is a 32-bit number.
+    /// The value of an option that is a 32-bit number.
     pub fn number(&self, code: u8) -> Option<u32> {
         self.address(code).map(Ipv4Addr::to_bits)
     }
 
-    /// Reads a message. Missing `END` is tolerated, as servers exist that forget it.
+    /// Parses a message. A missing `END` is tolerated, because some servers omit it.
     ///
     /// # Errors
     /// See [`PacketError`].
@@ -171,7 +171,7 @@ impl Packet {
         };
         let mut options = BTreeMap::new();
         read_options(options_area, &mut options)?;
-        // RFC 3396 section 5: what is in `file` and `sname` follows, in this order.
+        // RFC 3396 section 5: options in `file` and `sname` follow, in this order.
         let overload = options.get(&code::OVERLOAD).and_then(|v: &Vec<u8>| v.first().copied());
         for (bit, area) in [(1, FILE), (2, SNAME)] {
             if overload.unwrap_or(0) & bit != 0 {
@@ -194,7 +194,7 @@ impl Packet {
         })
     }
 
-    /// The message as bytes.
+    /// Encodes the message.
     pub fn encode(&self) -> Vec<u8> {
         let op = if self.reply { OP_REPLY } else { OP_REQUEST };
         let mut bytes = vec![op, ETHERNET, 6, 0];
@@ -209,7 +209,7 @@ impl Packet {
         bytes.extend_from_slice(&COOKIE);
         bytes.extend_from_slice(&[code::MESSAGE_TYPE, 1, self.kind as u8]);
         for (&code, value) in &self.options {
-            // A value over 255 bytes goes in parts (RFC 3396); an empty one is written too.
+            // A value over 255 bytes is split (RFC 3396); an empty one is written, too.
             let (full, rest) = value.as_chunks::<255>();
             let rest = (!rest.is_empty() || full.is_empty()).then_some(rest);
             for part in full.iter().map(<[u8; 255]>::as_slice).chain(rest) {
@@ -227,7 +227,7 @@ fn field<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], PacketError
     bytes.get(at..at + N).and_then(|part| part.try_into().ok()).ok_or(PacketError::Short)
 }
 
-/// Reads options up to `END`, joining those that come in parts (RFC 3396).
+/// Parses options up to `END`, joining split ones (RFC 3396).
 fn read_options(mut area: &[u8], options: &mut BTreeMap<u8, Vec<u8>>) -> Result<(), PacketError> {
     loop {
         match area {
@@ -252,25 +252,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let _ = Packet::parse(&bytes);
         }
 
         #[test]
-        fn a_damaged_message_is_read_without_a_panic(
+        fn parsing_a_damaged_message_never_panics(
             cut in 0usize..400, damage in proptest::collection::vec((0usize..400, any::<u8>()), 0..8),
         ) {
             let mut bytes = Packet::request(Kind::Request, 1, 2, [3; 6])
                 .with(code::CLASSLESS_ROUTES, [7; 40]).encode();
             for (at, byte) in damage {
-                if let Some(place) = bytes.get_mut(at) { *place = byte; }
+                if let Some(target) = bytes.get_mut(at) { *target = byte; }
             }
             bytes.truncate(cut);
             let _ = Packet::parse(&bytes);
         }
 
         #[test]
-        fn a_message_reads_back(
+        fn a_message_is_parsed_back(
             xid: u32, secs: u16, ciaddr: u32, yiaddr: u32, chaddr: [u8; 6], reply: bool,
             options in proptest::collection::btree_map(
                 (1u8..=254).prop_filter("own", |c| ![code::OVERLOAD, code::MESSAGE_TYPE].contains(c)),
@@ -284,7 +284,7 @@ mod tests {
         }
 
         #[test]
-        fn a_cut_option_is_never_read(cut in 0usize..260) {
+        fn a_truncated_option_is_never_used(cut in 0usize..260) {
             let bytes = Packet::request(Kind::Request, 1, 2, [3; 6])
                 .with(code::DOMAIN, [b'x'; 100]).encode();
             let read = Packet::parse(&bytes[..cut]);

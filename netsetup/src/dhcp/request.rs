@@ -1,4 +1,4 @@
-//! What the client says in each state (RFC 2131 table 5).
+//! The message of the client in each state (RFC 2131 table 5).
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::client::{Config, Exchange, State, To};
 use super::lease::Lease;
 use super::packet::{Kind, Packet, code};
 
-/// What the server is asked for. Option 121 must stand before option 3 (RFC 3442).
+/// The requested options. Option 121 must come before option 3 (RFC 3442).
 const PARAMETERS: [u8; 10] = [
     code::SUBNET_MASK,
     code::CLASSLESS_ROUTES,
@@ -20,14 +20,15 @@ const PARAMETERS: [u8; 10] = [
     code::T2,
 ];
 
-/// Longest message that the client takes: an Ethernet frame's payload less IP and UDP headers.
+/// Maximum message size that the client accepts: the payload of an Ethernet frame without IP and
+/// UDP headers.
 const MAX_SIZE: u16 = 1472;
 
 /// Hardware type Ethernet, in the client identifier.
 const ETHERNET: u8 = 1;
 
-/// The message of a state and where it goes; `None` for states in which nothing is said. `held` is
-/// the lease in use.
+/// The message of a state and its destination; `None` for states in which nothing is sent. `held`
+/// is the lease in use.
 pub(super) fn of(
     state: &State,
     exchange: &Exchange,
@@ -66,7 +67,7 @@ pub(super) fn of(
             let mut packet = packet(Kind::Request);
             packet.ciaddr = lease.address;
             let renewing = *state == State::Renewing;
-            Some((packet, if renewing { To::Server(lease.server) } else { To::Everybody }))
+            Some((packet, if renewing { To::Server(lease.server) } else { To::Broadcast }))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sockets of a DHCP client: one below IP while there is no address, UDP afterwards.
+//! The sockets of a DHCP client: a packet socket while there is no address, UDP afterwards.
 
 use nix::errno::Errno;
 use std::mem::zeroed;
@@ -9,7 +9,8 @@ use super::client::To;
 use super::{CLIENT_PORT, SERVER_PORT, frame};
 use crate::netlink::{NetlinkError, set_option};
 
-/// No DHCP message is longer: clients say 1472 (option 57), and links here carry 1500 bytes.
+/// Buffer size. No DHCP message is longer: the client requests at most 1472 bytes (option 57), and
+/// links have an MTU of 1500 bytes.
 const BUFFER: usize = 1600;
 
 /// A socket that could not be opened or used.
@@ -20,11 +21,11 @@ pub struct SocketError {
     pub call: &'static str,
     /// The link.
     pub link: String,
-    /// Its error.
+    /// The error.
     pub errno: Errno,
 }
 
-/// The sockets of one link. Each is open only while it is of use.
+/// The sockets of a link. Each is open only while it is needed.
 #[derive(Debug)]
 pub struct Sockets {
     index: i32,
@@ -34,7 +35,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// No socket yet, for the link of this index and name.
+    /// For the link with this index and name; no socket is open yet.
     pub fn new(index: u32, name: &str) -> Sockets {
         let index = i32::try_from(index).unwrap_or(0);
         Sockets { index, name: name.into(), raw: None, udp: None }
@@ -45,12 +46,12 @@ impl Sockets {
         move |errno| SocketError { call, link: link.clone(), errno }
     }
 
-    /// Opens and closes sockets: `raw` for answers to an address that the host does not have,
-    /// `udp` for answers to one that it has (and to keep the kernel from answering such answers
-    /// with "port unreachable").
+    /// Opens and closes sockets: `raw` for responses to an address that the host does not have,
+    /// `udp` for responses to an address that it has (and so that the kernel does not send "port
+    /// unreachable").
     ///
     /// # Errors
-    /// A socket that is wanted cannot be opened.
+    /// A requested socket cannot be opened.
     pub fn want(&mut self, raw: bool, udp: bool) -> Result<(), SocketError> {
         if raw && self.raw.is_none() {
             self.raw = Some(self.open_raw()?);
@@ -84,11 +85,11 @@ impl Sockets {
 
     fn open_raw(&self) -> Result<OwnedFd, SocketError> {
         let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // Protocol 0 takes in nothing before the filter is set and the socket is bound.
+        // Protocol 0 receives nothing before the filter is set and the socket is bound.
         // SAFETY: plain system call without pointers.
         let fd = Errno::result(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })
             .map_err(self.error("socket(AF_PACKET)"))?;
-        // SAFETY: the kernel has just given us this descriptor.
+        // SAFETY: the kernel has just created this descriptor for this call.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         set_filter(fd.as_fd()).map_err(self.error("setsockopt(SO_ATTACH_FILTER)"))?;
         let on = 1i32;
@@ -107,7 +108,7 @@ impl Sockets {
         // SAFETY: plain system call without pointers.
         let fd = Errno::result(unsafe { libc::socket(libc::AF_INET, kind, 0) })
             .map_err(self.error("socket(AF_INET)"))?;
-        // SAFETY: the kernel has just given us this descriptor.
+        // SAFETY: the kernel has just created this descriptor for this call.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         // Every link has a socket on the same port.
         for option in [libc::SO_REUSEADDR, libc::SO_BROADCAST] {
@@ -125,14 +126,14 @@ impl Sockets {
         Ok(UdpSocket::from(fd))
     }
 
-    /// Sends a message; opens what it needs for it.
+    /// Sends a message, opening the socket if necessary.
     ///
     /// # Errors
-    /// It cannot be sent now. The client will send it again by itself.
+    /// It cannot be sent now. The client repeats it later.
     pub fn send(&mut self, payload: &[u8], to: To) -> Result<(), SocketError> {
         let address = match to {
             To::Link => return self.send_raw(payload),
-            To::Everybody => Ipv4Addr::BROADCAST,
+            To::Broadcast => Ipv4Addr::BROADCAST,
             To::Server(server) => server,
         };
         if self.udp.is_none() {
@@ -166,12 +167,12 @@ impl Sockets {
         Errno::result(sent).map(|_| ()).map_err(self.error("sendto(AF_PACKET)"))
     }
 
-    /// The next message for the client's port, from either socket; `None` when there is none now.
-    /// Damaged and foreign packets are left out.
+    /// The next message for the client's port, from either socket; `None` if there is none now.
+    /// Damaged and unrelated packets are skipped.
     pub fn receive(&self) -> Option<Vec<u8>> {
         let mut buffer = [0; BUFFER];
         if let Some(raw) = &self.raw {
-            // An error here is the link's (it went down) and means that nothing is queued.
+            // An error here means that the link is down and nothing is queued.
             while let Ok((length, check)) = receive_raw(raw.as_fd(), &mut buffer) {
                 let packet = buffer.get(..length).unwrap_or_default();
                 if let Some(payload) = frame::payload(packet, check) {
@@ -192,8 +193,8 @@ fn io_errno(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-/// Lets whole UDP packets for port 68 through and nothing else, so that a busy link does not wake
-/// us. The data begins with the IP header (packet(7), `SOCK_DGRAM`).
+/// Accepts only unfragmented UDP packets for port 68, so that a busy link does not wake the
+/// process. The data begins with the IP header (packet(7), `SOCK_DGRAM`).
 fn set_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
         code: u16::try_from(code).unwrap_or(0),
@@ -227,7 +228,7 @@ fn set_filter(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     Errno::result(done).map(|_| ())
 }
 
-/// One packet: its length, and whether its UDP checksum was filled in by the sender.
+/// Receives a packet. Returns its length, and whether the sender has filled in its UDP checksum.
 fn receive_raw(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, bool), Errno> {
     #[repr(C, align(8))]
     struct Control([u8; 64]);
@@ -251,7 +252,7 @@ fn receive_raw(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, bool), E
         message.cmsg_level == libc::SOL_PACKET && message.cmsg_type == libc::PACKET_AUXDATA
     });
     let filled_in = auxiliary.is_none_or(|message| {
-        // SAFETY: a PACKET_AUXDATA message holds a tpacket_auxdata; it is copied unaligned.
+        // SAFETY: a PACKET_AUXDATA message contains a tpacket_auxdata; it is copied unaligned.
         let data: libc::tpacket_auxdata =
             unsafe { libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>().read_unaligned() };
         data.tp_status & libc::TP_STATUS_CSUMNOTREADY == 0

@@ -1,10 +1,10 @@
-//! Requests as bytes.
+//! Encoding requests.
 
 use netlink_packet_core::Emitable;
 
 use super::{ALIGN, HEADER};
 
-/// Requests to send in one go, in order.
+/// Requests to be sent together, in order.
 #[derive(Debug, Default)]
 pub struct Batch {
     pub(super) bytes: Vec<u8>,
@@ -24,7 +24,7 @@ impl Batch {
         Batch::default()
     }
 
-    /// How many requests there are.
+    /// The number of requests.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -34,7 +34,7 @@ impl Batch {
         self.entries.is_empty()
     }
 
-    /// Adds a request whose body is already bytes. `what` names it in errors.
+    /// Adds a request with an encoded body. `what` describes it in errors.
     pub fn raw(&mut self, kind: u16, flags: i32, body: &[u8], what: impl Into<String>) {
         let at = self.bytes.len();
         let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
@@ -55,8 +55,8 @@ impl Batch {
         self.raw(kind, flags, &bytes, what);
     }
 
-    /// Asks for an acknowledgement of the request added last; it is what [`super::Netlink::run`] waits
-    /// for. Without this, that is the last request of the batch.
+    /// Requests an acknowledgement for the request added last; [`super::Netlink::run`] waits for
+    /// it. Without this, it waits for the last request of the batch.
     pub fn acknowledge_last(&mut self) {
         if let Some(entry) = self.entries.last() {
             self.or_flags(entry.at, libc::NLM_F_ACK);
@@ -94,7 +94,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_batch_reads_back_as_its_requests(
+        fn a_batch_is_parsed_back(
             bodies in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6),
             first in any::<u32>(),
         ) {

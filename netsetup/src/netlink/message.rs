@@ -1,9 +1,9 @@
-//! Answers read from bytes.
+//! Parsing responses.
 
 use super::{ALIGN, HEADER};
 use crate::attr::Attrs;
 
-/// One message of an answer: its type and what follows its header.
+/// A message of a response: its header fields and its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Message<'a> {
     /// `nlmsg_type`.
@@ -12,11 +12,11 @@ pub struct Message<'a> {
     pub flags: u16,
     /// `nlmsg_seq`.
     pub sequence: u32,
-    /// What follows the header.
+    /// Everything after the header.
     pub body: &'a [u8],
 }
 
-/// The messages of one datagram. Ends at the first that is cut.
+/// The messages of a datagram. Ends at the first truncated one.
 pub fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = usize::try_from(u32_at(bytes, 0)?).ok()?;
@@ -40,9 +40,9 @@ pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..at + 2)?.try_into().ok().map(u16::from_ne_bytes)
 }
 
-/// The error number and the explanation in an `NLMSG_ERROR` (0: an acknowledgement).
+/// The error number and the message text of an `NLMSG_ERROR` (0: an acknowledgement).
 pub fn outcome(message: &Message<'_>) -> Option<(i32, String)> {
-    // The libc crate does not name these.
+    // The libc crate does not define these.
     const NLM_F_CAPPED: u16 = 0x100;
     const NLM_F_ACK_TLVS: u16 = 0x200;
     const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -50,7 +50,7 @@ pub fn outcome(message: &Message<'_>) -> Option<(i32, String)> {
     let code = i32::from_ne_bytes(message.body.get(..4)?.try_into().ok()?);
     let mut text = String::new();
     if message.flags & NLM_F_ACK_TLVS != 0 {
-        // The request follows, whole unless capped, and then the attributes.
+        // The request follows, complete unless capped, and then the attributes.
         let request = if message.flags & NLM_F_CAPPED != 0 {
             HEADER
         } else {
@@ -73,7 +73,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn parsing_any_bytes_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             for message in messages(&bytes) {
                 let _ = outcome(&message);
             }

@@ -1,9 +1,9 @@
 //! A small synchronous netlink client: batches of requests, their acknowledgements, dumps.
 //!
-//! The kernel handles what is sent on a `NETLINK_ROUTE` or `NETLINK_NETFILTER` socket inside
-//! `sendmsg(2)`, so every answer but the later parts of a dump is queued when the call returns.
-//! That is what makes batches cheap: many requests in one send, and only the last one asks for an
-//! acknowledgement, since a failure is always reported. Nothing here waits longer than [`WAIT`].
+//! The kernel handles requests on a `NETLINK_ROUTE` or `NETLINK_NETFILTER` socket inside
+//! `sendmsg(2)`, so every response except the later parts of a dump is queued when the call
+//! returns. This makes batches cheap: many requests in one send, and only the last one requests an
+//! acknowledgement, since errors are always reported. Nothing here waits longer than [`WAIT`].
 //!
 //! Sources: netlink(7), rtnetlink(7), `af_netlink.c` and `nfnetlink.c` of the kernel.
 
@@ -18,10 +18,10 @@ pub use batch::Batch;
 pub use message::{Message, messages, outcome};
 pub(crate) use message::{u16_at, u32_at};
 
-/// Longest wait for an answer. The kernel answers at once; this bounds a broken assumption.
+/// Maximum wait for a response. The kernel responds immediately; this is only a safeguard.
 pub const WAIT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// A dump that other changes kept interrupting is taken as it is after this many tries.
+/// A dump that is interrupted by changes is accepted after this many attempts.
 const DUMP_TRIES: usize = 8;
 
 /// The kernel fills at most 32 KiB per part of a dump (`NLMSG_GOODSIZE` bound, af_netlink.c).
@@ -31,52 +31,52 @@ const BUFFER: usize = 32 * 1024;
 const HEADER: usize = 16;
 const ALIGN: usize = 4;
 
-/// What can go wrong between us and the kernel.
+/// A netlink error.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// A system call on the socket failed.
     #[error("{call}: {}", .errno.desc())]
     Sys {
-        /// Its name.
+        /// The system call.
         call: &'static str,
-        /// Its error.
+        /// The error.
         errno: Errno,
     },
     /// The kernel refused a request.
     #[error("{what}: {}{}", .errno.desc(), if .text.is_empty() { String::new() } else { format!(" ({})", .text) })]
     Refused {
-        /// What was asked for.
+        /// The request.
         what: String,
-        /// The kernel's answer.
+        /// The error.
         errno: Errno,
-        /// The kernel's own explanation (extended acknowledgement), often empty.
+        /// The kernel's explanation (extended acknowledgement), often empty.
         text: String,
     },
-    /// No answer within [`WAIT`].
-    #[error("{what}: the kernel did not answer")]
-    Silent {
-        /// What was asked for.
+    /// No response within [`WAIT`].
+    #[error("{what}: no response from the kernel")]
+    NoAnswer {
+        /// The request.
         what: String,
     },
-    /// An answer that is not netlink.
-    #[error("{what}: the kernel's answer cannot be read")]
+    /// A malformed response.
+    #[error("{what}: malformed response from the kernel")]
     Malformed {
-        /// What was asked for.
+        /// The request.
         what: String,
     },
 }
 
 impl NetlinkError {
-    /// The kernel's error number, where there is one.
+    /// The error number, if there is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Sys { errno, .. } | Self::Refused { errno, .. } => Some(*errno),
-            Self::Silent { .. } | Self::Malformed { .. } => None,
+            Self::NoAnswer { .. } | Self::Malformed { .. } => None,
         }
     }
 }
 
-/// A netlink socket with the numbering of its requests.
+/// A netlink socket and its sequence numbers.
 #[derive(Debug)]
 pub struct Netlink {
     fd: OwnedFd,
@@ -88,15 +88,15 @@ impl Netlink {
     /// Opens a socket of a family: `libc::NETLINK_ROUTE`, `libc::NETLINK_NETFILTER`.
     ///
     /// # Errors
-    /// `socket(2)`'s; `EPROTONOSUPPORT` while the family's module is not loaded.
+    /// Those of `socket(2)`; `EPROTONOSUPPORT` while the family's module is not loaded.
     pub fn open(family: i32) -> Result<Netlink, NetlinkError> {
         Netlink::from_fd(socket(family)?)
     }
 
-    /// Takes over a netlink socket, which may live in another network namespace.
+    /// Uses an existing netlink socket, which may belong to another network namespace.
     ///
     /// # Errors
-    /// `setsockopt(2)`'s: the descriptor is not a netlink socket.
+    /// Those of `setsockopt(2)`: the descriptor is not a netlink socket.
     pub fn from_fd(fd: OwnedFd) -> Result<Netlink, NetlinkError> {
         set_option(&fd, libc::SOL_NETLINK, libc::NETLINK_EXT_ACK, &1i32)?;
         let wait = libc::timeval {
@@ -107,13 +107,13 @@ impl Netlink {
         Ok(Netlink { fd, next: 1, buffer: Vec::new() })
     }
 
-    /// Sends a batch, waits until all of it has been handled and hands every message that is not
-    /// an acknowledgement to `each`, with the index of the request that it answers.
+    /// Sends a batch, waits until it has been handled completely and passes every message that is
+    /// not an acknowledgement to `each`, with the index of its request.
     ///
-    /// The kernel goes on with the rest of a batch after a failure.
+    /// After an error the kernel continues with the rest of a batch.
     ///
     /// # Errors
-    /// The first request that was refused, or a failure of the socket.
+    /// The first request that was refused, or an error of the socket.
     pub fn run(
         &mut self,
         mut batch: Batch,
@@ -131,14 +131,14 @@ impl Netlink {
         let mut overflow = None;
         let mut done = false;
         while !done {
-            // After an error the acknowledgement may never come (a netfilter batch is dropped as
-            // a whole); all that will come is in the queue already.
+            // After an error the acknowledgement may be missing (a netfilter batch is dropped as a
+            // whole); all responses are in the queue already.
             let received = self.receive(refused.is_some() || overflow.is_some());
             let bytes = match received {
                 Ok(Some(bytes)) => bytes,
                 Ok(None) => break,
-                // There were more answers than the queue takes. The kernel says so before it hands
-                // out those that it did take, the first refusal among them.
+                // There were more responses than fit in the queue. The kernel reports this before
+                // it delivers those that did fit, including the first refusal.
                 Err(error) if error.errno() == Some(Errno::ENOBUFS) && overflow.is_none() => {
                     overflow = Some(error);
                     continue;
@@ -148,7 +148,7 @@ impl Netlink {
             for message in messages(bytes) {
                 let index = usize::try_from(message.sequence.wrapping_sub(first)).unwrap_or(0);
                 if index >= batch.len() {
-                    continue; // The answer to an earlier request that was given up.
+                    continue; // The response to an earlier request that timed out.
                 }
                 if i32::from(message.kind) != libc::NLMSG_ERROR {
                     each(index, message);
@@ -167,15 +167,15 @@ impl Netlink {
         match refused.or(overflow) {
             Some(error) => Err(error),
             None if done => Ok(()),
-            None => Err(NetlinkError::Silent { what: batch.what(awaited) }),
+            None => Err(NetlinkError::NoAnswer { what: batch.what(awaited) }),
         }
     }
 
-    /// Reads a whole table. `each` sees every entry exactly once; a dump that the kernel marks as
-    /// interrupted by a change is asked for again, so entries are collected first.
+    /// Reads a whole table. A dump that the kernel marks as interrupted by a change is repeated, so
+    /// the entries that `each` returns are collected first.
     ///
     /// # Errors
-    /// As [`Netlink::run`].
+    /// Those of [`Netlink::run`].
     pub fn dump<T>(
         &mut self,
         kind: u16,
@@ -208,12 +208,12 @@ impl Netlink {
         let mut whole = true;
         loop {
             let Some(bytes) = self.receive(false)? else {
-                return Err(NetlinkError::Silent { what: what.into() });
+                return Err(NetlinkError::NoAnswer { what: what.into() });
             };
             for message in messages(bytes).filter(|message| message.sequence == sequence) {
                 whole &= i32::from(message.flags) & libc::NLM_F_DUMP_INTR == 0;
                 match i32::from(message.kind) {
-                    // A finished dump says 0 or an error, like an acknowledgement.
+                    // A finished dump has 0 or an error, like an acknowledgement.
                     libc::NLMSG_DONE | libc::NLMSG_ERROR => {
                         let (code, text) = outcome(&message).unwrap_or_default();
                         if code != 0 {
@@ -244,11 +244,11 @@ impl Netlink {
             match Errno::result(sent) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                // A batch is one message, and that must fit into the socket's send buffer. The
-                // kernel doubles the number, which leaves it room for its own.
+                // A batch is one message and must fit in the socket's send buffer. The kernel
+                // doubles the number, which leaves space for its own data.
                 Err(Errno::EMSGSIZE) if !grown => {
                     let size = i32::try_from(batch.bytes.len()).unwrap_or(i32::MAX);
-                    // FORCE: the administrator's bound (net.core.wmem_max) is for others.
+                    // FORCE: ignore the limit of net.core.wmem_max.
                     set_option(&self.fd, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &size)?;
                     grown = true;
                 }
@@ -257,7 +257,7 @@ impl Netlink {
         }
     }
 
-    /// The next datagram; `None` if none is queued (`queued_only`) or none came in time.
+    /// The next datagram; `None` if none is queued (`queued_only`) or none arrived in time.
     fn receive(&mut self, queued_only: bool) -> Result<Option<&[u8]>, NetlinkError> {
         self.buffer.resize(BUFFER, 0);
         let flags = if queued_only { libc::MSG_DONTWAIT } else { 0 };
@@ -265,20 +265,20 @@ impl Netlink {
     }
 }
 
-/// A netlink socket of a family, close-on-exec.
+/// Opens a netlink socket of a family, close-on-exec.
 ///
 /// # Errors
-/// `socket(2)`'s.
+/// Those of `socket(2)`.
 pub fn socket(family: i32) -> Result<OwnedFd, NetlinkError> {
     // SAFETY: plain system call without pointers.
     let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, family) };
     let fd = Errno::result(fd)
         .map_err(|errno| NetlinkError::Sys { call: "socket(AF_NETLINK)", errno })?;
-    // SAFETY: the kernel has just given us this descriptor.
+    // SAFETY: the kernel has just created this descriptor for this call.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The next datagram of a netlink socket, or `None` when there is none (now, or in time).
+/// The next datagram of a netlink socket, or `None` if there is none (now, or in time).
 pub(crate) fn receive<'a>(
     fd: BorrowedFd<'_>,
     buffer: &'a mut [u8],

@@ -1,8 +1,8 @@
-//! nftables expressions: the words that rules are made of.
+//! nftables expressions, of which rules consist.
 //!
 //! Each function writes one `NFTA_LIST_ELEM` into the list of a rule. Numbers are those of
-//! `include/uapi/linux/netfilter/nf_tables.h`, named as there; values compared with packet bytes
-//! are in network order, values compared with what the kernel computes in host order.
+//! `include/uapi/linux/netfilter/nf_tables.h`, with the same names; values compared with packet
+//! bytes are in network byte order, values compared with results of the kernel in host byte order.
 
 use std::net::Ipv4Addr;
 
@@ -20,7 +20,7 @@ const NFT_REG_VERDICT: u32 = 0;
 const NFT_REG_1: u32 = 1;
 const NFT_REG_2: u32 = 2;
 
-/// How a comparison must turn out for the rule to go on.
+/// The result of a comparison for which the rule continues.
 #[derive(Debug, Clone, Copy)]
 pub enum Cmp {
     /// `NFT_CMP_EQ`.
@@ -29,7 +29,7 @@ pub enum Cmp {
     NotEqual = 1,
 }
 
-/// What a rule decides (`NF_DROP`, `NF_ACCEPT`).
+/// The verdict of a rule (`NF_DROP`, `NF_ACCEPT`).
 #[derive(Debug, Clone, Copy)]
 pub enum Verdict {
     /// The packet is dropped.
@@ -41,9 +41,9 @@ pub enum Verdict {
 /// `meta` keys.
 #[derive(Debug, Clone, Copy)]
 pub enum Meta {
-    /// Name of the link a packet came in by (`NFT_META_IIFNAME`).
+    /// Name of the incoming link (`NFT_META_IIFNAME`).
     InName = 6,
-    /// Name of the link it leaves by (`NFT_META_OIFNAME`).
+    /// Name of the outgoing link (`NFT_META_OIFNAME`).
     OutName = 7,
     /// Transport protocol (`NFT_META_L4PROTO`).
     Protocol = 16,
@@ -63,7 +63,7 @@ pub const ESTABLISHED_OR_RELATED: u32 = 0x6;
 /// `IPS_DST_NAT`.
 pub const DNATED: u32 = 0x20;
 
-/// Where in the IPv4 header an address stands.
+/// The offset of an address in the IPv4 header.
 #[derive(Debug, Clone, Copy)]
 pub enum Address {
     /// The source.
@@ -130,9 +130,9 @@ impl Expressions<'_> {
         })
     }
 
-    /// The packet's link has this name, or has not.
+    /// The packet's link has this name, or does not.
     pub fn link(&mut self, key: Meta, how: Cmp, name: &str) -> &mut Self {
-        // The kernel compares all 16 bytes of the name (IFNAMSIZ), zeroes included.
+        // The kernel compares all 16 bytes of the name (IFNAMSIZ), including the zeroes.
         let mut bytes = [0; 16];
         for (byte, new) in bytes.iter_mut().zip(name.bytes()) {
             *byte = new;
@@ -160,7 +160,7 @@ impl Expressions<'_> {
         .compare(Cmp::Equal, &u32::from(libc::RTN_LOCAL).to_ne_bytes())
     }
 
-    /// The packet is of this transport protocol and for this port.
+    /// The packet has this transport protocol and destination port.
     pub fn port(&mut self, protocol: u8, port: u16) -> &mut Self {
         self.meta(Meta::Protocol)
             .compare(Cmp::Equal, &[protocol])
@@ -177,7 +177,7 @@ impl Expressions<'_> {
         .compare(Cmp::NotEqual, &[0; 4])
     }
 
-    /// Ends the rule with a decision.
+    /// Ends the rule with a verdict.
     pub fn verdict(&mut self, verdict: Verdict) -> &mut Self {
         self.add("immediate", |data| {
             data.be32(1, NFT_REG_VERDICT).nest(2, |inner| {
@@ -188,7 +188,7 @@ impl Expressions<'_> {
         })
     }
 
-    /// Sends the connection to another address and port. `NFTA_NAT_TYPE` 1 (1: destination),
+    /// Redirects the connection to another address and port. `NFTA_NAT_TYPE` 1 (1: destination),
     /// `_FAMILY` 2, `_REG_ADDR_MIN` 3, `_REG_PROTO_MIN` 5; the kernel infers the flags.
     pub fn dnat(&mut self, address: Ipv4Addr, port: u16) -> &mut Self {
         self.immediate(NFT_REG_1, &address.octets()).immediate(NFT_REG_2, &port.to_be_bytes()).add(
@@ -200,7 +200,7 @@ impl Expressions<'_> {
         )
     }
 
-    /// Gives the connection the address of the link that it leaves by as its source.
+    /// Replaces the source address of the connection by the address of the outgoing link.
     pub fn masquerade(&mut self) -> &mut Self {
         self.add("masq", |_| {})
     }

@@ -1,8 +1,9 @@
-//! The firewall: published ports, masquerade, and who may be reached through this host.
+//! The firewall: published ports, masquerading, and forwarding through this host.
 //!
-//! One table, `ip keel`, replaced as a whole in one transaction: packets see the old rules or the
-//! new ones, never a mixture, and what a crashed predecessor left needs no clean-up. Connections
-//! that exist keep their translation. `rules` is the policy; this file is the transaction.
+//! There is one table, `ip keel`, which is replaced as a whole in one transaction: packets see
+//! either the old or the new rules, never a mixture, and no cleanup is needed after a crash.
+//! Existing connections keep their translation. `rules` is the policy; this file is the
+//! transaction.
 
 mod expr;
 mod rules;
@@ -16,7 +17,7 @@ pub use rules::{Chain, Rule, chains};
 /// Name of the table.
 pub const TABLE: &str = "keel";
 
-/// `NFPROTO_IPV4`. The bridge speaks IPv4 only, and the host forwards nothing else.
+/// `NFPROTO_IPV4`. The bridge has only IPv4, and the host forwards nothing else.
 const FAMILY: u8 = 2;
 
 const NFT_MSG_NEWTABLE: u16 = 0;
@@ -28,7 +29,7 @@ const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 
-/// `struct nfgenmsg`: family, version 0, resource id (in network order).
+/// `struct nfgenmsg`: family, version 0, resource id (in network byte order).
 fn header(family: u8, resource: u16) -> [u8; 4] {
     let [high, low] = resource.to_be_bytes();
     [family, 0, high, low]
@@ -65,29 +66,29 @@ fn new_rule(chain: &Chain, rule: &Rule) -> AttrWriter {
     body
 }
 
-/// The whole transaction that makes the table consist of these chains.
+/// The transaction that replaces the content of the table by these chains.
 pub fn transaction(chains: &[Chain]) -> Batch {
     let create = libc::NLM_F_CREATE;
     let mut batch = Batch::new();
     let edge = AttrWriter::after(&header(libc::AF_UNSPEC as u8, NFNL_SUBSYS_NFTABLES));
     batch.raw(NFNL_MSG_BATCH_BEGIN, 0, edge.as_slice(), "change the firewall");
-    // Deleting a table that is not there is an error, so it is made sure to be there first.
-    push(&mut batch, NFT_MSG_NEWTABLE, create, &table(), "make the firewall's table".into());
-    push(&mut batch, NFT_MSG_DELTABLE, 0, &table(), "empty the firewall's table".into());
-    push(&mut batch, NFT_MSG_NEWTABLE, create, &table(), "make the firewall's table".into());
+    // Deleting a table that does not exist is an error, so it is created first.
+    push(&mut batch, NFT_MSG_NEWTABLE, create, &table(), "create the firewall table".into());
+    push(&mut batch, NFT_MSG_DELTABLE, 0, &table(), "delete the old firewall table".into());
+    push(&mut batch, NFT_MSG_NEWTABLE, create, &table(), "create the firewall table".into());
     for chain in chains {
-        let what = format!("make the firewall's chain {}", chain.name);
+        let what = format!("create the firewall chain {}", chain.name);
         push(&mut batch, NFT_MSG_NEWCHAIN, create, &new_chain(chain), what);
     }
     for chain in chains {
         for rule in &chain.rules {
-            let what = format!("add the firewall's rule \"{rule}\" to {}", chain.name);
+            let what = format!("add the firewall rule \"{rule}\" to {}", chain.name);
             let flags = create | libc::NLM_F_APPEND;
             push(&mut batch, NFT_MSG_NEWRULE, flags, &new_rule(chain, rule), what);
         }
     }
-    // The acknowledgement is asked of the last rule: the kernel gives none for the end of a
-    // batch before Linux 6.10, and all of them are delivered after the commit (nfnetlink.c).
+    // The acknowledgement is requested for the last rule: before Linux 6.10 the kernel sends none
+    // for the end of a batch, and all are delivered after the commit (nfnetlink.c).
     batch.acknowledge_last();
     batch.raw(NFNL_MSG_BATCH_END, 0, edge.as_slice(), "commit the firewall");
     batch
@@ -102,8 +103,8 @@ pub fn replace(netlink: &mut Netlink, chains: &[Chain]) -> Result<(), NetlinkErr
     netlink.run(transaction(chains), |_, _| {})
 }
 
-/// True if the failure may be a kernel module that is not loaded (yet): with no /sbin/modprobe the
-/// kernel does not load what a rule needs, it says that it does not know it.
+/// True if the cause may be a kernel module that is not loaded (yet): without /sbin/modprobe the
+/// kernel does not load the module that a rule needs, but reports that the feature is unknown.
 pub fn module_missing(error: &NetlinkError) -> bool {
     matches!(
         error.errno(),

@@ -1,12 +1,12 @@
-//! What the firewall says, as data.
+//! The rules of the firewall, as data.
 //!
-//! - From outside, a container is reached through its published ports and in no other way.
-//! - Containers reach each other and everything outside; outside they appear as the host.
-//! - A published port answers on every address of the host (or the one that it names), also on
-//!   127.0.0.1, also for containers, the publishing one included.
+//! - From outside, a container can be reached only through its published ports.
+//! - Containers can reach each other and everything outside; outside they appear as the host.
+//! - A published port can be reached on every address of the host (or on the configured one),
+//!   including 127.0.0.1, and also from containers, including the publishing one.
 //!
-//! Not done: published ports on IPv6, and cutting UDP flows that were translated by rules since
-//! gone (they keep their translation until they have been idle for 30 s).
+//! Not implemented: published ports on IPv6, and closing UDP flows that were translated by rules
+//! that no longer exist (they keep their translation until they have been idle for 30 s).
 
 use ipc::{NetRequest, PublishedPort};
 use std::fmt;
@@ -29,31 +29,31 @@ pub struct Chain {
     pub name: &'static str,
     /// `filter` or `nat`.
     pub kind: &'static str,
-    /// Where packets meet it.
+    /// The hook.
     pub hook: u32,
-    /// Its place among others at the same hook.
+    /// The priority among the chains of the same hook.
     pub priority: i32,
-    /// What happens to a packet that no rule decides.
+    /// The verdict if no rule matches.
     pub policy: Verdict,
-    /// In order; the first that matches decides.
+    /// In order; the first rule that matches applies.
     pub rules: Vec<Rule>,
 }
 
-/// One rule.
+/// A rule.
 #[derive(Debug, Clone)]
 pub enum Rule {
-    /// Packets to 127.0.0.0/8 that did not come from this host are dropped, before anything could
-    /// translate them: else a neighbour or a container reaches what is published for the host
-    /// alone (CVE-2020-8558).
+    /// Drops packets to 127.0.0.0/8 that do not come from this host, before they can be translated:
+    /// otherwise a neighbour or a container could reach ports published only for the host
+    /// (CVE-2020-8558).
     DropForeignLoopback,
-    /// Packets of connections that exist, and errors about them, pass.
+    /// Accepts packets of existing connections, and errors about them.
     AcceptEstablished,
-    /// What comes from containers passes.
+    /// Accepts packets from containers.
     AcceptFrom {
         /// The bridge.
         bridge: String,
     },
-    /// What a published port has sent to a container passes.
+    /// Accepts packets to a container that were redirected by a published port.
     AcceptPublished {
         /// The bridge.
         bridge: String,
@@ -65,23 +65,23 @@ pub enum Rule {
         /// The port.
         port: PublishedPort,
     },
-    /// Containers appear outside as the host.
+    /// Makes containers appear as the host outside.
     MasqueradeOut {
         /// The bridge.
         bridge: String,
         /// The containers' subnet.
         net: Ipv4Net,
     },
-    /// A container that reaches a published port gets its answers through the host, which it
-    /// spoke to, and not directly from the other container, which it does not know.
+    /// If a container connects to a published port, makes the replies go through the host, to which
+    /// it connected, and not directly from the other container, which it would not recognise.
     MasqueradeHairpin {
         /// The bridge.
         bridge: String,
         /// The containers' subnet.
         net: Ipv4Net,
     },
-    /// What the host sends to its own published ports on 127.0.0.1 gets an address that the
-    /// container can answer to.
+    /// Gives packets from the host to its own published ports on 127.0.0.1 a source address that
+    /// the container can reply to.
     MasqueradeLoopback {
         /// The bridge.
         bridge: String,
@@ -134,7 +134,7 @@ impl Rule {
     }
 }
 
-/// As nft(8) would write it, for messages.
+/// In the syntax of nft(8), for messages.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

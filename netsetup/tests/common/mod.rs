@@ -1,4 +1,4 @@
-//! Network namespaces for tests. Needs root; says so loudly.
+//! Network namespaces for tests. Needs root, and fails without.
 
 #![allow(dead_code, missing_docs)]
 
@@ -17,7 +17,7 @@ use units::model::Ipv4Net;
 pub const BRIDGE: &str = "keel0";
 pub const NET: Ipv4Net = Ipv4Net { addr: Ipv4Addr::new(10, 88, 0, 1), prefix: 16 };
 
-/// A network namespace that lives as long as this value.
+/// A network namespace that exists as long as this value.
 pub struct Namespace {
     file: File,
 }
@@ -26,7 +26,7 @@ impl Namespace {
     pub fn new() -> Namespace {
         assert!(
             nix::unistd::geteuid().is_root(),
-            "this test makes network namespaces: run as root"
+            "this test needs root: it creates network namespaces"
         );
         let made = std::thread::spawn(|| {
             unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
@@ -35,7 +35,7 @@ impl Namespace {
         Namespace { file: made.join().unwrap() }
     }
 
-    /// Runs something on a thread inside. A panic goes on in the caller.
+    /// Runs a function on a thread inside. A panic is propagated to the caller.
     pub fn run<T: Send>(&self, inside: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
@@ -54,7 +54,7 @@ impl Namespace {
         self.file.try_clone().unwrap().into()
     }
 
-    /// A route socket inside, as the supervisor opens it.
+    /// A route socket inside, like the one that the supervisor opens.
     pub fn socket(&self) -> OwnedFd {
         self.run(|| netlink::socket(libc::NETLINK_ROUTE).unwrap())
     }
@@ -76,12 +76,12 @@ impl Namespace {
     }
 }
 
-/// Long enough for a connection on one machine, retransmissions included.
+/// Long enough for a connection on one machine, including retransmissions.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long silence is taken for a refusal.
+/// After this time without a reply, the connection counts as blocked.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// Answers connections with the address that they come from, until `over`.
+/// Replies to connections with their source address, until `over`.
 fn answer_tcp(listener: &TcpListener, over: &AtomicBool) {
     listener.set_nonblocking(true).unwrap();
     while !over.load(Ordering::Relaxed) {
@@ -92,8 +92,8 @@ fn answer_tcp(listener: &TcpListener, over: &AtomicBool) {
     }
 }
 
-/// Listens. Another test that starts a program at this moment has a copy of the listener before this
-/// one for as long as its fork takes to its exec.
+/// Listens on a port. Retries, because a test that starts a program at the same time may hold a
+/// copy of the previous listener between its fork and its exec.
 fn listen(port: u16) -> TcpListener {
     let until = Instant::now() + CONNECT;
     loop {
@@ -106,8 +106,8 @@ fn listen(port: u16) -> TcpListener {
     }
 }
 
-/// Connects from one namespace to a port that is served in another. Returns the address that the
-/// server saw, or `None` if no connection came about.
+/// Connects from one namespace to a port that is served in another. Returns the source address that
+/// the server saw, or `None` if the connection failed.
 pub fn tcp(from: &Namespace, to: &Namespace, served: u16, at: (Ipv4Addr, u16)) -> Option<IpAddr> {
     let listener = to.run(|| listen(served));
     let over = AtomicBool::new(false);
@@ -125,7 +125,7 @@ pub fn tcp(from: &Namespace, to: &Namespace, served: u16, at: (Ipv4Addr, u16)) -
     })
 }
 
-/// The same by UDP.
+/// The same over UDP.
 pub fn udp(from: &Namespace, to: &Namespace, served: u16, at: (Ipv4Addr, u16)) -> Option<IpAddr> {
     let server = to.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, served)).unwrap());
     server.set_read_timeout(Some(SILENCE)).unwrap();
@@ -139,7 +139,7 @@ pub fn udp(from: &Namespace, to: &Namespace, served: u16, at: (Ipv4Addr, u16)) -
     std::str::from_utf8(&buffer[..length]).unwrap().parse().ok()
 }
 
-/// Takes every capability from this thread but those that PID 1 leaves to netsetup.
+/// Drops every capability of this thread except those that PID 1 leaves to netsetup.
 pub fn keep_capabilities_of_netsetup() {
     const NET_BIND_SERVICE: u32 = 10;
     const NET_ADMIN: u32 = 12;

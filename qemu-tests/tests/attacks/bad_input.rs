@@ -29,7 +29,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "dos",
         "entrypoint = []\ncommand = [\"/dos\"]",
-        "exec: /dos: its interpreter /bin/sh is not in the image (the script has DOS line ends) (the unit's command)",
+        "exec: /dos: its interpreter /bin/sh is not in the image (the script has DOS line endings) (the unit's command)",
     ),
     (
         "plain",
@@ -39,7 +39,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "no-program",
         "entrypoint = [\"/no-program\"]",
-        "exec: /no-program: is not a program (neither ELF nor #!) (the unit's entrypoint)",
+        "exec: /no-program: is not an executable (neither ELF nor #!) (the unit's entrypoint)",
     ),
     (
         "dangling",
@@ -54,7 +54,7 @@ const CASES: &[(&str, &str, &str)] = &[
     (
         "processor",
         "entrypoint = [\"/arm\"]",
-        "exec: /arm: is a program for another processor (ELF machine 183) (the unit's entrypoint)",
+        "exec: /arm: is built for another architecture (ELF machine 183) (the unit's entrypoint)",
     ),
     (
         "private",
@@ -176,7 +176,7 @@ fn capabilities_that_are_not_gained_are_reported(guest: &mut Guest) {
         has(
             &text,
             &format!(
-                "keel: {what}, which has no effect: it runs as user 1000 and may gain nothing (no_new_privileges)"
+                "keel: {what}, which has no effect: it runs as user 1000 with no_new_privileges"
             ),
         );
         has(&text, "uid 1000 1000 1000 1000");

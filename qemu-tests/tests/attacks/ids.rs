@@ -83,7 +83,7 @@ fn cve_2024_40635_a_user_beyond_32_bits_is_not_root(guest: &mut Guest) {
         ("cve-2024-40635-minus", "minus"),
     ] {
         let reason = format!(
-            "look up the user: the image's /etc/passwd has an entry for \"{user}\" without a usable id (the unit's user)"
+            "look up the user: the image's /etc/passwd has an entry for \"{user}\" with an invalid id (the unit's user)"
         );
         refused(guest, name, &failed(&reason));
     }
@@ -110,7 +110,8 @@ fn cve_2016_3697_a_number_is_never_a_name(guest: &mut Guest) {
 
 fn cve_2026_47262_an_endless_group_file_is_not_read(guest: &mut Guest) {
     for name in ["cve-2026-47262", "cve-2026-47262-host"] {
-        let reason = "look up the user: the image's /etc/group is not a file (the image's User)";
+        let reason =
+            "look up the user: the image's /etc/group is not a regular file (the image's User)";
         refused(guest, name, &failed(reason));
     }
     let reason = "look up the user: the image's /etc/group is larger than 1 MiB (the image's User)";

@@ -130,7 +130,7 @@ pub const JUDGES: &[Judge] = judges![
 
 /// An image that declares /proc as a volume: writes of the engine to /proc would go to files of the image.
 fn cve_2019_16884_proc_is_not_a_volume(guest: &mut Guest) {
-    let reason = "mount target \"/proc\": /proc and /sys take no mounts";
+    let reason = "mount target \"/proc\": mounts on /proc and /sys are not allowed";
     refused(guest, "cve-2019-16884", &failed(reason));
 }
 
@@ -183,9 +183,9 @@ fn cve_2025_31133_masks_are_the_null_device(guest: &mut Guest) {
 
 /// Volumes whose targets are links into /proc, to files that the engine writes.
 fn cve_2025_52881_writes_to_proc_are_not_redirected(guest: &mut Guest) {
-    let reason = format!("mount a volume: {REDIRECTED} leads into the kernel's own files");
+    let reason = format!("mount a volume: {REDIRECTED} resolves into a kernel file system");
     refused(guest, "cve-2025-52881", &failed(&reason));
-    let reason = "mount a volume: /settings/kernel leads into the kernel's own files";
+    let reason = "mount a volume: /settings/kernel resolves into a kernel file system";
     refused(guest, "cve-2025-52881-tmpfs", &failed(reason));
     let text = said(guest, "cve-2025-52881-write");
     has(&text, "1234");

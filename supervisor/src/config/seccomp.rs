@@ -133,7 +133,7 @@ mod tests {
         assert!(Rc::ptr_eq(&of("a"), &of("b")) && !Rc::ptr_eq(&of("a"), &of("admin")));
         assert!(filters.of("open").unwrap().is_none());
         assert!(of("own").instructions() < of("a").instructions());
-        let forbids = "seccomp ./bad.json: it forbids execve, which starts the program";
+        let forbids = "seccomp ./bad.json: forbids execve, which is needed to start the program";
         assert_eq!(filters.of("bad").unwrap_err(), forbids);
         assert_eq!(filters.of("none").unwrap_err(), "seccomp ./none.json not found on this host");
         assert_eq!(problems.len(), 2);

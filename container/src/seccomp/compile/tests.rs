@@ -1,39 +1,19 @@
-//! The compiled program against the plain reading of its profile.
+//! Checks the compiled program against an interpretation of its profile.
 
-use super::program::{ALWAYS, AND, LOAD, RETURN};
 use super::*;
+use bpf::{ALWAYS, RETURN};
 use proptest::prelude::*;
 
-/// Runs a program as the kernel does (net/core/filter.c), for the instructions that are used here.
 fn run(program: &[sock_filter], data: &libc::seccomp_data) -> u32 {
     // SAFETY: the structure is plain data without padding.
     let bytes: [u8; 64] = unsafe { std::mem::transmute_copy(data) };
-    let (mut at, mut a) = (0usize, 0u32);
-    loop {
-        let sock_filter { code, jt, jf, k } = program[at];
-        at += 1;
-        let over = |holds: bool| usize::from(if holds { jt } else { jf });
-        match code {
-            LOAD => {
-                assert!(k % 4 == 0);
-                let word = &bytes[k as usize..k as usize + 4];
-                a = u32::from_ne_bytes(word.try_into().unwrap());
-            }
-            AND => a &= k,
-            ALWAYS => at += k as usize,
-            EQUAL => at += over(a == k),
-            GREATER => at += over(a > k),
-            AT_LEAST => at += over(a >= k),
-            RETURN => return k,
-            other => panic!("instruction {other:#x}"),
-        }
-    }
+    bpf::run(program, &bytes).unwrap()
 }
 
 fn agree(profile: &Profile, program: &[sock_filter], nr: u32, args: [u64; 6]) {
     let data =
         libc::seccomp_data { nr: nr as i32, arch: X86_64, instruction_pointer: u64::MAX, args };
-    let expected = encode(profile.judge(nr, &args)).unwrap();
+    let expected = encode(profile.evaluate(nr, &args)).unwrap();
     assert_eq!(run(program, &data), expected, "call {nr:#x} with {args:x?} under {profile:?}");
     for arch in [0x4000_0003, 0, u32::MAX, X86_64 ^ 1 << 30] {
         let data = libc::seccomp_data { arch, ..data };
@@ -54,7 +34,7 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Values around the borders of the halves.
+/// Values around the boundaries of the two halves.
 fn value() -> impl Strategy<Value = u64> {
     let half = prop_oneof![
         Just(0u32),
@@ -101,7 +81,7 @@ fn profile() -> impl Strategy<Value = Profile> {
         .prop_map(|(default, newest, rules)| Profile { default, newest, rules, flags: 0 })
 }
 
-/// Arguments that meet the conditions, miss them by one, or are anything.
+/// Arguments that meet the conditions, miss them by one, or are arbitrary.
 fn arguments(profile: &Profile, call: u32, noise: &[u64; 6], pick: usize) -> [u64; 6] {
     let mut arguments = *noise;
     let rules = profile.rules.iter().filter(|rule| rule.calls.contains(&call));
@@ -124,7 +104,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn the_program_does_what_the_profile_says(
+    fn the_program_agrees_with_the_profile(
         profile in profile(),
         noise in prop::array::uniform6(value()),
         other in any::<u32>(),
@@ -140,9 +120,9 @@ proptest! {
         };
         prop_assert!(program.len() <= MAX_INSTRUCTIONS);
         let named = profile.rules.iter().flat_map(|rule| rule.calls.iter().copied());
-        let borders = [0, 1, X32 - 1, X32, X32 + 1, i32::MAX as u32, 1 << 31, u32::MAX, other];
+        let boundaries = [0, 1, X32 - 1, X32, X32 + 1, i32::MAX as u32, 1 << 31, u32::MAX, other];
         let newest = profile.newest.into_iter().flat_map(|n| [n, n.saturating_add(1)]);
-        for call in named.flat_map(|call| [call, call.wrapping_sub(1), call + 1]).chain(borders).chain(newest) {
+        for call in named.flat_map(|call| [call, call.wrapping_sub(1), call + 1]).chain(boundaries).chain(newest) {
             agree(&profile, &program, call, noise);
             for pick in &picks {
                 agree(&profile, &program, call, arguments(&profile, call, &noise, *pick));
@@ -151,9 +131,9 @@ proptest! {
     }
 }
 
-/// A condition never holds for all: 4,000 calls that differ make jumps of thousands of instructions.
+/// Hundreds of calls with different conditions need jumps across thousands of instructions.
 #[test]
-fn a_program_of_the_full_length_is_right() {
+fn a_program_of_maximum_length_is_correct() {
     let conditions =
         |value| vec![Condition { argument: 2, compare: Compare::Gt, value: u64::from(value) }];
     let rule =
@@ -178,7 +158,7 @@ fn a_program_of_the_full_length_is_right() {
     assert!(steps < 40, "{steps} instructions for one call");
 }
 
-/// How many instructions a call without arguments takes.
+/// The number of instructions executed for a call without arguments.
 fn walk(program: &[sock_filter], nr: u32) -> usize {
     let (mut at, mut steps) = (0, 0);
     loop {
@@ -188,7 +168,7 @@ fn walk(program: &[sock_filter], nr: u32) -> usize {
             RETURN => return steps,
             ALWAYS => at += k as usize,
             AT_LEAST => at += usize::from(if nr >= k { jt } else { jf }),
-            // The architecture, or a test of an argument: one way is as good as the other.
+            // The architecture, or a test of an argument: either branch will do.
             EQUAL => at += usize::from(jt),
             GREATER => at += usize::from(jf),
             _ => {}
@@ -197,7 +177,7 @@ fn walk(program: &[sock_filter], nr: u32) -> usize {
 }
 
 #[test]
-fn what_the_kernel_would_change_or_refuse_is_refused_here() {
+fn values_that_the_kernel_would_change_or_refuse_are_refused() {
     let with =
         |rule: Rule| Profile { default: Action::Allow, newest: None, rules: vec![rule], flags: 0 };
     let condition = |argument| Condition { argument, compare: Compare::Eq, value: 0 };
@@ -219,10 +199,11 @@ fn a_profile_under_which_nothing_could_start_is_refused() {
     };
     let profile = |default, rules| Profile { default, newest: None, rules, flags: 0 };
     let error = check_start(&profile(Action::Allow, vec![rule("execve", Action::DENY)]));
-    assert_eq!(error.unwrap_err().to_string(), "it forbids execve, which starts the program");
+    let text = "forbids execve, which is needed to start the program";
+    assert_eq!(error.unwrap_err().to_string(), text);
     let few = vec![rule("execve", Action::Allow), rule("write", Action::Allow)];
     let error = check_start(&profile(Action::DENY, few));
-    let text = "it forbids exit_group, which ends a start that has failed";
+    let text = "forbids exit_group, which is needed to end a failed start";
     assert_eq!(error.unwrap_err().to_string(), text);
     assert!(check_start(&profile(Action::Allow, vec![])).is_ok());
 }

@@ -279,7 +279,7 @@ impl Kernel for Linux {
     }
 
     fn kept_userns(&self, ns: OwnedFd, ids: IdRange) -> UserNs {
-        UserNs::kept(ns, ids)
+        UserNs::from_fd(ns, ids)
     }
 
     fn duplicate_userns(&self, userns: &UserNs) -> Result<OwnedFd, CallError> {
