@@ -150,13 +150,14 @@ impl Init {
         }
     }
 
-    /// Sends the messages that a logger receives when it starts.
+    /// Sends the messages that a logger receives when it starts. The data disk comes first: a logger
+    /// that does not know it yet lets a small ring evict lines, which then count as lost.
     pub fn greet(&self) {
+        self.data_disk(self.data.as_deref());
         for (key, pipes) in &self.kept {
             self.hand_over(key, pipes);
         }
         self.link.send(&FromInit::StoredEnd, &[]).unwrap();
-        self.data_disk(self.data.as_deref());
     }
 
     pub fn data_disk(&self, path: Option<&Path>) {
