@@ -1,9 +1,10 @@
-//! What the `api` process sends to the supervisor, descriptors included, and whether its asker may:
-//! `api` may have been taken over by whoever talks to it.
+//! What the `api` process sends to the supervisor, descriptors included, and whether the client
+//! may: an attacker may control `api`.
 #![no_main]
 
 use fuzz::{reads_back, steer};
-use ipc::api::{ApiRequest, Client, Code, FromApi, Role};
+use api_types::{Client, ErrorCode, Role};
+use ipc::api::{ApiRequest, FromApi};
 use ipc::channel::MAX_FDS;
 use ipc::{Channel, ChannelError};
 use libfuzzer_sys::fuzz_target;
@@ -48,14 +49,13 @@ fn judge(message: &FromApi) {
     let known = clients.iter().find(|client| client.key == *key);
     match supervisor::requests::api::permit(&clients, key, request) {
         Ok(client) => assert!(Some(client) == known && client.role >= request.role()),
-        Err(why) if why.code == Code::UnknownKey => assert!(known.is_none()),
+        Err(why) if why.code == ErrorCode::UnknownKey => assert!(known.is_none()),
         Err(why) => {
-            assert_eq!(why.code, Code::Forbidden);
+            assert_eq!(why.code, ErrorCode::Forbidden);
             assert!(known.is_some_and(|client| client.role < request.role() || host_only));
         }
     }
-    // Whoever has every role may ask everything that is asked from outside, and nobody's key opens
-    // nothing.
+    // An admin may make every request of the API, and without clients nobody may make any.
     assert_eq!(supervisor::requests::api::permit(&clients, "SHA256:a", request).is_ok(), !host_only);
     assert!(supervisor::requests::api::permit(&[], key, request).is_err());
 }

@@ -1,6 +1,6 @@
 //! The loop that drives it all: one thread, one poll, no wait for anything in particular.
 
-use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, NetState, Outbox, ToInit, ToNet};
+use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, Network, Outbox, ToInit, ToNet};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -106,7 +106,7 @@ pub struct App {
     pending: VecDeque<Pending>,
     /// For the bridge and the pending ones: both wait for modules alone.
     retry: Retry,
-    sent: Option<NetState>,
+    sent: Option<Network>,
     /// Whoever was told `sent` may be gone: say the state even if it is the same.
     say_again: bool,
     now: fn() -> Duration,
@@ -234,7 +234,7 @@ impl App {
         self.init.flush()
     }
 
-    fn report(&mut self, state: NetState) -> Result<(), AppError> {
+    fn report(&mut self, state: Network) -> Result<(), AppError> {
         // The counted seconds are for those who ask; the log is told once.
         let gist = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
         let told: Vec<String> =

@@ -4,7 +4,6 @@
 //! device behind it (no bridges, no veth pairs) asks DHCP. A link that comes later is taken over
 //! when it comes, and nothing waits for one that does not.
 
-use ipc::NetState;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -106,8 +105,8 @@ impl Uplinks {
     }
 
     /// The state of the host's network.
-    pub fn state(&self, now: Duration) -> NetState {
-        let mut state = NetState { dns: self.dns(), ..NetState::default() };
+    pub fn state(&self, now: Duration) -> ipc::Network {
+        let mut state = ipc::Network { dns: self.dns(), ..ipc::Network::default() };
         for uplink in self.all.values() {
             let name = &uplink.link().name;
             for net in uplink.addresses() {

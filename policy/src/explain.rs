@@ -2,10 +2,9 @@
 
 use super::Core;
 use super::entries::{Entry, Id};
-use super::exit::LastExit;
-use super::graph::Reason;
-use super::state::{DownBy, Phase, Rest, Stage, State, StopWhy, UpBy, Wanted};
-use super::time::{Instant, human};
+use super::state::{DownBy, Phase, Rest, Stage, StopWhy, UpBy, Wanted};
+use super::time::Instant;
+use api_types::{By, State, WaitReason, human};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use units::model::{Kind, Ready};
@@ -80,19 +79,19 @@ impl Core {
 
     fn explain_reason(
         &self,
-        reason: &Reason,
+        reason: &WaitReason,
         now: Instant,
         depth: usize,
         seen: &mut BTreeSet<Id>,
         lines: &mut Vec<String>,
     ) {
         lines.push(match reason {
-            Reason::Condition { .. } => format!("{}it waits for {reason}", indent(depth)),
+            WaitReason::Condition { .. } => format!("{}it waits for {reason}", indent(depth)),
             _ => format!("{}it {reason}", indent(depth)),
         });
         match reason {
-            Reason::Condition { .. } => {}
-            Reason::Requires { unit, .. } | Reason::After { unit, .. } => {
+            WaitReason::Condition { .. } => {}
+            WaitReason::Requires { unit, .. } | WaitReason::After { unit, .. } => {
                 match (self.index.get(unit), self.problems.get(unit)) {
                     (Some(&id), _) => self.explain_into(id, now, depth + 1, seen, lines),
                     (None, Some(problem)) => {
@@ -156,8 +155,8 @@ impl Core {
 /// How the last attempt ended and how many have failed.
 fn last_end(entry: &Entry, now: Instant) -> Option<String> {
     let last = entry.record.last_exit.as_ref().filter(|last| !last.asked)?;
-    let ago = human(now.since(last.at));
-    let what: &LastExit = &last.what;
+    let ago = human(now.since(Instant::from_millis(last.at)));
+    let what = &last.cause;
     let failures = match entry.record.failures {
         1 => "1 failure".to_string(),
         n => format!("{n} failures"),
@@ -169,9 +168,9 @@ fn last_end(entry: &Entry, now: Instant) -> Option<String> {
 fn wanted_by(wanted: &Wanted) -> String {
     match wanted {
         Wanted::Up(UpBy::Boot) => "wanted since boot".into(),
-        Wanted::Up(by) => format!("started {by}"),
+        Wanted::Up(by) => format!("started {}", By::from(by)),
         Wanted::Down(DownBy::Default) => "not enabled, and nobody has started it".into(),
-        Wanted::Down(by) => format!("stopped {by}"),
+        Wanted::Down(by) => format!("stopped {}", By::from(*by)),
     }
 }
 

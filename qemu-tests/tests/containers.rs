@@ -5,9 +5,9 @@
 // A helper of a test fails the test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use ipc::Reply;
 use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, root};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -295,7 +295,7 @@ fn declared(guest: &mut Guest, text: &impl Fn(&Guest, &str) -> String) {
         has(&first, "declared: 1000:2000:2000 in /kept");
         has(&first, "from the image");
         assert!(!first.lines().any(|line| line == "kept"), "{first}");
-        guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+        guest.ask::<Reply>(&Request::Restart { name: name.to_owned() });
         guest.wait_log(name, "stopped by USR1");
         guest.wait_for("the second run", |guest| {
             text(guest, name).lines().any(|line| line == "kept").then_some(())

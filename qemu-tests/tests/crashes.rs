@@ -4,7 +4,9 @@
 // A helper of a test fails the test.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use ipc::control::{Request, UnitReport};
+use api_types::{ErrorCode, State, Unit};
+use ipc::Reply;
+use ipc::control::Request;
 use qemu_tests::questions::number;
 use qemu_tests::{Folder, Guest, Options, keel};
 use serde_json::Value;
@@ -27,20 +29,21 @@ fn boot(units: &[(&str, String)], options: &Options) -> (Folder, Guest) {
     (folder, guest)
 }
 
-fn last(report: &UnitReport, field: &str) -> Value {
-    report.status.get("last_exit").and_then(|last| last.get(field)).cloned().unwrap_or_default()
+fn last(report: &Unit, field: &str) -> Value {
+    let last = serde_json::to_value(&report.last_exit).unwrap_or_default();
+    last.get(field).cloned().unwrap_or_default()
 }
 
 fn explain(guest: &Guest, name: &str) -> String {
-    guest.ask::<Vec<String>>(&Request::Explain { name: name.to_owned() }).join("\n")
+    guest.explain(name).join("\n")
 }
 
 fn restart(guest: &Guest, name: &str) {
-    guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Restart { name: name.to_owned() });
 }
 
 fn stop(guest: &Guest, name: &str) {
-    guest.ask::<Value>(&Request::Stop { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Stop { name: name.to_owned() });
 }
 
 #[test]
@@ -110,8 +113,10 @@ fn mistakes_are_shown(folder: &Folder, guest: &mut Guest) {
     assert!(why.contains("mistakes") && why.contains("restrat"), "{why}");
     assert_eq!(guest.field("mistaken", "state"), "failed");
     assert!(explain(guest, "mistaken").contains("restrat"));
-    let refused = guest.try_ask::<Value>(&Request::Start { name: "mistaken".to_owned() });
-    assert!(refused.is_err_and(|why| why.contains("restrat")));
+    let refused = guest.try_ask::<Reply>(&Request::Start { name: "mistaken".to_owned() });
+    let refused = refused.expect_err("its file is invalid");
+    assert!(refused.message.contains("restrat"), "{refused:?}");
+    assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(guest.host().problems.iter().any(|problem| problem.contains("restrat")));
 
     let checked = match Command::new(keel()).arg("check").arg(folder.path()).output() {
@@ -190,7 +195,7 @@ fn fork_bomb(guest: &mut Guest) {
 fn back_off_is_visible(guest: &mut Guest) {
     guest.wait_for("loops to be in back-off for the third time", |guest| {
         let report = guest.unit("loops");
-        let state = report.status.get("state").and_then(Value::as_str) == Some("backoff");
+        let state = report.state == State::Backoff;
         (state && number(&report, "attempts") >= 3).then(|| {
             assert!(number(&report, "next_retry_ms") > number(&report, "since_ms"), "{report:?}");
             // In back-off every run has ended and been counted, and every one but the first was a
@@ -207,7 +212,7 @@ fn back_off_is_visible(guest: &mut Guest) {
     let why = explain(guest, "patient");
     assert!(why.contains("patient is tried again in") && why.contains("exit code 3"), "{why}");
     assert!(why.contains("1 failure so far"), "{why}");
-    guest.wait_console("next try in");
+    guest.wait_console("next attempt in");
     guest.wait_state("stays-stopped", "backoff");
     stop(guest, "stays-stopped");
     assert_eq!(guest.field("stays-stopped", "state"), "stopped");
@@ -215,7 +220,7 @@ fn back_off_is_visible(guest: &mut Guest) {
 
 fn a_stable_run_is_followed_at_once(guest: &mut Guest) {
     // By hand: among all those that start at boot its run would be seen to begin long after it has.
-    guest.ask::<Value>(&Request::Start { name: "steady".to_owned() });
+    guest.ask::<Reply>(&Request::Start { name: "steady".to_owned() });
     guest.wait_for("steady to run again", |guest| {
         (number(&guest.unit("steady"), "generation") >= 2).then_some(())
     });
@@ -224,7 +229,7 @@ fn a_stable_run_is_followed_at_once(guest: &mut Guest) {
     assert!(last(&report, "ran_ms").as_u64().is_some_and(|ran| ran >= 10_000), "{report:?}");
     assert_eq!(number(&report, "restarts"), 1);
     let log: String = guest.ask(&Request::Dmesg);
-    let waited = log.lines().find(|line| line.contains("steady: next try in"));
+    let waited = log.lines().find(|line| line.contains("steady: next attempt in"));
     assert_eq!(waited, None, "the first crash after a stable run waits for nothing");
 }
 
@@ -242,7 +247,7 @@ fn restart_from_every_state(guest: &mut Guest) {
         restart(guest, name);
         guest.wait_for(&format!("{name}, {before}, to run again"), |guest| {
             let report = guest.unit(name);
-            let state = report.status.get("state").and_then(Value::as_str) == Some(after);
+            let state = report.state.name() == after;
             (state && number(&report, "generation") == old + 1).then_some(())
         });
     }
@@ -257,7 +262,7 @@ fn restart_from_every_state(guest: &mut Guest) {
     restart(guest, "stubborn");
     guest.wait_for("stubborn to run again", |guest| {
         let report = guest.unit("stubborn");
-        let state = report.status.get("state").and_then(Value::as_str) == Some("running");
+        let state = report.state == State::Running;
         (state && number(&report, "generation") == 2).then_some(())
     });
     let report = guest.unit("stubborn");
@@ -322,11 +327,9 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
     let supervisor = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
     // All starts, and those of them that failed; `None` while the host has no time to answer.
     let starts = |guest: &Guest| -> Option<(u64, u64)> {
-        let reports: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
-        let name = |report: &UnitReport| report.status.get("name").cloned();
+        let reports: Vec<Unit> = guest.try_ask(&Request::Units).ok()?;
         let sum = |field, wanted: &dyn Fn(&str) -> bool| -> u64 {
-            let known =
-                |report: &&UnitReport| name(report).is_some_and(|n| n.as_str().is_some_and(wanted));
+            let known = |report: &&Unit| wanted(&report.name);
             reports.iter().filter(known).map(|report| number(report, field)).sum()
         };
         let failed = sum("failures", &|name| failing.iter().any(|(other, ..)| *other == name));

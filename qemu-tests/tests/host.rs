@@ -166,9 +166,9 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
     let at = |text: &str| console.find(text).unwrap_or_else(|| guest.fail(&format!("no {text:?}")));
     let line = |unit: &str, text: &str| at(&format!("{unit:<16} {text}"));
     // Each after the last that needs it is gone; the stubborn one after its own time.
-    let killed = line("middle", "did not stop within its stop_timeout: killed");
+    let killed = line("middle", "did not stop within its stop_timeout; killing it");
     assert!(line("top", "stopped") < killed && killed < line("middle", "stopped"));
-    assert!(line("middle", "stopped") < line("base", "ended as asked"));
+    assert!(line("middle", "stopped") < line("base", "ended as requested"));
     assert!(line("base", "stopped") < at("down (reboot)"));
 
     // The second boot, on the same disk; then the power button.

@@ -13,9 +13,10 @@ use crate::running::origin;
 use crate::running::runs::{Process, Runs};
 use crate::takeover;
 use crate::takeover::state_files::StateFiles;
+use api_types::EventKind;
 use container::Setup;
 use ipc::{
-    API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
+    API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, Network, Outbox,
     Phase, Service, ShutdownKind, ToInit, ToNet,
 };
 use nix::errno::Errno;
@@ -56,7 +57,7 @@ pub struct Shell {
     pub(crate) runs: Runs,
     pub(crate) poller: Poller,
     net: Channel,
-    pub(crate) net_state: NetState,
+    pub(crate) net_state: Network,
     pub(crate) data_disk: DataDisk,
     pub(crate) files: StateFiles,
     pub(crate) reporter: Reporter,
@@ -127,7 +128,7 @@ impl Shell {
             runs: Runs::default(),
             poller,
             net,
-            net_state: NetState::default(),
+            net_state: Network::default(),
             data_disk: DataDisk { path: None, reason: "still looking".to_owned(), pending: true },
             files,
             reporter: Reporter::new(restart),
@@ -152,9 +153,9 @@ impl Shell {
         }
         if restart {
             log::info!("taking over after a restart");
-            let text = "the supervisor was restarted; the units were not touched";
-            shell.reporter.note(text);
-            shell.record(None, "supervisor", text.to_owned());
+            let event = EventKind::Supervisor;
+            shell.reporter.note(&event.to_string());
+            shell.record(None, event);
         } else {
             shell.reporter.problems(&shell.config.problems);
         }

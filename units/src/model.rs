@@ -3,6 +3,7 @@
 //! These types are the agreement between the parser (`units`), the image builder, the supervisor
 //! and netsetup. They hold validated values only; text, spans and mistakes live in the parser.
 
+pub use api_types::Role;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -358,18 +359,6 @@ pub struct Client {
     pub key: String,
     /// What they may do.
     pub role: Role,
-}
-
-/// What a client of the API may do; each may do all that the one before it may.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Sees.
-    #[default]
-    Reader,
-    /// Also starts, stops, restarts and signals units.
-    Operator,
-    /// May do everything.
-    Admin,
 }
 
 /// The `[network]` table.

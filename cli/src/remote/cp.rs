@@ -8,7 +8,7 @@ use super::paths;
 use super::progress::Progress;
 use super::show;
 use super::tls::PATIENCE;
-use api_types::{Did, MODE_HEADER};
+use api_types::{MODE_HEADER, Outcome};
 use serde_json::json;
 use std::ffi::CString;
 use std::fs;
@@ -249,8 +249,8 @@ fn upload(
         let bytes = client.whole()?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(|error| Error::garbled(error.to_string()))?;
-        let did: Did = typed(json.clone())?;
-        Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
+        let outcome: Outcome = typed(json.clone())?;
+        Ok(Answer::new(json, Body::Lines(vec![show::clean(&outcome.message)])))
     });
     drop(progress);
     fleet.show(&[], answers)

@@ -8,7 +8,7 @@ use super::http::url;
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row, Tint};
-use api_types::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
+use api_types::{ExitCause, Explanation, HealthState, Host, LastExit, Outcome, State, Unit};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -55,11 +55,11 @@ pub fn uptime(unit: &Unit, now_ms: u64) -> String {
 /// The state, with what matters about it.
 pub fn state(unit: &Unit, now_ms: u64) -> Cell {
     let word = unit.state.name();
-    let health = unit.health.as_ref().map(|health| health.state.as_str());
+    let health = unit.health.as_ref().map(|health| health.state);
     let (note, tint) = match unit.state {
         State::Running => match health {
-            Some("unhealthy") => ("unhealthy".to_owned(), Tint::Bad),
-            Some("healthy") => ("healthy".to_owned(), Tint::Good),
+            Some(HealthState::Unhealthy) => ("unhealthy".to_owned(), Tint::Bad),
+            Some(HealthState::Healthy) => ("healthy".to_owned(), Tint::Good),
             _ => (String::new(), Tint::Good),
         },
         State::Failed => {
@@ -86,11 +86,11 @@ pub fn state(unit: &Unit, now_ms: u64) -> Cell {
 
 /// How a run ended, in a few words.
 fn exit_text(exit: &LastExit) -> String {
-    match (exit.cause.as_str(), &exit.detail) {
-        ("code", Some(LastExitDetail::Number(code))) => format!("exit code {code}"),
-        ("signal", Some(LastExitDetail::Number(number))) => show::signal(*number),
-        ("oom", _) => "out of memory".to_owned(),
-        (cause, _) => cause.replace('_', " "),
+    match &exit.cause {
+        ExitCause::Code(code) => format!("exit code {code}"),
+        ExitCause::Signal(number) => show::signal(i64::from(*number)),
+        ExitCause::Oom => "out of memory".to_owned(),
+        cause => cause.reason().replace('_', " "),
     }
 }
 
@@ -117,13 +117,7 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
     add("state", Some(format!("{}{ready}", unit.state)));
     add("since", (unit.since_ms > 0).then(|| ago(unit.since_ms)));
     add("why", unit.reason.clone());
-    let by = unit.by.as_ref().map(|by| match by {
-        api_types::By::Boot => " (at boot)".to_owned(),
-        api_types::By::Person => " (by hand)".to_owned(),
-        api_types::By::Unit(name) => format!(" (for {name})"),
-        api_types::By::Default => " (not enabled)".to_owned(),
-        api_types::By::Shutdown => " (for the shutdown)".to_owned(),
-    });
+    let by = unit.by.as_ref().map(|by| format!(" ({by})"));
     add("wanted", Some(format!("{}{}", unit.desired, by.unwrap_or_default())));
     add("says", unit.status_text.clone());
     add(
@@ -138,8 +132,10 @@ fn portrait(unit: &Unit, now_ms: u64) -> Vec<String> {
         "last exit",
         unit.last_exit.as_ref().map(|exit| {
             let asked = if exit.asked { ", as asked" } else { "" };
-            let detail = match &exit.detail {
-                Some(LastExitDetail::Text(text)) => format!(": {text}"),
+            let detail = match &exit.cause {
+                ExitCause::Health(text)
+                | ExitCause::WaitTimeout(text)
+                | ExitCause::SetupFailed(text) => format!(": {text}"),
                 _ => String::new(),
             };
             let (when, ran) = (ago(exit.at), show::duration_ms(exit.ran_ms));
@@ -227,8 +223,8 @@ fn for_units(
     for unit in units {
         match ask(client, unit) {
             Ok(value) => {
-                let did: Did = typed(value.clone())?;
-                lines.push(show::clean(&did.did));
+                let outcome: Outcome = typed(value.clone())?;
+                lines.push(show::clean(&outcome.message));
                 json.push(value);
             }
             Err(error @ Error::Failed { .. }) => {

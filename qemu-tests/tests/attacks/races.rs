@@ -3,9 +3,9 @@
 //! something mounted below it.
 
 use crate::{Judge, Unit, at_a_word, has_ended, judges, on_host, start, stays, stop, text, unit};
+use ipc::Reply;
 use ipc::control::Request;
 use qemu_tests::Guest;
-use serde_json::Value;
 
 /// Starts of each container. (The engine is in the middle of the path for a part of each.)
 const STARTS: usize = 8;
@@ -48,7 +48,7 @@ fn start_again_and_again(guest: &mut Guest, name: &str, exchanger: &str) -> (usi
     guest.wait_log(exchanger, "exchanging");
     let mut ran = 0;
     for number in 0..STARTS {
-        guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+        guest.ask::<Reply>(&Request::Restart { name: name.to_owned() });
         guest.wait_for(&format!("{name} to end for the {number}th time"), |guest| {
             has_ended(guest, name).then_some(())
         });

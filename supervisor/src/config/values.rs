@@ -1,6 +1,6 @@
 //! The host folder as it is in force, with the origin of each value.
 
-use ipc::api::ConfigValue;
+use api_types::ConfigValue;
 use std::fs;
 use std::path::Path;
 use units::SourceFile;

@@ -1,23 +1,23 @@
-//! What the console shows: each unit's news as it happens, and one table when the boot has settled.
+//! Console output: each unit's events as they happen, and one table of all units after the boot.
 
 use crate::config::{Config, port_text};
 use crate::shell::now;
-use ipc::{DataDisk, NetState};
+use api_types::{DataDisk, EventKind, Network, State, Unit};
 use kmsg::console::Console;
-use policy::{Core, Report, State, UnitStatus};
+use policy::Core;
 use std::collections::BTreeSet;
 
-/// The table comes after this at the latest, with whatever is not settled shown as it is.
+/// The table is printed after this time at the latest, even if some units are still starting.
 const SETTLE_MS: u64 = 20_000;
 
 /// The console and the log.
 pub struct Reporter {
     /// The console.
     pub console: Console,
-    /// When the table is printed at the latest; `None`: it has been.
+    /// When the table is printed at the latest; `None`: it has been printed.
     table_due: Option<u64>,
     changed: bool,
-    /// What the network waits for now.
+    /// What the network is waiting for.
     waiting: Vec<String>,
     /// The reasons that have been shown, without their numbers.
     waiting_shown: BTreeSet<String>,
@@ -26,7 +26,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Nothing has been shown yet; after a restart of the supervisor the table has been.
+    /// Nothing has been shown yet; after a restart of the supervisor the table has been shown.
     pub fn new(restarted: bool) -> Reporter {
         let table_due = (!restarted).then(|| now().as_millis() + SETTLE_MS);
         Reporter {
@@ -39,23 +39,23 @@ impl Reporter {
         }
     }
 
-    /// News about a unit.
-    pub fn report(&mut self, unit: &str, report: &Report) {
+    /// An event of a unit.
+    pub fn report(&mut self, unit: &str, report: &EventKind) {
         self.changed = true;
         let text = report.to_string();
         match report {
-            // A one-shot that has done its work has ended too, and that is no trouble.
-            Report::Ended { asked: false, what, .. } if !what.success() => {
+            // The successful end of a one-shot is not a problem.
+            EventKind::Ended(end) if !end.asked && !end.cause.success() => {
                 log::warn!("{unit}: {text}");
             }
-            Report::Failed { .. }
-            | Report::Unhealthy { .. }
-            | Report::StopTimeout
-            | Report::Stuck => log::warn!("{unit}: {text}"),
+            EventKind::Failed(_)
+            | EventKind::Unhealthy { .. }
+            | EventKind::StopTimeout
+            | EventKind::Stuck => log::warn!("{unit}: {text}"),
             _ => log::info!("{unit}: {text}"),
         }
-        // A start is seen by its end: ready, or not.
-        if !matches!(report, Report::Starting { .. } | Report::StartRequested { .. }) {
+        // A start shows when the unit is ready, or has failed.
+        if !matches!(report, EventKind::Starting { .. } | EventKind::StartRequested { .. }) {
             self.line(unit, &text);
         }
     }
@@ -65,8 +65,7 @@ impl Reporter {
         self.line("", text);
     }
 
-    /// The API listens, or does not; said once a boot, and the host's key with it: whoever calls for the
-    /// first time compares it.
+    /// Whether the API listens, and the host's key, which new clients compare; shown once per boot.
     pub fn api(&mut self, listens: &str, host_key: &str) {
         log::info!("api: {listens}, host key {host_key}");
         if !std::mem::replace(&mut self.api_shown, true) {
@@ -75,7 +74,7 @@ impl Reporter {
         }
     }
 
-    /// The mistakes in the host folder.
+    /// The errors in the host folder.
     pub fn problems(&mut self, problems: &[String]) {
         for problem in problems {
             for line in problem.lines() {
@@ -85,7 +84,7 @@ impl Reporter {
     }
 
     /// The network has changed.
-    pub fn network(&mut self, before: &NetState, now: &NetState) {
+    pub fn network(&mut self, before: &Network, now: &Network) {
         if before.addresses != now.addresses {
             let addresses: Vec<String> =
                 now.addresses.iter().map(|(link, address)| format!("{link} {address}")).collect();
@@ -99,33 +98,33 @@ impl Reporter {
         self.show_waiting();
     }
 
-    /// Says what the network waits for, each reason once. Before the boot has settled links still
-    /// appear and servers still answer: until then it is no news.
+    /// Shows what the network is waiting for, each reason once. Not before the table: during the boot
+    /// links still appear and servers still answer.
     fn show_waiting(&mut self) {
         if self.table_due.is_some() {
             return;
         }
         for reason in self.waiting.clone() {
-            // The seconds in it go on counting.
-            let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-            if self.waiting_shown.insert(gist) {
+            // The seconds in it keep changing.
+            let without_numbers: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+            if self.waiting_shown.insert(without_numbers) {
                 log::info!("network: {reason}");
                 self.line("network", &reason);
             }
         }
     }
 
-    /// What became of the data disk.
+    /// The state of the data disk.
     pub fn data_disk(&mut self, disk: &DataDisk) {
         self.line("data", &disk.reason);
     }
 
-    /// When [`Reporter::settle`] wants to be called even if nothing happens.
+    /// When to call [`Reporter::settle`] even if nothing happens.
     pub fn due_ms(&self) -> Option<u64> {
         self.table_due
     }
 
-    /// Prints the table once: as soon as no unit is on its way any more.
+    /// Prints the table once: as soon as no unit is starting any more.
     pub fn settle(&mut self, core: &Core, config: &Config) {
         let Some(due) = self.table_due else { return };
         let now = now();
@@ -135,12 +134,12 @@ impl Reporter {
         }
         self.changed = false;
         let all = core.statuses(now);
-        let on_its_way = |unit: &UnitStatus| {
+        let starting = |unit: &Unit| {
             matches!(unit.state, State::Waiting | State::Starting)
                 || (unit.state == State::Running && !unit.ready && unit.health.is_some())
         };
         let begun = all.iter().any(|unit| unit.generation > 0) || all.is_empty();
-        if !late && (!begun || all.iter().any(on_its_way)) {
+        if !late && (!begun || all.iter().any(starting)) {
             return;
         }
         self.table_due = None;

@@ -1,50 +1,49 @@
-//! Programs that people run in containers.
+//! Programs that clients run in containers.
 
 use crate::poller::Source;
-use crate::requests::api::refusal;
 use crate::running::actions::send_signal;
 use crate::running::plan;
 use crate::running::runs::Process;
 use crate::shell::Shell;
+use api_types::{ErrorCode, ExecRequest, ExitStatus, Problem};
 use container::{Execution, Setup, Step};
-use ipc::ExitStatus;
-use ipc::api::{Answer, Code, Exec, Refusal, ToApi};
+use ipc::api::ToApi;
+use ipc::{Answer, Reply};
 use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Programs at once.
+/// Most programs at the same time.
 const MAX: usize = 64;
 
 /// One program.
 #[derive(Debug)]
 struct Session {
     pidfd: OwnedFd,
-    /// Tells how its set-up ends; gone when that is known.
+    /// Reports how its setup ends; none once that is known.
     status: Option<OwnedFd>,
-    /// What the one who asked gets when the program runs.
+    /// The client's ends, sent when the program runs.
     theirs: Vec<OwnedFd>,
-    /// Our copy of its terminal.
+    /// The supervisor's copy of its terminal.
     terminal: Option<OwnedFd>,
 }
 
-/// All of them, by the number of the ask.
+/// All programs, by the number of the request.
 #[derive(Debug, Default)]
 pub struct Execs {
     sessions: BTreeMap<u64, Session>,
 }
 
 impl Execs {
-    /// Kills a program that nobody looks at any more; its end is noticed as always.
+    /// Kills a program whose client has disconnected; its end is noticed as any other.
     pub fn kill(&mut self, id: u64) {
         if let Some(session) = self.sessions.get(&id) {
             send_signal(session.pidfd.as_fd(), libc::SIGKILL);
         }
     }
 
-    /// Kills all of them.
+    /// Kills all programs.
     pub fn kill_all(&mut self) {
         for session in self.sessions.values() {
             send_signal(session.pidfd.as_fd(), libc::SIGKILL);
@@ -52,16 +51,17 @@ impl Execs {
     }
 
     /// Changes the size of a program's terminal.
-    pub fn resize(&self, id: u64, rows: u16, columns: u16) -> Result<(), Refusal> {
+    pub fn resize(&self, id: u64, rows: u16, columns: u16) -> Result<(), Problem> {
         let terminal = self.sessions.get(&id).and_then(|session| session.terminal.as_ref());
-        let terminal =
-            terminal.ok_or_else(|| refusal(Code::Conflict, "there is no such terminal"))?;
+        let terminal = terminal.ok_or_else(|| {
+            Problem::new(ErrorCode::Conflict, "the program has ended or has no terminal")
+        })?;
         container::resize_terminal(terminal, rows, columns)
-            .map_err(|errno| refusal(Code::Failed, errno.to_string()))
+            .map_err(|errno| Problem::failed(errno.to_string()))
     }
 }
 
-/// Our ends of a program's input and outputs, and its own.
+/// The client's ends of a program's input and outputs, and the program's own.
 struct Ends {
     ours: Vec<OwnedFd>,
     terminal: Option<OwnedFd>,
@@ -71,47 +71,59 @@ struct Ends {
 }
 
 impl Shell {
-    /// Begins a program. Its descriptors are answered when it runs, or why it does not.
-    pub(crate) fn exec(&mut self, id: u64, asked: &Exec) -> Result<(), Refusal> {
+    /// Starts a program. The answer comes later: its descriptors once it runs, or why it does not.
+    pub(crate) fn exec(
+        &mut self,
+        id: u64,
+        name: &str,
+        program: &ExecRequest,
+    ) -> Result<(), Problem> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
-            refusal(Code::Failed, format!("{}: {what}: {error}", asked.name))
+            Problem::failed(format!("{name}: {what}: {error}"))
         };
-        if asked.command.is_empty() {
-            return Err(refusal(Code::Invalid, "no command"));
+        if program.command.is_empty() {
+            return Err(Problem::new(ErrorCode::Invalid, "no command"));
         }
         if self.api.execs.sessions.contains_key(&id) {
-            return Err(refusal(Code::Invalid, "there is a program of this number"));
+            return Err(Problem::new(
+                ErrorCode::Invalid,
+                "a program of this number is running already",
+            ));
         }
         if self.api.execs.sessions.len() >= MAX {
-            return Err(refusal(Code::Conflict, format!("{MAX} programs are running already")));
+            return Err(Problem::new(
+                ErrorCode::Conflict,
+                format!("{MAX} programs are running already"),
+            ));
         }
-        let (pid, pidfd) = self.running(&asked.name)?;
-        let unit = self.config.host.units.get(&asked.name);
-        let unit = unit.ok_or_else(|| refusal(Code::NotFound, "the unit is gone"))?.clone();
+        let (pid, pidfd) = self.running(name)?;
+        let unit = self.config.host.units.get(name);
+        let unit =
+            unit.ok_or_else(|| Problem::new(ErrorCode::NotFound, "the unit is gone"))?.clone();
         let image = self.config.images.images.get(&unit.container.image);
-        let image = image.ok_or_else(|| refusal(Code::Failed, "the image is gone"))?;
-        let mut process =
-            plan::process(&unit, image).map_err(|error| failed("its process", &error))?;
-        process.argv = asked.command.clone();
-        let mut given = asked.env.clone();
-        if asked.tty.is_some() {
+        let image = image.ok_or_else(|| Problem::failed("the image is gone"))?;
+        let mut process = plan::process(&unit, image).map_err(|error| failed("process", &error))?;
+        process.argv = program.command.clone();
+        let mut given = program.env.clone();
+        if program.tty.is_some() {
             given.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
         }
         // The later one of two would not be seen by every program.
         let name_of = |variable: &String| variable.split('=').next().map(str::to_owned);
         process.env.retain(|old| name_of(old).is_none_or(|name| !given.contains_key(&name)));
         process.env.extend(given.iter().map(|(name, value)| format!("{name}={value}")));
-        let ends = match asked.tty {
+        let ends = match program.tty {
             None => pipes().map_err(|errno| failed("pipe", &errno))?,
             Some((rows, columns)) => {
                 terminal(pid, &pidfd, rows, columns).map_err(|error| failed("terminal", &error))?
             }
         };
-        let ids = self.runs.of(&asked.name).ids();
-        let cgroup = self.runs.of(&asked.name).cgroup.clone();
-        let cgroup = cgroup.ok_or_else(|| refusal(Code::Conflict, "the container has ended"))?;
-        let filter = self.config.filters.of(&asked.name);
-        let filter = filter.map_err(|error| failed("its system calls", &error))?;
+        let ids = self.runs.of(name).ids();
+        let cgroup = self.runs.of(name).cgroup.clone();
+        let cgroup =
+            cgroup.ok_or_else(|| Problem::new(ErrorCode::Conflict, format!("{name} has ended")))?;
+        let filter = self.config.filters.of(name);
+        let filter = filter.map_err(|error| failed("seccomp filter", &error))?;
         let executed = container::exec(&Execution {
             pidfd: pidfd.as_fd(),
             cgroup: &cgroup,
@@ -122,7 +134,7 @@ impl Shell {
             stdout: ends.stdout.as_fd(),
             stderr: ends.stderr.as_fd(),
         })
-        .map_err(|error| failed("cannot run a program", &error))?;
+        .map_err(|error| failed("exec", &error))?;
         self.runs.processes.insert(executed.pid, Process::Exec { id });
         let watched = self.poller.add(Source::Exec(id), &executed.status, EpollFlags::EPOLLIN);
         if let Err(errno) = watched {
@@ -138,23 +150,23 @@ impl Shell {
         Ok(())
     }
 
-    /// Looks at the set-up of a program: when that is over, the one who asked is answered.
+    /// Reads the progress of a program's setup; when it is over, the client is answered.
     pub(crate) fn exec_set_up(&mut self, id: u64) {
         let Some(session) = self.api.execs.sessions.get_mut(&id) else { return };
         let Some(status) = &session.status else { return };
         let answer = match container::read_status(status) {
             Ok(Setup::Pending | Setup::Prepared) => return,
-            // Also of one that was killed meanwhile: its end comes after this.
-            Ok(Setup::Done) => Answer::Ok(Value::Null),
+            // Also if it was killed meanwhile: its end is reported after this.
+            Ok(Setup::Done) => Answer::Ok(Reply::Done),
             Ok(Setup::Failed(error)) => {
                 let code = match (error.step, error.errno) {
-                    (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => Code::NoProgram,
-                    (Step::Exec, _) => Code::NotExecutable,
-                    _ => Code::Invalid,
+                    (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => ErrorCode::NoProgram,
+                    (Step::Exec, _) => ErrorCode::NotExecutable,
+                    _ => ErrorCode::Invalid,
                 };
-                Answer::Refused(refusal(code, error.to_string()))
+                Answer::Refused(Problem::new(code, error.to_string()))
             }
-            Err(errno) => Answer::Refused(refusal(Code::Failed, errno.to_string())),
+            Err(errno) => Answer::Refused(Problem::failed(errno.to_string())),
         };
         if let Some(status) = session.status.take() {
             self.poller.remove(&Source::Exec(id), &status);

@@ -1,4 +1,4 @@
-//! Control requests and their answers.
+//! Requests of the control socket, and of the API where it makes the same ones, and their replies.
 
 use crate::config::port_text;
 use crate::now_us;
@@ -6,22 +6,21 @@ use crate::requests::metrics;
 use crate::running::actions::send_signal;
 use crate::shell::{Shell, now};
 use crate::takeover::processes::procs;
-use ipc::Service;
-use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
+use api_types::{ErrorCode, Explanation, Host, LogCounters, Problem, Unit};
+use ipc::control::{Numbered, Request};
+use ipc::{Answer, Reply, Service};
 use layout::paths;
 use nix::sys::epoll::EpollFlags;
 use policy::{Command, Event};
-use serde::Serialize;
-use serde_json::Value;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::path::{Component, Path};
 
-/// Bytes of a file that are given out at most.
+/// Most bytes of a file in one reply.
 const MAX_READ: u64 = 1024 * 1024;
 
-/// Lines of a log that are given out at most at once.
+/// Most lines of a log in one reply.
 const MAX_LINES: usize = 5_000;
 
 /// Where files may be read.
@@ -32,78 +31,85 @@ impl Shell {
     pub(crate) fn serve(&mut self, id: u64, flags: EpollFlags) {
         self.control.write(&mut self.poller, id);
         for line in self.control.read(&mut self.poller, id, flags) {
-            let (number, body) = match serde_json::from_str::<Numbered<Request>>(&line) {
+            let (number, result) = match serde_json::from_str::<Numbered<Request>>(&line) {
                 Ok(request) => (request.id, self.carry_out(request.body)),
-                Err(error) => (0, Err(format!("not a request: {error}"))),
+                Err(error) => {
+                    let message = format!("not a request: {error}");
+                    (0, Err(Problem::new(ErrorCode::Invalid, message)))
+                }
             };
-            let body = body.map_or_else(Response::Error, Response::Ok);
-            let text = serde_json::to_string(&Numbered { id: number, body }).unwrap_or_default();
+            let answer = Numbered { id: number, body: Answer::from(result) };
+            let text = serde_json::to_string(&answer).unwrap_or_default();
             self.control.answer(&mut self.poller, id, &text);
         }
     }
 
-    /// Carries a request out, whoever asks: that they may has been seen to.
-    pub(crate) fn carry_out(&mut self, request: Request) -> Result<Value, String> {
+    /// Carries out a request. Whether its sender may make it has been checked.
+    pub(crate) fn carry_out(&mut self, request: Request) -> Result<Reply, Problem> {
         match request {
             Request::Units => {
-                let names: Vec<String> = self.core.names().into_iter().map(str::to_owned).collect();
-                let reports: Vec<UnitReport> =
-                    names.iter().filter_map(|name| self.unit_report(name)).collect();
-                json(&reports)
+                let units = self.core.statuses(now());
+                Ok(Reply::Units(units.into_iter().map(|unit| self.complete(unit)).collect()))
             }
-            Request::Unit { name } => json(&self.unit_report(&name).ok_or_else(|| unknown(&name))?),
-            Request::Explain { name } => {
-                let mut lines = self.core.explain(&name, now()).ok_or_else(|| unknown(&name))?;
-                lines.extend(self.condition_reasons(&name));
-                lines.extend(self.evidence(&lines));
-                json(&lines)
-            }
+            Request::Unit { name } => self.unit(&name),
+            Request::Explain { name } => self.explain(&name),
             Request::Start { name } => self.command(Command::Start { unit: name }),
             Request::Stop { name } => self.command(Command::Stop { unit: name }),
             Request::Restart { name } => self.command(Command::Restart { unit: name }),
             Request::SignalUnit { name, signal } => self.signal_unit(&name, signal),
             Request::Logs { name, tail } => self.logs(&name, tail),
-            Request::Host => json(&self.host_report()),
-            Request::Read { path } => read(&path),
-            Request::List { path } => list(&path),
-            Request::Dmesg => Ok(Value::String(dmesg()?)),
-            Request::SignalService { service, signal } => signal_service(service, signal),
+            Request::Host => Ok(Reply::Host(Box::new(self.host_report()))),
+            Request::Read { path } => read(&path).map(Reply::Text),
+            Request::List { path } => list(&path).map(Reply::Names),
+            Request::Dmesg => dmesg().map(Reply::Text),
+            Request::SignalService { service, signal } => {
+                signal_service(service, signal).map(Reply::Pid)
+            }
             Request::Shutdown { kind } => {
-                self.request_shutdown(kind, "asked for".to_owned());
-                Ok(Value::Null)
+                self.request_shutdown(kind, "requested on the control socket".to_owned());
+                Ok(Reply::Done)
             }
         }
     }
 
-    fn command(&mut self, command: Command) -> Result<Value, String> {
-        self.core.check(&command).map_err(|refusal| refusal.to_string())?;
+    fn command(&mut self, command: Command) -> Result<Reply, Problem> {
+        self.core.check(&command)?;
         let unit = command.unit().to_owned();
         self.feed(Event::Command(command));
         self.drain();
-        json(&self.unit_report(&unit).ok_or_else(|| unknown(&unit))?)
+        self.unit(&unit)
     }
 
-    fn signal_unit(&self, name: &str, signal: i32) -> Result<Value, String> {
-        if !(1..=64).contains(&signal) {
-            return Err(format!("{signal} is not a signal"));
-        }
-        self.core.status(name, now()).ok_or_else(|| unknown(name))?;
+    fn signal_unit(&self, name: &str, signal: i32) -> Result<Reply, Problem> {
+        check_signal(signal)?;
+        let state = self.known(name)?;
         let run = self.runs.get(name).and_then(|runtime| runtime.run.as_ref());
         let pidfd =
-            run.and_then(|run| run.pidfd.as_ref()).ok_or_else(|| format!("{name} does not run"))?;
+            run.and_then(|run| run.pidfd.as_ref()).ok_or_else(|| not_running(name, state))?;
         send_signal(pidfd.as_fd(), signal);
-        Ok(Value::Null)
+        Ok(Reply::Done)
     }
 
-    fn unit_report(&self, name: &str) -> Option<UnitReport> {
-        let status = self.core.status(name, now())?;
-        let unit = self.config.host.units.get(name);
+    fn unit(&self, name: &str) -> Result<Reply, Problem> {
+        let unit = self.core.status(name, now()).ok_or_else(|| unknown(name))?;
+        Ok(Reply::Unit(Box::new(self.complete(unit))))
+    }
+
+    fn explain(&self, name: &str) -> Result<Reply, Problem> {
+        let mut lines = self.core.explain(name, now()).ok_or_else(|| unknown(name))?;
+        lines.extend(self.condition_reasons(name));
+        lines.extend(self.failure_details(&lines));
+        Ok(Reply::Explanation(Explanation { lines }))
+    }
+
+    /// Adds to a unit's status what the policy does not know of it.
+    fn complete(&self, status: Unit) -> Unit {
+        let unit = self.config.host.units.get(&status.name);
         let request = unit.and_then(|unit| self.config.net_request(unit));
-        let runtime = self.runs.get(name);
+        let runtime = self.runs.get(&status.name);
         let stats =
             runtime.and_then(|runtime| runtime.cgroup.as_ref()?.stats().ok()).unwrap_or_default();
-        Some(UnitReport {
-            status: serde_json::to_value(&status).unwrap_or_default(),
+        Unit {
             address: request.as_ref().map(|request| request.address.to_string()),
             ports: request.iter().flat_map(|request| &request.ports).map(port_text).collect(),
             memory: stats.memory_current,
@@ -111,26 +117,26 @@ impl Shell {
             cpu_usec: stats.cpu_usec,
             pids: stats.pids_current,
             health_latency_us: runtime.and_then(|runtime| runtime.latency_us),
-            log: log_counters(name),
+            log: log_counters(&status.name),
             weakenings: unit.map(units::weakenings).unwrap_or_default(),
             timeline: runtime.map(|runtime| runtime.timeline).unwrap_or_default(),
-        })
+            ..status
+        }
     }
 
-    fn logs(&self, name: &str, tail: usize) -> Result<Value, String> {
-        self.core.status(name, now()).ok_or_else(|| unknown(name))?;
+    fn logs(&self, name: &str, tail: usize) -> Result<Reply, Problem> {
+        self.known(name)?;
         let lines = match logger::tail(name, tail.min(MAX_LINES)) {
             Ok(lines) => lines,
             // Nothing has been written yet.
             Err(error) if error.is_absent() => Vec::new(),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Problem::failed(format!("log of {name}: {error}"))),
         };
-        let lines: Vec<LogLine> = lines.iter().map(|line| line.to_log_line(0)).collect();
-        json(&lines)
+        Ok(Reply::Lines(lines.iter().map(|line| line.to_log_line(0)).collect()))
     }
 
-    fn host_report(&self) -> HostReport {
-        HostReport {
+    fn host_report(&self) -> Host {
+        Host {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: self.config.host.host.hostname.clone(),
             uptime_ms: now_us() / 1000,
@@ -139,27 +145,28 @@ impl Shell {
             data_disk: self.data_disk.clone(),
             supervisor_cpu_usec: metrics::own_cpu_usec(),
             persists: self.persists,
-            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
-            boot: serde_json::from_str(&text(paths::RUN_BOOT)).unwrap_or_default(),
-            memory: metrics::memory(&text("/proc/meminfo")),
-            clock: metrics::clock(),
+            kernel: Some(text("/proc/sys/kernel/osrelease").trim().to_owned()),
+            boot: Some(serde_json::from_str(&text(paths::RUN_BOOT)).unwrap_or_default()),
+            memory: Some(metrics::memory(&text("/proc/meminfo"))),
+            clock: Some(metrics::clock()),
             disks: metrics::disks(self.data_disk.path.as_deref()),
             links: metrics::links(&text("/proc/net/dev")),
         }
     }
 }
 
-/// A small file, or nothing.
+/// A small file; empty if it cannot be read.
 fn text(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-pub(crate) fn json(value: &impl Serialize) -> Result<Value, String> {
-    serde_json::to_value(value).map_err(|error| error.to_string())
+pub(crate) fn unknown(name: &str) -> Problem {
+    policy::Refusal::UnknownUnit(name.to_owned()).into()
 }
 
-pub(crate) fn unknown(name: &str) -> String {
-    format!("there is no unit {name}")
+/// That a request needs a unit's program to run.
+pub(crate) fn not_running(name: &str, state: api_types::State) -> Problem {
+    Problem::new(ErrorCode::Conflict, format!("{name} is not running: it is {state}"))
 }
 
 fn log_counters(name: &str) -> LogCounters {
@@ -173,8 +180,11 @@ fn log_counters(name: &str) -> LogCounters {
         .unwrap_or_default()
 }
 
-/// A path that may be read: absolute, without `..`, below one of [`READABLE`].
-pub fn allowed(path: &str) -> Result<&Path, String> {
+/// A path that may be read: absolute, without `..`, below one of `READABLE`.
+///
+/// # Errors
+/// It may not be read.
+pub fn allowed(path: &str) -> Result<&Path, Problem> {
     let path = Path::new(path);
     let plain =
         path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));
@@ -185,57 +195,77 @@ pub fn allowed(path: &str) -> Result<&Path, String> {
     if plain && !blocking && READABLE.iter().any(|root| path.starts_with(root)) {
         Ok(path)
     } else {
-        Err(format!("{} may not be read; only files below {}", path.display(), READABLE.join(", ")))
+        let (path, roots) = (path.display(), READABLE.join(", "));
+        let message = format!("{path}: cannot be read; readable are files below {roots}");
+        Err(Problem::new(ErrorCode::Forbidden, message))
     }
 }
 
-fn read(path: &str) -> Result<Value, String> {
+fn io_problem(path: &Path, error: &io::Error) -> Problem {
+    let code = match error.kind() {
+        ErrorKind::NotFound => ErrorCode::NotFound,
+        _ => ErrorCode::Failed,
+    };
+    Problem::new(code, format!("{}: {error}", path.display()))
+}
+
+fn read(path: &str) -> Result<String, Problem> {
     let path = allowed(path)?;
-    let failed = |error| format!("{}: {error}", path.display());
+    let failed = |error: io::Error| io_problem(path, &error);
     if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(format!("{}: not a regular file", path.display()));
+        let message = format!("{}: not a regular file", path.display());
+        return Err(Problem::new(ErrorCode::Invalid, message));
     }
     let mut bytes = Vec::new();
     File::open(path).map_err(failed)?.take(MAX_READ).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn list(path: &str) -> Result<Value, String> {
+fn list(path: &str) -> Result<Vec<String>, Problem> {
     let path = allowed(path)?;
-    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let entries = fs::read_dir(path).map_err(|error| io_problem(path, &error))?;
     let mut names: Vec<String> = entries
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .take(10_000)
         .collect();
     names.sort();
-    json(&names)
+    Ok(names)
 }
 
 /// The kernel's ring buffer (syslog(2), SYSLOG_ACTION_READ_ALL).
-fn dmesg() -> Result<String, String> {
+fn dmesg() -> Result<String, Problem> {
     const READ_ALL: libc::c_int = 3;
     let mut buffer = vec![0u8; MAX_READ as usize];
     let size = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
     // SAFETY: the buffer is valid for writes of `size` bytes.
     let got = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), size) };
-    let got = nix::errno::Errno::result(got).map_err(|errno| format!("syslog: {errno}"))?;
+    let got = nix::errno::Errno::result(got)
+        .map_err(|errno| Problem::failed(format!("syslog: {errno}")))?;
     buffer.truncate(usize::try_from(got).unwrap_or(0));
     Ok(String::from_utf8_lossy(&buffer).into_owned())
 }
 
-/// The signal goes to the process in the service's cgroup.
-fn signal_service(service: Service, signal: i32) -> Result<Value, String> {
-    if !(1..=64).contains(&signal) {
-        return Err(format!("{signal} is not a signal"));
+fn check_signal(signal: i32) -> Result<(), Problem> {
+    if (1..=64).contains(&signal) {
+        return Ok(());
     }
+    Err(Problem::new(ErrorCode::Invalid, format!("invalid signal {signal}")))
+}
+
+/// Sends a signal to the process in the service's cgroup.
+fn signal_service(service: Service, signal: i32) -> Result<i32, Problem> {
+    check_signal(signal)?;
     let cgroup = Path::new(paths::CGROUP_SYSTEM).join(service.applet());
-    let pids = procs(&cgroup).map_err(|error| format!("{}: {error}", cgroup.display()))?;
-    let pid = *pids.first().ok_or("it does not run now")?;
+    let pids = procs(&cgroup).map_err(|error| io_problem(&cgroup, &error))?;
+    let pid = *pids.first().ok_or_else(|| {
+        Problem::new(ErrorCode::Conflict, format!("{} is not running", service.applet()))
+    })?;
     // SAFETY: plain numbers; the process is one of ours, as its cgroup says.
     let done = unsafe { libc::kill(pid, signal) };
-    nix::errno::Errno::result(done).map_err(|errno| format!("kill {pid}: {errno}"))?;
-    Ok(Value::from(pid))
+    nix::errno::Errno::result(done)
+        .map_err(|errno| Problem::failed(format!("kill {pid}: {errno}")))?;
+    Ok(pid)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ impl Shell {
             Action::ProbeNow { unit, generation } => self.probe(&unit, generation),
             Action::Report { unit, report } => {
                 self.reporter.report(&unit, &report);
-                self.record_report(&unit, &report);
+                self.record(Some(&unit), report);
             }
             Action::HostDown { unit, kind, reason } => {
                 self.request_shutdown(kind, format!("{unit} has failed for good: {reason}"));
@@ -60,7 +60,7 @@ impl Shell {
     }
 
     fn start_unit(&mut self, name: &str, generation: u64) {
-        self.runs.of(name).timeline = ipc::control::Timeline {
+        self.runs.of(name).timeline = api_types::Timeline {
             ordered_us: now_us(),
             exited_us: self.runs.of(name).timeline.exited_us,
             ..Default::default()

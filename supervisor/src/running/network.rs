@@ -2,7 +2,7 @@
 
 use crate::now_us;
 use crate::shell::Shell;
-use ipc::{DataDisk, FromNet, NetState, ToNet};
+use ipc::{DataDisk, FromNet, Network, ToNet};
 use policy::{Event, RunEvent};
 use units::model::{Condition, NetworkMode, VolumeSource};
 
@@ -83,7 +83,7 @@ impl Shell {
         );
     }
 
-    fn net_state_is(&mut self, state: NetState) {
+    fn net_state_is(&mut self, state: Network) {
         let conditions = [
             (Condition::NetAddr, !state.addresses.is_empty()),
             (Condition::NetRoute, state.gateway.is_some()),

@@ -1,8 +1,8 @@
 //! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
 
 use crate::health::probe::NetProbe;
+use api_types::Timeline;
 use container::{Cgroup, DeviceRule, IdRange, Spawned, UserNs};
-use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;

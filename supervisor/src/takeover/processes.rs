@@ -1,6 +1,6 @@
 //! What runs on the host, from /proc.
 
-use ipc::api::ProcessReport;
+use api_types::Process;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -12,7 +12,7 @@ const MAX: usize = 4096;
 const COMMAND: u64 = 1024;
 
 /// All processes but the kernel's own threads, by number. One that ends meanwhile is left out.
-pub fn list() -> Vec<ProcessReport> {
+pub fn list() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> =
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -20,7 +20,7 @@ pub fn list() -> Vec<ProcessReport> {
     pids.into_iter().filter_map(report).take(MAX).collect()
 }
 
-fn report(pid: i32) -> Option<ProcessReport> {
+fn report(pid: i32) -> Option<Process> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
     // Not all of it: a program may have megabytes of arguments.
     let mut shown = Vec::new();
@@ -39,7 +39,7 @@ fn report(pid: i32) -> Option<ProcessReport> {
         .filter(|word| !word.is_empty())
         .map(String::from_utf8_lossy)
         .collect();
-    Some(ProcessReport {
+    Some(Process {
         pid,
         parent,
         unit: read("cgroup").as_deref().and_then(unit_of),
