@@ -1,5 +1,5 @@
-//! Connections that bring control requests: a unix socket, and a virtio port where the kernel's
-//! command line names one (`keel.control=NAME`; whoever can add a port owns the machine anyway).
+//! Connections for control requests: a unix socket, and a virtio port if the kernel's command line
+//! names one (`keel.control=NAME`; whoever can add a port controls the machine anyway).
 
 use crate::poller::{Poller, Source};
 use ipc::control::MAX_REQUEST;
@@ -12,10 +12,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 
-/// Connections at once; a further one is closed.
+/// Most connections at the same time; a further one is closed.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Answers that wait for a slow reader; beyond it the connection is closed.
+/// Most bytes of answers that wait for a slow reader; beyond it the connection is closed.
 const MAX_UNSENT: usize = 4 * 1024 * 1024;
 
 /// One connection.
@@ -23,7 +23,7 @@ struct Connection {
     file: File,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
-    /// A virtio port stays when its other side goes.
+    /// A virtio port stays open when its other side disconnects.
     port: bool,
 }
 
@@ -34,13 +34,12 @@ pub struct Control {
     next: u64,
 }
 
-/// A connection is watched edge by edge: a virtio port without a reader would otherwise be
-/// reported without end.
+/// Edge-triggered: a virtio port without a reader would otherwise be reported without end.
 const WATCH: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLET);
 
 impl Control {
-    /// Listens. What cannot be opened is logged: a host that cannot be asked still runs.
+    /// Listens. Errors are logged: a host without a control socket still runs.
     pub fn open(poller: &mut Poller) -> Control {
         let listener = match listen() {
             Ok(listener) => Some(listener),
@@ -58,13 +57,13 @@ impl Control {
         if let Some(name) = Cmdline::read().control {
             match open_port(&name) {
                 Some(file) => control.add(poller, file, true),
-                None => log::warn!("no virtio port {name} (keel.control)"),
+                None => log::warn!("keel.control={name}: virtio port not found"),
             }
         }
         control
     }
 
-    /// Takes in a new connection.
+    /// Accepts new connections.
     pub fn accept(&mut self, poller: &mut Poller) {
         while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
             let ready = stream.set_nonblocking(true).is_ok();
@@ -84,15 +83,15 @@ impl Control {
         self.connections.insert(self.next, connection);
     }
 
-    /// Reads what has come on a connection: whole request lines.
+    /// Reads the complete request lines that have arrived on a connection.
     pub fn read(&mut self, poller: &mut Poller, id: u64, flags: EpollFlags) -> Vec<String> {
         let Some(connection) = self.connections.get_mut(&id) else { return Vec::new() };
         let mut buffer = [0u8; 4096];
         let mut closed = false;
         loop {
             match connection.file.read(&mut buffer) {
-                // A port says so when nobody is on the other side; one that had somebody forgets
-                // what they left unfinished.
+                // A port reads so when its other side is not connected; an incomplete line of an
+                // earlier connection is discarded.
                 Ok(0) => {
                     closed = true;
                     break;
@@ -108,7 +107,7 @@ impl Control {
                 }
             }
             if connection.incoming.len() > 2 * MAX_REQUEST {
-                // The others get their turn; what is left is an event again.
+                // Other sources get their turn; the rest is reported again.
                 let _ = poller.change(&Source::Connection(id), &connection.file, WATCH);
                 break;
             }
@@ -120,13 +119,13 @@ impl Control {
                 connection.incoming.clear();
             }
         } else if closed || too_long || flags.contains(EpollFlags::EPOLLHUP) {
-            // What was asked before the hang-up is still carried out, but nobody hears the answer.
+            // Requests before the hang-up are still carried out, but their answers are lost.
             self.close(poller, id);
         }
         lines
     }
 
-    /// Sends an answer line on a connection, now or when it takes it.
+    /// Sends an answer line on a connection, now or when it can be written.
     pub fn answer(&mut self, poller: &mut Poller, id: u64, line: &str) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.outgoing.extend_from_slice(line.as_bytes());
@@ -135,7 +134,7 @@ impl Control {
         self.write(poller, id);
     }
 
-    /// Sends what waits.
+    /// Sends waiting answers.
     pub fn write(&mut self, poller: &mut Poller, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         while !connection.outgoing.is_empty() {
@@ -166,7 +165,7 @@ impl Control {
     }
 }
 
-/// Takes the whole lines off what has come; the beginning of the next one stays.
+/// Takes the complete lines off the input; the beginning of the next one stays.
 pub fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
     let Some(last) = incoming.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
     let whole: Vec<u8> = incoming.drain(..=last).collect();
@@ -175,7 +174,7 @@ pub fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
 }
 
 fn listen() -> io::Result<UnixListener> {
-    // A socket of an earlier supervisor has nobody behind it.
+    // The socket of an earlier supervisor.
     let _ = fs::remove_file(paths::RUN_CONTROL);
     let listener = UnixListener::bind(paths::RUN_CONTROL)?;
     fs::set_permissions(paths::RUN_CONTROL, fs::Permissions::from_mode(0o600))?;
@@ -204,7 +203,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_whole_whatever_the_pieces(lines in prop::collection::vec("[a-z]{1,10}", 0..10), cut in 1usize..7) {
+        fn lines_are_complete_whatever_the_pieces(lines in prop::collection::vec("[a-z]{1,10}", 0..10), cut in 1usize..7) {
             let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
             let mut incoming = Vec::new();
             let mut found = Vec::new();
