@@ -1,4 +1,4 @@
-//! Errors as they travel.
+//! Errors.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ pub struct ErrorBody {
     pub error: Problem,
 }
 
-/// What went wrong.
+/// Why a request was refused or failed. It travels unchanged from where it arises to the client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Problem {
@@ -23,40 +23,60 @@ pub struct Problem {
     pub details: Vec<String>,
 }
 
+impl Problem {
+    /// A problem without further details.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Problem {
+        Problem { code, message: message.into(), details: Vec::new() }
+    }
+
+    /// Something was tried and did not work.
+    pub fn failed(message: impl Into<String>) -> Problem {
+        Problem::new(ErrorCode::Failed, message)
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}
+
 /// The kinds of errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
-    /// The request itself is wrong.
+    /// The request is malformed.
     Invalid,
-    /// The key is in no list of clients.
+    /// The client's key is not listed in `host.toml`.
     UnknownKey,
-    /// The key's role is not enough.
+    /// The client's role does not allow the request.
     Forbidden,
-    /// There is no such thing.
+    /// The path, unit, file or other object does not exist.
     NotFound,
-    /// There is such a path, but not with this method.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// It took too long.
+    /// The request or its answer took too long.
     Timeout,
-    /// It makes no sense in the present state.
+    /// The request is not possible in the present state.
     Conflict,
-    /// It was done, but the unit did not become what it was to become.
+    /// The request was carried out, but the unit did not reach the requested state.
     NotReady,
-    /// The request is too large.
+    /// The request's body is too large.
     TooLarge,
     /// The request's head is too large.
     HeadTooLarge,
-    /// Too much at once.
+    /// Too many requests at the same time.
     Busy,
-    /// There is no such program in the container.
+    /// The program does not exist in the container.
     NoProgram,
-    /// There is such a file in the container, but it cannot be executed.
+    /// The file exists in the container but cannot be executed.
     NotExecutable,
-    /// It was tried and did not work.
+    /// The host tried to carry out the request and failed.
     Failed,
-    /// The supervisor is away; PID 1 starts it again.
+    /// The supervisor does not answer; PID 1 restarts it.
     Unavailable,
 }
 

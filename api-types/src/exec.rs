@@ -77,7 +77,7 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The bytes before the payload of a frame of this kind and length, for whoever has the payload
+    /// The header of a frame of this kind and length, for callers that have the payload
     /// in a buffer of its own.
     ///
     /// # Errors
@@ -139,11 +139,11 @@ pub enum FrameError {
 impl std::fmt::Display for FrameError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            FrameError::Kind(code) => write!(f, "there is no kind {code} of frames"),
+            FrameError::Kind(code) => write!(f, "unknown kind of frame: {code}"),
             FrameError::TooLong(len) => {
-                write!(f, "a frame of {len} bytes; the longest has {MAX_FRAME}")
+                write!(f, "frame of {len} bytes; at most {MAX_FRAME} are allowed")
             }
-            FrameError::Size(len) => write!(f, "a terminal's size in {len} bytes instead of 4"),
+            FrameError::Size(len) => write!(f, "terminal size of {len} bytes; expected 4"),
         }
     }
 }
@@ -154,7 +154,7 @@ impl std::error::Error for FrameError {}
 #[derive(Debug, Default)]
 pub struct Decoder {
     held: Vec<u8>,
-    /// So many bytes of `held` have been given out.
+    /// This many bytes of `held` have been returned already.
     taken: usize,
 }
 

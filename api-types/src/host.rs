@@ -1,42 +1,7 @@
-//! The host and who may call it.
+//! The host.
 
 use serde::{Deserialize, Serialize};
-
-/// What a client may do; each role may do all that the one before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Sees.
-    Reader,
-    /// Also starts, stops, restarts and signals units.
-    Operator,
-    /// Also changes configuration, reboots, powers off, and runs commands and copies files in
-    /// containers.
-    Admin,
-}
-
-impl std::fmt::Display for Role {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Role::Reader => "reader",
-            Role::Operator => "operator",
-            Role::Admin => "admin",
-        })
-    }
-}
-
-/// Who is calling.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Whoami {
-    /// The name that the host's `host.toml` gives the key.
-    pub name: String,
-    /// Fingerprint of the key, `SHA256:…`.
-    pub key: String,
-    /// What it may do.
-    pub role: Role,
-}
+use std::net::IpAddr;
 
 /// The host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,7 +10,7 @@ pub struct Host {
     /// Keelhost's version.
     #[serde(default)]
     pub version: String,
-    /// Its name.
+    /// Its host name.
     #[serde(default)]
     pub hostname: String,
     /// `CLOCK_MONOTONIC` now, milliseconds.
@@ -57,31 +22,31 @@ pub struct Host {
     /// The network.
     #[serde(default)]
     pub net: Network,
-    /// Mistakes in the host folder, each as `keel check` shows it.
+    /// Errors in the host folder, each as `keel check` shows it.
     #[serde(default)]
     pub problems: Vec<String>,
     /// The data disk.
     #[serde(default)]
     pub data_disk: DataDisk,
-    /// What the boot took.
+    /// The phases of the boot.
     #[serde(default)]
-    pub boot: Option<Boot>,
+    pub boot: Option<BootReport>,
     /// The machine's memory.
     #[serde(default)]
     pub memory: Option<Memory>,
     /// The machine's clock.
     #[serde(default)]
     pub clock: Option<Clock>,
-    /// File systems that can fill up.
+    /// File systems that can become full.
     #[serde(default)]
     pub disks: Vec<Disk>,
-    /// What has gone through each link.
+    /// Traffic of each network link.
     #[serde(default)]
     pub links: Vec<Link>,
     /// Processor time the supervisor itself has used, microseconds.
     #[serde(default)]
     pub supervisor_cpu_usec: u64,
-    /// How many times each unit's state file has been written.
+    /// State files written since the supervisor's start.
     #[serde(default)]
     pub persists: u64,
 }
@@ -91,54 +56,80 @@ pub struct Host {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Network {
-    /// Link and address, `["eth0", "10.0.2.15/24"]`.
+    /// Addresses of the uplinks, each with its link: `["eth0", "10.0.2.15/24"]`.
     #[cfg_attr(feature = "schema", schema(value_type = Vec<[String; 2]>))]
     pub addresses: Vec<(String, String)>,
     /// The default gateway, if there is a default route.
-    pub gateway: Option<String>,
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub gateway: Option<IpAddr>,
     /// Name servers in use.
-    pub dns: Vec<String>,
-    /// For each uplink that has no address yet: why.
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub dns: Vec<IpAddr>,
+    /// For each uplink without an address: why (`eth0: no answer to DHCP for 12 s`).
     pub waiting: Vec<String>,
 }
 
-/// The data disk.
+/// The data disk: volumes and log files are below `path`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct DataDisk {
-    /// Where it is mounted; none: there is none (yet).
+    /// Where it is mounted; none: no data disk is mounted.
     pub path: Option<String>,
-    /// The device, or why there is none.
+    /// The device, or why no data disk is mounted; for people.
     pub reason: String,
-    /// It is still being looked for or waited for.
+    /// The host is still waiting for it: named volumes cannot be used yet.
     pub pending: bool,
 }
 
-/// What the boot took. Times are microseconds of `CLOCK_MONOTONIC`.
+/// The phases of the boot. Times are microseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
-pub struct Boot {
-    /// When the first line of PID 1 ran.
+pub struct BootReport {
+    /// When PID 1 began to run.
     pub start_us: u64,
     /// The phases, in the order in which they ended.
     pub phases: Vec<Phase>,
 }
 
-/// A named piece of the boot.
+/// A phase of the boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Phase {
-    /// What was done, one or two words.
+    /// Its name, one or two words.
     pub name: String,
-    /// What there is to know about it; may be empty.
+    /// A remark for people; may be empty.
     pub note: String,
     /// When it began.
     pub start_us: u64,
-    /// When it was done.
+    /// When it ended.
     pub end_us: u64,
+}
+
+/// How a shutdown ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ShutdownKind {
+    /// Power off.
+    Poweroff,
+    /// Reboot.
+    Reboot,
+    /// Halt the CPUs with the power on.
+    Halt,
+}
+
+impl ShutdownKind {
+    /// As in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            ShutdownKind::Poweroff => "poweroff",
+            ShutdownKind::Reboot => "reboot",
+            ShutdownKind::Halt => "halt",
+        }
+    }
 }
 
 /// The machine's memory, bytes.
@@ -146,9 +137,9 @@ pub struct Phase {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Memory {
-    /// All that the kernel manages.
+    /// All memory that the kernel manages.
     pub total: u64,
-    /// What programs could still get.
+    /// What programs can still allocate.
     pub available: u64,
 }
 
@@ -157,9 +148,10 @@ pub struct Memory {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Clock {
-    /// What it shows, microseconds since 1970.
+    /// Its time, microseconds since 1970.
     pub time_us: i64,
-    /// Something keeps it right, as the kernel knows (adjtimex(2), `STA_UNSYNC`).
+    /// It is synchronized to an external source, as the kernel knows it (adjtimex(2),
+    /// `STA_UNSYNC`).
     pub synchronized: bool,
 }
 
@@ -172,57 +164,32 @@ pub struct Disk {
     pub path: String,
     /// Its size.
     pub size: u64,
-    /// What can still be written.
+    /// Free space.
     pub free: u64,
 }
 
-/// What has gone through a link (proc_net_dev(5)).
+/// Traffic of a network link (proc_net_dev(5)).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Link {
     /// Its name.
     pub name: String,
-    /// Bytes that came.
+    /// Bytes received.
     pub received_bytes: u64,
-    /// Packets that came and were in error or dropped.
+    /// Received packets in error or dropped.
     pub received_bad: u64,
-    /// Bytes that went.
+    /// Bytes sent.
     pub sent_bytes: u64,
-    /// Packets that should have gone and were in error or dropped.
+    /// Packets to be sent that were in error or dropped.
     pub sent_bad: u64,
 }
 
-/// A process of the host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Process {
-    /// Process id in the host's pid namespace.
-    pub pid: i32,
-    /// Its parent's.
-    pub parent: i32,
-    /// The unit in whose container it runs.
-    #[serde(default)]
-    pub unit: Option<String>,
-    /// Its name, as the kernel shows it.
-    pub name: String,
-    /// Its command line, words separated by blanks.
-    pub command: String,
-    /// One letter (proc_pid_stat(5)).
-    pub state: String,
-    /// Resident memory, bytes.
-    pub rss: u64,
-    /// CPU time used, milliseconds.
-    pub cpu_ms: u64,
-    /// User id.
-    pub uid: u32,
-}
-
-/// One setting in force.
+/// A setting in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ConfigValue {
-    /// The unit, or none for the host itself.
+    /// The unit; none for the host itself.
     #[serde(default)]
     pub unit: Option<String>,
     /// The key with its tables, `container.image`.

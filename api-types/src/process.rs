@@ -1,34 +1,28 @@
-//! How processes end, and how the host does.
+//! Processes of the host.
 
 use serde::{Deserialize, Serialize};
 
-/// How a process ended (waitid(2)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A process of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum ExitStatus {
-    /// It exited with this code.
-    Code(i32),
-    /// This signal killed it.
-    Signal(i32),
-}
-
-impl ExitStatus {
-    /// Whether the exit code is 0.
-    pub fn success(self) -> bool {
-        self == Self::Code(0)
-    }
-}
-
-/// How a shutdown ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum ShutdownKind {
-    /// Power off.
-    Poweroff,
-    /// Reboot.
-    Reboot,
-    /// Halt the CPUs with the power on.
-    Halt,
+pub struct Process {
+    /// Process id in the host's pid namespace.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// The unit in whose container it runs.
+    #[serde(default)]
+    pub unit: Option<String>,
+    /// Its name, as the kernel shows it.
+    pub name: String,
+    /// Its command line, words separated by spaces.
+    pub command: String,
+    /// One letter (proc_pid_stat(5)).
+    pub state: String,
+    /// Resident memory, bytes.
+    pub rss: u64,
+    /// CPU time used, milliseconds.
+    pub cpu_ms: u64,
+    /// User id.
+    pub uid: u32,
 }

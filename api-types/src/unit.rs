@@ -1,7 +1,9 @@
-//! A unit.
+//! Units.
 
+use crate::{LastExit, WaitReason};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A unit. Moments are milliseconds of the host's `CLOCK_MONOTONIC`; see `uptime_ms` of the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -9,85 +11,88 @@ use std::collections::BTreeMap;
 pub struct Unit {
     /// Its name.
     pub name: String,
-    /// Its description, perhaps empty.
+    /// Its description; may be empty.
     #[serde(default)]
     pub description: String,
-    /// What it does now.
+    /// Its state.
     pub state: State,
-    /// Since when.
+    /// When it entered its state.
     #[serde(default)]
     pub since_ms: u64,
-    /// Why it has failed, or the mistakes in its file.
+    /// Why it has failed, or the errors in its unit file.
     #[serde(default)]
     pub reason: Option<String>,
-    /// `up` or `down`: what it is meant to be.
+    /// Whether it is meant to run.
     #[serde(default)]
-    pub desired: String,
-    /// Who said so last.
+    pub desired: Desired,
+    /// Who decided `desired` last.
     #[serde(default)]
     pub by: Option<By>,
-    /// Main process, while there is one.
+    /// Its main process, while there is one.
     #[serde(default)]
     pub pid: Option<i32>,
     /// Number of the current or last run; 0: it has never been started.
     #[serde(default)]
     pub generation: u64,
-    /// Those that require it may start.
+    /// It is ready: units that require it can start.
     #[serde(default)]
     pub ready: bool,
     /// Its health, while its program runs and if it has a health check.
     #[serde(default)]
     pub health: Option<Health>,
-    /// How long the last answered health check took, microseconds.
+    /// Duration of the last answered health check, microseconds.
     #[serde(default)]
     pub health_latency_us: Option<u64>,
     /// How the last run or attempt ended.
     #[serde(default)]
     pub last_exit: Option<LastExit>,
-    /// Starts that the restart policy made.
+    /// Starts by the restart policy.
     #[serde(default)]
     pub restarts: u64,
     /// Failed attempts.
     #[serde(default)]
     pub failures: u64,
-    /// How often runs and attempts have ended, by reason: a cause of [`LastExit`], or `success`
-    /// (code 0), or `asked`.
+    /// How often runs and attempts have ended, by reason: the `cause` of [`LastExit`], `success` for
+    /// exit code 0, or `asked` for a requested end.
     #[serde(default)]
     pub exits: BTreeMap<String, u64>,
-    /// Unstable ends in a row; 0 after a stable run.
+    /// Unstable runs in a row; 0 after a stable run.
     #[serde(default)]
     pub attempts: u32,
-    /// When it will be tried again, in back-off.
+    /// In back-off: when it is started again.
     #[serde(default)]
     pub next_retry_ms: Option<u64>,
-    /// What it says about itself.
+    /// What it waits for, while it waits.
+    #[serde(default)]
+    pub waiting_for: Vec<WaitReason>,
+    /// Its own status text (`STATUS=` of sd_notify(3)).
     #[serde(default)]
     pub status_text: Option<String>,
-    /// It was killed and does not die.
+    /// It was killed, but its processes have not ended.
     #[serde(default)]
     pub stuck: bool,
-    /// Address on the bridge.
+    /// Its address on the bridge.
     #[serde(default)]
     pub address: Option<String>,
-    /// Published ports as written.
+    /// Its published ports, as in the unit file.
     #[serde(default)]
     pub ports: Vec<String>,
-    /// Memory now, bytes.
+    /// Memory in use, bytes.
     #[serde(default)]
     pub memory: Option<u64>,
-    /// Memory at its peak, bytes.
+    /// Highest memory use, bytes.
     #[serde(default)]
     pub memory_peak: Option<u64>,
     /// CPU time used, microseconds.
     #[serde(default)]
     pub cpu_usec: Option<u64>,
-    /// Tasks.
+    /// Processes and threads.
     #[serde(default)]
     pub pids: Option<u64>,
-    /// What is kept of its log and what is lost.
+    /// Counters of its log.
     #[serde(default)]
     pub log: LogCounters,
-    /// Where it is less confined than usual.
+    /// Settings that relax its isolation.
     #[serde(default)]
     pub weakenings: Vec<String>,
     /// When the steps of its latest start happened.
@@ -95,31 +100,69 @@ pub struct Unit {
     pub timeline: Timeline,
 }
 
-/// What a unit does now.
+impl Unit {
+    /// A unit that is stopped, has no history and uses no resources.
+    pub fn new(name: impl Into<String>) -> Unit {
+        Unit {
+            name: name.into(),
+            description: String::new(),
+            state: State::Stopped,
+            since_ms: 0,
+            reason: None,
+            desired: Desired::Down,
+            by: None,
+            pid: None,
+            generation: 0,
+            ready: false,
+            health: None,
+            health_latency_us: None,
+            last_exit: None,
+            restarts: 0,
+            failures: 0,
+            exits: BTreeMap::new(),
+            attempts: 0,
+            next_retry_ms: None,
+            waiting_for: Vec::new(),
+            status_text: None,
+            stuck: false,
+            address: None,
+            ports: Vec::new(),
+            memory: None,
+            memory_peak: None,
+            cpu_usec: None,
+            pids: None,
+            log: LogCounters::default(),
+            weakenings: Vec::new(),
+            timeline: Timeline::default(),
+        }
+    }
+}
+
+/// The state of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Held back by dependencies or conditions.
+    /// Waiting for dependencies or conditions.
     Waiting,
     /// Being set up, or running but not ready yet.
     Starting,
     /// Its program runs.
     Running,
-    /// Asked to end, killed, or ended with processes still to be cleared away.
+    /// Asked to stop, killed, or ended while some of its processes are left.
     Stopping,
-    /// It will be tried again at a known time.
+    /// To be started again at a known time.
     Backoff,
-    /// Given up, with the reason.
+    /// Failed for good, with the reason.
     Failed,
     /// Not meant to run.
     Stopped,
-    /// Finished with code 0.
+    /// Finished with exit code 0.
     Done,
 }
 
 impl State {
-    /// All of them.
+    /// All states.
     pub const ALL: [State; 8] = [
         State::Waiting,
         State::Starting,
@@ -146,13 +189,34 @@ impl State {
     }
 }
 
-impl std::fmt::Display for State {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }
 
-/// Who wants a unit up or down: `"boot"`, `"person"`, `"default"`, `"shutdown"` or
+/// What a unit is meant to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Desired {
+    /// Running, or for a one-shot: run once.
+    Up,
+    /// Not running.
+    #[default]
+    Down,
+}
+
+impl fmt::Display for Desired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Desired::Up => "up",
+            Desired::Down => "down",
+        })
+    }
+}
+
+/// Who decided whether a unit runs: `"boot"`, `"person"`, `"default"`, `"shutdown"` or
 /// `{"unit": NAME}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -164,70 +228,73 @@ pub enum By {
     Person,
     /// The named unit requires or wants it.
     Unit(String),
-    /// Nobody ever asked for it.
+    /// Nobody: it is not enabled and has never been started.
     Default,
-    /// The host goes down.
+    /// The host is shutting down.
     Shutdown,
 }
 
-/// What the health checks say.
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            By::Boot => f.write_str("at boot"),
+            By::Person => f.write_str("by hand"),
+            By::Unit(unit) => write!(f, "for {unit}"),
+            By::Default => f.write_str("not enabled"),
+            By::Shutdown => f.write_str("for the shutdown"),
+        }
+    }
+}
+
+/// The result of a unit's health checks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Health {
-    /// `unknown`, `healthy` or `unhealthy`.
-    pub state: String,
+    /// The result so far.
+    pub state: HealthState,
     /// Failures in a row that count.
     #[serde(default)]
     pub failures: u32,
-    /// The last failure's error, if nothing has succeeded since.
+    /// The last failure's error, if no check has passed since.
     #[serde(default)]
     pub error: Option<String>,
-    /// The last success.
+    /// When a check passed last.
     #[serde(default)]
     pub last_ok_ms: Option<u64>,
 }
 
-/// How the last run or attempt ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether a unit is healthy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct LastExit {
-    /// `code`, `signal`, `oom`, `health`, `start_timeout`, `wait_timeout`, `setup_failed`, `lost`
-    /// or `interrupted`.
-    pub cause: String,
-    /// The exit code, the signal's number, or the error, where the cause has one.
-    #[serde(default)]
-    pub detail: Option<LastExitDetail>,
-    /// When the host heard of it.
-    #[serde(default)]
-    pub at: u64,
-    /// Somebody had asked for it: it is no failure.
-    #[serde(default)]
-    pub asked: bool,
-    /// From the start of the attempt to its end.
-    #[serde(default)]
-    pub ran_ms: u64,
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// No check has passed yet, and not enough have failed.
+    Unknown,
+    /// The last check passed, or too few have failed since.
+    Healthy,
+    /// `retries` checks in a row have failed.
+    Unhealthy,
 }
 
-/// An exit code, a signal's number, or an error.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(untagged)]
-pub enum LastExitDetail {
-    /// An exit code or a signal.
-    Number(i64),
-    /// An error.
-    Text(String),
+impl fmt::Display for HealthState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            HealthState::Unknown => "unknown",
+            HealthState::Healthy => "healthy",
+            HealthState::Unhealthy => "unhealthy",
+        })
+    }
 }
 
-/// What is kept of a unit's log, and what is lost.
+/// Counters of a unit's log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LogCounters {
-    /// Lines ever written.
+    /// Lines written so far.
     pub lines: u64,
-    /// Bytes ever written.
+    /// Bytes written so far.
     pub bytes: u64,
-    /// Lines no longer in memory because newer ones took their place.
+    /// Lines that newer ones have replaced in memory.
     #[serde(default)]
     pub evicted: u64,
     /// Lines that could not be written to the data disk.
@@ -235,13 +302,13 @@ pub struct LogCounters {
     pub lost: u64,
 }
 
-/// How long tasks of a unit have waited for something that was short (pressure stall information,
-/// Documentation/accounting/psi.rst of Linux), in all.
+/// How long tasks of a unit have waited for a scarce resource, in total (pressure stall
+/// information, Documentation/accounting/psi.rst of Linux).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Pressure {
-    /// For a processor.
+    /// For a CPU.
     pub cpu: Stall,
     /// For memory.
     pub memory: Stall,
@@ -249,38 +316,38 @@ pub struct Pressure {
     pub io: Stall,
 }
 
-/// Times of waiting, microseconds.
+/// Waiting times, microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Stall {
-    /// Some task waited.
+    /// At least one task waited.
     pub some_us: u64,
-    /// All tasks waited at once.
+    /// All tasks waited at the same time.
     pub full_us: u64,
 }
 
-/// When the steps of a unit's latest start happened: microseconds of `CLOCK_MONOTONIC`, 0 for what
-/// has not happened.
+/// When the steps of a unit's latest start happened: microseconds of `CLOCK_MONOTONIC`, 0 for a step
+/// that has not happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct Timeline {
-    /// The end of the run before it was noticed.
+    /// The end of the previous run was noticed.
     pub exited_us: u64,
     /// The start was ordered.
     pub ordered_us: u64,
-    /// Layers, cgroup, namespace and pipes were there.
+    /// Layers, cgroup, namespaces and pipes were prepared.
     pub prepared_us: u64,
-    /// The process existed.
+    /// The process was created.
     pub cloned_us: u64,
     /// Its network was attached.
     pub attached_us: u64,
-    /// Its program was running.
+    /// Its program was executed.
     pub exec_us: u64,
 }
 
-/// Why a unit is as it is.
+/// Why a unit is in its state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Explanation {
@@ -293,7 +360,7 @@ pub struct Explanation {
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SignalRequest {
-    /// `HUP`, `SIGHUP`, `1` or `RTMIN+3`; none that stops a process or lets it go on.
+    /// `HUP`, `SIGHUP`, `1` or `RTMIN+3`; not a signal that stops or continues a process.
     #[cfg_attr(
         feature = "schema",
         schema(
@@ -303,13 +370,14 @@ pub struct SignalRequest {
     pub signal: String,
 }
 
-/// What was done.
+/// The result of a request that changes something.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-pub struct Did {
-    /// For people.
-    pub did: String,
-    /// The unit afterwards, if it was about one.
+pub struct Outcome {
+    /// What was done, for people.
+    #[serde(rename = "did")]
+    pub message: String,
+    /// The unit afterwards, if the request was about one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<Unit>,
 }

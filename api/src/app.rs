@@ -3,68 +3,67 @@
 use crate::connections::Connections;
 use crate::error::Error;
 use crate::follow::Rings;
-use crate::link::{Link, Reply, Wire, away};
-use crate::past;
+use crate::link::{Link, Wire, away};
+use crate::log_files;
 use crate::server::Limits;
-use api_types::ErrorCode;
-use ipc::api::{ApiRequest, Client, EventRecord, ToApi};
-use ipc::control::Request;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use api_types::{Client, ErrorCode, Event};
+use ipc::api::{ApiRequest, ToApi};
+use ipc::{Reply, UnexpectedReply};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, broadcast};
 
-/// Events that a follower may be behind before it asks the supervisor for what it missed.
+/// Events that a follower may be behind before it asks the supervisor for the missed ones.
 const EVENTS: usize = 256;
 
 /// What all connections share.
 #[derive(Debug)]
 pub struct App {
-    /// To the supervisor.
+    /// The link to the supervisor.
     pub link: Rc<Link>,
-    /// All that is connected.
+    /// All connections.
     pub connections: Rc<Connections>,
-    /// How long and how much.
+    /// Time and size limits.
     pub limits: Limits,
     /// The rings that are being followed.
     pub rings: Rings,
-    /// Places of those who read log files.
-    pub pasts: Arc<Semaphore>,
-    /// What happens.
-    pub events: broadcast::Sender<Rc<EventRecord>>,
-    /// Whoever may call; `None` until the supervisor has said it.
+    /// Limits how many clients read log files at the same time.
+    pub log_file_readers: Arc<Semaphore>,
+    /// Events as they happen.
+    pub events: broadcast::Sender<Rc<Event>>,
+    /// The clients by key; `None` until the supervisor has sent the list.
     clients: RefCell<Option<HashMap<String, Rc<Client>>>>,
 }
 
-/// Who holds a key.
+/// The holder of a key.
 #[derive(Debug, Clone)]
 pub enum Caller {
-    /// Somebody on the list.
+    /// A client.
     Known(Rc<Client>),
-    /// Nobody.
+    /// Not listed.
     Unknown,
-    /// The supervisor has not given the list yet.
+    /// The supervisor has not sent the list yet.
     NotYet,
 }
 
 impl App {
-    /// Nothing is connected, nobody is known.
+    /// Without connections and without a list of clients.
     pub fn new(supervisor: Wire, limits: Limits) -> App {
         App {
-            link: Rc::new(Link::new(supervisor, limits.questions, limits.answer)),
-            connections: Rc::new(Connections::new(limits.connections, limits.strangers)),
+            link: Rc::new(Link::new(supervisor, limits.pending, limits.answer)),
+            connections: Rc::new(Connections::new(limits.connections, limits.unauthenticated)),
             rings: Rings::default(),
-            pasts: Arc::new(Semaphore::new(past::MAX_READERS)),
+            log_file_readers: Arc::new(Semaphore::new(log_files::MAX_READERS)),
             events: broadcast::Sender::new(EVENTS),
             clients: RefCell::new(None),
             limits,
         }
     }
 
-    /// Who holds this key.
+    /// The holder of this key.
     pub fn caller(&self, key: &str) -> Caller {
         match &*self.clients.borrow() {
             None => Caller::NotYet,
@@ -75,7 +74,7 @@ impl App {
         }
     }
 
-    /// Takes in what the supervisor says unasked.
+    /// Handles a message of the supervisor that is not an answer.
     pub fn heard(&self, message: ToApi) {
         match message {
             ToApi::Clients { clients } => {
@@ -84,51 +83,53 @@ impl App {
                 let mut clients = self.clients.borrow_mut();
                 let before = clients.replace(known).unwrap_or_default();
                 let now = clients.as_ref();
-                // Whoever has gone or may do something else now, also in the middle of following a
-                // log or of a command: what they once were allowed is not looked at again.
+                // A client that was removed or has another role loses its connections, even while it
+                // follows a log or runs a command: permissions are not checked again later.
                 self.connections.close(|key| now.and_then(|now| now.get(key)) != before.get(key));
             }
             ToApi::Event(event) => {
-                // Fails when nobody follows.
+                // Fails without followers.
                 let _ = self.events.send(Rc::new(event));
             }
             ToApi::Answer { .. } | ToApi::Exited { .. } => {}
         }
     }
 
-    /// Asks what can be asked on the host itself.
+    /// Makes a request for a client; the reply is of the expected kind.
     ///
     /// # Errors
-    /// As [`Link::ask`].
-    pub async fn plain(&self, key: &str, request: Request) -> Result<Value, Error> {
-        Ok(self.link.ask(key, ApiRequest::Plain { request }).await?.value)
-    }
-
-    /// The same, for an answer whose shape matters here.
-    ///
-    /// # Errors
-    /// As [`Link::ask`], and that the answer has another shape.
-    pub async fn typed<T: DeserializeOwned>(
+    /// As [`Link::ask`], or the reply is of another kind.
+    pub async fn ask<T: TryFrom<Reply>>(
         &self,
         key: &str,
-        request: ApiRequest,
-    ) -> Result<(T, Reply), Error> {
-        let mut reply = self.link.ask(key, request).await?;
-        let value = std::mem::take(&mut reply.value);
-        let value = serde_json::from_value(value)
-            .map_err(|error| Error::failed(format!("an answer of another shape: {error}")))?;
-        Ok((value, reply))
+        request: impl Into<ApiRequest>,
+    ) -> Result<T, Error> {
+        Ok(self.ask_with_fds(key, request).await?.0)
+    }
+
+    /// The same, with the descriptors that come with the reply.
+    ///
+    /// # Errors
+    /// As [`App::ask`].
+    pub async fn ask_with_fds<T: TryFrom<Reply>>(
+        &self,
+        key: &str,
+        request: impl Into<ApiRequest>,
+    ) -> Result<(T, Vec<OwnedFd>), Error> {
+        let (reply, fds) = self.link.ask(key, request.into()).await?;
+        let reply = T::try_from(reply).map_err(|_| Error::failed(UnexpectedReply.to_string()))?;
+        Ok((reply, fds))
     }
 }
 
-/// That this key is refused, and why.
+/// Why this key is refused; `None`: it is not.
 pub fn refused(caller: &Caller, key: &str) -> Option<Error> {
     match caller {
         Caller::Known(_) => None,
         Caller::NotYet => Some(away()),
         Caller::Unknown => {
-            let message = format!("this host does not know the key {key}");
-            let hint = "host.toml says who may call: [api.client.NAME] with this key";
+            let message = format!("key {key} is not listed in host.toml");
+            let hint = "add it to host.toml: [api.client.NAME] with this key";
             Some(Error::new(ErrorCode::UnknownKey, message).details(vec![hint.into()]))
         }
     }

@@ -1,4 +1,4 @@
-//! The body of an answer: nothing, bytes at hand, or bytes that are made while they are sent.
+//! The body of an answer: nothing, bytes, or bytes that are produced while they are sent.
 
 use crate::watch::Watch;
 use bytes::Bytes;
@@ -11,18 +11,17 @@ use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
-/// Makes a body: it is given somewhere to send pieces to, and is dropped in the middle when the
-/// client goes away.
+/// Produces a body: it sends pieces to a [`Sink`], and is dropped when the client disconnects.
 type Producer = Pin<Box<dyn Future<Output = io::Result<()>>>>;
 
 /// The body of an answer.
 pub struct Body {
     content: Content,
-    /// Told when the body has been sent or given up.
+    /// Notified when the body has been sent or dropped.
     watch: Option<Rc<Watch>>,
-    /// Between two pieces it is everybody else's turn. Hyper asks for pieces as long as the client
-    /// takes them, which for a client that follows a flood is always: without this no clock, no new
-    /// connection and nobody else would get a turn.
+    /// Between two pieces other tasks get their turn. Hyper polls for pieces as long as the client
+    /// reads them, which may be always: without this no timer, no new connection and no other client
+    /// would be served.
     turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
@@ -31,7 +30,7 @@ enum Content {
     Stream { pieces: mpsc::Receiver<Bytes>, producer: Option<Producer> },
 }
 
-/// Where the producer of a body puts its pieces; waits while the client does not read.
+/// Where the producer of a body sends its pieces; waits while the client does not read.
 #[derive(Clone)]
 pub struct Sink(mpsc::Sender<Bytes>);
 
@@ -39,7 +38,7 @@ impl Sink {
     /// Sends a piece.
     ///
     /// # Errors
-    /// Nobody wants it any more.
+    /// The client has disconnected.
     pub async fn send(&self, piece: impl Into<Bytes>) -> io::Result<()> {
         self.0.send(piece.into()).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
@@ -51,7 +50,7 @@ impl Body {
         Body { content: Content::Bytes(bytes.into()), watch: None, turn: None }
     }
 
-    /// What `produce` sends. One piece at a time is made ahead of what the client has taken.
+    /// What `produce` sends. One piece at a time is produced ahead of what the client has read.
     pub fn stream<F>(produce: impl FnOnce(Sink) -> F) -> Body
     where
         F: Future<Output = io::Result<()>> + 'static,
@@ -61,7 +60,7 @@ impl Body {
         Body { content: Content::Stream { pieces, producer }, watch: None, turn: None }
     }
 
-    /// Lets the connection's clock know when the answer is over.
+    /// Notifies the connection's watch when the answer is complete.
     pub fn watched(mut self, watch: Rc<Watch>) -> Body {
         self.watch = Some(watch);
         self
@@ -128,7 +127,7 @@ impl Body {
                         return Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))));
                     }
                 };
-                // With it goes its end of the queue, which then says when it is empty.
+                // This drops its end of the queue, which then reports its end when it is empty.
                 *producer = None;
                 if let Err(error) = done {
                     return Poll::Ready(Some(Err(error)));
@@ -145,7 +144,7 @@ mod tests {
     use std::future::poll_fn;
 
     #[test]
-    fn whoever_always_has_more_leaves_a_turn_to_the_others() {
+    fn a_producer_that_always_has_more_leaves_others_their_turn() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let turns = Rc::new(Cell::new(0));
         let counted = turns.clone();
@@ -162,7 +161,7 @@ mod tests {
                     sink.send("x").await?;
                 }
             });
-            // As hyper does: all that there is, in one go.
+            // As hyper does: all pieces that are ready, in one go.
             let mut pieces = 0;
             poll_fn(|cx| {
                 while pieces < 1000 {

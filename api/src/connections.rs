@@ -1,5 +1,4 @@
-//! Everything that is connected, so that there is never too much of it and so that a key that is
-//! taken off the list is gone at once.
+//! All connections, to limit their number and to close those of a key that is removed from the list.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,8 +10,8 @@ use tokio::task::AbortHandle;
 #[derive(Debug)]
 pub struct Connections {
     most: usize,
-    /// Of those that have not said who they are.
-    most_strangers: usize,
+    /// Of those that have not authenticated.
+    most_unauthenticated: usize,
     last: Cell<u64>,
     /// By age.
     all: RefCell<BTreeMap<u64, Connection>>,
@@ -20,31 +19,31 @@ pub struct Connections {
 
 #[derive(Debug)]
 struct Connection {
-    /// Whose it is, once that is proved and they are on the list.
+    /// The client's key, once it is proved and if it is listed.
     key: Option<String>,
     task: AbortHandle,
 }
 
 impl Connections {
-    /// At most `most` known ones at a time, and beside them `strangers`.
-    pub fn new(most: usize, strangers: usize) -> Connections {
-        let (most_strangers, last) = (strangers, Cell::new(0));
-        Connections { most, most_strangers, last, all: RefCell::default() }
+    /// At most `most` connections of listed clients, and beside them `unauthenticated` others.
+    pub fn new(most: usize, unauthenticated: usize) -> Connections {
+        let (most_unauthenticated, last) = (unauthenticated, Cell::new(0));
+        Connections { most, most_unauthenticated, last, all: RefCell::default() }
     }
 
-    /// Makes room for one more stranger: the one that has had the most time to say who it is goes.
+    /// Makes room for a new connection: of those that have not authenticated, the oldest is closed.
     pub fn make_room(&self) {
         let mut all = self.all.borrow_mut();
-        let strangers = || all.iter().filter(|(_, one)| one.key.is_none());
-        if strangers().count() >= self.most_strangers
-            && let Some(oldest) = strangers().map(|(id, _)| *id).next()
+        let waiting = || all.iter().filter(|(_, one)| one.key.is_none());
+        if waiting().count() >= self.most_unauthenticated
+            && let Some(oldest) = waiting().map(|(id, _)| *id).next()
             && let Some(gone) = all.remove(&oldest)
         {
             gone.task.abort();
         }
     }
 
-    /// Runs a connection until it ends or is closed. It gets a number to say who it is by.
+    /// Runs a connection until it ends or is closed. It receives its number for [`Self::identify`].
     pub fn spawn<F>(self: &Rc<Self>, run: impl FnOnce(u64) -> F)
     where
         F: Future<Output = ()> + 'static,
@@ -59,8 +58,8 @@ impl Connections {
         self.all.borrow_mut().insert(id, Connection { key: None, task: task.abort_handle() });
     }
 
-    /// This one belongs to somebody on the list. If there are too many now, the oldest goes of whoever
-    /// has the most: one key cannot lock the others out.
+    /// The connection has authenticated as a listed client. If there are too many, the oldest of the
+    /// client with the most is closed, so that one client cannot lock the others out.
     pub fn identify(&self, id: u64, key: &str) {
         let mut all = self.all.borrow_mut();
         if let Some(one) = all.get_mut(&id) {
@@ -81,7 +80,7 @@ impl Connections {
         }
     }
 
-    /// Closes those of the known ones for whose key `gone` is true.
+    /// Closes the authenticated connections for whose key `gone` is true.
     pub fn close(&self, gone: impl Fn(&str) -> bool) {
         for one in self.all.borrow().values() {
             if one.key.as_deref().is_some_and(&gone) {
@@ -91,7 +90,7 @@ impl Connections {
     }
 }
 
-/// Takes a connection off the list at its end, however that comes.
+/// Removes a connection from the list when it ends, in whatever way.
 struct Leave {
     connections: Rc<Connections>,
     id: u64,

@@ -1,49 +1,47 @@
-//! Answers that are not a success: always JSON, always of one shape.
+//! Error responses: always JSON, always an [`ErrorBody`].
 
 use crate::body::Body;
 use api_types::{ErrorBody, ErrorCode, Problem};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-use ipc::api::{Code, Refusal};
 
-/// Why a request gets no answer of its own kind.
+/// Why a request has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     problem: Problem,
-    /// For [`ErrorCode::MethodNotAllowed`]: what is.
+    /// For [`ErrorCode::MethodNotAllowed`]: the methods that are allowed.
     allow: Option<String>,
 }
 
 impl Error {
     /// An error of this kind.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Error {
-        let message = message.into();
-        Error { problem: Problem { code, message, details: Vec::new() }, allow: None }
+        Problem::new(code, message).into()
     }
 
-    /// The request itself is wrong.
+    /// The request is malformed.
     pub fn invalid(message: impl Into<String>) -> Error {
         Error::new(ErrorCode::Invalid, message)
     }
 
-    /// Something went wrong here.
+    /// The host failed to carry out the request.
     pub fn failed(message: impl Into<String>) -> Error {
         Error::new(ErrorCode::Failed, message)
     }
 
-    /// With more lines for people.
+    /// Adds lines for people.
     pub fn details(mut self, details: Vec<String>) -> Error {
         self.problem.details = details;
         self
     }
 
-    /// With the methods that the path has.
+    /// Adds the methods that the path has.
     pub fn allow(mut self, methods: String) -> Error {
         self.allow = Some(methods);
         self
     }
 
-    /// For programs.
+    /// The code, for programs.
     pub fn code(&self) -> ErrorCode {
         self.problem.code
     }
@@ -53,7 +51,7 @@ impl Error {
         serde_json::to_vec(&ErrorBody { error: self.problem }).unwrap_or_default()
     }
 
-    /// As an answer.
+    /// As an HTTP response.
     pub fn into_response(self) -> Response<Body> {
         let code = self.problem.code;
         let status = StatusCode::from_u16(code.status());
@@ -63,7 +61,7 @@ impl Error {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if matches!(code, ErrorCode::TooLarge | ErrorCode::Timeout) {
-            // Nobody wants to read the rest of such a request only to find the next one.
+            // The rest of such a request is not read, so the next one cannot be found.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(allow) = allow {
@@ -73,18 +71,9 @@ impl Error {
     }
 }
 
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Error {
-        let code = match refusal.code {
-            Code::UnknownKey => ErrorCode::UnknownKey,
-            Code::Forbidden => ErrorCode::Forbidden,
-            Code::NotFound => ErrorCode::NotFound,
-            Code::Conflict => ErrorCode::Conflict,
-            Code::Invalid => ErrorCode::Invalid,
-            Code::NoProgram => ErrorCode::NoProgram,
-            Code::NotExecutable => ErrorCode::NotExecutable,
-            Code::Failed => ErrorCode::Failed,
-        };
-        Error::new(code, refusal.message)
+/// The supervisor's refusals, with their own codes.
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Error {
+        Error { problem, allow: None }
     }
 }

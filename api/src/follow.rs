@@ -1,8 +1,8 @@
-//! Following rings: however many follow a unit, its ring is watched once and new lines are read
-//! and written as JSON once. Each follower keeps its own position, so that a slow one costs nobody
-//! anything.
+//! Following rings: however many clients follow a unit, its ring is watched once, and new lines are
+//! read and encoded as JSON once. Each follower has its own position, so that a slow one does not
+//! delay the others.
 
-use crate::lines::{Piece, pieces};
+use crate::lines::{EncodedLine, encode_batch};
 use logger::{Reader, RingError};
 use nix::sys::stat::fstat;
 use std::cell::RefCell;
@@ -12,14 +12,14 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// How often a ring is looked at while somebody follows it.
+/// How often a ring is checked while it is followed.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Lines read at a time: one may have 16 KiB.
+/// Lines read at a time; one may have 16 KiB.
 pub const BATCH: usize = 32;
 
-/// Of these, as many are sent at a time as make so many bytes of JSON, but at least one: a client that
-/// does not take them costs this, and there may be a thousand.
-pub const MAX_PIECE: usize = 32 * 1024;
+/// Most bytes of JSON sent at a time, but at least one line: this is what a client that does not read
+/// costs, and there may be a thousand.
+pub const MAX_BATCH_BYTES: usize = 32 * 1024;
 
 /// The rings that are being followed, by unit.
 #[derive(Debug, Default)]
@@ -29,13 +29,13 @@ pub struct Rings(RefCell<HashMap<String, Weak<Ring>>>);
 #[derive(Debug)]
 pub struct Ring {
     reader: Reader,
-    /// Of the file: another one under the same name is another ring.
+    /// Device and inode: another file under the same name is another ring.
     identity: (u64, u64),
-    /// Lines ever written.
+    /// Lines written so far.
     written: watch::Sender<u64>,
-    /// The last batch that somebody wanted, with the line after which it begins: most of those who
-    /// follow are equally far.
-    last: RefCell<(u64, Rc<[Piece]>)>,
+    /// The last batch that was read, with the line after which it begins: most followers are at the
+    /// same position.
+    last: RefCell<(u64, Rc<[EncodedLine]>)>,
 }
 
 impl Rings {
@@ -57,17 +57,17 @@ impl Rings {
         let last = RefCell::new((0, Rc::from([])));
         let ring = Rc::new(Ring { reader, identity, written, last });
         rings.insert(unit.to_owned(), Rc::downgrade(&ring));
-        tokio::task::spawn_local(look(Rc::downgrade(&ring)));
+        tokio::task::spawn_local(watch_ring(Rc::downgrade(&ring)));
         Ok(ring)
     }
 }
 
-/// Tells the followers when there is something new, as long as there are any.
-async fn look(ring: Weak<Ring>) {
+/// Notifies the followers of new lines, as long as there are followers.
+async fn watch_ring(ring: Weak<Ring>) {
     loop {
         tokio::time::sleep(PAUSE).await;
         let Some(ring) = ring.upgrade() else { return };
-        // An error is met again by the followers, who can tell their clients.
+        // The followers meet the same error and report it to their clients.
         if let Ok(counters) = ring.reader.counters() {
             ring.written.send_if_modified(|lines| {
                 std::mem::replace(lines, counters.lines) != counters.lines
@@ -77,7 +77,7 @@ async fn look(ring: Weak<Ring>) {
 }
 
 impl Ring {
-    /// To see when there is something new.
+    /// Changes when there are new lines.
     pub fn news(&self) -> watch::Receiver<u64> {
         self.written.subscribe()
     }
@@ -91,12 +91,12 @@ impl Ring {
     ///
     /// # Errors
     /// The ring cannot be read.
-    pub fn after(&self, seq: u64) -> Result<Rc<[Piece]>, RingError> {
+    pub fn after(&self, seq: u64) -> Result<Rc<[EncodedLine]>, RingError> {
         let (begin, batch) = self.last.borrow().clone();
         if begin == seq && !batch.is_empty() {
             return Ok(batch);
         }
-        let batch: Rc<[Piece]> = pieces(&self.reader.since(seq, BATCH)?).into();
+        let batch: Rc<[EncodedLine]> = encode_batch(&self.reader.since(seq, BATCH)?).into();
         *self.last.borrow_mut() = (seq, batch.clone());
         Ok(batch)
     }

@@ -1,4 +1,4 @@
-//! The host's own key: made once, kept in a file, known to clients by its fingerprint.
+//! The host's own key: generated once, kept in a file, known to clients by its fingerprint.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 /// The file in its directory: PKCS#8, PEM.
 const FILE: &str = "host.key";
-/// Where a file goes that holds no key: somebody may still want to know what it was.
+/// The new name of a file that is not a key, for later inspection.
 const BROKEN: &str = "host.key.broken";
-/// A key's file is some 250 bytes.
+/// Largest key file that is read; a key has about 250 bytes.
 const MAX_FILE: u64 = 16 * 1024;
 
 /// What can go wrong with the host's key.
@@ -29,16 +29,16 @@ pub enum KeyError {
         /// Its error.
         source: std::io::Error,
     },
-    /// A file that holds something else.
-    #[error("{} holds no key: {source}", path.display())]
+    /// A file that is not a key.
+    #[error("{}: not a private key: {source}", path.display())]
     Content {
         /// The file.
         path: PathBuf,
         /// What the parser said.
         source: rcgen::Error,
     },
-    /// A key or a certificate could not be made.
-    #[error("make a key: {0}")]
+    /// A key or a certificate could not be generated.
+    #[error("cannot generate a key: {0}")]
     Make(#[from] rcgen::Error),
 }
 
@@ -46,35 +46,35 @@ pub enum KeyError {
 #[derive(Debug)]
 pub struct HostKey {
     pair: KeyPair,
-    /// It is in memory only: the next boot makes another one.
+    /// It is in memory only: the next boot generates another one.
     ephemeral: bool,
 }
 
 impl HostKey {
-    /// The key in `data`, the directory on the data disk, if there is one, and otherwise in `run`. It is made if there is none yet; one that was shown
-    /// to people while there was no data disk is taken over. A data disk that fails costs the
-    /// key's permanence, not the API.
+    /// The key in `data`, the directory on the data disk, if there is one, and otherwise in `run`. If
+    /// there is no key, it is generated; one that was used while there was no data disk is copied to
+    /// it. If the data disk fails, the API still starts, with a key that lasts until the next boot.
     ///
     /// # Errors
-    /// No key can be made at all.
+    /// No key can be generated.
     pub fn obtain(data: Option<&Path>, run: &Path) -> Result<HostKey, KeyError> {
         if let Some(data) = data {
             match obtain_in(data, Some(run)) {
                 Ok(pair) => return Ok(HostKey { pair, ephemeral: false }),
-                Err(error) => log::error!("the host's key is not kept on the data disk: {error}"),
+                Err(error) => log::error!("cannot keep the host's key on the data disk: {error}"),
             }
         }
         let pair = match obtain_in(run, None) {
             Ok(pair) => pair,
             Err(error) => {
-                log::error!("the host's key is kept nowhere: {error}");
+                log::error!("cannot keep the host's key: {error}");
                 generate()?
             }
         };
         Ok(HostKey { pair, ephemeral: true })
     }
 
-    /// Whether it is gone at the next boot.
+    /// Whether it is lost at the next boot.
     pub fn ephemeral(&self) -> bool {
         self.ephemeral
     }
@@ -84,10 +84,10 @@ impl HostKey {
         fingerprint(&self.pair.subject_public_key_info())
     }
 
-    /// For TLS. The certificate is made anew each time: only its key counts.
+    /// For TLS. The certificate is generated at each start: only its key counts.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be generated.
     pub fn certificate(
         &self,
     ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), KeyError> {
@@ -116,7 +116,7 @@ fn obtain_in(directory: &Path, from: Option<&Path>) -> Result<KeyPair, KeyError>
         Ok(Some(pair)) => return Ok(pair),
         Ok(None) => {}
         Err(error @ KeyError::Content { .. }) => {
-            log::error!("{error}; a new key is made");
+            log::error!("{error}; generating a new key");
             let broken = directory.join(BROKEN);
             std::fs::rename(&path, broken).map_err(failed("put aside", &path))?;
         }
@@ -136,14 +136,14 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> K
 
 fn read(path: &Path) -> Result<Option<KeyPair>, KeyError> {
     let mut options = OpenOptions::new();
-    // The directory is this process's own, but the disk may have been in another machine.
+    // The directory belongs to this process, but the disk may have been in another machine.
     options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     let mut text = String::new();
     match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed("open", path)(error)),
         Ok(file) => match file.take(MAX_FILE).read_to_string(&mut text) {
-            // Not text: it is no key either.
+            // Not text, so not a key.
             Err(error) if error.kind() == ErrorKind::InvalidData => text.clear(),
             result => drop(result.map_err(failed("read", path))?),
         },
@@ -153,7 +153,7 @@ fn read(path: &Path) -> Result<Option<KeyPair>, KeyError> {
     Ok(Some(pair))
 }
 
-/// Whole or not at all, also when the power fails: a host whose key changes locks its clients out.
+/// Writes the key atomically, also if the power fails: a host whose key changes locks its clients out.
 fn write(directory: &Path, path: &Path, pair: &KeyPair) -> Result<(), KeyError> {
     let new = path.with_extension("new");
     match std::fs::remove_file(&new) {

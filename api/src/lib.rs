@@ -1,21 +1,21 @@
-//! The process that the network talks to: TLS, HTTP and JSON in, small typed questions to the
-//! supervisor out. It holds no power. It proves which key asks; whether that key may, the
-//! supervisor alone decides.
+//! The process that serves the network: TLS, HTTP and JSON on one side, typed requests to the
+//! supervisor on the other. It has no privileges. It proves which key a client holds; the supervisor
+//! alone decides what that key may do.
 //!
-//! One thread, one event loop. It can be killed at any instant: a client sees its connection break,
-//! and commands that it ran in containers are ended by the supervisor. A clock that is wrong, a
-//! certificate that has expired or a disk that is broken locks nobody out.
+//! One thread, one event loop. It can be killed at any instant: clients see their connections break,
+//! and the supervisor kills commands that they ran in containers. A wrong clock, an expired certificate
+//! or a broken disk locks nobody out.
 //!
 //! | module | concern |
 //! |---|---|
-//! | [`start`] | the beginning: links, key, socket |
-//! | [`key`], [`tls`] | who we are, and who they are |
-//! | [`server`], [`connections`], [`watch`] | accepting, limits, patience |
-//! | [`router`], [`query`], [`error`], [`body`], [`sse`] | HTTP as the handlers see it |
-//! | [`handlers`] | what can be asked, a file for each part |
-//! | [`app`], [`link`] | what all connections share; questions to the supervisor and their answers |
-//! | [`lines`], [`follow`], [`past`] | reading logs |
-//! | [`confine`] | giving up what is not needed |
+//! | [`start`] | start-up: links, key, socket |
+//! | [`key`], [`tls`] | the host's key, the clients' keys |
+//! | [`server`], [`connections`], [`watch`] | connections, limits, time-outs |
+//! | [`router`], [`query`], [`response`], [`error`], [`body`], [`sse`] | HTTP as the handlers see it |
+//! | [`handlers`] | the requests, a file for each part |
+//! | [`app`], [`link`] | what all connections share; requests to the supervisor and their answers |
+//! | [`lines`], [`follow`], [`log_files`] | reading logs |
+//! | [`confine`] | dropping privileges |
 
 pub mod app;
 pub mod body;
@@ -28,9 +28,10 @@ pub mod key;
 pub mod lines;
 pub mod link;
 pub mod listen;
-pub mod past;
+pub mod log_files;
 pub mod pipe;
 pub mod query;
+pub mod response;
 pub mod router;
 pub mod server;
 pub mod sse;

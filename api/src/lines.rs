@@ -1,6 +1,6 @@
-//! Which lines of a ring are wanted, and how they look as JSON.
+//! Which lines of a ring a client wants, and their JSON.
 
-use crate::follow::{BATCH, MAX_PIECE};
+use crate::follow::{BATCH, MAX_BATCH_BYTES};
 use bytes::Bytes;
 use logger::{Counters, Line, Reader, RingError, Stream};
 use std::collections::VecDeque;
@@ -8,19 +8,19 @@ use std::collections::VecDeque;
 /// Which lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Wanted {
-    /// The last so many of those that the rest allows; `None`: all.
+    /// At most this many of those that the other fields select, the last ones; `None`: all.
     pub tail: Option<usize>,
-    /// After this one.
+    /// Those after this line.
     pub since: Option<u64>,
-    /// From the first one that is not older, microseconds since 1970.
+    /// From the first one that is not older than this, microseconds since 1970.
     pub since_time: Option<i64>,
-    /// Of this stream alone.
+    /// Those of this stream only.
     pub stream: Option<Stream>,
 }
 
-/// A line, ready to be sent.
+/// A log line as JSON, ready to be sent to any number of clients.
 #[derive(Debug, Clone)]
-pub struct Piece {
+pub struct EncodedLine {
     /// Its number.
     pub seq: u64,
     /// Its stream.
@@ -29,34 +29,34 @@ pub struct Piece {
     pub json: Bytes,
 }
 
-/// Where what is wanted begins.
+/// Where the wanted lines begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The number of the line after which it begins in the ring.
+    /// The number of the line after which they begin in the ring.
     pub after: u64,
-    /// So many more lines may be wanted that the ring no longer has; `usize::MAX`: all that there are.
+    /// This many more lines may be wanted that the ring no longer has; `usize::MAX`: all.
     pub lacking: usize,
 }
 
-/// Makes a line ready; `boot` as in [`api_types::LogLine::boot`].
-pub fn piece(line: &Line, boot: u64) -> Piece {
+/// Encodes a line; `boot` as in [`api_types::LogLine::boot`].
+pub fn encode(line: &Line, boot: u64) -> EncodedLine {
     let json = serde_json::to_vec(&line.to_log_line(boot)).unwrap_or_default().into();
-    Piece { seq: line.seq, stream: line.stream, json }
+    EncodedLine { seq: line.seq, stream: line.stream, json }
 }
 
-/// Makes lines of this boot ready: the first ones, up to [`MAX_PIECE`] bytes, but at least one.
-pub fn pieces(lines: &[Line]) -> Vec<Piece> {
-    let mut ready: Vec<Piece> = Vec::new();
+/// Encodes lines of this boot: the first ones, up to [`MAX_BATCH_BYTES`], but at least one.
+pub fn encode_batch(lines: &[Line]) -> Vec<EncodedLine> {
+    let mut batch: Vec<EncodedLine> = Vec::new();
     let mut size = 0;
     for line in lines {
-        let piece = piece(line, 0);
-        size += piece.json.len();
-        if size > MAX_PIECE && !ready.is_empty() {
+        let line = encode(line, 0);
+        size += line.json.len();
+        if size > MAX_BATCH_BYTES && !batch.is_empty() {
             break;
         }
-        ready.push(piece);
+        batch.push(line);
     }
-    ready
+    batch
 }
 
 impl Wanted {
@@ -70,8 +70,8 @@ impl Wanted {
         self.lacking(0, self.since.is_some())
     }
 
-    /// [`Start::lacking`] once so many were found; nothing is if what is wanted begins `within` what
-    /// was searched.
+    /// [`Start::lacking`] after this many were found; none if the wanted lines begin `within` what was
+    /// searched.
     fn lacking(&self, found: usize, within: bool) -> usize {
         if within { 0 } else { self.tail.map_or(usize::MAX, |tail| tail.saturating_sub(found)) }
     }

@@ -1,15 +1,14 @@
-//! The link to the supervisor: many questions at once, each with its answer, and programs that run
+//! The link to the supervisor: many requests at once, each with its answer, and programs that run
 //! until they end.
 //!
-//! PID 1 keeps the link over the supervisor's deaths. What the dead one had taken in and not
-//! answered is answered by nobody: each question waits a limited time.
+//! PID 1 keeps the link when the supervisor dies. Requests that the dead one had read are never
+//! answered, so each waits a limited time.
 
 use crate::error::Error;
-use api_types::ErrorCode;
-use ipc::api::{Answer, ApiRequest, Exec, FromApi, ToApi};
-use ipc::{Channel, ChannelError, ExitStatus, Outbox, Received};
+use api_types::{ErrorCode, ExecRequest};
+use ipc::api::{ApiRequest, FromApi, ToApi};
+use ipc::{Answer, Channel, ChannelError, ExitStatus, Outbox, Received, Reply};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fs::File;
@@ -21,9 +20,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, oneshot};
 
-/// Longest answer that is taken from a file.
+/// Longest answer that is read from a file.
 const MAX_ANSWER: u64 = 64 * 1024 * 1024;
-/// Messages taken in before others get a turn.
+/// Messages handled before other tasks get their turn.
 const BATCH: usize = 32;
 
 /// Why a link cannot go on; PID 1 starts the process again.
@@ -81,7 +80,7 @@ impl Wire {
             match self.channel().recv::<M>() {
                 Ok(Some(received)) => return Ok(received),
                 Ok(None) => guard.clear_ready(),
-                // No message is empty: this is how a closed link reads.
+                // A closed link reads as an empty message.
                 Err(error @ (ChannelError::Sys { .. } | ChannelError::Decode { size: 0, .. })) => {
                     return Err(LinkError::Broken(self.peer, error));
                 }
@@ -91,21 +90,15 @@ impl Wire {
     }
 }
 
-/// Where the numbers of questions begin: an answer to a question of an earlier process, which may
-/// still lie in the link, must never be taken for one of ours.
+/// Where the numbers of requests begin: an answer to a request of an earlier process, which may still
+/// be in the link, must never be taken for one of ours.
 fn first_number() -> u64 {
-    // Nanoseconds since boot: no process asks as many questions as that.
+    // Nanoseconds since boot: no process makes that many requests.
     ipc::clock::monotonic_ns()
 }
 
-/// What came in answer: a value, and descriptors beside it.
-#[derive(Debug)]
-pub struct Reply {
-    /// The value.
-    pub value: Value,
-    /// The descriptors.
-    pub fds: Vec<OwnedFd>,
-}
+/// A reply, and the descriptors beside it.
+pub type WithFds = (Reply, Vec<OwnedFd>);
 
 type Raw = (Option<Answer>, Vec<OwnedFd>);
 
@@ -120,12 +113,12 @@ pub struct Link {
     pending: RefCell<HashMap<u64, oneshot::Sender<Raw>>>,
     programs: RefCell<HashMap<u64, oneshot::Sender<ExitStatus>>>,
     last: Cell<u64>,
-    /// Messages heard: whether the supervisor is there at all.
+    /// Messages received: whether the supervisor answers at all.
     heard: Cell<u64>,
 }
 
 impl Link {
-    /// A link with at most `most` questions at a time, which wait so long for their answers.
+    /// A link with at most `most` pending requests, which wait this long for their answers.
     pub fn new(wire: Wire, most: usize, patience: Duration) -> Link {
         Link {
             wire,
@@ -152,7 +145,7 @@ impl Link {
         }
     }
 
-    /// Sends what could not be sent at once; runs for ever.
+    /// Sends what could not be sent at once; never returns.
     ///
     /// # Errors
     /// The link is broken.
@@ -171,7 +164,7 @@ impl Link {
         }
     }
 
-    /// Takes in answers; gives everything else to `other`. Runs for ever.
+    /// Receives answers; passes all other messages to `other`. Never returns.
     ///
     /// # Errors
     /// The link is broken.
@@ -185,7 +178,7 @@ impl Link {
                 self.heard.set(self.heard.get().wrapping_add(1));
                 match message {
                     ToApi::Answer { id, answer } => {
-                        // Nobody there: the client went away. Its descriptors are closed here.
+                        // The client has disconnected. The descriptors are closed here.
                         if let Some(asker) = self.pending.borrow_mut().remove(&id) {
                             let _ = asker.send((answer, fds));
                         }
@@ -202,11 +195,11 @@ impl Link {
         }
     }
 
-    /// Asks for this client.
+    /// Makes a request for this client.
     ///
     /// # Errors
     /// The supervisor's refusal, or that there is no answer.
-    pub async fn ask(&self, key: &str, request: ApiRequest) -> Result<Reply, Error> {
+    pub async fn ask(&self, key: &str, request: ApiRequest) -> Result<WithFds, Error> {
         let id = self.number();
         self.ask_as(id, key, request).await
     }
@@ -216,9 +209,12 @@ impl Link {
         self.last.get()
     }
 
-    async fn ask_as(&self, id: u64, key: &str, request: ApiRequest) -> Result<Reply, Error> {
+    async fn ask_as(&self, id: u64, key: &str, request: ApiRequest) -> Result<WithFds, Error> {
         if self.pending.borrow().len() >= self.most {
-            return Err(Error::new(ErrorCode::Busy, "too many requests wait for the supervisor"));
+            return Err(Error::new(
+                ErrorCode::Busy,
+                "too many requests are waiting for the supervisor",
+            ));
         }
         let (sender, receiver) = oneshot::channel();
         self.pending.borrow_mut().insert(id, sender);
@@ -229,18 +225,20 @@ impl Link {
             return Err(if self.heard.get() == before {
                 away()
             } else {
-                Error::new(ErrorCode::Timeout, "the supervisor has not answered in time")
+                Error::new(ErrorCode::Timeout, "the supervisor did not answer in time")
             });
         };
         let (answer, mut fds) = answer.map_err(|_| away())?;
         let answer = match answer {
             Some(answer) => answer,
-            None if fds.is_empty() => return Err(Error::failed("an answer came without content")),
+            None if fds.is_empty() => {
+                return Err(Error::failed("the supervisor sent an answer without content"));
+            }
             None => read_answer(File::from(fds.remove(0)))?,
         };
         match answer {
-            Answer::Ok(value) => Ok(Reply { value, fds }),
-            Answer::Refused(refusal) => Err(refusal.into()),
+            Answer::Ok(reply) => Ok((reply, fds)),
+            Answer::Refused(problem) => Err(problem.into()),
         }
     }
 
@@ -248,32 +246,38 @@ impl Link {
     ///
     /// # Errors
     /// As [`Link::ask`].
-    pub async fn exec(self: &Rc<Self>, key: &str, exec: Exec) -> Result<Program, Error> {
+    pub async fn exec(
+        self: &Rc<Self>,
+        key: &str,
+        name: String,
+        program: ExecRequest,
+    ) -> Result<Program, Error> {
         let id = self.number();
         let (sender, exited) = oneshot::channel();
         self.programs.borrow_mut().insert(id, sender);
-        // From here on, so that a client that goes away before the answer leaves nothing behind.
-        let mut program =
+        // From here on the program is killed if the client disconnects before the answer.
+        let mut started =
             Program { link: self.clone(), id, key: key.to_owned(), exited, fds: Vec::new() };
-        program.fds = self.ask_as(id, key, ApiRequest::Exec(exec)).await?.fds;
-        Ok(program)
+        started.fds = self.ask_as(id, key, ApiRequest::Exec { name, program }).await?.1;
+        Ok(started)
     }
 }
 
-/// That nobody answers.
+/// The error for a supervisor that does not answer.
 pub fn away() -> Error {
-    Error::new(ErrorCode::Unavailable, "the supervisor does not answer; it is being started again")
+    Error::new(ErrorCode::Unavailable, "the supervisor does not answer; it is being restarted")
 }
 
 fn read_answer(mut file: File) -> Result<Answer, Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::failed(format!("read an answer: {error}"));
+    let failed =
+        |error: &dyn std::fmt::Display| Error::failed(format!("cannot read the answer: {error}"));
     file.rewind().map_err(|error| failed(&error))?;
     let mut bytes = Vec::new();
     file.take(MAX_ANSWER).read_to_end(&mut bytes).map_err(|error| failed(&error))?;
     serde_json::from_slice(&bytes).map_err(|error| failed(&error))
 }
 
-/// A question that waits; forgotten when its asker gives up.
+/// A pending request; forgotten when this is dropped.
 struct Asked<'a> {
     link: &'a Link,
     id: u64,
@@ -282,8 +286,8 @@ struct Asked<'a> {
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
         if self.link.pending.borrow_mut().remove(&self.id).is_some() {
-            // If it has not even been sent, it need not be: clients that come and go must not fill
-            // the memory while the supervisor is away.
+            // If it has not been sent yet, it is not sent: clients that come and go must not fill the
+            // memory while the supervisor does not run.
             let mut outbox = self.link.outbox.borrow_mut();
             outbox.retain(|message| !matches!(message, FromApi::Ask { id, .. } if *id == self.id));
         }
@@ -306,12 +310,12 @@ impl Program {
         std::mem::take(&mut self.fds)
     }
 
-    /// Its end; `None` when nobody will ever say.
+    /// Its end; `None` if it will never be reported.
     pub async fn exited(&mut self) -> Option<ExitStatus> {
         (&mut self.exited).await.ok()
     }
 
-    /// Changes the size of its terminal. The answer is of no interest to anybody.
+    /// Changes the size of its terminal. The answer is ignored.
     pub fn resize(&self, rows: u16, columns: u16) {
         let request = ApiRequest::Resize { id: self.id, rows, columns };
         self.link.send(FromApi::Ask { id: self.link.number(), key: self.key.clone(), request });
@@ -320,7 +324,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // Still there: its end has not been reported.
+        // Still listed: its end has not been reported.
         if self.link.programs.borrow_mut().remove(&self.id).is_some() {
             self.link.send(FromApi::Abandon { id: self.id });
         }

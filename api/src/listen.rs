@@ -1,4 +1,4 @@
-//! The socket that the world sees.
+//! The listening socket.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -8,10 +8,10 @@ use nix::sys::socket::{
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// What the kernel keeps for us while we are busy or being restarted.
+/// Connections that the kernel queues while this process is busy or being restarted.
 const BACKLOG: i32 = 512;
 
-/// Listens on a port of all addresses, IPv6 and IPv4; on a kernel without IPv6 of the latter.
+/// Listens on a port of all addresses, IPv6 and IPv4; on a kernel without IPv6 of IPv4 only.
 ///
 /// # Errors
 /// Those of socket(2), bind(2) and listen(2).
@@ -29,7 +29,7 @@ pub fn on(port: u16) -> Result<TcpListener, Errno> {
 fn open(family: AddressFamily, address: &dyn SockaddrLike) -> Result<TcpListener, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd: OwnedFd = socket(family, SockType::Stream, flags, None)?;
-    // A successor must not wait until its predecessor's connections are forgotten.
+    // A restarted process must not wait for the TIME_WAIT of earlier connections.
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if family == AddressFamily::Inet6 {
         setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;

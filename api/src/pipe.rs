@@ -1,4 +1,4 @@
-//! One end of a pipe, or a terminal, without waiting.
+//! One end of a pipe, or a terminal, without blocking.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -44,7 +44,7 @@ impl Pipe {
         }
     }
 
-    /// Reads what is there now; `None` when there is nothing.
+    /// Reads what is available now; `None` if nothing is.
     ///
     /// # Errors
     /// read(2)'s.
@@ -69,8 +69,8 @@ impl Pipe {
     }
 }
 
-/// Waits until the other side of a connection has closed it, also while what it sent before that is
-/// not read: `EPOLLRDHUP` of epoll_ctl(2). `connection` is a copy of its descriptor, which is
+/// Waits until the other side of a connection has closed it, even if what it sent before has not been
+/// read: `EPOLLRDHUP` of epoll_ctl(2). `connection` is a copy of its descriptor, which is
 /// watched already under its own number.
 ///
 /// # Errors
@@ -83,12 +83,12 @@ pub async fn hung_up(connection: OwnedFd) -> io::Result<()> {
         if guard.ready().is_read_closed() {
             return Ok(());
         }
-        // Until something new happens to it.
+        // Until its state changes again.
         guard.clear_ready();
     }
 }
 
-/// A terminal that nobody has open any more says EIO; for a reader this is its end.
+/// Reading a terminal that nobody has open any more fails with EIO; here this is its end.
 fn ended(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),

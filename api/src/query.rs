@@ -1,7 +1,8 @@
-//! Percent encoding, and the `?…` of a request. A mistake in it is an error: a parameter that is
-//! silently ignored does something else than its sender thinks.
+//! The query of a request. A mistake in it is an error: a parameter that is silently ignored would
+//! do something else than its sender expects.
 
 use crate::error::Error;
+use percent_encoding::percent_decode_str;
 use std::str::FromStr;
 
 /// The largest number that a parameter may be: `int64`, as the OpenAPI document says.
@@ -12,24 +13,24 @@ pub const MAX_NUMBER: u64 = i64::MAX as u64;
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Takes `a=b&c=d` apart.
+    /// Parses `a=b&c=d`.
     ///
     /// # Errors
-    /// It is wrongly encoded, or names something twice.
+    /// It is wrongly encoded, or a parameter occurs twice.
     pub fn parse(text: &str) -> Result<Query, Error> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for part in text.split('&').filter(|part| !part.is_empty()) {
             let (name, value) = part.split_once('=').unwrap_or((part, ""));
             let name = decode(name, true)?;
             if pairs.iter().any(|(known, _)| *known == name) {
-                return Err(Error::invalid(format!("the parameter `{name}` is there twice")));
+                return Err(Error::invalid(format!("parameter `{name}` occurs twice")));
             }
             pairs.push((name, decode(value, true)?));
         }
         Ok(Query(pairs))
     }
 
-    /// Checks that there are no others.
+    /// Checks that there are no parameters other than these.
     ///
     /// # Errors
     /// There is another one.
@@ -37,10 +38,10 @@ impl Query {
         match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
             None => Ok(()),
             Some((name, _)) => {
-                let message = format!("there is no parameter `{name}` here");
+                let message = format!("unknown parameter `{name}`");
                 let details = match known {
-                    [] => "there is none at all".to_owned(),
-                    known => format!("there is `{}`", known.join("`, `")),
+                    [] => "this path has no parameters".to_owned(),
+                    known => format!("parameters of this path: `{}`", known.join("`, `")),
                 };
                 Err(Error::invalid(message).details(vec![details]))
             }
@@ -52,14 +53,15 @@ impl Query {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// A parameter's value, read.
+    /// A parameter's value, parsed.
     ///
     /// # Errors
-    /// It cannot be read; `expected` says what it should be.
+    /// It cannot be parsed; `expected` says what it should be.
     pub fn read<T: FromStr>(&self, name: &str, expected: &str) -> Result<Option<T>, Error> {
         let read = |value: &str| {
             value.parse().map_err(|_| {
-                Error::invalid(format!("`{name}` is {expected}, not `{}`", shorten(value)))
+                let value = shorten(value);
+                Error::invalid(format!("invalid `{name}`: expected {expected}, not `{value}`"))
             })
         };
         self.get(name).map(read).transpose()
@@ -74,51 +76,44 @@ impl Query {
     }
 }
 
-/// The number that the parameter `name` is.
+/// The value of the parameter `name` as a number.
 ///
 /// # Errors
-/// It is none, or a larger one; `expected` says what it should be.
+/// It is not a number or larger than `max`; `expected` says what it should be.
 pub fn number(name: &str, value: &str, expected: &str, max: u64) -> Result<u64, Error> {
     // `+1` is a number for Rust only.
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
     value.parse().ok().filter(|number| digits && *number <= max).ok_or_else(|| {
         let value = shorten(value);
-        Error::invalid(format!("`{name}` is {expected}, at most {max}, not `{value}`"))
+        let message =
+            format!("invalid `{name}`: expected {expected}, at most {max}, not `{value}`");
+        Error::invalid(message)
     })
 }
 
-/// The beginning of what somebody sent, for repeating it to them.
+/// The beginning of a client's text, to be repeated in an error.
 pub fn shorten(text: &str) -> String {
     text.chars().take(60).collect()
 }
 
-/// Undoes percent encoding, and in queries `+` for a blank.
+/// Decodes percent encoding, and in queries `+` as a space.
 ///
 /// # Errors
-/// `%` without two hexadecimal digits after it; bytes that are no UTF-8; NUL.
+/// `%` without two hexadecimal digits after it; bytes that are not UTF-8; NUL.
 pub fn decode(text: &str, query: bool) -> Result<String, Error> {
     let wrong = || Error::invalid(format!("`{}` is wrongly encoded", shorten(text)));
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let mut digit = || {
-                    let digit = char::from(rest.next()?).to_digit(16)?;
-                    u8::try_from(digit).ok()
-                };
-                let (high, low) = (digit().ok_or_else(wrong)?, digit().ok_or_else(wrong)?);
-                high << 4 | low
-            }
-            b'+' if query => b' ',
-            other => other,
-        });
-    }
-    // No name and no path has one, and C programs stop reading at it.
-    if bytes.contains(&0) {
+    // percent_decode_str passes what it cannot decode on as it is.
+    let whole = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !text.split('%').skip(1).all(whole) {
         return Err(wrong());
     }
-    String::from_utf8(bytes).map_err(|_| wrong())
+    let plus = if query { text.replace('+', " ") } else { text.to_owned() };
+    let decoded = percent_decode_str(&plus).decode_utf8().map_err(|_| wrong())?;
+    // No name and no path has one, and C programs stop reading at it.
+    if decoded.contains('\0') {
+        return Err(wrong());
+    }
+    Ok(decoded.into_owned())
 }
 
 #[cfg(test)]
@@ -152,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told() {
+    fn mistakes_are_errors() {
         for wrong in ["a=%", "a=%2", "a=%zz", "a=%ff", "a=%00", "a=1&a=2", "%61=1&a=2"] {
             assert!(Query::parse(wrong).is_err(), "{wrong}");
         }

@@ -1,17 +1,17 @@
-//! From a request to its handler: the table of everything that can be asked.
+//! From a request to its handler: the table of routes.
 
 use crate::app::{App, refused};
 use crate::body::Body;
 use crate::error::Error;
 use crate::handlers::{bundle, events, exec, files, host, logs, metrics, openapi, units};
 use crate::query::{Query, decode};
+use crate::response::{Answer, IntoAnswer};
 use crate::server::Takeover;
 use api_types::ErrorCode;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Request, Response, http::request::Parts};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -19,57 +19,62 @@ use std::pin::Pin;
 use std::rc::Rc;
 use tokio::time::timeout;
 
-/// Longest JSON that is read.
+/// Longest JSON body of a request.
 const MAX_JSON: usize = 64 * 1024;
 
-/// What a handler gives.
-pub type Answer = Result<Response<Body>, Error>;
 type Handler = fn(Call) -> Pin<Box<dyn Future<Output = Answer>>>;
 
-/// Method, path, handler. A test compares it with the OpenAPI document, which is made of the
-/// handlers.
+/// Writes what a handler returns.
+fn written<T: IntoAnswer>(
+    handler: impl Future<Output = Result<T, Error>> + 'static,
+) -> Pin<Box<dyn Future<Output = Answer>>> {
+    Box::pin(async { handler.await?.into_answer() })
+}
+
+/// Method, path, handler. A test compares the table with the OpenAPI document, which is derived from
+/// the handlers.
 #[rustfmt::skip]
 const ROUTES: &[(Method, &str, Handler)] = &[
-    (Method::GET,  "/v1/whoami",               |call| Box::pin(host::whoami(call))),
-    (Method::GET,  "/v1/units",                |call| Box::pin(units::list(call))),
-    (Method::GET,  "/v1/units/{name}",         |call| Box::pin(units::get(call))),
-    (Method::GET,  "/v1/units/{name}/explain", |call| Box::pin(units::explain(call))),
-    (Method::POST, "/v1/units/{name}/start",   |call| Box::pin(units::start(call))),
-    (Method::POST, "/v1/units/{name}/stop",    |call| Box::pin(units::stop(call))),
-    (Method::POST, "/v1/units/{name}/restart", |call| Box::pin(units::restart(call))),
-    (Method::POST, "/v1/units/{name}/signal",  |call| Box::pin(units::signal(call))),
-    (Method::GET,  "/v1/units/{name}/logs",    |call| Box::pin(logs::logs(call))),
-    (Method::POST, "/v1/units/{name}/exec",    |call| Box::pin(exec::exec(call))),
-    (Method::GET,  "/v1/units/{name}/files",   |call| Box::pin(files::get(call))),
-    (Method::PUT,  "/v1/units/{name}/files",   |call| Box::pin(files::put(call))),
-    (Method::GET,  "/v1/events",               |call| Box::pin(events::events(call))),
-    (Method::GET,  "/v1/host",                 |call| Box::pin(host::host(call))),
-    (Method::GET,  "/v1/host/dmesg",           |call| Box::pin(host::dmesg(call))),
-    (Method::GET,  "/v1/host/processes",       |call| Box::pin(host::processes(call))),
-    (Method::GET,  "/v1/host/network",         |call| Box::pin(host::network(call))),
-    (Method::GET,  "/v1/host/config",          |call| Box::pin(host::config(call))),
-    (Method::POST, "/v1/host/reboot",          |call| Box::pin(host::reboot(call))),
-    (Method::POST, "/v1/host/poweroff",        |call| Box::pin(host::poweroff(call))),
-    (Method::GET,  "/v1/host/bundle",          |call| Box::pin(bundle::bundle(call))),
-    (Method::GET,  "/v1/openapi.json",         |call| Box::pin(openapi::openapi(call))),
-    (Method::GET,  "/metrics",                 |call| Box::pin(metrics::metrics(call))),
+    (Method::GET,  "/v1/whoami",               |call| written(host::whoami(call))),
+    (Method::GET,  "/v1/units",                |call| written(units::list(call))),
+    (Method::GET,  "/v1/units/{name}",         |call| written(units::get(call))),
+    (Method::GET,  "/v1/units/{name}/explain", |call| written(units::explain(call))),
+    (Method::POST, "/v1/units/{name}/start",   |call| written(units::start(call))),
+    (Method::POST, "/v1/units/{name}/stop",    |call| written(units::stop(call))),
+    (Method::POST, "/v1/units/{name}/restart", |call| written(units::restart(call))),
+    (Method::POST, "/v1/units/{name}/signal",  |call| written(units::signal(call))),
+    (Method::GET,  "/v1/units/{name}/logs",    |call| written(logs::logs(call))),
+    (Method::POST, "/v1/units/{name}/exec",    |call| written(exec::exec(call))),
+    (Method::GET,  "/v1/units/{name}/files",   |call| written(files::get(call))),
+    (Method::PUT,  "/v1/units/{name}/files",   |call| written(files::put(call))),
+    (Method::GET,  "/v1/events",               |call| written(events::events(call))),
+    (Method::GET,  "/v1/host",                 |call| written(host::host(call))),
+    (Method::GET,  "/v1/host/dmesg",           |call| written(host::dmesg(call))),
+    (Method::GET,  "/v1/host/processes",       |call| written(host::processes(call))),
+    (Method::GET,  "/v1/host/network",         |call| written(host::network(call))),
+    (Method::GET,  "/v1/host/config",          |call| written(host::config(call))),
+    (Method::POST, "/v1/host/reboot",          |call| written(host::reboot(call))),
+    (Method::POST, "/v1/host/poweroff",        |call| written(host::poweroff(call))),
+    (Method::GET,  "/v1/host/bundle",          |call| written(bundle::bundle(call))),
+    (Method::GET,  "/v1/openapi.json",         |call| written(openapi::openapi(call))),
+    (Method::GET,  "/metrics",                 |call| written(metrics::metrics(call))),
 ];
 
 /// A request on its way to its handler.
 pub struct Call {
     /// What all connections share.
     pub app: Rc<App>,
-    /// Fingerprint of the key that asks.
+    /// Fingerprint of the client's key.
     pub key: Rc<str>,
     /// The unit in the path; empty where there is none.
     pub unit: String,
-    /// What comes after `?`.
+    /// The query.
     pub query: Query,
-    /// The request itself, without its body.
+    /// The request without its body.
     pub parts: Parts,
     /// Its body.
     pub body: Incoming,
-    /// What goes on with the connection when this request is answered with 101.
+    /// Takes over the connection when this request is answered with 101.
     pub takeover: Rc<RefCell<Option<Takeover>>>,
 }
 
@@ -89,7 +94,7 @@ async fn try_answer(
     takeover: Rc<RefCell<Option<Takeover>>>,
     request: Request<Incoming>,
 ) -> Answer {
-    // The list may have changed since the connection was made.
+    // The list of clients may have changed since the connection was made.
     if let Some(error) = refused(&app.caller(&key), &key) {
         return Err(error);
     }
@@ -99,10 +104,10 @@ async fn try_answer(
     handler(Call { app, key, unit, query, parts, body, takeover }).await
 }
 
-/// The unit that a path names; empty where the path is of no unit.
+/// The unit that a path names; empty if it names none.
 ///
 /// # Errors
-/// There is no such path, it does not have this method, or no unit can have this name.
+/// The path does not exist or does not have this method, or the unit's name is invalid.
 pub fn unit_in(method: &Method, path: &str) -> Result<String, Error> {
     find(method, path).map(|(_, unit)| unit)
 }
@@ -117,16 +122,16 @@ fn find(method: &Method, path: &str) -> Result<(Handler, String), Error> {
         allowed.push(known.as_str());
     }
     if allowed.is_empty() {
-        let message = "there is no such path; /v1/openapi.json has all that there are";
+        let message = "path not found; /v1/openapi.json lists all paths";
         return Err(Error::new(ErrorCode::NotFound, message));
     }
     let allowed = allowed.join(", ");
-    let message = format!("this path has {allowed}");
+    let message = format!("method not allowed; this path has {allowed}");
     Err(Error::new(ErrorCode::MethodNotAllowed, message).allow(allowed))
 }
 
-/// Whether a path is of this pattern; with what stands in the place of `{name}`, still encoded: an
-/// encoded slash is part of a name, not of the path.
+/// What a path has in the place of the pattern's `{name}`, still encoded (an encoded slash is part of
+/// a name, not of the path); `None`: it does not match the pattern.
 fn matches<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     let mut found = "";
     let (mut wanted, mut segments) = (pattern.split('/'), path.split('/'));
@@ -153,17 +158,16 @@ impl Call {
     /// The JSON in the body.
     ///
     /// # Errors
-    /// It is too long, too slow, or something else.
+    /// It is too long or too slow, or is not the expected JSON.
     pub async fn json<T: DeserializeOwned>(&mut self) -> Result<T, Error> {
         let bytes = self.small_body().await?;
-        serde_json::from_slice(&bytes).map_err(|error| {
-            Error::invalid(format!("the body is not the JSON it should be: {error}"))
-        })
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::invalid(format!("invalid JSON body: {error}")))
     }
 
     async fn small_body(&mut self) -> Result<Vec<u8>, Error> {
         let too_large = || {
-            let message = format!("the body may have {MAX_JSON} bytes");
+            let message = format!("body too large; at most {MAX_JSON} bytes are accepted");
             Error::new(ErrorCode::TooLarge, message)
         };
         let declared = self.parts.headers.get(CONTENT_LENGTH);
@@ -172,7 +176,7 @@ impl Call {
             return Err(too_large());
         }
         let mut bytes = Vec::new();
-        // One limit for all of it: 64 KiB in tiny pieces are no reason to wait for ever.
+        // One time limit for the whole body, whatever the size of its pieces.
         let whole = async {
             while let Some(piece) = next_piece(&mut self.body).await? {
                 bytes.extend_from_slice(&piece);
@@ -189,14 +193,14 @@ impl Call {
     /// The next piece of the body, or `None` at its end.
     ///
     /// # Errors
-    /// It does not come.
+    /// It does not arrive in time.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, Error> {
         timeout(self.app.limits.piece, next_piece(&mut self.body)).await.map_err(|_| late())?
     }
 }
 
 fn late() -> Error {
-    Error::new(ErrorCode::Timeout, "the rest of the body did not come in time")
+    Error::new(ErrorCode::Timeout, "the rest of the body did not arrive in time")
 }
 
 async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
@@ -212,23 +216,6 @@ async fn next_piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
             },
         }
     }
-}
-
-/// An answer in JSON.
-///
-/// # Errors
-/// It cannot be written as JSON.
-pub fn json(value: &impl Serialize) -> Answer {
-    let bytes = serde_json::to_vec(value)
-        .map_err(|error| Error::failed(format!("write an answer: {error}")))?;
-    Ok(with_type("application/json", Body::bytes(bytes)))
-}
-
-/// An answer of a type.
-pub fn with_type(kind: &'static str, body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
 }
 
 #[cfg(test)]
@@ -261,6 +248,34 @@ mod tests {
         described.sort();
         routed.sort();
         assert_eq!(described, routed);
+    }
+
+    #[test]
+    fn the_document_describes_every_type_that_it_names() {
+        let document = serde_json::to_value(openapi::document()).unwrap();
+        let mut missing = Vec::new();
+        let mut open = vec![&document];
+        while let Some(value) = open.pop() {
+            if let Some(name) = value["$ref"].as_str() {
+                let found = document.pointer(name.trim_start_matches('#'));
+                missing.extend(found.is_none().then_some(name));
+            }
+            match value {
+                serde_json::Value::Object(fields) => open.extend(fields.values()),
+                serde_json::Value::Array(items) => open.extend(items),
+                _ => {}
+            }
+        }
+        assert_eq!(missing, [""; 0]);
+        let body = |path: &str, status: &str| {
+            let pointer = format!("/responses/{status}/content/application~1json/schema");
+            document["paths"][path]["get"].pointer(&pointer).unwrap().clone()
+        };
+        let reference =
+            |name: &str| serde_json::json!({"$ref": format!("#/components/schemas/{name}")});
+        assert_eq!(body("/v1/units/{name}", "200"), reference("Unit"));
+        assert_eq!(body("/v1/units", "200")["items"], reference("Unit"));
+        assert_eq!(body("/v1/units", "default"), reference("ErrorBody"));
     }
 
     #[test]

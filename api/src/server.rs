@@ -33,40 +33,40 @@ use tokio_rustls::server::TlsStream;
 
 /// Largest head of a request: hyper's buffer for it, which each connection has.
 const MAX_HEAD: usize = 16 * 1024;
-/// What is read of a request that is not looked at, so that its sender gets to read the answer.
-/// For a client: what may be on its way of a body that is refused before its sender hears of it.
+/// Most bytes that are read and discarded at the end of a connection, so that its client can read the
+/// answer: a client may still be sending a body that has been refused.
 const MAX_UNREAD: usize = 4 * 1024 * 1024;
-/// The same for strangers, who are owed less.
-const MAX_UNREAD_OF_STRANGERS: usize = 64 * 1024;
+/// The same for clients whose key is not listed.
+const MAX_UNREAD_UNLISTED: usize = 64 * 1024;
 
-/// From an answer to the moment when hyper's buffers are given up: clients often ask several
-/// things in a row.
+/// From an answer to the moment when hyper's buffers are freed: clients often make several requests in
+/// a row.
 const REST: Duration = Duration::from_secs(1);
 
-/// For the other side to take its leave, too.
-const PARTING: Duration = Duration::from_secs(2);
+/// Time for the client to close the connection, too.
+const FINAL_READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A connection that is no longer HTTP.
 pub type Stream = Watched<Box<TlsStream<TcpStream>>>;
-/// What goes on with it then.
+/// What takes over the connection then.
 pub type Takeover = Box<dyn FnOnce(Stream) -> Pin<Box<dyn Future<Output = ()>>>>;
 
-/// How long and how much.
+/// Time and size limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections of known clients at a time.
+    /// Most connections of listed clients at the same time.
     pub connections: usize,
-    /// Beside them, connections that have not said yet whose they are. A few: each may make us keep
-    /// 64 KiB of a handshake.
-    pub strangers: usize,
+    /// Most connections that have not authenticated yet, beside those. Few: each may make the server
+    /// keep 64 KiB of a handshake.
+    pub unauthenticated: usize,
     /// A TLS handshake.
     pub handshake: Duration,
     /// The head of a request, from its first byte to its last.
     pub head: Duration,
     /// A connection on which nothing happens.
     pub idle: Duration,
-    /// Questions that wait for the supervisor at a time.
-    pub questions: usize,
+    /// Most requests that wait for the supervisor at the same time.
+    pub pending: usize,
     /// The supervisor's answer.
     pub answer: Duration,
     /// The next piece of a request's body.
@@ -79,11 +79,11 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 1100,
-            strangers: 128,
+            unauthenticated: 128,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
-            questions: 512,
+            pending: 512,
             answer: Duration::from_secs(30),
             piece: Duration::from_secs(30),
             keep_alive: Duration::from_secs(15),
@@ -102,9 +102,9 @@ pub struct Config {
     pub supervisor: Channel,
     /// The link to PID 1, which may bring a data disk.
     pub init: Channel,
-    /// How long and how much.
+    /// Time and size limits.
     pub limits: Limits,
-    /// Called when everything is open that will ever be opened.
+    /// Called once all files and sockets are open.
     pub confine: fn() -> io::Result<()>,
 }
 
@@ -123,8 +123,8 @@ pub enum ServeError {
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The key that is in use will be gone at the next boot, and there is a better place now.
-    #[error("the data disk is there: starting anew with the key that is kept on it")]
+    /// The key in use is in memory only, and a data disk to keep one has been mounted.
+    #[error("the data disk is mounted: restarting with the key that is kept on it")]
     DataDisk,
 }
 
@@ -136,10 +136,10 @@ pub fn serve(config: Config) -> Result<Infallible, ServeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        // Sockets and clocks are looked at after each round of the tasks, not after many: a round is
-        // long when many have much to send.
+        // Sockets and timers are polled after each round of the tasks, not after many: a round is long
+        // when many clients have much to send.
         .event_interval(1)
-        // For files of containers alone: a disk that does not answer must not stop everything.
+        // For files of containers only: a disk that does not answer must not stop everything.
         .max_blocking_threads(4)
         .thread_keep_alive(Duration::from_secs(5))
         .thread_stack_size(256 * 1024)
@@ -158,10 +158,10 @@ async fn run(config: Config) -> Result<Infallible, ServeError> {
         tokio::net::TcpListener::from_std(listener).map_err(|e| ServeError::Io("listen", e))?;
     let app = Rc::new(App::new(Wire::new("the supervisor", supervisor)?, limits));
     let init = Wire::new("PID 1", init)?;
-    confine().map_err(|error| ServeError::Io("give up what is not needed", error))?;
+    confine().map_err(|error| ServeError::Io("drop privileges", error))?;
 
     let listens = format!("port {}", listening.port());
-    log::info!("listens on {listens}, key {fingerprint}");
+    log::info!("listening on {listens}, key {fingerprint}");
     app.link.send(FromApi::Hello { host_key: fingerprint, listens });
     if let Err(error) = init.channel().send(&ToInit::Ready, &[]) {
         return Err(LinkError::Broken("PID 1", error).into());
@@ -174,7 +174,7 @@ async fn run(config: Config) -> Result<Infallible, ServeError> {
     }
 }
 
-/// Waits for a better place for the key.
+/// Waits for a data disk to keep the key.
 async fn hear_init(init: &Wire, ephemeral: bool) -> ServeError {
     loop {
         match init.next::<FromInit>().await {
@@ -205,7 +205,7 @@ async fn accept(
             }
             Err(error) => {
                 log::warn!("accept: {error}");
-                // Out of descriptors or memory: what is connected may give some back.
+                // Out of descriptors or memory: connections that end free some.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -221,12 +221,12 @@ async fn connection(
 ) {
     let _ = stream.set_nodelay(true);
     keep_alive(&stream);
-    // On the heap, here and below: what a task once held in itself it holds to its end, and most of
-    // these wait for most of their time.
+    // On the heap, here and below: a task keeps the memory of its largest state to its end, and most
+    // of these wait for most of their time.
     let handshake = Box::pin(timeout(app.limits.handshake, acceptor.accept(stream)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => Box::new(stream),
-        // Anybody can cause these, so they are no news at the usual level.
+        // Anybody can cause these, so they are not logged at the default level.
         Ok(Err(error)) => return log::debug!("{from}: {error}"),
         Err(_) => return log::debug!("{from}: no handshake in time"),
     };
@@ -248,7 +248,7 @@ async fn connection(
     }
 }
 
-/// A peer that has vanished is noticed after some two minutes, also when it is we who wait.
+/// A peer that has vanished is noticed after about two minutes, also while the server waits for it.
 fn keep_alive(stream: &TcpStream) {
     use nix::sys::socket::{setsockopt, sockopt};
     let set = || {
@@ -262,19 +262,19 @@ fn keep_alive(stream: &TcpStream) {
     }
 }
 
-/// Answers whatever comes with the same refusal: what a stranger sends is not even parsed.
+/// Answers everything with the same refusal: untrusted input is not even parsed.
 async fn refuse(mut stream: Box<TlsStream<TcpStream>>, error: Error) -> io::Result<()> {
     let mut buffer = [0; 1024];
-    // A client does not expect an answer before it has asked.
+    // A client does not expect an answer before its request.
     if stream.read(&mut buffer).await? == 0 {
         return Ok(());
     }
-    say(&mut stream, error).await?;
-    part(&mut stream, MAX_UNREAD_OF_STRANGERS).await
+    write_error(&mut stream, error).await?;
+    close(&mut stream, MAX_UNREAD_UNLISTED).await
 }
 
-/// Answers without hyper, for the last time.
-async fn say(stream: &mut TlsStream<TcpStream>, error: Error) -> io::Result<()> {
+/// Writes an error without hyper; it ends the connection.
+async fn write_error(stream: &mut TlsStream<TcpStream>, error: Error) -> io::Result<()> {
     let status = StatusCode::from_u16(error.code().status()).unwrap_or_default();
     let body = error.json();
     let head = format!(
@@ -286,19 +286,19 @@ async fn say(stream: &mut TlsStream<TcpStream>, error: Error) -> io::Result<()> 
     stream.flush().await
 }
 
-/// Why a head cannot be read.
+/// Why the head of a request cannot be parsed.
 fn unreadable(error: &hyper::Error) -> Error {
     if error.is_parse_too_large() {
-        let message = format!("the request's head has more than {} KiB", MAX_HEAD / 1024);
+        let message = format!("the request's head is larger than {} KiB", MAX_HEAD / 1024);
         Error::new(ErrorCode::HeadTooLarge, message)
     } else {
-        Error::invalid(format!("this is no HTTP/1.1: {error}"))
+        Error::invalid(format!("not an HTTP/1.1 request: {error}"))
     }
 }
 
-/// Ends a connection from our side, and lets the other side say what it is in the middle of saying:
-/// closing over unread bytes would be a reset, which takes the answer away from its reader.
-async fn part(stream: &mut TlsStream<TcpStream>, max_unread: usize) -> io::Result<()> {
+/// Closes a connection, and reads what the client is still sending: closing with unread bytes would be
+/// a reset, which can destroy the answer before the client has read it.
+async fn close(stream: &mut TlsStream<TcpStream>, max_unread: usize) -> io::Result<()> {
     stream.shutdown().await?;
     let (mut unread, mut buffer) = (0, [0; 1024]);
     while unread < max_unread {
@@ -310,8 +310,8 @@ async fn part(stream: &mut TlsStream<TcpStream>, max_unread: usize) -> io::Resul
     Ok(())
 }
 
-/// Serves a known client until one of the two sides has had enough. Between requests there is only
-/// the TLS stream: hyper's buffers would be half of what an idle connection costs.
+/// Serves a listed client until one side closes the connection. Between requests only the TLS stream
+/// is kept: hyper's buffers would be half of what an idle connection costs.
 async fn serve_http(app: Rc<App>, mut stream: Box<TlsStream<TcpStream>>, key: Rc<str>) {
     let mut begun = Bytes::new();
     loop {
@@ -322,7 +322,7 @@ async fn serve_http(app: Rc<App>, mut stream: Box<TlsStream<TcpStream>>, key: Rc
                 _ => break,
             };
         }
-        match Box::pin(converse(&app, stream, begun, &key)).await {
+        match Box::pin(answer_requests(&app, stream, begun, &key)).await {
             Next::Rest(back, unread) => (stream, begun) = (back, unread),
             Next::Close(back) => {
                 stream = back;
@@ -331,21 +331,23 @@ async fn serve_http(app: Rc<App>, mut stream: Box<TlsStream<TcpStream>>, key: Rc
             Next::Gone => return,
         }
     }
-    let _ = timeout(PARTING.min(app.limits.head), Box::pin(part(&mut stream, MAX_UNREAD))).await;
+    let _ =
+        timeout(FINAL_READ_TIMEOUT.min(app.limits.head), Box::pin(close(&mut stream, MAX_UNREAD)))
+            .await;
 }
 
-/// What comes after some requests.
+/// What follows some requests.
 enum Next {
-    /// Nothing for the moment; what has been read of the next one.
+    /// The connection is idle; what has been read of the next request.
     Rest(Box<TlsStream<TcpStream>>, Bytes),
-    /// The end.
+    /// It is to be closed.
     Close(Box<TlsStream<TcpStream>>),
-    /// It is over already.
+    /// It is closed already.
     Gone,
 }
 
-/// Answers requests as long as they come.
-async fn converse(
+/// Answers requests until the connection is idle.
+async fn answer_requests(
     app: &Rc<App>,
     stream: Box<TlsStream<TcpStream>>,
     begun: Bytes,
@@ -364,7 +366,7 @@ async fn converse(
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .max_buf_size(MAX_HEAD)
-        // Its own timer counts from the end of the last request, ours from the first byte.
+        // Its own timer counts from the end of the last request, `Watch` from the first byte.
         .header_read_timeout(None)
         .serve_connection(TokioIo::new(Watched::new(stream, begun, watch.clone())), service);
     let Limits { idle, head, .. } = app.limits;
@@ -383,7 +385,7 @@ async fn converse(
             match poll_fn(|cx| Poll::Ready(connection.poll_without_shutdown(cx))).await {
                 Poll::Ready(Ok(())) => None,
                 Poll::Ready(error) => Some(error),
-                // It was not as idle as it seemed, and has been told to end after this request.
+                // A request has begun to arrive; the connection ends after it.
                 Poll::Pending => {
                     let rest = poll_fn(|cx| connection.poll_without_shutdown(cx));
                     match timeout(idle, rest).await {
@@ -399,7 +401,7 @@ async fn converse(
     }
     let parts = connection.into_parts();
     let (mut stream, begun) = parts.io.into_inner().into_inner();
-    // What hyper has taken in comes before what it has not.
+    // Bytes that hyper has read come before those that it has not.
     let unread = Bytes::from([parts.read_buf, begun].concat());
     let takeover = takeover.borrow_mut().take();
     if let Some(takeover) = takeover {
@@ -410,9 +412,9 @@ async fn converse(
     }
     if let Some(Err(error)) = &ended
         && error.is_parse()
-        && watch.speechless()
+        && watch.nothing_to_write()
     {
-        let _ = timeout(head, say(&mut stream, unreadable(error))).await;
+        let _ = timeout(head, write_error(&mut stream, unreadable(error))).await;
     }
     if ended.is_none() { Next::Rest(stream, unread) } else { Next::Close(stream) }
 }

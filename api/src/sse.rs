@@ -1,14 +1,14 @@
 //! Streams of server-sent events.
 
 use crate::body::{Body, Sink};
-use crate::router::with_type;
+use crate::response::{Raw, with_type};
 use hyper::Response;
 use hyper::header::{CACHE_CONTROL, HeaderValue};
 use serde::Serialize;
 use std::future::Future;
 use std::io;
 
-/// What is said when there is nothing to say, so that both sides notice when the other is gone.
+/// Sent when there is nothing else to send, so that both sides notice when the other is gone.
 pub const KEEP_ALIVE: &str = ": keep-alive\n\n";
 
 /// One event of a stream, as clients see it. (OpenAPI 3.1 describes a stream by its events.)
@@ -17,21 +17,21 @@ pub struct StreamEvent {
     /// Its number, for `Last-Event-ID`; a `gap` has none.
     #[schema(nullable = false)]
     pub id: Option<String>,
-    /// What it is: `line`, an event's kind, or `gap`.
+    /// Its type: `line`, an event's kind, or `gap`.
     pub event: String,
     /// JSON: a `LogLine`, an `Event` or a `Gap`.
     #[schema(content_media_type = "application/json")]
     pub data: String,
 }
 
-/// An answer that goes on and on.
-pub fn stream<F>(produce: impl FnOnce(Sink) -> F) -> Response<Body>
+/// A stream of events.
+pub fn stream<F>(produce: impl FnOnce(Sink) -> F) -> Raw
 where
     F: Future<Output = io::Result<()>> + 'static,
 {
-    let mut response = with_type("text/event-stream", Body::stream(produce));
+    let mut response: Response<Body> = with_type("text/event-stream", Body::stream(produce));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Raw(response)
 }
 
 /// Appends an event; `json` is one line.
@@ -46,7 +46,7 @@ pub fn push(out: &mut Vec<u8>, id: Option<u64>, event: &str, json: &[u8]) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends the notice that so much is missing.
+/// Appends the notice that this many are missing.
 pub fn push_gap(out: &mut Vec<u8>, missed: u64) {
     push(out, None, "gap", &to_json(&api_types::Gap { missed }));
 }

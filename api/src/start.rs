@@ -1,4 +1,4 @@
-//! The beginning of the process: everything that needs a file or a name is done here.
+//! Start-up: everything that needs a file or a name.
 
 use crate::confine::confine;
 use crate::key::{HostKey, KeyError};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long PID 1 has to say something of the data disk.
+/// How long to wait for PID 1's message about the data disk.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why the process ends.
@@ -30,17 +30,17 @@ pub enum StartError {
     /// The port.
     #[error("listen on port {0}: {1}")]
     Listen(u16, nix::errno::Errno),
-    /// Later.
+    /// After the start.
     #[error(transparent)]
     Serve(#[from] ServeError),
 }
 
-/// Where things are.
+/// The port and the directories.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The port.
     pub port: u16,
-    /// For the key, on the data disk; made by PID 1, this user's own.
+    /// For the key, on the data disk; created by PID 1, owned by this process's user.
     pub data: PathBuf,
     /// The same for a host without a data disk.
     pub run: PathBuf,
@@ -58,7 +58,7 @@ pub fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Does it all, with the links at the numbers that PID 1 gives them ([`ipc::fds`]).
+/// Starts and serves, with the links at the numbers that PID 1 gives them ([`ipc::fds`]).
 ///
 /// # Errors
 /// Always; see [`StartError`].
@@ -67,15 +67,15 @@ pub fn run(place: &Place) -> Result<Infallible, StartError> {
         |number, peer| Channel::inherited(number).map_err(|error| StartError::Link(peer, error));
     let init = link(ipc::fds::INIT, "PID 1")?;
     let supervisor = link(ipc::fds::PARTNERS, "the supervisor")?;
-    economise();
+    tune_resources();
     let data = data_disk(&init)?.then_some(place.data.as_path());
     let key = HostKey::obtain(data, &place.run)?;
     let listener = match listen::on(place.port) {
         Ok(listener) => listener,
         Err(errno) => {
             let error = StartError::Listen(place.port, errno);
-            // Shown to people, who otherwise look for the mistake at their end.
-            let listens = format!("nowhere: {error}");
+            // Shown on the console: otherwise people look for the mistake at the client.
+            let listens = format!("not listening: {error}");
             let hello = FromApi::Hello { host_key: key.fingerprint(), listens };
             if let Err(error) = supervisor.send(&hello, &[]) {
                 log::error!("{error}");
@@ -87,8 +87,9 @@ pub fn run(place: &Place) -> Result<Infallible, StartError> {
     Ok(serve(Config { listener, key, supervisor, init, limits, confine })?)
 }
 
-/// A descriptor for each connection and some more; one arena, since there is one thread.
-fn economise() {
+/// Raises the limit of descriptors, one for each connection; one allocator arena, as there is one
+/// thread.
+fn tune_resources() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
     }
@@ -99,9 +100,9 @@ fn economise() {
     }
 }
 
-/// Waits for the first word about the data disk: whether it is there. If that is "not yet", a later one brings this
-/// process to start anew ([`ServeError::DataDisk`]): whoever waits for the API of a host with a broken disk is
-/// best served now.
+/// Waits for the first message about the data disk: whether it is mounted. If it is mounted later, this
+/// process restarts ([`ServeError::DataDisk`]): the API of a host with a broken disk must not wait for
+/// it.
 fn data_disk(init: &Channel) -> Result<bool, StartError> {
     let failed = |error| StartError::Link("PID 1", error);
     let begun = Instant::now();
@@ -114,18 +115,18 @@ fn data_disk(init: &Channel) -> Result<bool, StartError> {
                 continue;
             }
             Ok(None) => {}
-            // No message is empty: this is how a closed link reads.
+            // A closed link reads as an empty message.
             Err(error @ (ChannelError::Sys { .. } | ChannelError::Decode { size: 0, .. })) => {
                 return Err(failed(error));
             }
             Err(error) => log::error!("a message from PID 1 is lost: {error}"),
         }
         let Some(left) = PATIENCE.checked_sub(begun.elapsed()) else {
-            log::warn!("nobody says what became of the data disk; the host's key may be a new one");
+            log::warn!("no message about the data disk; the host's key may be a new one");
             return Ok(false);
         };
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        // Interrupted or not, the next turn looks again.
+        // Interrupted or not, the next turn checks again.
         let _ = poll(&mut [PollFd::new(init.as_fd(), PollFlags::POLLIN)], timeout);
     }
 }

@@ -1,5 +1,5 @@
 //! TLS 1.3 with keys instead of authorities: a client proves that it holds the key of its
-//! certificate, and nothing else in the certificate is looked at. No date, name or issuer can let
+//! certificate, and nothing else in the certificate is checked. No date, name or issuer can let
 //! anybody in or lock anybody out. (It has to be an X.509 certificate of version 3, though: the TLS
 //! library reads no older ones.)
 
@@ -15,7 +15,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Why there is no TLS.
+/// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The host's key.
@@ -26,7 +26,7 @@ pub enum TlsError {
     Config(#[from] Error),
 }
 
-/// What every connection is greeted with.
+/// The configuration of every connection.
 ///
 /// # Errors
 /// See [`TlsError`].
@@ -47,13 +47,13 @@ pub fn config(key: &HostKey) -> Result<Arc<ServerConfig>, TlsError> {
 /// The fingerprint of a certificate's key.
 ///
 /// # Errors
-/// It is no certificate.
+/// It is not a certificate.
 pub fn key_of(certificate: &CertificateDer<'_>) -> Result<String, Error> {
     let parsed = ParsedCertificate::try_from(certificate)?;
     Ok(fingerprint(&parsed.subject_public_key_info()))
 }
 
-/// Takes any certificate whose key the client proves to hold.
+/// Accepts any certificate whose key the client proves to hold.
 #[derive(Debug)]
 struct AnyKey(Arc<CryptoProvider>);
 

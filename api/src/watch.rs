@@ -1,4 +1,4 @@
-//! The clock of a connection: how long it may do nothing, and how long a request's head may take.
+//! The time limits of a connection: how long it may be idle, and how long a request's head may take.
 
 use bytes::Bytes;
 use std::cell::Cell;
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nothing is under way since then.
+    /// Idle since then.
     Idle(Instant),
-    /// A request's head has begun to come then.
+    /// A request's head has begun to arrive then.
     Head(Instant),
-    /// A request is being answered: its handler knows what to wait for.
+    /// A request is being answered: its handler has its own time limits.
     Busy,
 }
 
@@ -25,51 +25,51 @@ enum Phase {
 #[derive(Debug)]
 pub struct Watch {
     phase: Cell<Phase>,
-    /// The client does not take what is written.
+    /// The client does not read what is written.
     blocked: Cell<bool>,
     /// An answer has been begun and not been written to its end.
-    owing: Cell<bool>,
-    hurry: Notify,
+    writing: Cell<bool>,
+    changed: Notify,
 }
 
-/// What should become of a connection.
+/// What to do with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It has been idle for a little while.
+    /// It has been idle for a short time: its buffers can be freed.
     Resting,
-    /// It has taken too long.
+    /// It has exceeded a time limit: close it.
     Overdue,
 }
 
-/// How long is too long.
+/// The time limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// Until an idle connection counts as resting.
     pub rest: Duration,
-    /// For a client to take the end of an answer.
+    /// For a client to read the end of an answer.
     pub idle: Duration,
     /// For the head of a request.
     pub head: Duration,
 }
 
 impl Watch {
-    /// A connection on which a request has just begun to come.
+    /// A connection on which a request has just begun to arrive.
     pub fn new() -> Rc<Watch> {
         Rc::new(Watch {
             phase: Cell::new(Phase::Head(Instant::now())),
             blocked: Cell::new(false),
-            owing: Cell::new(false),
-            hurry: Notify::new(),
+            writing: Cell::new(false),
+            changed: Notify::new(),
         })
     }
 
-    /// Each change of phase has another deadline than the one that is being waited for.
+    /// Each phase has its own deadline.
     fn enter(&self, phase: Phase) {
         self.phase.set(phase);
-        self.hurry.notify_one();
+        self.changed.notify_one();
     }
 
-    /// Bytes have come.
+    /// Bytes have arrived.
     fn received(&self) {
         if matches!(self.phase.get(), Phase::Idle(_)) {
             self.enter(Phase::Head(Instant::now()));
@@ -78,7 +78,7 @@ impl Watch {
 
     /// The head of a request is complete.
     pub fn asked(&self) {
-        self.owing.set(true);
+        self.writing.set(true);
         self.enter(Phase::Busy);
     }
 
@@ -90,35 +90,35 @@ impl Watch {
     /// Everything has been written.
     fn flushed(&self) {
         if self.phase.get() != Phase::Busy {
-            self.owing.set(false);
+            self.writing.set(false);
         }
     }
 
-    /// Whether there is no answer to write: then what is written all the same is hyper's own word on
-    /// a head that it cannot read. It has no body, as all other errors here have; so it is dropped,
-    /// and whoever owns the connection says it better.
-    pub fn speechless(&self) -> bool {
-        !self.owing.get()
+    /// Whether there is no answer to write. What hyper writes then is its own error about a head that it
+    /// cannot parse, without the body that all other errors here have; it is dropped, and the owner of
+    /// the connection writes an error with a body.
+    pub fn nothing_to_write(&self) -> bool {
+        !self.writing.get()
     }
 
-    /// Returns when something should become of the connection.
+    /// Returns when there is something to do with the connection.
     pub async fn verdict(&self, patience: &Patience) -> Verdict {
         let Patience { rest, idle, head } = *patience;
         loop {
             let now = Instant::now();
             let next = match self.phase.get() {
-                // The end of its last answer is still on its way.
+                // The end of its last answer is still being sent.
                 Phase::Idle(since) if self.blocked.get() && since + idle > now => now + rest,
                 Phase::Idle(since) if !self.blocked.get() && since + rest > now => since + rest,
                 Phase::Idle(_) if !self.blocked.get() => return Verdict::Resting,
                 Phase::Head(since) if since + head > now => since + head,
                 Phase::Idle(_) | Phase::Head(_) => return Verdict::Overdue,
                 Phase::Busy => {
-                    self.hurry.notified().await;
+                    self.changed.notified().await;
                     continue;
                 }
             };
-            let _ = tokio::time::timeout_at(next, self.hurry.notified()).await;
+            let _ = tokio::time::timeout_at(next, self.changed.notified()).await;
         }
     }
 }
@@ -127,23 +127,23 @@ impl Watch {
 #[derive(Debug)]
 pub struct Watched<T> {
     inner: T,
-    /// What has been read of it already.
+    /// Bytes that have been read from it already.
     begun: Bytes,
     watch: Rc<Watch>,
 }
 
 impl<T> Watched<T> {
-    /// Watches `inner`, of which `begun` has been read already.
+    /// Watches `inner`, from which `begun` has been read already.
     pub fn new(inner: T, begun: Bytes, watch: Rc<Watch>) -> Watched<T> {
         Watched { inner, begun, watch }
     }
 
-    /// What is watched.
+    /// The watched stream.
     pub fn get_ref(&self) -> &T {
         &self.inner
     }
 
-    /// What was watched, and what of `begun` nobody wanted.
+    /// The stream, and the bytes of `begun` that have not been read.
     pub fn into_inner(self) -> (T, Bytes) {
         (self.inner, self.begun)
     }
@@ -175,7 +175,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.watch.speechless() {
+        if self.watch.nothing_to_write() {
             return Poll::Ready(Ok(buf.len()));
         }
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
@@ -201,7 +201,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.watch.speechless() {
+        if self.watch.nothing_to_write() {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);

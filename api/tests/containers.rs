@@ -4,7 +4,7 @@
 
 mod common;
 
-use api_types::{Decoder, ExecRequest, Frame, FrameKind, Resize};
+use api_types::{Decoder, EventKind, ExecRequest, Frame, FrameKind, Resize, State};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::supervisor::unit;
@@ -200,19 +200,19 @@ fn files_go_out_and_in() {
 #[test]
 fn whoever_waits_is_answered_when_it_is_so() {
     let host = Host::new();
-    host.supervisor.heard().becomes = unit("starting", false, 2);
+    host.supervisor.heard().becomes = unit(State::Starting, false, 2);
     let mut connection = host.connect(&host.admin);
     connection.request("POST", "/v1/units/web/restart?wait=60", &[], b"");
-    host.supervisor.wait_for(|heard| (heard.unit["state"] == "starting").then_some(()));
-    host.supervisor.heard().unit = unit("running", true, 2);
-    host.supervisor.happens(1, Some("web"), "ready");
+    host.supervisor.wait_for(|heard| (heard.unit.state == State::Starting).then_some(()));
+    host.supervisor.heard().unit = unit(State::Running, true, 2);
+    host.supervisor.happens(1, Some("web"), EventKind::Ready { took_ms: 7 });
     let response = connection.response().unwrap().json();
     assert_eq!(
         (response["did"].as_str(), &response["unit"]["generation"]),
         (Some("web is ready"), &2.into())
     );
 
-    host.supervisor.heard().becomes = unit("stopped", false, 2);
+    host.supervisor.heard().becomes = unit(State::Stopped, false, 2);
     let stopped = host.ask(&host.admin, "POST", "/v1/units/web/stop?wait=60").json();
     assert_eq!(stopped["did"], "web is stopped");
 }
@@ -220,8 +220,8 @@ fn whoever_waits_is_answered_when_it_is_so() {
 #[test]
 fn whoever_waits_in_vain_is_told_why() {
     let host = Host::new();
-    let mut failed = unit("failed", false, 2);
-    failed["reason"] = "exit code 3".into();
+    let mut failed = unit(State::Failed, false, 2);
+    failed.reason = Some("exit code 3".to_owned());
     host.supervisor.heard().becomes = failed;
     let response = host.ask(&host.admin, "POST", "/v1/units/web/restart?wait=60");
     assert_eq!(response.error(), "not_ready");
@@ -229,7 +229,7 @@ fn whoever_waits_in_vain_is_told_why() {
     assert_eq!(error["message"], "web is not ready: exit code 3");
     assert_eq!(error["details"][1], "because");
     // Not in time.
-    host.supervisor.heard().becomes = unit("backoff", false, 3);
+    host.supervisor.heard().becomes = unit(State::Backoff, false, 3);
     let response = host.ask(&host.admin, "POST", "/v1/units/web/restart?wait=1");
     assert_eq!(response.error(), "not_ready");
 }

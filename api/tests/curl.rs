@@ -5,8 +5,8 @@
 mod common;
 
 use api_types::ErrorBody;
+use api_types::{Client, Role};
 use common::{Host, write};
-use ipc::api::{Client, Role};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
@@ -159,7 +159,7 @@ fn any_kind_of_key_will_do_and_no_date_matters() {
         let client = Client { name: (*name).to_owned(), key: key.clone(), role: Role::Reader };
         host.supervisor.set_clients(vec![client]);
         let whoami = common::until(|| Some(get()).filter(|answer| answer.status == 200));
-        let whoami: api_types::Whoami = serde_json::from_slice(&whoami.body).unwrap();
+        let whoami: Client = serde_json::from_slice(&whoami.body).unwrap();
         assert_eq!((whoami.name.as_str(), whoami.key), (*name, key));
     }
 }

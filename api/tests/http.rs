@@ -5,6 +5,7 @@
 mod common;
 
 use api::Limits;
+use api_types::{ErrorBody, Problem};
 use common::{Host, until};
 use ipc::api::ApiRequest;
 use serde_json::json;
@@ -19,11 +20,12 @@ fn hasty() -> Limits {
 }
 
 #[test]
-fn what_the_supervisor_says_is_passed_on_as_it_is() {
+fn what_the_supervisor_reports_is_passed_on() {
     let host = Host::new();
     let mut connection = host.connect(&host.admin);
     let mut get = |path: &str| connection.ask("GET", path, &[], b"");
-    assert_eq!(get("/v1/units").json()[0]["colour"], "blue");
+    let units: Vec<api_types::Unit> = serde_json::from_value(get("/v1/units").json()).unwrap();
+    assert_eq!(units, [common::supervisor::unit(api_types::State::Running, true, 1)]);
     assert_eq!(get("/v1/units/web").json()["memory"], 4096);
     assert_eq!(get("/v1/units/web/explain").json()["lines"][1], "because");
     assert_eq!(get("/v1/host/network").json()["gateway"], "10.0.0.1");
@@ -34,6 +36,31 @@ fn what_the_supervisor_says_is_passed_on_as_it_is() {
     let metrics = get("/metrics");
     assert!(metrics.text().contains("keel_unit_memory_bytes{unit=\"web\"} 4096\n"));
     assert!(metrics.text().ends_with("# EOF\n"));
+}
+
+#[test]
+fn a_refusal_keeps_its_code_and_its_message() {
+    use api_types::ErrorCode::*;
+    let host = Host::new();
+    let mut connection = host.connect(&host.admin);
+    for (code, status) in [
+        (Invalid, 400),
+        (UnknownKey, 403),
+        (Forbidden, 403),
+        (NotFound, 404),
+        (Conflict, 409),
+        (NoProgram, 404),
+        (NotExecutable, 400),
+        (Failed, 500),
+    ] {
+        let refusal = Problem::new(code, format!("{code:?} it is"));
+        host.supervisor.heard().refusal = Some(refusal.clone());
+        for (method, path) in [("GET", "/v1/units/web"), ("POST", "/v1/units/web/restart")] {
+            let response = connection.ask(method, path, &[], b"");
+            let body: ErrorBody = serde_json::from_value(response.json()).unwrap();
+            assert_eq!((response.status, &body.error), (status, &refusal), "{method} {path}");
+        }
+    }
 }
 
 #[test]
@@ -229,11 +256,11 @@ fn what_came_of_a_request_before_a_rest_counts_after_it() {
 }
 
 #[test]
-fn strangers_make_room_for_newcomers_and_clients_do_not() {
-    let host = Host::with(Limits { connections: 3, strangers: 2, ..Limits::default() });
+fn unauthenticated_connections_make_room_for_new_ones_and_clients_do_not() {
+    let host = Host::with(Limits { connections: 3, unauthenticated: 2, ..Limits::default() });
     let mut known = host.connect(&host.admin);
     assert_eq!(known.ask("GET", "/v1/whoami", &[], b"").status, 200);
-    let _strangers: Vec<_> =
+    let _silent: Vec<_> =
         (0..10).map(|_| std::net::TcpStream::connect(host.address).unwrap()).collect();
     let mut second = host.connect(&host.admin);
     assert_eq!(second.ask("GET", "/v1/whoami", &[], b"").status, 200);
@@ -266,7 +293,7 @@ fn without_a_supervisor_there_is_an_answer_all_the_same() {
 
 #[test]
 fn whoever_leaves_in_the_middle_leaves_nothing_behind() {
-    let host = Host::with(Limits { questions: 3, ..Limits::default() });
+    let host = Host::with(Limits { pending: 3, ..Limits::default() });
     host.supervisor.heard().silent = true;
     let ask = || {
         let mut connection = host.connect(&host.admin);

@@ -5,8 +5,8 @@
 mod common;
 
 use api::Limits;
+use api_types::Role;
 use common::{Connection, Host, Key, until};
-use ipc::api::Role;
 use std::io::Read;
 
 #[test]

@@ -141,7 +141,7 @@ fn the_confined_process_serves_everything() {
     let disk = DataDisk { pending: true, ..DataDisk::default() };
     init.send(&FromInit::DataDisk(disk), &[]).unwrap();
     let key = Key::new();
-    let clients = vec![key.client("ada", ipc::api::Role::Admin)];
+    let clients = vec![key.client("ada", api_types::Role::Admin)];
     let supervisor = Supervisor::start(link, clients, directory.0.clone(), false);
     assert_eq!(receive::<ToInit>(&init), ToInit::Ready);
     let (host_key, listens) = supervisor.wait_for(|heard| heard.hellos.first().cloned());

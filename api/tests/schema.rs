@@ -5,9 +5,9 @@
 
 mod common;
 
+use api_types::{Event, EventKind, ExitCause, Failure, LastExit, State, Unmet, WaitReason};
 use common::Host;
 use common::log::Log;
-use ipc::api::EventRecord;
 use logger::Stream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,17 +20,36 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Events that are kept.
 const KEPT: usize = 20;
 
-/// Things go on on the host, so that whoever follows has something to read.
-fn goings_on(host: &Host, over: &AtomicBool) {
+/// Events of many shapes, all of which the document describes.
+fn kinds() -> Vec<EventKind> {
+    let end = |cause| EventKind::Ended(LastExit { cause, at: 7, asked: false, ran_ms: 1500 });
+    let last = ExitCause::SetupFailed("mount /data: ENOENT".to_owned());
+    let unmet = Unmet::NotReady { state: State::Backoff };
+    vec![
+        EventKind::Starting { generation: 3 },
+        EventKind::Healthy,
+        end(ExitCause::Code(3)),
+        end(ExitCause::Oom),
+        end(ExitCause::Health("status 500".to_owned())),
+        EventKind::Waiting { reasons: vec![WaitReason::Requires { unit: "db".into(), unmet }] },
+        EventKind::Backoff { delay_ms: 200, attempts: 2 },
+        EventKind::Failed(Failure::StartLimit { attempts: 3, window_ms: None, last }),
+        EventKind::Exec { client: "ada".to_owned(), command: vec!["ls".to_owned()] },
+        EventKind::Supervisor,
+    ]
+}
+
+/// Lines and events keep coming, so that followers have something to read.
+fn activity(host: &Host, over: &AtomicBool) {
     let mut log = Log::new(host);
     let streams = [Stream::Stdout, Stream::Stderr, Stream::System];
-    for seq in 1.. {
+    for (seq, kind) in (1..).zip(kinds().into_iter().cycle()) {
         if over.load(Ordering::Relaxed) {
             return;
         }
         log.line(1_700_000_000_000_000, streams[seq as usize % 3], "a \"line\" \u{1b}[1m");
-        host.supervisor.happens(seq, Some("web"), "started");
-        let events: &mut Vec<EventRecord> = &mut host.supervisor.heard().events;
+        host.supervisor.happens(seq, Some("web"), kind);
+        let events: &mut Vec<Event> = &mut host.supervisor.heard().events;
         let extra = events.len().saturating_sub(KEPT);
         events.drain(..extra);
         std::thread::sleep(PAUSE);
@@ -64,7 +83,7 @@ fn the_document_keeps_its_promises() {
     common::write(&document, &served.body);
     let over = AtomicBool::new(false);
     let output = std::thread::scope(|scope| {
-        scope.spawn(|| goings_on(&host, &over));
+        scope.spawn(|| activity(&host, &over));
         let output = Command::new(program)
             .arg("--config-file")
             .arg(here().join("tests/schemathesis/schemathesis.toml"))
@@ -81,7 +100,7 @@ fn the_document_keeps_its_promises() {
     });
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "the API does something else than its description says");
+    assert!(output.status.success(), "the API differs from its description");
     // Nothing was left out unnoticed.
     let operations = served.json()["paths"]
         .as_object()

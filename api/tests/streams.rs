@@ -5,7 +5,7 @@
 mod common;
 
 use api::Limits;
-use api_types::{Event, Gap, LogLine};
+use api_types::{Event, EventKind, Gap, LogLine, ShutdownKind};
 use common::log::Log;
 use common::{Connection, Host};
 use logger::ring::StreamMark;
@@ -147,7 +147,7 @@ fn a_follower_gets_what_comes() {
 }
 
 #[test]
-fn a_follower_that_comes_back_too_late_is_told_what_it_missed() {
+fn a_follower_that_comes_back_too_late_learns_what_it_missed() {
     let host = Host::new();
     let mut log = Log::new(&host);
     for _ in 0..100 {
@@ -252,22 +252,27 @@ fn whoever_hears_nothing_hears_that_we_are_there() {
 fn event(connection: &mut Connection) -> (u64, String) {
     let (id, kind, data) = connection.event().unwrap();
     let event: Event = serde_json::from_str(&data).unwrap();
-    assert_eq!((id, &kind), (event.seq.to_string(), &event.kind));
+    assert_eq!((id.as_str(), kind.as_str()), (event.seq.to_string().as_str(), event.kind.name()));
     (event.seq, kind)
 }
 
 #[test]
 fn events_from_now_on_and_from_before() {
     let host = Host::new();
-    for (seq, kind) in [(10, "started"), (12, "ready")] {
+    let (starting, ready) =
+        (EventKind::Starting { generation: 1 }, EventKind::Ready { took_ms: 7 });
+    for (seq, kind) in [(10, starting), (12, ready)] {
         host.supervisor.happens(seq, Some("web"), kind);
     }
     let list = host.get("/v1/events?follow=false&after=10").json();
     assert_eq!(list.as_array().unwrap().len(), 1);
+    // The details are fields, for programs.
+    assert_eq!((&list[0]["kind"], &list[0]["details"]["took_ms"]), (&"ready".into(), &7.into()));
     let mut new = follow(&host, "/v1/events", &[]);
     let mut all = follow(&host, "/v1/events?after=10", &[]);
     let mut back = follow(&host, "/v1/events?after=3", &["last-event-id: 12"]);
-    host.supervisor.happens(20, None, "shutdown");
+    let how = ShutdownKind::Reboot;
+    host.supervisor.happens(20, None, EventKind::Shutdown { client: "ada".into(), how });
     assert_eq!(event(&mut new), (20, "shutdown".into()));
     assert_eq!(event(&mut all), (12, "ready".into()));
     assert_eq!(event(&mut all), (20, "shutdown".into()));
@@ -277,7 +282,7 @@ fn events_from_now_on_and_from_before() {
 #[test]
 fn events_that_are_no_longer_kept_are_a_gap() {
     let host = Host::new();
-    host.supervisor.happens(100, None, "a");
+    host.supervisor.happens(100, None, EventKind::Supervisor);
     let mut late = follow(&host, "/v1/events?after=5", &[]);
     let (_, kind, data) = late.event().unwrap();
     assert_eq!((kind.as_str(), data.as_str()), ("gap", "{\"missed\":94}"));
@@ -287,10 +292,10 @@ fn events_that_are_no_longer_kept_are_a_gap() {
 #[test]
 fn a_number_from_before_a_reboot_hides_no_events() {
     let host = Host::new();
-    host.supervisor.happens(100, None, "a");
+    host.supervisor.happens(100, None, EventKind::Supervisor);
     let mut back = follow(&host, "/v1/events", &["last-event-id: 5000"]);
     assert_eq!(event(&mut back).0, 100);
-    host.supervisor.happens(101, None, "b");
+    host.supervisor.happens(101, None, EventKind::Supervisor);
     assert_eq!(event(&mut back).0, 101);
 }
 
@@ -299,7 +304,7 @@ fn a_thousand_events_at_once_are_all_passed_on() {
     let host = Host::new();
     let mut follower = follow(&host, "/v1/events", &[]);
     for seq in 1..=1000 {
-        host.supervisor.happens(seq, None, "tick");
+        host.supervisor.happens(seq, None, EventKind::Supervisor);
     }
     for seq in 1..=1000 {
         assert_eq!(event(&mut follower).0, seq);

@@ -2,8 +2,9 @@
 //! `api` is untrusted: a client may have taken it over.
 #![no_main]
 
+use api_types::{Client, ErrorCode, Role};
 use fuzz::{reads_back, steer};
-use ipc::api::{ApiRequest, Client, Code, FromApi, Role};
+use ipc::api::{ApiRequest, FromApi};
 use ipc::channel::MAX_FDS;
 use ipc::{Channel, ChannelError};
 use libfuzzer_sys::fuzz_target;
@@ -48,9 +49,9 @@ fn judge(message: &FromApi) {
     let known = clients.iter().find(|client| client.key == *key);
     match supervisor::requests::api::permit(&clients, key, request) {
         Ok(client) => assert!(Some(client) == known && client.role >= request.role()),
-        Err(why) if why.code == Code::UnknownKey => assert!(known.is_none()),
+        Err(why) if why.code == ErrorCode::UnknownKey => assert!(known.is_none()),
         Err(why) => {
-            assert_eq!(why.code, Code::Forbidden);
+            assert_eq!(why.code, ErrorCode::Forbidden);
             assert!(known.is_some_and(|client| client.role < request.role() || host_only));
         }
     }

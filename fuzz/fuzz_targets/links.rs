@@ -26,10 +26,12 @@ fuzz_target!(|data: &[u8]| {
             }
         }
         3 => {
-            // Responses contain arbitrary JSON, whose floats may change in their last digit.
-            if let Ok(message) = serde_json::from_slice::<ToApi>(bytes) {
-                let written = serde_json::to_vec(&message).expect("what was read can be written");
-                assert!(serde_json::from_slice::<ToApi>(&written).is_ok());
+            // An event of an unknown kind is the one thing that is read and never written.
+            if let Ok(message) = serde_json::from_slice::<ToApi>(bytes)
+                && let Ok(written) = serde_json::to_vec(&message)
+            {
+                let again = serde_json::from_slice::<ToApi>(&written);
+                assert_eq!(again.expect("what is written can be read"), message);
             }
         }
         4 => drop(reads_back::<Images>(bytes)),

@@ -1,7 +1,7 @@
 //! Short texts: readiness notifications, the response to a probe, the kernel command line.
 #![no_main]
 
-use ipc::api::Client;
+use api_types::Client;
 use layout::Cmdline;
 use libfuzzer_sys::fuzz_target;
 use policy::Notice;
@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
     let line = Cmdline::parse(&text);
     for word in line.clients.iter().map(String::as_str).chain([text.as_ref()]) {
-        if let Some(client) = Client::from_word(word) {
+        if let Ok(client) = word.parse::<Client>() {
             let role = client.role.to_string();
             assert_eq!(word, format!("{}:{role}:{}", client.name, client.key));
         }

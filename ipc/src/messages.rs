@@ -1,8 +1,8 @@
 //! The messages themselves. Descriptors travel beside a message, in the order its text names.
 
-use api_types::{ExitStatus, ShutdownKind};
+use api_types::{DataDisk, ExitStatus, Network, Phase, ShutdownKind};
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// The key under which PID 1 itself keeps the supervisor's end of its link with api
 /// ([`FromInit::Stored`]). The link is made anew for each api.
@@ -75,44 +75,11 @@ pub enum FromInit {
     },
     /// Stop every unit in order, then answer [`ToInit::UnitsStopped`].
     StopUnits {
-        /// How the host goes down afterwards.
+        /// How the shutdown ends.
         kind: ShutdownKind,
     },
     /// What became of the data disk; repeated at each start and each change.
     DataDisk(DataDisk),
-}
-
-/// A named piece of the boot. Times are microseconds of `CLOCK_MONOTONIC`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Phase {
-    /// What was done, one or two words.
-    pub name: String,
-    /// What there is to know about it, for people; may be empty.
-    pub note: String,
-    /// When it began.
-    pub start_us: u64,
-    /// When it was done.
-    pub end_us: u64,
-}
-
-/// The content of `layout::paths::RUN_BOOT`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BootReport {
-    /// When the first line of PID 1 ran (microseconds of `CLOCK_MONOTONIC`).
-    pub start_us: u64,
-    /// The phases, in the order in which they ended.
-    pub phases: Vec<Phase>,
-}
-
-/// What became of the data disk: volumes and log files go below `path`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DataDisk {
-    /// Where it is mounted; `None`: there is none (yet).
-    pub path: Option<String>,
-    /// The device, or why there is none, for people.
-    pub reason: String,
-    /// It is still being looked for or waited for: named volumes are not usable now.
-    pub pending: bool,
 }
 
 /// The processes that PID 1 starts and restarts.
@@ -216,18 +183,5 @@ pub enum FromNet {
         reason: String,
     },
     /// The state of the host's own network; sent at each change and after each [`ToNet::Ports`].
-    State(NetState),
-}
-
-/// The host's own network as units and people see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetState {
-    /// Addresses of the uplinks, `eth0 10.0.2.15/24`.
-    pub addresses: Vec<(String, String)>,
-    /// The default gateway, if there is a default route.
-    pub gateway: Option<IpAddr>,
-    /// Name servers in use.
-    pub dns: Vec<IpAddr>,
-    /// For each uplink that has no address yet: why (`eth0: no answer to DHCP for 12 s`).
-    pub waiting: Vec<String>,
+    State(Network),
 }

@@ -1,55 +1,25 @@
 //! A stored line, as returned by a reader of the ring.
 
-use ipc::control::LogLine;
+use api_types::LogLine;
+
+pub use api_types::Stream;
 
 /// Maximum text length of a record in bytes. A longer line is split into several records
 /// ([`Flags::CONTINUES`], [`Flags::CONTINUED`]).
 pub const MAX_TEXT: usize = 16 * 1024;
 
-/// The origin of a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stream {
-    /// The container's standard output.
-    Stdout,
-    /// The container's standard error.
-    Stderr,
-    /// The logger itself (reports of dropped lines).
-    System,
+/// The number of a stream in a ring.
+pub(crate) fn stream_code(stream: Stream) -> u8 {
+    match stream {
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+        Stream::System => 3,
+    }
 }
 
-impl Stream {
-    /// Its code in a ring.
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Stdout => 1,
-            Self::Stderr => 2,
-            Self::System => 3,
-        }
-    }
-
-    /// The stream with this code in a ring.
-    pub(crate) fn from_code(code: u8) -> Option<Stream> {
-        match code {
-            1 => Some(Self::Stdout),
-            2 => Some(Self::Stderr),
-            3 => Some(Self::System),
-            _ => None,
-        }
-    }
-
-    /// The stream with this name in a log file.
-    pub fn from_name(name: &str) -> Option<Stream> {
-        [Self::Stdout, Self::Stderr, Self::System].into_iter().find(|stream| stream.name() == name)
-    }
-
-    /// `stdout`, `stderr` or `system`, as in log files.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-            Self::System => "system",
-        }
-    }
+/// The stream of a number in a ring.
+pub(crate) fn stream_from_code(code: u8) -> Option<Stream> {
+    Stream::ALL.into_iter().find(|stream| stream_code(*stream) == code)
 }
 
 /// How a record relates to the line that the container wrote.
@@ -111,7 +81,7 @@ impl Line {
             seq: self.seq,
             boot,
             time_us: self.unix_us,
-            stream: self.stream.name().to_owned(),
+            stream: self.stream,
             generation: self.generation,
             text: String::from_utf8_lossy(&self.text).into_owned(),
         }

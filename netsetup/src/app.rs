@@ -1,6 +1,6 @@
 //! The main loop: one thread, one poll, and no blocking on any single operation.
 
-use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, NetState, Outbox, ToInit, ToNet};
+use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, Network, Outbox, ToInit, ToNet};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -106,7 +106,7 @@ pub struct App {
     pending: VecDeque<Pending>,
     /// For the bridge and pending attachments: both only wait for modules.
     retry: Retry,
-    sent: Option<NetState>,
+    sent: Option<Network>,
     /// The receiver of `sent` may have been replaced: send the state even if it has not changed.
     resend_state: bool,
     now: fn() -> Duration,
@@ -235,7 +235,7 @@ impl App {
         self.init.flush()
     }
 
-    fn report(&mut self, state: NetState) -> Result<(), AppError> {
+    fn report(&mut self, state: Network) -> Result<(), AppError> {
         // Log each reason once, not again whenever its number of seconds changes.
         let without_digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
         let sent = self.sent.iter().flat_map(|sent| &sent.waiting);

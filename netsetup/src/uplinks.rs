@@ -4,7 +4,6 @@
 //! with a device (no bridges, no veth pairs), with DHCP. A link that appears later is configured
 //! then, and nothing waits for one that does not appear.
 
-use ipc::NetState;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
@@ -110,8 +109,8 @@ impl Uplinks {
     }
 
     /// The state of the host's network.
-    pub fn state(&self, now: Duration) -> NetState {
-        let mut state = NetState { dns: self.dns(), ..NetState::default() };
+    pub fn state(&self, now: Duration) -> ipc::Network {
+        let mut state = ipc::Network { dns: self.dns(), ..ipc::Network::default() };
         for uplink in self.all.values() {
             let name = &uplink.link().name;
             for net in uplink.addresses() {

@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use common::{BRIDGE, NET, Namespace, tcp};
-use ipc::{Channel, FromNet, NetRequest, NetState, PublishedPort, ToInit, ToNet};
+use ipc::{Channel, FromNet, NetRequest, Network, PublishedPort, ToInit, ToNet};
 use netsetup::app::{App, Settings};
 use units::model::{Host, Interface, IpNet};
 
@@ -116,7 +116,7 @@ struct Netsetup<'a> {
     thread: Option<std::thread::ScopedJoinHandle<'a, ()>>,
     supervisor: Channel,
     init: Channel,
-    state: NetState,
+    state: Network,
 }
 
 impl<'a> Netsetup<'a> {
@@ -144,7 +144,7 @@ impl<'a> Netsetup<'a> {
                 }
             });
         });
-        let state = NetState::default();
+        let state = Network::default();
         Netsetup { stop, thread: Some(thread), supervisor, init, state }
     }
 
@@ -165,7 +165,7 @@ impl<'a> Netsetup<'a> {
         }
     }
 
-    fn until_state(&mut self, what: impl Fn(&NetState) -> bool) -> NetState {
+    fn until_state(&mut self, what: impl Fn(&Network) -> bool) -> Network {
         while !what(&self.state) {
             self.next();
         }
@@ -393,7 +393,7 @@ fn a_new_supervisor_on_the_same_link_receives_the_unchanged_state() {
         // The first message of every supervisor; it does not know the state sent to the previous
         // one.
         for _ in 0..2 {
-            net.state = NetState::default();
+            net.state = Network::default();
             net.supervisor.send(&ToNet::Ports { units: vec![] }, &[]).unwrap();
             assert_eq!(net.until_address(), "192.0.2.7/24");
         }

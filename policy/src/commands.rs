@@ -2,8 +2,9 @@
 
 use super::Core;
 use super::entries::Id;
-use super::event::{Action, Command, Refusal, Report};
+use super::event::{Action, Command, Refusal};
 use super::state::{DownBy, Phase, Rest, StopWhy, UpBy, Wanted};
+use api_types::{By, EventKind};
 use std::collections::BTreeSet;
 use units::model::Kind;
 
@@ -37,7 +38,7 @@ impl Core {
         match (self.admit(command), command) {
             (Err(refusal), _) => {
                 let unit = command.unit().to_string();
-                self.out.push(Action::Report { unit, report: Report::Refused { refusal } });
+                self.out.push(Action::Report { unit, report: EventKind::Refused(refusal.into()) });
             }
             (Ok(id), Command::Start { .. }) => self.start_by_hand(id),
             (Ok(id), Command::Stop { .. }) => self.stop_by_hand(id),
@@ -67,14 +68,14 @@ impl Core {
 
     fn start_by_hand(&mut self, id: Id) {
         self.change(id).record.wanted = Wanted::Up(UpBy::Person);
-        self.report(id, Report::StartRequested { by: UpBy::Person });
+        self.report(id, EventKind::StartRequested { by: By::Person });
         self.set_going(id);
         self.pull_up(id, true);
     }
 
     fn restart_by_hand(&mut self, id: Id) {
         self.change(id).record.wanted = Wanted::Up(UpBy::Person);
-        self.report(id, Report::RestartRequested);
+        self.report(id, EventKind::RestartRequested);
         if self.entries[id].run().is_some_and(|run| !run.ending()) {
             self.entries[id].record.backoff.reset();
             self.end_run(id, StopWhy::Asked);
@@ -93,7 +94,7 @@ impl Core {
         };
         self.change(id).record.wanted = Wanted::Down(by);
         let left_running = self.dependents_running(id);
-        self.report(id, Report::StopRequested { by, left_running });
+        self.report(id, EventKind::StopRequested { by: by.into(), left_running });
         self.stop(id);
         // A unit that is merely ordered after one that is no longer wanted need not wait for it, even
         // if that one's run was ending already and nothing else changes.
@@ -184,8 +185,9 @@ impl Core {
         let was_down = !entry.wanted_up();
         if was_down {
             let by = UpBy::Unit(asker.to_string());
-            self.change(id).record.wanted = Wanted::Up(by.clone());
-            self.report(id, Report::StartRequested { by });
+            let report = EventKind::StartRequested { by: (&by).into() };
+            self.change(id).record.wanted = Wanted::Up(by);
+            self.report(id, report);
         }
         if rests || (was_down && ends) {
             self.set_going(id);

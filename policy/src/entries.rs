@@ -2,8 +2,9 @@
 
 use super::backoff::Backoff;
 use super::health::HealthTrack;
-use super::state::{DownBy, Phase, Record, Rest, Run, Stage, State, Wanted};
+use super::state::{DownBy, Phase, Record, Rest, Run, Stage, Wanted};
 use super::time::Instant;
+use api_types::State;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::time::Duration;

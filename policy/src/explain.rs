@@ -2,11 +2,9 @@
 
 use super::Core;
 use super::entries::{Entry, Id};
-use super::event::unstable;
-use super::exit::LastExit;
-use super::graph::Reason;
-use super::state::{DownBy, Phase, Rest, Stage, State, StopWhy, UpBy, Wanted};
-use super::time::{Instant, human};
+use super::state::{DownBy, Phase, Rest, Stage, StopWhy, UpBy, Wanted};
+use super::time::Instant;
+use api_types::{By, State, WaitReason, human, unstable_runs};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use units::model::{Kind, Ready};
@@ -81,19 +79,19 @@ impl Core {
 
     fn explain_reason(
         &self,
-        reason: &Reason,
+        reason: &WaitReason,
         now: Instant,
         depth: usize,
         seen: &mut BTreeSet<Id>,
         lines: &mut Vec<String>,
     ) {
         lines.push(match reason {
-            Reason::Condition { .. } => format!("{}it waits for {reason}", indent(depth)),
+            WaitReason::Condition { .. } => format!("{}it waits for {reason}", indent(depth)),
             _ => format!("{}it {reason}", indent(depth)),
         });
         match reason {
-            Reason::Condition { .. } => {}
-            Reason::Requires { unit, .. } | Reason::After { unit, .. } => {
+            WaitReason::Condition { .. } => {}
+            WaitReason::Requires { unit, .. } | WaitReason::After { unit, .. } => {
                 match (self.index.get(unit), self.problems.get(unit)) {
                     (Some(&id), _) => self.explain_into(id, now, depth + 1, seen, lines),
                     (None, Some(problem)) => {
@@ -121,7 +119,7 @@ impl Core {
                 let left = human(until.since(now));
                 match entry.record.backoff.attempts() {
                     0 => format!("{name} starts again in {left}"),
-                    n => format!("{name} starts again in {left} ({} in a row)", unstable(n)),
+                    n => format!("{name} starts again in {left} ({} in a row)", unstable_runs(n)),
                 }
             }
             Phase::Run(run) => {
@@ -159,8 +157,8 @@ impl Core {
 /// How the last attempt ended and how many have failed.
 fn last_end(entry: &Entry, now: Instant) -> Option<String> {
     let last = entry.record.last_exit.as_ref().filter(|last| !last.asked)?;
-    let ago = human(now.since(last.at));
-    let what: &LastExit = &last.what;
+    let ago = human(now.since(Instant::from_millis(last.at)));
+    let what = &last.cause;
     let failures = match entry.record.failures {
         1 => "1 failure".to_string(),
         n => format!("{n} failures"),
@@ -172,9 +170,9 @@ fn last_end(entry: &Entry, now: Instant) -> Option<String> {
 fn wanted_by(wanted: &Wanted) -> String {
     match wanted {
         Wanted::Up(UpBy::Boot) => "wanted since boot".into(),
-        Wanted::Up(by) => format!("started {by}"),
+        Wanted::Up(by) => format!("started {}", By::from(by)),
         Wanted::Down(DownBy::Default) => "not enabled, and not started by hand".into(),
-        Wanted::Down(by) => format!("stopped {by}"),
+        Wanted::Down(by) => format!("stopped {}", By::from(*by)),
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::Core;
 use super::entries::{Entries, Entry, Id, PerUnit};
-use super::state::{DownBy, Phase, Rest, Stage, State, Wanted};
-use serde::Serialize;
+use super::state::{DownBy, Phase, Rest, Stage, Wanted};
+use api_types::{Unmet, WaitReason};
 use std::collections::BTreeMap;
-use std::fmt;
 use units::model::{Condition, Kind, Unit};
 
 /// The edges between units, looked up once.
@@ -62,84 +61,6 @@ impl Graph {
     }
 }
 
-/// One thing that a waiting unit waits for. `Display` is for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Reason {
-    /// A fact about the host that does not hold yet, named as in the unit file (`net.addr`).
-    Condition {
-        /// Its name.
-        condition: String,
-    },
-    /// A unit in `requires` that is not ready.
-    Requires {
-        /// Its name.
-        unit: String,
-        /// Why it does not satisfy.
-        unmet: Unmet,
-    },
-    /// A unit in `after` that is starting.
-    After {
-        /// Its name.
-        unit: String,
-        /// Its state.
-        state: State,
-    },
-}
-
-/// Why a required unit does not satisfy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "unmet", rename_all = "snake_case")]
-pub enum Unmet {
-    /// It does not exist.
-    Missing,
-    /// Its file is invalid.
-    Broken,
-    /// It has failed permanently.
-    Failed {
-        /// Why.
-        why: String,
-    },
-    /// A person stopped it.
-    StoppedByHand,
-    /// Nobody has asked for it.
-    NotStarted,
-    /// It is a service, has exited with 0, and its restart policy does not restart it.
-    Ended,
-    /// It is not ready yet.
-    NotReady {
-        /// Its state.
-        state: State,
-    },
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Condition { condition } => write!(f, "the host's condition {condition}"),
-            Self::Requires { unit, unmet } => write!(f, "requires {unit}, which {unmet}"),
-            Self::After { unit, state } => {
-                write!(f, "is ordered after {unit}, which is not ready yet ({state})")
-            }
-        }
-    }
-}
-
-impl fmt::Display for Unmet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("does not exist"),
-            Self::Broken => f.write_str("has an invalid unit file"),
-            Self::Failed { why } => write!(f, "has failed ({why})"),
-            Self::StoppedByHand => f.write_str("was stopped by hand"),
-            Self::NotStarted => f.write_str("has not been started"),
-            Self::Ended => f.write_str("has ended"),
-            Self::NotReady { state: State::Running } => f.write_str("has not finished yet"),
-            Self::NotReady { state } => write!(f, "is not ready yet ({state})"),
-        }
-    }
-}
-
 /// A condition's name as it is written in a unit file.
 pub(super) fn condition_name(condition: &Condition) -> String {
     match condition {
@@ -185,27 +106,27 @@ fn holds_back(entry: &Entry) -> bool {
 }
 
 impl Core {
-    /// Everything that keeps this unit from starting now; empty if it may start.
-    pub(super) fn blockers(&self, id: Id) -> Vec<Reason> {
+    /// Everything that holds this unit back now; empty if it may start.
+    pub(super) fn blockers(&self, id: Id) -> Vec<WaitReason> {
         let links = self.graph.of(id);
         let conditions = self.entries[id].unit.wait_for.iter();
         let conditions = conditions
             .filter(|condition| !self.conditions.contains(condition))
-            .map(|condition| Reason::Condition { condition: condition_name(condition) });
+            .map(|condition| WaitReason::Condition { condition: condition_name(condition) });
         let absent = links.absent.iter().map(|name| {
             let broken = self.problems.contains_key(name);
             let unmet = if broken { Unmet::Broken } else { Unmet::Missing };
-            Reason::Requires { unit: name.clone(), unmet }
+            WaitReason::Requires { unit: name.clone(), unmet }
         });
         let requires = links.requires.iter().filter_map(|&other| {
             let entry = &self.entries[other];
             let unit = entry.unit.name.clone();
-            unmet(entry).map(|unmet| Reason::Requires { unit, unmet })
+            unmet(entry).map(|unmet| WaitReason::Requires { unit, unmet })
         });
         let after = links.after.iter().filter_map(|&other| {
             let entry = &self.entries[other];
             let unit = entry.unit.name.clone();
-            holds_back(entry).then(|| Reason::After { unit, state: entry.state() })
+            holds_back(entry).then(|| WaitReason::After { unit, state: entry.state() })
         });
         absent.chain(requires).chain(after).chain(conditions).collect()
     }

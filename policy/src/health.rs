@@ -1,6 +1,7 @@
-//! The schedule of health checks: when to probe, which answers count, and when a unit is unhealthy.
+//! The schedule of health checks: when to probe, which results count, when a unit is unhealthy.
 
 use super::time::Instant;
+use api_types::HealthState;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use units::model::Healthcheck;
@@ -13,31 +14,19 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No two probes are closer, whatever the unit file says.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The shell enforces `timeout`; this much later the core no longer expects an answer.
+/// The prober enforces `timeout`; this much later the core no longer expects an answer.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest error text kept, in characters.
 const MAX_ERROR: usize = 200;
 
-/// The result of the probes so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// No probe has passed, and not enough have failed.
-    Unknown,
-    /// The last result was good, or there have been too few failures since.
-    Healthy,
-    /// `retries` failures in a row.
-    Unhealthy,
-}
-
-/// When the next probe is due, or that one is in progress.
+/// When the next probe is due, or the answer to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Next {
-    /// It is due then.
+    /// Probe then.
     At(Instant),
-    /// One was asked for; without an answer until then it has failed.
+    /// A probe was ordered; without an answer by then it has failed.
     AnswerBy(Instant),
 }
 
@@ -45,7 +34,7 @@ enum Next {
 /// a unit that is being set up or stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HealthTrack {
-    health: Health,
+    health: HealthState,
     /// Failures in a row that count.
     streak: u32,
     /// The last success.
@@ -64,7 +53,7 @@ pub(super) struct HealthTrack {
 /// What a probe's answer changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
-    /// Nothing that must be reported.
+    /// Nothing to report.
     Nothing,
     /// The first success, or the first after being unhealthy.
     Healthy,
@@ -77,7 +66,7 @@ impl HealthTrack {
     pub(super) fn new(check: &Healthcheck, exec_at: Instant) -> Self {
         let grace = check.start_period.max(interval(check));
         Self {
-            health: Health::Unknown,
+            health: HealthState::Unknown,
             streak: 0,
             last_ok: None,
             last_error: None,
@@ -88,15 +77,15 @@ impl HealthTrack {
         }
     }
 
-    /// When [`HealthTrack::expire`] wants to be called.
+    /// When to call [`HealthTrack::expire`].
     pub(super) fn due(&self) -> Instant {
         match self.next {
             Next::At(at) | Next::AnswerBy(at) => at,
         }
     }
 
-    /// The due moment has come: `true` if a probe is to be made now, `false` if the one in progress has
-    /// had its time, which the caller must report as a failure.
+    /// The due moment has come: `true` if a probe is to be made now, `false` if an ordered probe has not
+    /// been answered in time, which the caller must report as a failure.
     pub(super) fn expire(&mut self, check: &Healthcheck, now: Instant) -> bool {
         match self.next {
             Next::At(_) => {
@@ -108,7 +97,7 @@ impl HealthTrack {
         }
     }
 
-    /// Whether a probe is in progress; an answer without one is late and means nothing any more.
+    /// Whether an answer is expected; any other is late and ignored.
     pub(super) fn awaits_answer(&self) -> bool {
         matches!(self.next, Next::AnswerBy(_))
     }
@@ -131,8 +120,8 @@ impl HealthTrack {
                 self.last_error = None;
                 self.counts_from = self.grace_until;
                 let news =
-                    if self.health == Health::Healthy { News::Nothing } else { News::Healthy };
-                self.health = Health::Healthy;
+                    if self.health == HealthState::Healthy { News::Nothing } else { News::Healthy };
+                self.health = HealthState::Healthy;
                 news
             }
             Err(error) => {
@@ -141,8 +130,8 @@ impl HealthTrack {
                     self.streak = self.streak.saturating_add(1);
                     self.counts_from = now.plus(interval(check));
                 }
-                if self.streak >= check.retries.max(1) && self.health != Health::Unhealthy {
-                    self.health = Health::Unhealthy;
+                if self.streak >= check.retries.max(1) && self.health != HealthState::Unhealthy {
+                    self.health = HealthState::Unhealthy;
                     News::Unhealthy
                 } else {
                     News::Nothing
@@ -170,8 +159,8 @@ impl HealthTrack {
         }
     }
 
-    /// The last result.
-    pub(super) fn health(&self) -> Health {
+    /// The last word.
+    pub(super) fn health(&self) -> HealthState {
         self.health
     }
 
@@ -196,8 +185,8 @@ fn interval(check: &Healthcheck) -> Duration {
     check.interval.max(MIN_INTERVAL)
 }
 
-/// Text from a container, made safe for a console and a state file: one line, no control
-/// characters, not longer than `max` characters.
+/// Sanitizes text from a container for the console and state files: one line, no control characters,
+/// at most `max` characters.
 pub(super) fn tidy(text: &str, max: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect()
 }

@@ -1,17 +1,17 @@
-//! The policy: what happens to which unit, and when. It is a pure function of its input:
-//! [`Core::handle`] takes an event and the time and returns a list of actions. It owns no clock, no
-//! file, no process and no log, so everything it decides can be tested with a simulated clock and
-//! simulated processes, in any order of events.
+//! The policy: what happens to which unit, and when. It is a pure function of what it is told —
+//! [`Core::handle`] takes an event and the time and returns a list of actions — and it owns no
+//! clock, no file, no process and no log. Everything it decides can therefore be tested with a
+//! simulated clock and simulated processes, in any order of events.
 //!
 //! # Desired state and state
 //!
 //! For each unit there are two questions. Supervisors that mix them up start what somebody has just
 //! stopped.
 //!
-//! *What is wanted?* [`Wanted`]: up (since boot, by a person's request, for another unit) or down
-//! (never requested, a person stopped it, the host shuts down). Only the boot, a person, a start by a
-//! person of a unit that needs it, and the shutdown change the answer. No exit, no timer and no
-//! dependency does.
+//! *What is it meant to be?* [`api_types::Desired`]: up (since boot, by a person's wish, for another unit) or
+//! down (nobody asked, a person stopped it, the host goes down). Only the boot, a person, a start
+//! by a person of a unit that needs it, and the shutdown change the answer. No exit, no timer and
+//! no dependency does.
 //!
 //! *Where is it?* A phase, which is one of four things, and for a run a stage, which moves only
 //! downwards in this table:
@@ -82,7 +82,6 @@ mod backoff;
 mod commands;
 mod entries;
 mod event;
-mod exit;
 mod explain;
 mod graph;
 mod health;
@@ -97,16 +96,12 @@ mod time;
 mod transitions;
 
 pub use backoff::STABLE;
-pub use event::{Action, Command, Event, Notice, Refusal, Report, RunEvent};
-pub use exit::{Ended, Failure, LastExit};
-pub use graph::{Reason, Unmet};
-pub use health::Health;
+pub use event::{Action, Command, Event, Notice, Refusal, RunEvent};
 pub use saved::{SavedError, SavedState};
 pub use shutdown::KILL_PATIENCE;
-pub use state::{DownBy, State, UpBy, Wanted};
-pub use status::{HealthStatus, UnitStatus};
-pub use time::{Instant, human};
+pub use time::Instant;
 
+use api_types::EventKind;
 use entries::{Entries, Entry, Id, Queue};
 use graph::Graph;
 use shutdown::Shutdown;
@@ -138,7 +133,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core in which nothing runs and nothing is wanted; [`Event::Boot`] starts it.
+    /// A core in which nothing runs and nothing is wanted; [`Event::Boot`] starts the enabled units.
     ///
     /// `problems` are units whose file is invalid (name and what is wrong): they are shown as failed,
     /// and what requires them waits. `seed` spreads the jitter of restarts;
@@ -277,8 +272,8 @@ impl Core {
         }
     }
 
-    /// Reports something to people.
-    fn report(&mut self, id: Id, report: Report) {
+    /// Reports an event to people.
+    fn report(&mut self, id: Id, report: EventKind) {
         let unit = self.entries[id].unit.name.clone();
         self.out.push(Action::Report { unit, report });
     }

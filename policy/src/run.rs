@@ -2,13 +2,13 @@
 
 use super::Core;
 use super::entries::Id;
-use super::event::{Action, Notice, Report, RunEvent};
-use super::exit::LastExit;
+use super::event::{Action, Notice, RunEvent};
 use super::health::{HealthTrack, News, tidy};
 use super::shutdown::KILL_PATIENCE;
 use super::state::{Phase, Stage, StopWhy};
 use super::time::millis;
 use super::transitions::End;
+use api_types::{EventKind, ExitCause};
 use units::model::{Kind, Ready, RestartPolicy};
 
 /// Longest `STATUS=` text kept, in characters.
@@ -27,7 +27,7 @@ impl Core {
             RunEvent::StartFailed { reason } => self.start_failed(id, reason),
             RunEvent::ExecSucceeded => self.exec_succeeded(id),
             RunEvent::Exited { status, oom } => {
-                self.exited(id, LastExit::from_status(status, oom));
+                self.exited(id, ExitCause::from_status(status, oom));
             }
             RunEvent::GroupEmpty => self.group_empty(id),
             RunEvent::Notified(notice) => self.notified(id, notice),
@@ -57,7 +57,7 @@ impl Core {
         match &run.stage {
             // There is no process and no group: this ends the run.
             Stage::Launching | Stage::Killing { pid: None, .. } => {
-                if let Some(verdict) = self.judge_run(id, LastExit::SetupFailed(reason)) {
+                if let Some(verdict) = self.judge_run(id, ExitCause::SetupFailed(reason)) {
                     self.run_over(id, verdict);
                 }
             }
@@ -69,7 +69,7 @@ impl Core {
             // The exit came first and has been counted; only the text becomes better.
             Stage::Draining { exec: false, .. } if run.why.is_none() => {
                 if let Some(last) = last_exit {
-                    last.what = LastExit::SetupFailed(reason);
+                    last.cause = ExitCause::SetupFailed(reason);
                 }
             }
             _ => {}
@@ -109,7 +109,7 @@ impl Core {
         run.ready_at = Some(now);
         let took_ms = millis(now.since(run.started_at));
         self.change(id);
-        self.report(id, Report::Ready { took_ms });
+        self.report(id, EventKind::Ready { took_ms });
         self.changed(id);
     }
 
@@ -135,7 +135,7 @@ impl Core {
 
     /// The main process has ended. The rest of the group is killed, as the end of a pid
     /// namespace's first process does anyway.
-    fn exited(&mut self, id: Id, how: LastExit) {
+    fn exited(&mut self, id: Id, how: ExitCause) {
         let Some(run) = self.entries[id].run() else { return };
         match run.stage {
             Stage::Draining { .. } => {}
@@ -167,7 +167,7 @@ impl Core {
             }
             // The supervisor ended during this start, before there was a process.
             Stage::Launching | Stage::Killing { pid: None, .. } => {
-                if let Some(verdict) = self.judge_run(id, LastExit::Interrupted) {
+                if let Some(verdict) = self.judge_run(id, ExitCause::Interrupted) {
                     self.run_over(id, verdict);
                 }
             }
@@ -200,13 +200,13 @@ impl Core {
         match news {
             News::Nothing => {}
             News::Healthy => {
-                self.report(id, Report::Healthy);
+                self.report(id, EventKind::Healthy);
                 if gates {
                     self.become_ready(id);
                 }
             }
             News::Unhealthy => {
-                self.report(id, Report::Unhealthy { error: error.clone(), restarts });
+                self.report(id, EventKind::Unhealthy { error: error.clone(), restarts });
                 if restarts {
                     self.end_run(id, StopWhy::Health { error, good_until });
                 }
@@ -237,7 +237,7 @@ impl Core {
                     self.queue.push_back(id);
                     return;
                 }
-                let what = LastExit::WaitTimeout(reasons.join("; "));
+                let what = ExitCause::WaitTimeout(reasons.join("; "));
                 let verdict = self.judge(id, End { what, asked: false, stable: false, began });
                 self.follow(id, verdict, false);
             }
@@ -251,12 +251,12 @@ impl Core {
                     Stage::Launching | Stage::Setup { .. } => {}
                     Stage::Up { .. } => self.probe_due(id),
                     Stage::Terminating { .. } => {
-                        self.report(id, Report::StopTimeout);
+                        self.report(id, EventKind::StopTimeout);
                         self.kill(id);
                     }
                     Stage::Killing { .. } | Stage::Draining { .. } => self.kill_again(id),
                     Stage::Unreported { .. } => {
-                        if let Some(verdict) = self.judge_run(id, LastExit::Lost) {
+                        if let Some(verdict) = self.judge_run(id, ExitCause::Lost) {
                             self.run_over(id, verdict);
                         }
                     }
@@ -293,7 +293,7 @@ impl Core {
         sweep.again_at = again_at;
         let known = std::mem::replace(&mut sweep.stuck, true);
         if !known {
-            self.report(id, Report::Stuck);
+            self.report(id, EventKind::Stuck);
         }
         self.act(id, |unit, generation| Action::KillGroup { unit, generation });
     }

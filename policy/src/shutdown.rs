@@ -2,8 +2,9 @@
 
 use super::Core;
 use super::entries::{Entry, Id};
-use super::event::{Action, Report};
-use super::state::{DownBy, Phase, State, Wanted};
+use super::event::Action;
+use super::state::{DownBy, Phase, Wanted};
+use api_types::{EventKind, State};
 use std::time::Duration;
 
 /// How long a killed group, or the report of an end, is waited for before it is called stuck. A
@@ -39,7 +40,10 @@ impl Core {
             match &self.entries[id].record.phase {
                 Phase::Waiting { .. } | Phase::Backoff { .. } => self.stop(id),
                 Phase::Run(_) => {
-                    self.report(id, Report::StopRequested { by, left_running: Vec::new() });
+                    self.report(
+                        id,
+                        EventKind::StopRequested { by: by.into(), left_running: Vec::new() },
+                    );
                 }
                 // A unit that has finished or failed keeps that state until the end.
                 Phase::Rest(_) => {}

@@ -1,51 +1,13 @@
-//! What the core knows of one unit. The types make impossible states unrepresentable: a pid exists
-//! only in a run, a retry time only in back-off, health only while the program runs, and a unit has
-//! either one run or none.
+//! The state of one unit. The types make impossible states unrepresentable: a pid exists only in a run,
+//! a retry time only in back-off, health only while the program runs, and a unit has either one run or
+//! none.
 
 use super::backoff::Backoff;
-use super::exit::{Ended, Failure};
 use super::health::HealthTrack;
 use super::time::Instant;
+use api_types::{By, Desired, Failure, LastExit};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::fmt;
-
-/// The state a person sees. The parent module's documentation says what each means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Waiting for dependencies or conditions, with the reasons.
-    Waiting,
-    /// Being set up, or running but not ready yet.
-    Starting,
-    /// Its program runs.
-    Running,
-    /// Asked to end, killed, or ended with processes that are still to be killed.
-    Stopping,
-    /// It starts again at a known time.
-    Backoff,
-    /// Failed permanently, with the reason.
-    Failed,
-    /// Not wanted: stopped by hand or never started.
-    Stopped,
-    /// Finished with code 0.
-    Done,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Waiting => "waiting",
-            Self::Starting => "starting",
-            Self::Running => "running",
-            Self::Stopping => "stopping",
-            Self::Backoff => "backoff",
-            Self::Failed => "failed",
-            Self::Stopped => "stopped",
-            Self::Done => "done",
-        })
-    }
-}
 
 /// The desired state of a unit, and who asked for it last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,31 +35,42 @@ pub enum UpBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DownBy {
-    /// It was never requested.
+    /// It is not enabled and has never been started.
     Default,
     /// A person: only a person starts it again.
     Person,
-    /// The host shuts down.
+    /// The host is shutting down.
     Shutdown,
 }
 
-impl fmt::Display for UpBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Boot => f.write_str("at boot"),
-            Self::Person => f.write_str("by hand"),
-            Self::Unit(unit) => write!(f, "for {unit}"),
+impl From<&UpBy> for By {
+    fn from(by: &UpBy) -> By {
+        match by {
+            UpBy::Boot => By::Boot,
+            UpBy::Person => By::Person,
+            UpBy::Unit(unit) => By::Unit(unit.clone()),
         }
     }
 }
 
-impl fmt::Display for DownBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Default => "not enabled",
-            Self::Person => "by hand",
-            Self::Shutdown => "for the shutdown",
-        })
+impl From<DownBy> for By {
+    fn from(by: DownBy) -> By {
+        match by {
+            DownBy::Default => By::Default,
+            DownBy::Person => By::Person,
+            DownBy::Shutdown => By::Shutdown,
+        }
+    }
+}
+
+impl Wanted {
+    /// As [`api_types::Unit`] has it. The types differ because here an impossible combination (wanted
+    /// up by the shutdown) cannot be represented; this is the only conversion.
+    pub(super) fn decided(&self) -> (Desired, By) {
+        match self {
+            Self::Up(by) => (Desired::Up, by.into()),
+            Self::Down(by) => (Desired::Down, (*by).into()),
+        }
     }
 }
 
@@ -258,7 +231,7 @@ pub(super) struct Record {
     /// Failed attempts in the unit's lifetime.
     pub(super) failures: u64,
     pub(super) backoff: Backoff,
-    pub(super) last_exit: Option<Ended>,
+    pub(super) last_exit: Option<LastExit>,
     /// How often runs and attempts have ended, by reason.
     #[serde(default)]
     pub(super) exits: BTreeMap<String, u64>,

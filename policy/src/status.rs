@@ -1,73 +1,12 @@
-//! The read side: what people and programs are shown of a unit.
+//! Units as clients see them: here the policy's state becomes an [`api_types::Unit`], the only place
+//! where it does.
 
 use super::Core;
 use super::backoff::STABLE;
 use super::entries::{Entry, Id};
-use super::exit::Ended;
-use super::graph::Reason;
-use super::health::Health;
-use super::state::{Phase, Rest, Stage, State, Wanted};
-use super::time::Instant;
-use super::time::millis;
-use serde::Serialize;
-use std::collections::BTreeMap;
-
-/// Everything about one unit at one moment. Moments are milliseconds of `CLOCK_MONOTONIC`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct UnitStatus {
-    /// Its name.
-    pub name: String,
-    /// Its description, perhaps empty.
-    pub description: String,
-    /// What a person sees.
-    pub state: State,
-    /// Since when.
-    pub since_ms: u64,
-    /// Why it has failed, or what is wrong with its file.
-    pub reason: Option<String>,
-    /// The desired state and who asked for it.
-    #[serde(flatten)]
-    pub wanted: Wanted,
-    /// Main process, while there is one.
-    pub pid: Option<i32>,
-    /// Number of the current or last run; 0: it has never been started.
-    pub generation: u64,
-    /// Units that require it may start.
-    pub ready: bool,
-    /// Its health, while its program runs and if it has a health check.
-    pub health: Option<HealthStatus>,
-    /// How the last run or attempt ended.
-    pub last_exit: Option<Ended>,
-    /// Starts that the restart policy made, in its lifetime.
-    pub restarts: u64,
-    /// Failed attempts, in its lifetime.
-    pub failures: u64,
-    /// How often runs and attempts have ended, by [`super::LastExit::reason`], or `asked`.
-    pub exits: BTreeMap<String, u64>,
-    /// Unstable ends in a row; 0 after a stable run.
-    pub attempts: u32,
-    /// When the next attempt is, in back-off.
-    pub next_retry_ms: Option<u64>,
-    /// What it waits for, while it waits.
-    pub waiting_for: Vec<Reason>,
-    /// What it reports about itself (`STATUS=`).
-    pub status_text: Option<String>,
-    /// It was killed but is still running.
-    pub stuck: bool,
-}
-
-/// What the health checks say.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HealthStatus {
-    /// The result.
-    pub state: Health,
-    /// Failures in a row that count.
-    pub failures: u32,
-    /// The last failure's error, if nothing has succeeded since.
-    pub error: Option<String>,
-    /// The last success.
-    pub last_ok_ms: Option<u64>,
-}
+use super::state::{Phase, Rest, Stage};
+use super::time::{Instant, millis};
+use api_types::{By, Health, State, Unit};
 
 impl Core {
     /// The names of all units in alphabetical order, including those whose file is invalid.
@@ -80,27 +19,28 @@ impl Core {
     }
 
     /// The status of every unit.
-    pub fn statuses(&self, now: Instant) -> Vec<UnitStatus> {
+    pub fn statuses(&self, now: Instant) -> Vec<Unit> {
         self.names().into_iter().filter_map(|name| self.status(name, now)).collect()
     }
 
-    /// The status of one unit; `None` if it does not exist.
-    pub fn status(&self, unit: &str, now: Instant) -> Option<UnitStatus> {
+    /// The status of one unit, as far as the policy knows it: addresses, resources, log and times of
+    /// the start are the caller's to add. `None`: the host has no unit of this name.
+    pub fn status(&self, unit: &str, now: Instant) -> Option<Unit> {
         match self.index.get(unit) {
             Some(&id) => Some(self.status_of(id, now)),
             None => self.problems.get(unit).map(|problem| broken(unit, problem)),
         }
     }
 
-    fn status_of(&self, id: Id, now: Instant) -> UnitStatus {
+    fn status_of(&self, id: Id, now: Instant) -> Unit {
         let entry = &self.entries[id];
         let record = &entry.record;
         let run = entry.run();
         let waits = matches!(record.phase, Phase::Waiting { .. });
         let stable = entry.state() == State::Running
             && run.and_then(|run| run.ready_at).is_some_and(|at| now.since(at) >= STABLE);
-        UnitStatus {
-            name: entry.unit.name.clone(),
+        let (desired, by) = record.wanted.decided();
+        Unit {
             description: entry.unit.description.clone(),
             state: entry.state(),
             since_ms: record.since.as_millis(),
@@ -108,7 +48,8 @@ impl Core {
                 Phase::Rest(Rest::Failed(why)) => Some(why.to_string()),
                 _ => None,
             },
-            wanted: record.wanted.clone(),
+            desired,
+            by: Some(by),
             pid: run.and_then(|run| run.pid()),
             generation: record.generation,
             ready: entry.ready(),
@@ -125,6 +66,7 @@ impl Core {
             waiting_for: if waits { self.blockers(id) } else { Vec::new() },
             status_text: record.status_text.clone().filter(|_| run.is_some()),
             stuck: run.is_some_and(|run| run.stuck()),
+            ..Unit::new(&entry.unit.name)
         }
     }
 
@@ -134,9 +76,9 @@ impl Core {
     }
 }
 
-fn health_of(entry: &Entry) -> Option<HealthStatus> {
+fn health_of(entry: &Entry) -> Option<Health> {
     let Stage::Up { health: Some(track), .. } = &entry.run()?.stage else { return None };
-    Some(HealthStatus {
+    Some(Health {
         state: track.health(),
         failures: track.streak(),
         error: track.last_error().map(str::to_string),
@@ -145,26 +87,11 @@ fn health_of(entry: &Entry) -> Option<HealthStatus> {
 }
 
 /// The status of a unit whose file is invalid.
-fn broken(unit: &str, problem: &str) -> UnitStatus {
-    UnitStatus {
-        name: unit.to_string(),
-        description: String::new(),
+fn broken(unit: &str, problem: &str) -> Unit {
+    Unit {
         state: State::Failed,
-        since_ms: 0,
         reason: Some(format!("invalid unit file: {problem}")),
-        wanted: Wanted::Down(super::state::DownBy::Default),
-        pid: None,
-        generation: 0,
-        ready: false,
-        health: None,
-        last_exit: None,
-        restarts: 0,
-        failures: 0,
-        exits: BTreeMap::new(),
-        attempts: 0,
-        next_retry_ms: None,
-        waiting_for: Vec::new(),
-        status_text: None,
-        stuck: false,
+        by: Some(By::Default),
+        ..Unit::new(unit)
     }
 }

@@ -38,26 +38,3 @@ impl Instant {
 pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
-
-/// A span for people, in its two largest units: `350 ms`, `12 s`, `1 min 5 s`, `2 h`, `3 d 4 h`.
-pub fn human(span: Duration) -> String {
-    let ms = millis(span);
-    if ms < 1000 {
-        return format!("{ms} ms");
-    }
-    let seconds = ms / 1000;
-    if seconds < 10 && !ms.is_multiple_of(1000) {
-        return format!("{seconds}.{} s", ms % 1000 / 100);
-    }
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    let (large, small) = match (days, hours, minutes) {
-        (0, 0, 0) => return format!("{seconds} s"),
-        (0, 0, _) => ((minutes, "min"), (seconds % 60, "s")),
-        (0, _, _) => ((hours, "h"), (minutes % 60, "min")),
-        _ => ((days, "d"), (hours % 24, "h")),
-    };
-    match small.0 {
-        0 => format!("{} {}", large.0, large.1),
-        _ => format!("{} {} {} {}", large.0, large.1, small.0, small.1),
-    }
-}

@@ -3,12 +3,11 @@
 use super::Core;
 use super::backoff::{Pace, STABLE};
 use super::entries::Id;
-use super::event::{Action, Report};
-use super::exit::{Ended, Failure, LastExit};
+use super::event::Action;
 use super::shutdown::KILL_PATIENCE;
 use super::state::{Phase, Rest, Run, Stage, StopWhy, Sweep, Verdict};
 use super::time::{Instant, millis};
-use api_types::ShutdownKind;
+use api_types::{EventKind, ExitCause, Failure, LastExit, ShutdownKind};
 use std::time::Duration;
 use units::model::{Condition, Kind, OnFailure, RestartPolicy};
 
@@ -19,8 +18,8 @@ const INTERRUPTED_PAUSE: Duration = Duration::from_millis(100);
 /// An end, as far as judging it needs to know.
 pub(super) struct End {
     /// How.
-    pub(super) what: LastExit,
-    /// It was requested.
+    pub(super) what: ExitCause,
+    /// Somebody asked for it.
     pub(super) asked: bool,
     /// It had been ready for [`STABLE`].
     pub(super) stable: bool,
@@ -73,7 +72,7 @@ impl Core {
         if reasons.is_empty() {
             self.launch(id);
         } else if std::mem::take(&mut self.entries[id].fresh_wait) {
-            self.report(id, Report::Waiting { reasons });
+            self.report(id, EventKind::Waiting { reasons });
         }
     }
 
@@ -94,16 +93,16 @@ impl Core {
             stage: Stage::Launching,
         }));
         let generation = record.generation;
-        self.report(id, Report::Starting { generation });
+        self.report(id, EventKind::Starting { generation });
         self.act(id, |unit, generation| Action::Start { unit, generation });
     }
 
     /// Comes to rest.
     pub(super) fn rest(&mut self, id: Id, rest: Rest) {
         let report = match &rest {
-            Rest::Stopped => Report::Stopped,
-            Rest::Done => Report::Done,
-            Rest::Failed(why) => Report::Failed { why: why.clone() },
+            Rest::Stopped => EventKind::Stopped,
+            Rest::Done => EventKind::Done,
+            Rest::Failed(why) => EventKind::Failed(why.clone()),
         };
         self.change(id).record.phase = Phase::Rest(rest);
         self.report(id, report);
@@ -152,18 +151,19 @@ impl Core {
         let now = self.now;
         let End { what, asked, stable, began } = end;
         let ran_ms = millis(now.since(began));
-        self.report(id, Report::Ended { what: what.clone(), ran_ms, asked });
+        let end = LastExit { cause: what.clone(), at: now.as_millis(), asked, ran_ms };
+        self.report(id, EventKind::Ended(end.clone()));
         let entry = self.change(id);
         let (restart, kind) = (&entry.unit.restart, entry.unit.kind);
         let record = &mut entry.record;
-        record.last_exit = Some(Ended { what: what.clone(), at: now, asked, ran_ms });
+        record.last_exit = Some(end);
         let reason = if asked { "asked" } else { what.reason() };
         let count = record.exits.entry(reason.to_owned()).or_default();
         *count = count.saturating_add(1);
         if asked {
             return Verdict::Asked;
         }
-        if what == LastExit::Interrupted {
+        if what == ExitCause::Interrupted {
             return Verdict::Retry(now.plus(INTERRUPTED_PAUSE));
         }
         let enough = kind == Kind::Oneshot || restart.policy != RestartPolicy::Always;
@@ -186,9 +186,9 @@ impl Core {
         }
     }
 
-    /// Judges the end of the current run. The reason why the core ended it comes before what the kernel
-    /// reports.
-    pub(super) fn judge_run(&mut self, id: Id, reported: LastExit) -> Option<Verdict> {
+    /// Judges the end of the current run. What the core ended it for comes before what the kernel
+    /// says of the end.
+    pub(super) fn judge_run(&mut self, id: Id, reported: ExitCause) -> Option<Verdict> {
         let now = self.now;
         let run = self.entries[id].run()?;
         let good_until = match &run.why {
@@ -201,9 +201,9 @@ impl Core {
         };
         let asked = run.why == Some(StopWhy::Asked);
         let what = match &run.why {
-            Some(StopWhy::Health { error, .. }) => LastExit::Health(error.clone()),
-            Some(StopWhy::StartTimeout) => LastExit::StartTimeout,
-            Some(StopWhy::Setup(reason)) => LastExit::SetupFailed(reason.clone()),
+            Some(StopWhy::Health { error, .. }) => ExitCause::Health(error.clone()),
+            Some(StopWhy::StartTimeout) => ExitCause::StartTimeout,
+            Some(StopWhy::Setup(reason)) => ExitCause::SetupFailed(reason.clone()),
             Some(StopWhy::Asked) | None => reported,
         };
         let began = run.started_at;
@@ -236,7 +236,7 @@ impl Core {
             Verdict::Retry(until) => {
                 self.change(id).record.phase = Phase::Backoff { until };
                 let delay_ms = millis(until.since(now));
-                self.report(id, Report::Backoff { delay_ms, attempts });
+                self.report(id, EventKind::Backoff { delay_ms, attempts });
             }
             Verdict::Finished => self.rest(id, Rest::Done),
             Verdict::GivenUp(why) => {

@@ -1,6 +1,7 @@
 //! A host that runs in QEMU.
 
 use crate::{Folder, keel, remote};
+use ipc::Reply;
 use ipc::ShutdownKind;
 use ipc::control::Request;
 use serde_json::Value;
@@ -152,7 +153,7 @@ impl Guest {
     /// Boots a host and waits until it answers.
     pub fn up(host: &Path, options: &Options) -> Guest {
         let mut guest = Guest::boot(host, options);
-        guest.wait_for("the host to answer", |guest| guest.try_ask::<Value>(&Request::Units).ok());
+        guest.wait_for("the host to answer", |guest| guest.try_ask::<Reply>(&Request::Units).ok());
         guest
     }
 
@@ -263,7 +264,7 @@ impl Guest {
 
     /// Powers off and waits for QEMU's end.
     pub fn power_off(&mut self) -> ExitStatus {
-        let _ = self.try_ask::<Value>(&Request::Shutdown { kind: ShutdownKind::Poweroff });
+        let _ = self.try_ask::<Reply>(&Request::Shutdown { kind: ShutdownKind::Poweroff });
         self.wait_end()
     }
 

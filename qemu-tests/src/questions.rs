@@ -1,10 +1,10 @@
-//! Questions to a running host, over its virtio port.
+//! Requests to a running host, over its virtio port.
 
 use crate::guest::Guest;
-use ipc::control::{HostReport, LogLine, Numbered, Request, Response, UnitReport};
-use ipc::{BootReport, Service};
+use api_types::{BootReport, ErrorCode, Explanation, Host, LogLine, Problem, Unit};
+use ipc::control::{Numbered, Request};
+use ipc::{Answer, Reply, Service};
 use layout::paths;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
@@ -14,32 +14,34 @@ use std::time::Duration;
 const ANSWER_TIME: Duration = Duration::from_secs(5);
 
 impl Guest {
-    /// Asks, and fails the test if the host does not answer or answers with an error.
-    pub fn ask<T: DeserializeOwned>(&self, request: &Request) -> T {
+    /// Makes a request, and fails the test if it is not answered, or with an error.
+    pub fn ask<T: TryFrom<Reply>>(&self, request: &Request) -> T {
         match self.try_ask(request) {
             Ok(value) => value,
             Err(why) => self.fail(&format!("{request:?}: {why}")),
         }
     }
 
-    /// Asks.
-    pub fn try_ask<T: DeserializeOwned>(&self, request: &Request) -> Result<T, String> {
+    /// Makes a request.
+    pub fn try_ask<T: TryFrom<Reply>>(&self, request: &Request) -> Result<T, Problem> {
+        let unanswered = |why: String| Problem::new(ErrorCode::Unavailable, why);
         let id = self.asked.get() + 1;
         self.asked.set(id);
         let numbered = Numbered { id, body: request.clone() };
-        let line = serde_json::to_string(&numbered).map_err(|error| error.to_string())?;
-        let mut text = self.exchange(&line)?;
+        let line =
+            serde_json::to_string(&numbered).map_err(|error| unanswered(error.to_string()))?;
+        let mut text = self.exchange(&line).map_err(unanswered)?;
         loop {
-            let answer: Numbered<Response> =
-                serde_json::from_str(&text).map_err(|error| format!("{text:?}: {error}"))?;
+            let answer: Numbered<Answer> = serde_json::from_str(&text)
+                .map_err(|error| unanswered(format!("{text:?}: {error}")))?;
             match answer.body {
-                // Of an exchange that was given up: ours is behind it.
-                _ if answer.id != id => text = self.next_line()?,
-                Response::Ok(value) => {
-                    return serde_json::from_value(value)
-                        .map_err(|error| format!("{text}: {error}"));
+                // Of an exchange that was aborted: ours is behind it.
+                _ if answer.id != id => text = self.next_line().map_err(unanswered)?,
+                Answer::Ok(reply) => {
+                    return T::try_from(reply)
+                        .map_err(|_| unanswered(format!("{request:?}: unexpected {text}")));
                 }
-                Response::Error(why) => return Err(why),
+                Answer::Refused(problem) => return Err(problem),
             }
         }
     }
@@ -92,37 +94,36 @@ impl Guest {
     }
 
     /// All units.
-    pub fn units(&self) -> Vec<UnitReport> {
+    pub fn units(&self) -> Vec<Unit> {
         self.ask(&Request::Units)
     }
 
     /// One unit.
-    pub fn unit(&self, name: &str) -> UnitReport {
+    pub fn unit(&self, name: &str) -> Unit {
         self.ask(&Request::Unit { name: name.to_owned() })
     }
 
-    /// A field of a unit's status, as text (`state`, `restarts`, …).
+    /// A field of a unit's JSON, as text (`state`, `restarts`, …).
     pub fn field(&self, name: &str, field: &str) -> String {
-        text_of(self.unit(name).status.get(field))
+        text_of(json(&self.unit(name)).get(field))
     }
 
     /// Waits until a unit is in this state.
     pub fn wait_state(&mut self, name: &str, state: &str) {
         let what = format!("{name} to be {state}");
         self.wait_for(&what, |guest| {
-            let report: UnitReport =
-                guest.try_ask(&Request::Unit { name: name.to_owned() }).ok()?;
-            (text_of(report.status.get("state")) == state).then_some(())
+            let report: Unit = guest.try_ask(&Request::Unit { name: name.to_owned() }).ok()?;
+            (report.state.name() == state).then_some(())
         });
     }
 
-    /// Why a unit is as it is, line by line.
+    /// Why a unit is in its state, line by line.
     pub fn explain(&self, name: &str) -> Vec<String> {
-        self.ask(&Request::Explain { name: name.to_owned() })
+        self.ask::<Explanation>(&Request::Explain { name: name.to_owned() }).lines
     }
 
     /// The host itself.
-    pub fn host(&self) -> HostReport {
+    pub fn host(&self) -> Host {
         self.ask(&Request::Host)
     }
 
@@ -164,7 +165,7 @@ impl Guest {
 
     /// Sends a signal to one of Keelhost's own processes. (The supervisor may die before it answers.)
     pub fn signal_service(&self, service: Service, signal: i32) {
-        let _ = self.try_ask::<Value>(&Request::SignalService { service, signal });
+        let _ = self.try_ask::<Reply>(&Request::SignalService { service, signal });
     }
 
     /// Proportional set size of a process of the host, KiB (proc_pid_smaps(5)).
@@ -175,10 +176,14 @@ impl Guest {
     }
 }
 
-/// A number of a unit's status; fails the test if there is none of this name.
-pub fn number(report: &UnitReport, field: &str) -> u64 {
-    let value = report.status.get(field).and_then(Value::as_u64);
-    value.unwrap_or_else(|| panic!("{field}: {report:?}"))
+/// A number in a unit's JSON; fails the test if it has none of this name.
+pub fn number(unit: &Unit, field: &str) -> u64 {
+    let value = json(unit).get(field).and_then(Value::as_u64);
+    value.unwrap_or_else(|| panic!("{field}: {unit:?}"))
+}
+
+fn json(unit: &Unit) -> Value {
+    serde_json::to_value(unit).unwrap_or_default()
 }
 
 fn text_of(value: Option<&Value>) -> String {

@@ -201,7 +201,10 @@ fn logs_and_events_are_shown(guest: &Guest) {
     let err = guest.keel_ok(&["--json", "logs", "--stream", "stderr", "broken"]);
     assert!(err.contains("\"stderr\"") && err.contains("no"), "{err}");
     let events = guest.keel_ok(&["events", "--after", "0"]);
-    assert!(events.contains("asked for by"), "{events}");
+    assert!(events.contains("requested by"), "{events}");
+    // For programs: the end of a run is in fields.
+    let events = guest.keel_ok(&["--json", "events", "--after", "0"]);
+    assert!(events.contains("\"cause\":\"oom\""), "{events}");
     // A follower receives new lines.
     let mut follower = guest
         .command(&["logs", "-f", "--tail", "0", "web"])
@@ -229,7 +232,7 @@ fn programs_run_and_files_are_copied(guest: &Guest) {
     let no_program = guest.keel(&["exec", "web", "--", "/etc/passwd"]);
     assert!(no_program.code == 126 && no_program.err.contains("/etc/passwd"), "{no_program:?}");
     let stopped = guest.keel(&["exec", "broken", "--", "true"]);
-    assert!(stopped.code == 1 && stopped.err.contains("does not run"), "{stopped:?}");
+    assert!(stopped.code == 1 && stopped.err.contains("is not running"), "{stopped:?}");
     let mut cat = guest
         .command(&["exec", "-i", "web", "--", "sh", "-c", "wc -c"])
         .stdin(Stdio::piped())
@@ -276,7 +279,7 @@ fn roles_are_enforced(guest: &Guest, viewer: &Path, worker: &Path, unlisted: &Pa
     for args in [&["restart", "web"][..], &["exec", "web", "--", "true"], &["poweroff", "--yes"]] {
         let refused = may(viewer, args);
         assert_eq!(refused.code, 4, "{args:?}: {refused:?}");
-        assert!(refused.err.contains("viewer is a reader"), "{refused:?}");
+        assert!(refused.err.contains("viewer has role reader"), "{refused:?}");
     }
     assert_eq!(may(worker, &["restart", "--wait", "web"]).code, 0);
     assert_eq!(may(worker, &["cp", "web:/etc/passwd", "-"]).code, 4);

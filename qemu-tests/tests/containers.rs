@@ -5,9 +5,9 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use ipc::Reply;
 use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, root};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
@@ -299,7 +299,7 @@ fn declared(guest: &mut Guest, text: &impl Fn(&Guest, &str) -> String) {
         has(&first, "declared: 1000:2000:2000 in /kept");
         has(&first, "from the image");
         assert!(!first.lines().any(|line| line == "kept"), "{first}");
-        guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+        guest.ask::<Reply>(&Request::Restart { name: name.to_owned() });
         guest.wait_log(name, "stopped by USR1");
         guest.wait_for("the second run", |guest| {
             text(guest, name).lines().any(|line| line == "kept").then_some(())

@@ -4,7 +4,9 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-use ipc::control::{Request, UnitReport};
+use api_types::{ErrorCode, State, Unit};
+use ipc::Reply;
+use ipc::control::Request;
 use qemu_tests::questions::number;
 use qemu_tests::{Folder, Guest, Options, keel};
 use serde_json::Value;
@@ -27,20 +29,21 @@ fn boot(units: &[(&str, String)], options: &Options) -> (Folder, Guest) {
     (folder, guest)
 }
 
-fn last(report: &UnitReport, field: &str) -> Value {
-    report.status.get("last_exit").and_then(|last| last.get(field)).cloned().unwrap_or_default()
+fn last(report: &Unit, field: &str) -> Value {
+    let last = serde_json::to_value(&report.last_exit).unwrap_or_default();
+    last.get(field).cloned().unwrap_or_default()
 }
 
 fn explain(guest: &Guest, name: &str) -> String {
-    guest.ask::<Vec<String>>(&Request::Explain { name: name.to_owned() }).join("\n")
+    guest.explain(name).join("\n")
 }
 
 fn restart(guest: &Guest, name: &str) {
-    guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Restart { name: name.to_owned() });
 }
 
 fn stop(guest: &Guest, name: &str) {
-    guest.ask::<Value>(&Request::Stop { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Stop { name: name.to_owned() });
 }
 
 #[test]
@@ -110,8 +113,10 @@ fn mistakes_are_reported(folder: &Folder, guest: &mut Guest) {
     assert!(why.contains("invalid unit file") && why.contains("restrat"), "{why}");
     assert_eq!(guest.field("mistaken", "state"), "failed");
     assert!(explain(guest, "mistaken").contains("restrat"));
-    let refused = guest.try_ask::<Value>(&Request::Start { name: "mistaken".to_owned() });
-    assert!(refused.is_err_and(|why| why.contains("restrat")));
+    let refused = guest.try_ask::<Reply>(&Request::Start { name: "mistaken".to_owned() });
+    let refused = refused.expect_err("its file is invalid");
+    assert!(refused.message.contains("restrat"), "{refused:?}");
+    assert_eq!(refused.code, ErrorCode::Conflict);
     assert!(guest.host().problems.iter().any(|problem| problem.contains("restrat")));
 
     let checked = match Command::new(keel()).arg("check").arg(folder.path()).output() {
@@ -190,7 +195,7 @@ fn fork_bomb(guest: &mut Guest) {
 fn back_off_is_visible(guest: &mut Guest) {
     guest.wait_for("loops to be in back-off for the third time", |guest| {
         let report = guest.unit("loops");
-        let state = report.status.get("state").and_then(Value::as_str) == Some("backoff");
+        let state = report.state == State::Backoff;
         (state && number(&report, "attempts") >= 3).then(|| {
             assert!(number(&report, "next_retry_ms") > number(&report, "since_ms"), "{report:?}");
             // In back-off all runs have ended and been counted, and all but the first were restarts.
@@ -214,7 +219,7 @@ fn back_off_is_visible(guest: &mut Guest) {
 
 fn a_stable_run_is_restarted_immediately(guest: &mut Guest) {
     // Started by request: among the units that start at boot, its start would be noticed late.
-    guest.ask::<Value>(&Request::Start { name: "steady".to_owned() });
+    guest.ask::<Reply>(&Request::Start { name: "steady".to_owned() });
     guest.wait_for("steady to run again", |guest| {
         (number(&guest.unit("steady"), "generation") >= 2).then_some(())
     });
@@ -241,7 +246,7 @@ fn restart_from_every_state(guest: &mut Guest) {
         restart(guest, name);
         guest.wait_for(&format!("{name}, {before}, to run again"), |guest| {
             let report = guest.unit(name);
-            let state = report.status.get("state").and_then(Value::as_str) == Some(after);
+            let state = report.state.name() == after;
             (state && number(&report, "generation") == old + 1).then_some(())
         });
     }
@@ -256,7 +261,7 @@ fn restart_from_every_state(guest: &mut Guest) {
     restart(guest, "stubborn");
     guest.wait_for("stubborn to run again", |guest| {
         let report = guest.unit("stubborn");
-        let state = report.status.get("state").and_then(Value::as_str) == Some("running");
+        let state = report.state == State::Running;
         (state && number(&report, "generation") == 2).then_some(())
     });
     let report = guest.unit("stubborn");
@@ -321,11 +326,9 @@ fn a_thousand_starts_are_counted_and_failed_ones_leak_nothing() {
     let supervisor = guest.service_pid(ipc::Service::Supervisor).expect("a supervisor");
     // All starts and the failed ones; `None` while the host is too busy to answer.
     let starts = |guest: &Guest| -> Option<(u64, u64)> {
-        let reports: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
-        let name = |report: &UnitReport| report.status.get("name").cloned();
+        let reports: Vec<Unit> = guest.try_ask(&Request::Units).ok()?;
         let sum = |field, wanted: &dyn Fn(&str) -> bool| -> u64 {
-            let known =
-                |report: &&UnitReport| name(report).is_some_and(|n| n.as_str().is_some_and(wanted));
+            let known = |report: &&Unit| wanted(&report.name);
             reports.iter().filter(known).map(|report| number(report, field)).sum()
         };
         let failed = sum("failures", &|name| failing.iter().any(|(other, ..)| *other == name));

@@ -165,9 +165,9 @@ fn a_host_boots_runs_reboots_and_powers_off() {
     let at = |text: &str| console.find(text).unwrap_or_else(|| guest.fail(&format!("no {text:?}")));
     let line = |unit: &str, text: &str| at(&format!("{unit:<16} {text}"));
     // Each unit stops after those that depend on it; `stubborn` after its own timeout.
-    let killed = line("middle", "did not stop within its stop_timeout: killed");
+    let killed = line("middle", "did not stop within its stop_timeout; killing it");
     assert!(line("top", "stopped") < killed && killed < line("middle", "stopped"));
-    assert!(line("middle", "stopped") < line("base", "ended on request"));
+    assert!(line("middle", "stopped") < line("base", "ended as requested"));
     assert!(line("base", "stopped") < at("down (reboot)"));
 
     // The second boot, on the same disk; then the power button.

@@ -5,11 +5,12 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use api_types::{HealthState, State, Unit};
+use ipc::Reply;
 use ipc::Service;
-use ipc::control::{Request, UnitReport};
+use ipc::control::Request;
 use qemu_tests::questions::number;
 use qemu_tests::{Folder, Guest, Options};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 const HOST: &str = "hostname = \"kills\"\n";
@@ -45,13 +46,12 @@ done
 echo end
 "#;
 
-fn last_cause(report: &UnitReport) -> String {
-    let cause = report.status.get("last_exit").and_then(|last| last.get("cause"));
-    cause.and_then(Value::as_str).unwrap_or_default().to_owned()
+fn last_cause(report: &Unit) -> String {
+    report.last_exit.as_ref().map(|end| end.cause.reason()).unwrap_or_default().to_owned()
 }
 
 fn start(guest: &Guest, name: &str) {
-    guest.ask::<Value>(&Request::Start { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Start { name: name.to_owned() });
 }
 
 /// Kills one of Keelhost's processes and waits for its successor.
@@ -157,7 +157,7 @@ fn nothing_is_lost_when_processes_of_keelhost_are_killed() {
 
     // Shutdown, during which the supervisor is killed whenever it is restarted. `stubborn` makes the
     // shutdown long enough.
-    let _ = guest.try_ask::<Value>(&Request::Shutdown { kind: ipc::ShutdownKind::Poweroff });
+    let _ = guest.try_ask::<Reply>(&Request::Shutdown { kind: ipc::ShutdownKind::Poweroff });
     guest.wait_console("going down");
     for _ in 0..5 {
         guest.signal_service(Service::Supervisor, libc::SIGKILL);
@@ -172,9 +172,8 @@ fn exits_while_the_supervisor_is_dead_are_counted(guest: &mut Guest) {
     start(guest, "killer");
     guest.wait_log("killer", "end");
     guest.wait_for("mortal to be running again", |guest| {
-        let report: UnitReport =
-            guest.try_ask(&Request::Unit { name: "mortal".to_owned() }).ok()?;
-        let running = report.status.get("state").and_then(Value::as_str) == Some("running");
+        let report: Unit = guest.try_ask(&Request::Unit { name: "mortal".to_owned() }).ok()?;
+        let running = report.state == State::Running;
         (running && number(&report, "generation") > ROUNDS).then_some(())
     });
     let mortal = guest.unit("mortal");
@@ -182,9 +181,7 @@ fn exits_while_the_supervisor_is_dead_are_counted(guest: &mut Guest) {
     assert_eq!(counts, [ROUNDS + 1, ROUNDS], "{mortal:?}");
     // Each exit is counted once. The script may freeze the supervisor between clone3(2) and recording the
     // process. Its successor then counts an interrupted start, which is not a failure of the unit.
-    let exits = |cause: &str| {
-        mortal.status.get("exits").and_then(|exits| exits.get(cause)?.as_u64()).unwrap_or(0)
-    };
+    let exits = |cause: &str| mortal.exits.get(cause).copied().unwrap_or(0);
     let (killed, interrupted) = (exits("signal"), exits("interrupted"));
     assert_eq!(killed + interrupted, ROUNDS, "{mortal:?}");
     assert!(interrupted <= 2, "{mortal:?}");
@@ -201,12 +198,11 @@ fn a_crash_loop_continues_over_kills(guest: &mut Guest) {
     for round in 1..=ROUNDS / 2 {
         kill(guest, Service::Supervisor);
         guest.wait_for("the loop to continue", |guest| {
-            let report: UnitReport =
-                guest.try_ask(&Request::Unit { name: "loops".to_owned() }).ok()?;
+            let report: Unit = guest.try_ask(&Request::Unit { name: "loops".to_owned() }).ok()?;
             (number(&report, "generation") > round).then_some(())
         });
     }
-    guest.ask::<Value>(&Request::Stop { name: "loops".to_owned() });
+    guest.ask::<Reply>(&Request::Stop { name: "loops".to_owned() });
     guest.wait_state("loops", "stopped");
     let report = guest.unit("loops");
     let generation = number(&report, "generation");
@@ -227,12 +223,11 @@ fn a_crash_loop_continues_over_kills(guest: &mut Guest) {
 fn the_state_of_the_network_is_known_to_the_next_supervisor(guest: &mut Guest) {
     kill(guest, Service::Supervisor);
     guest.wait_for("the supervisor to answer", |guest| {
-        guest.try_ask::<Value>(&Request::Restart { name: "online".to_owned() }).ok()
+        guest.try_ask::<Reply>(&Request::Restart { name: "online".to_owned() }).ok()
     });
     guest.wait_for("online to run again", |guest| {
-        let report: UnitReport =
-            guest.try_ask(&Request::Unit { name: "online".to_owned() }).ok()?;
-        let running = report.status.get("state").and_then(Value::as_str) == Some("running");
+        let report: Unit = guest.try_ask(&Request::Unit { name: "online".to_owned() }).ok()?;
+        let running = report.state == State::Running;
         (running && number(&report, "generation") > 1).then_some(())
     });
 }
@@ -326,9 +321,7 @@ fn units_start_and_stop_in_order() {
     let (_folder, mut guest) = boot(&units, &options);
     for name in ["db", "app", "front", "echo", "asked", "stubborn", "sickly"] {
         let what = format!("{name} to be ready");
-        guest.wait_for(&what, |guest| {
-            (guest.unit(name).status.get("ready") == Some(&Value::Bool(true))).then_some(())
-        });
+        guest.wait_for(&what, |guest| guest.unit(name).ready.then_some(()));
     }
     guest.wait_state("too-late", "failed");
     assert_eq!(last_cause(&guest.unit("too-late")), "start_timeout");
@@ -342,14 +335,14 @@ fn units_start_and_stop_in_order() {
 
     guest.wait_for("never-well to be unhealthy", |guest| {
         let unit = guest.unit("never-well");
-        (unit.status.get("health")?.get("state")? == "unhealthy").then_some(())
+        (unit.health?.state == HealthState::Unhealthy).then_some(())
     });
     assert_eq!(guest.field("never-well", "state"), "running", "restart = never: it goes on");
 
     guest.wait_for("the published port", |guest| guest.get(8081, "/sick").ok());
     guest.wait_for("sickly to run again and be healthy", |guest| {
         let unit = guest.unit("sickly");
-        let well = unit.status.get("health")?.get("state")? == "healthy";
+        let well = unit.health.as_ref()?.state == HealthState::Healthy;
         (well && number(&unit, "generation") == 2).then_some(())
     });
     let sickly = guest.unit("sickly");
@@ -365,7 +358,7 @@ fn units_start_and_stop_in_order() {
             .position(|line| line.split_whitespace().nth(1) == Some(unit) && line.contains(text));
         line.unwrap_or_else(|| panic!("no {unit} {text:?} in\n{down}"))
     };
-    assert!(at("front", "stopped") < at("app", "ended on request"), "{down}");
-    assert!(at("app", "stopped") < at("db", "ended on request"), "{down}");
+    assert!(at("front", "stopped") < at("app", "ended as requested"), "{down}");
+    assert!(at("app", "stopped") < at("db", "ended as requested"), "{down}");
     assert!(at("stubborn", "did not stop within") < at("stubborn", "stopped"), "{down}");
 }

@@ -3,10 +3,11 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use api_types::LogLine;
+use ipc::Reply;
 use ipc::Service;
-use ipc::control::{LogLine, Request};
+use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options};
-use serde_json::Value;
 
 const FLOOD_BYTES: u64 = 100 << 20;
 /// Length of one line of the flood (`qemu-tests/guest/src/probe/abuse.rs`).
@@ -97,14 +98,14 @@ fn a_flood_of_output_stays_bounded_and_counted() {
     let lines = said(&guest);
     let told: Vec<(&str, &str, u64)> = lines
         .iter()
-        .map(|line| (line.stream.as_str(), line.text.as_str(), line.generation))
+        .map(|line| (line.stream.name(), line.text.as_str(), line.generation))
         .collect();
     assert_eq!(
         told,
         [("stdout", "to stdout", 1), ("stderr", "to stderr", 1), ("stdout", "half", 1)]
     );
     assert!(lines.windows(2).all(|pair| matches!(pair, [a, b] if a.time_us <= b.time_us)));
-    let _: Value = guest.ask(&Request::Start { name: "speaker".to_owned() });
+    let _: Reply = guest.ask(&Request::Start { name: "speaker".to_owned() });
     guest.wait_for("the second run", |guest| (said(guest).len() == 6).then_some(()));
     assert!(said(&guest).iter().skip(3).all(|line| line.generation == 2));
     assert!(guest.power_off().success());

@@ -4,6 +4,7 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use ipc::Reply;
 use qemu_tests::{Folder, Guest, Options};
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
@@ -180,8 +181,7 @@ fn containers_publish_ports_and_connect() {
 
     // A restart keeps the namespace and all its links.
     let before = host_links(&guest);
-    let _: serde_json::Value =
-        guest.ask(&ipc::control::Request::Restart { name: "web".to_owned() });
+    let _: Reply = guest.ask(&ipc::control::Request::Restart { name: "web".to_owned() });
     guest.wait_for("the port to answer again", |guest| {
         (guest.field("web", "generation") == "2").then_some(())?;
         guest.get(8080, "/again").ok()

@@ -5,6 +5,7 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use ipc::Reply;
 use ipc::control::Request;
 use qemu_tests::{Guest, Options, root};
 use serde_json::Value;
@@ -30,11 +31,10 @@ fn must_say(guest: &Guest, unit: &str, words: &str) {
 /// Waits until a service's health check has passed, in its first run.
 fn healthy(guest: &mut Guest, unit: &str) {
     guest.wait_for(&format!("{unit} to be healthy"), |guest| {
-        let report: ipc::control::UnitReport =
+        let report: api_types::Unit =
             guest.try_ask(&Request::Unit { name: unit.to_owned() }).ok()?;
-        let restarts = report.status.get("restarts").and_then(Value::as_u64);
-        must(guest, unit, restarts == Some(0), "was restarted");
-        report.status.get("ready").and_then(Value::as_bool).filter(|ready| *ready)
+        must(guest, unit, report.restarts == 0, "was restarted");
+        report.ready.then_some(())
     });
 }
 
@@ -154,7 +154,7 @@ fn init(guest: &mut Guest) {
     guest.wait_log("tini", "the orphan is gone");
     must_say(guest, "tini", "init is tini");
     must_say(guest, "tini", "parent of the orphan: 1\n");
-    let _: Value = guest.ask(&Request::Stop { name: "tini".to_owned() });
+    let _: Reply = guest.ask(&Request::Stop { name: "tini".to_owned() });
     guest.wait_state("tini", "stopped");
     must_say(guest, "tini", "asked to stop");
 }
@@ -181,7 +181,7 @@ fn real_images_run_unchanged() {
     }
     // Only units that test relaxed settings have any.
     for report in guest.units() {
-        let name = report.status.get("name").and_then(Value::as_str).unwrap_or_default();
+        let name = report.name.as_str();
         let weak = !report.weakenings.is_empty();
         let asked = ["node-capable", "ping-raw", "ping-capable", "ping-refused"];
         if weak != asked.contains(&name) {

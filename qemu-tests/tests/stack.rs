@@ -62,9 +62,9 @@ fn the_stack_example_runs_and_keeps_its_data() {
     for unit in ["db", "redis", "app", "web"] {
         let healthy = format!("{unit} to be healthy");
         guest.wait_for(&healthy, |guest| {
-            let report: ipc::control::UnitReport =
+            let report: api_types::Unit =
                 guest.try_ask(&ipc::control::Request::Unit { name: unit.to_owned() }).ok()?;
-            report.status.get("ready").and_then(serde_json::Value::as_bool).filter(|ready| *ready)
+            report.ready.then_some(())
         });
     }
     let first = page(&mut guest);

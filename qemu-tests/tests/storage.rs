@@ -4,10 +4,10 @@
 // Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+use ipc::Reply;
 use ipc::ShutdownKind;
 use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, disk};
-use serde_json::Value;
 
 /// Counts its starts in a volume. (`sleep` as PID 1 ignores SIGTERM.)
 const COUNTER: &str = "stop_signal = \"SIGKILL\"\n[container]\nimage = \"./images/busybox\"\n\
@@ -22,9 +22,9 @@ fn volumes_in_memory_last_until_the_reboot() {
     let mut guest = Guest::up(folder.path(), &options);
     guest.wait_log("counter", "start 1");
     guest.wait_console("volumes live in memory for this boot");
-    let _: Value = guest.ask(&Request::Restart { name: "counter".to_owned() });
+    let _: Reply = guest.ask(&Request::Restart { name: "counter".to_owned() });
     guest.wait_log("counter", "start 2");
-    let _: Value = guest.ask(&Request::Shutdown { kind: ShutdownKind::Reboot });
+    let _: Reply = guest.ask(&Request::Shutdown { kind: ShutdownKind::Reboot });
     guest.wait_for("the second boot", |guest| {
         (guest.console().matches("  Keelhost ").count() == 2).then_some(())
     });
@@ -67,7 +67,7 @@ fn volumes_on_the_disk_survive_reboots_and_power_cuts() {
     let bound = guest.read("/sys/fs/cgroup/units/bounded/io.max");
     assert!(bound.contains("rbps=1048576 wbps=2097152"), "{bound}");
     assert!(before.contains(&"entry 104755 0:0 1 114 /tree/setuid".to_owned()), "{before:#?}");
-    let _: Value = guest.ask(&Request::Start { name: "edit".to_owned() });
+    let _: Reply = guest.ask(&Request::Start { name: "edit".to_owned() });
     guest.wait_log("edit", "edited");
     guest.cut_power();
     drop(guest);
@@ -154,7 +154,7 @@ fn a_full_disk_loses_only_log_lines() {
         Guest::up(folder.path(), &Options { data: Some(image.clone()), ..Options::default() });
     let full = guest.wait_log("filler", "then: ");
     assert!(full.contains("os error 28"), "{full}");
-    let _: Value = guest.ask(&Request::Start { name: "talker".to_owned() });
+    let _: Reply = guest.ask(&Request::Start { name: "talker".to_owned() });
     let lost = guest.wait_for("log lines to be lost", |guest| {
         Some(guest.unit("talker").log.lost).filter(|lost| *lost > 0)
     });
@@ -169,9 +169,9 @@ fn a_full_disk_loses_only_log_lines() {
     assert!(guest.ask::<String>(&Request::Dmesg).contains("cannot write its log file"));
 
     // When space is available again, new lines are written to the files.
-    let _: Value = guest.ask(&Request::Stop { name: "filler".to_owned() });
+    let _: Reply = guest.ask(&Request::Stop { name: "filler".to_owned() });
     guest.wait_state("filler", "stopped");
-    let _: Value = guest.ask(&Request::Start { name: "cleaner".to_owned() });
+    let _: Reply = guest.ask(&Request::Start { name: "cleaner".to_owned() });
     guest.wait_log("cleaner", "cleaned");
     let newest = guest.unit("talker").log.lines;
     guest.wait_for("lines written after space became available", |guest| {

@@ -8,8 +8,9 @@ use crate::requests::api::{self, Api};
 use crate::requests::control::Control;
 use crate::running::runs::Runs;
 use crate::takeover;
+use api_types::EventKind;
 use ipc::{
-    API_LINK, ChannelError, DataDisk, FromInit, FromNet, Link, NetState, Outbox, Phase, Service,
+    API_LINK, ChannelError, DataDisk, FromInit, FromNet, Link, Network, Outbox, Phase, Service,
     ShutdownKind, ToInit, ToNet,
 };
 use policy::{Action, Core, Event, Instant, RunEvent};
@@ -45,7 +46,7 @@ pub struct Shell<K: Kernel> {
     pub(crate) config: Config,
     pub(crate) runs: Runs<K>,
     net: K::Link,
-    pub(crate) net_state: NetState,
+    pub(crate) net_state: Network,
     pub(crate) data_disk: DataDisk,
     pub(crate) reporter: Reporter,
     pub(crate) control: Control<K::Fd>,
@@ -116,7 +117,7 @@ impl<K: Kernel> Shell<K> {
             config,
             runs: Runs::default(),
             net,
-            net_state: NetState::default(),
+            net_state: Network::default(),
             data_disk: DataDisk { path: None, reason: "still looking".to_owned(), pending: true },
             reporter,
             control,
@@ -139,9 +140,9 @@ impl<K: Kernel> Shell<K> {
         }
         if restart {
             log::info!("taking over after a restart");
-            let text = "the supervisor was restarted; the units were not touched";
-            shell.reporter.note(&mut shell.kernel, text);
-            shell.record(None, "supervisor", text.to_owned());
+            let event = EventKind::Supervisor;
+            shell.reporter.note(&mut shell.kernel, &event.to_string());
+            shell.record(None, event);
         } else {
             shell.reporter.problems(&mut shell.kernel, &shell.config.problems);
         }

@@ -73,8 +73,7 @@ fn read_api(value: &Value<'_>, api: &mut Api) {
             continue;
         }
         let Some(found) = entry.reader(&schema::CLIENT, &schema::HOST_TABLES) else { continue };
-        let words =
-            [("reader", Role::Reader), ("operator", Role::Operator), ("admin", Role::Admin)];
+        let words = Role::ALL.map(|role| (role.name(), role));
         let role = found.get("role").map(|value| value.word(&words));
         let Some(key) = found.get("key") else {
             let message = format!("client {} has no `key`", quoted(entry.key()));

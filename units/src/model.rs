@@ -3,6 +3,7 @@
 //! The image builder, the supervisor and netsetup use these types. They hold validated values only;
 //! texts, spans and errors stay in the parser.
 
+pub use api_types::Role;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -361,18 +362,6 @@ pub struct Client {
     pub key: String,
     /// The client's role.
     pub role: Role,
-}
-
-/// The role of an API client; each role includes the one before it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Can read state, logs and events.
-    #[default]
-    Reader,
-    /// Can also start, stop, restart and signal units.
-    Operator,
-    /// Can do everything.
-    Admin,
 }
 
 /// The `[network]` table.

@@ -1,5 +1,5 @@
-//! Landlock (landlock(7)) with no exception at all: files that are open stay usable, and that is
-//! all. Three system calls are not worth a crate.
+//! Landlock (landlock(7)) without exceptions: only files that are open already stay usable. Three
+//! system calls are not worth a crate.
 
 use std::io;
 

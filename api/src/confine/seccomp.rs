@@ -1,5 +1,5 @@
-//! A list of the system calls that serving needs; every other one fails with EPERM, which is
-//! gentler than killing where a library has a second way.
+//! A list of the system calls that serving needs; every other one fails with EPERM instead of killing
+//! the process, as libraries may have a fallback.
 
 use bpf::{ANY_OF, EQUAL, Program};
 use libc::sock_filter;
@@ -7,8 +7,8 @@ use std::io;
 use std::mem::offset_of;
 
 /// Allowed whatever their arguments, the frequent ones first. None of them opens anything, starts a
-/// program, reaches another process or hands a descriptor on (there is no sendmsg(2)): who is given the
-/// last copy of a socket that lingers sleeps when it closes it.
+/// program, reaches another process or passes a descriptor on (sendmsg(2) is missing): a process that
+/// closes the last copy of a socket with SO_LINGER sleeps.
 #[rustfmt::skip]
 const ALLOWED: &[i64] = &[
     // Waiting, reading, writing.
@@ -30,7 +30,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_exit, libc::SYS_exit_group,
 ];
 
-/// Takes a path, which must be empty: fstat(3) of newer C libraries. Landlock sees to the path.
+/// Take a path, which fstat(3) of newer C libraries leaves empty. Landlock restricts the path.
 const STAT: &[i64] = &[libc::SYS_newfstatat, libc::SYS_statx];
 
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;

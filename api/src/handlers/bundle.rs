@@ -1,20 +1,22 @@
-//! All there is to know about a host, in one file to send to somebody. It is made while it is sent,
-//! one piece after the other.
+//! The support bundle: everything a host can report, in one file. It is written while it is sent, one
+//! part after the other.
 
 use crate::app::App;
 use crate::body::{Body, Sink};
 use crate::error::Error;
 use crate::handlers::files::Content;
 use crate::handlers::logs;
-use crate::router::{Answer, Call, with_type};
-use api_types::ErrorBody;
+use crate::response::{Raw, with_type};
+use crate::router::Call;
+use api_types::{Client, ConfigValue, ErrorCode, Event, Host, Process, Role, Unit};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::header::{CONTENT_DISPOSITION, HeaderValue};
+use ipc::Reply;
 use ipc::api::ApiRequest;
 use ipc::control::Request;
 use logger::{Reader, rfc3339, unix_us};
-use serde_json::Value;
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::rc::Rc;
@@ -22,30 +24,29 @@ use std::rc::Rc;
 /// Lines read at a time.
 const BATCH: usize = 64;
 
-/// A gzipped tar with what the host knows: units, host, configuration, processes, events, the
+/// A gzipped tar with what the host reports: units, host, configuration, processes, events, the
 /// kernel's log and the units' logs.
 #[utoipa::path(get, path = "/v1/host/bundle", tag = "host", responses(
-    (status = 200, body = Content, content_type = "application/gzip"),
-    (status = "default", body = ErrorBody)))]
-pub async fn bundle(call: Call) -> Answer {
+    (status = 200, body = Content, content_type = "application/gzip")))]
+pub async fn bundle(call: Call) -> Result<Raw, Error> {
     call.query.only(&[])?;
     let Call { app, key, .. } = call;
-    let (who, _) = app.typed::<ipc::api::Client>(&key, ApiRequest::Whoami).await?;
-    // Each part alone is for readers. All of them are for whoever is trusted with everything, since
-    // a bundle is made to be passed on.
-    if who.role < ipc::api::Role::Admin {
-        let message = format!("{} is {}; this is for admins", who.name, who.role);
-        return Err(Error::new(api_types::ErrorCode::Forbidden, message));
+    let Client { name, role, .. } = app.ask(&key, ApiRequest::Whoami).await?;
+    // Readers may request each part. All parts together require an admin, because a bundle is meant to
+    // be passed on.
+    if role < Role::Admin {
+        let message = format!("{name} has role {role}; this request requires {}", Role::Admin);
+        return Err(Error::new(ErrorCode::Forbidden, message));
     }
-    let units = app.plain(&key, Request::Units).await?;
+    let units: Vec<Unit> = app.ask(&key, Request::Units).await?;
     let mut response =
         with_type("application/gzip", Body::stream(move |sink| write(sink, app, key, units)));
     let name = HeaderValue::from_static("attachment; filename=\"keel-bundle.tar.gz\"");
     response.headers_mut().insert(CONTENT_DISPOSITION, name);
-    Ok(response)
+    Ok(Raw(response))
 }
 
-/// A tar that is taken away as it grows.
+/// A tar that is sent as it grows.
 struct Archive {
     tar: tar::Builder<GzEncoder<Vec<u8>>>,
     now: u64,
@@ -75,36 +76,37 @@ impl Archive {
     }
 }
 
-async fn write(sink: Sink, app: Rc<App>, key: Rc<str>, units: Value) -> io::Result<()> {
+async fn write(sink: Sink, app: Rc<App>, key: Rc<str>, units: Vec<Unit>) -> io::Result<()> {
     let mut archive = Archive::new();
     archive.add(&sink, "units.json", &pretty(&units)).await?;
-    let plain = |request| ApiRequest::Plain { request };
-    for (path, request) in [
-        ("host.json", plain(Request::Host)),
-        ("config.json", ApiRequest::Config),
-        ("processes.json", ApiRequest::Processes),
-        ("events.json", ApiRequest::Events { after: 0 }),
-        ("dmesg.txt", plain(Request::Dmesg)),
-    ] {
-        // What cannot be had is said in its place: a bundle is for hosts on which something is wrong.
-        let content = match app.link.ask(&key, request).await {
-            Ok(reply) => match reply.value {
-                Value::String(text) => text.into_bytes(),
-                value => pretty(&value),
-            },
-            Err(error) => error.json(),
-        };
-        archive.add(&sink, path, &content).await?;
-    }
-    let names = units.as_array().into_iter().flatten();
-    for name in names.filter_map(|unit| unit.get("name")?.as_str()) {
+    let host = part::<Host>(&app, &key, Request::Host).await;
+    archive.add(&sink, "host.json", &host).await?;
+    let config = part::<Vec<ConfigValue>>(&app, &key, ApiRequest::Config).await;
+    archive.add(&sink, "config.json", &config).await?;
+    let processes = part::<Vec<Process>>(&app, &key, ApiRequest::Processes).await;
+    archive.add(&sink, "processes.json", &processes).await?;
+    let events = part::<Vec<Event>>(&app, &key, ApiRequest::Events { after: 0 }).await;
+    archive.add(&sink, "events.json", &events).await?;
+    let dmesg = app.ask::<String>(&key, Request::Dmesg).await;
+    archive.add(&sink, "dmesg.txt", &dmesg.map_or_else(Error::json, String::into_bytes)).await?;
+    for Unit { name, .. } in &units {
         let text = log_text(&app, &key, name).await;
         archive.add(&sink, &format!("logs/{name}.txt"), text.as_bytes()).await?;
     }
     archive.finish(&sink).await
 }
 
-fn pretty(value: &Value) -> Vec<u8> {
+/// A part as JSON. If it is not available, the error takes its place: bundles are made on hosts on
+/// which something is wrong.
+async fn part<T: TryFrom<Reply> + Serialize>(
+    app: &App,
+    key: &str,
+    request: impl Into<ApiRequest>,
+) -> Vec<u8> {
+    app.ask::<T>(key, request).await.map_or_else(Error::json, |part| pretty(&part))
+}
+
+fn pretty(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).unwrap_or_default()
 }
 

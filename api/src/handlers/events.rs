@@ -1,30 +1,30 @@
-//! What happens on the host.
+//! Events.
 
 use crate::app::App;
 use crate::body::Sink;
 use crate::error::Error;
 use crate::handlers::logs::last_event_id;
 use crate::query::MAX_NUMBER;
-use crate::router::{Answer, Call, json};
+use crate::response::{IntoAnswer, JsonList, Raw};
+use crate::router::Call;
 use crate::sse::{self, StreamEvent};
-use api_types::{ErrorBody, Event};
-use ipc::api::{ApiRequest, EventRecord};
+use api_types::Event;
+use ipc::api::ApiRequest;
 use std::io;
 use std::rc::Rc;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::timeout;
 
-/// What happens on the host, from now on or after a known event.
+/// The events of the host, from now on or after a known event.
 #[utoipa::path(get, path = "/v1/events", tag = "host", params(
     ("after" = Option<u64>, Query, description = "those after this one"),
     ("Last-Event-ID" = Option<u64>, Header, nullable = false, description = "as `after`, and before it"),
-    ("follow" = Option<bool>, Query, description = "`false`: only those that there are (all, \
+    ("follow" = Option<bool>, Query, description = "`false`: only those so far (all, \
         without `after`), as JSON")),
     responses((status = 200, content(
-            (StreamEvent = "text/event-stream"), (Vec<Event> = "application/json"))),
-        (status = "default", body = ErrorBody)))]
-pub async fn events(call: Call) -> Answer {
+            (StreamEvent = "text/event-stream"), (Vec<Event> = "application/json")))))]
+pub async fn events(call: Call) -> Result<Raw, Error> {
     call.query.only(&["after", "follow"])?;
     let after = call.query.number("after", "the number of an event", MAX_NUMBER)?;
     let after = last_event_id(&call.parts.headers)?.or(after);
@@ -32,17 +32,17 @@ pub async fn events(call: Call) -> Answer {
     let Call { app, key, .. } = call;
     if !follow {
         let request = ApiRequest::Events { after: after.unwrap_or(0) };
-        return json(&app.link.ask(&key, request).await?.value);
+        let events: Vec<Event> = app.ask(&key, request).await?;
+        return JsonList(events).into_answer().map(Raw);
     }
-    // Before the old ones are asked for, so that none falls between.
+    // Before the earlier ones are requested, so that none is lost in between.
     let news = app.events.subscribe();
     let (mut begin, mut last) = (Vec::new(), None);
     match after {
         Some(after) => last = Some(catch_up(&app, &key, after, &mut begin).await?),
-        // There are none after this number. Asked for all the same: whether this client may is for
-        // the supervisor to say.
+        // There are none after this number; but the supervisor decides whether this client may ask.
         None => {
-            app.link.ask(&key, ApiRequest::Events { after: u64::MAX }).await?;
+            let _: Vec<Event> = app.ask(&key, ApiRequest::Events { after: u64::MAX }).await?;
         }
     }
     Ok(sse::stream(move |sink| follow_events(sink, app, key, news, begin, last)))
@@ -51,10 +51,10 @@ pub async fn events(call: Call) -> Answer {
 /// Appends the kept events after number `after`, and before them whether some are missing. Gives
 /// the number of the last one. A number beyond the newest is from before a reboot: then all are new.
 async fn catch_up(app: &App, key: &str, after: u64, out: &mut Vec<u8>) -> Result<u64, Error> {
-    // All of them: those before tell whether any are missing (the numbers themselves do not: they do
-    // not always rise by one), and the newest tells whether `after` is of this boot.
+    // All of them: earlier ones show whether any are missing (the numbers themselves do not, as they do
+    // not always rise by one), and the newest shows whether `after` is of this boot.
     let request = ApiRequest::Events { after: 0 };
-    let (kept, _) = app.typed::<Vec<EventRecord>>(key, request).await?;
+    let kept: Vec<Event> = app.ask(key, request).await?;
     let newest = kept.last().map_or(0, |event| event.seq);
     let after = if after > newest { 0 } else { after };
     let mut last = after;
@@ -71,15 +71,15 @@ async fn catch_up(app: &App, key: &str, after: u64, out: &mut Vec<u8>) -> Result
     Ok(last)
 }
 
-fn push(out: &mut Vec<u8>, event: &EventRecord) {
-    sse::push(out, Some(event.seq), &event.kind, &sse::to_json(event));
+fn push(out: &mut Vec<u8>, event: &Event) {
+    sse::push(out, Some(event.seq), event.kind.name(), &sse::to_json(event));
 }
 
 async fn follow_events(
     sink: Sink,
     app: Rc<App>,
     key: Rc<str>,
-    mut news: Receiver<Rc<EventRecord>>,
+    mut news: Receiver<Rc<Event>>,
     begin: Vec<u8>,
     mut last: Option<u64>,
 ) -> io::Result<()> {
@@ -96,7 +96,7 @@ async fn follow_events(
             }
             Ok(Ok(_)) => continue,
             Ok(Err(RecvError::Closed)) => return Ok(()),
-            // Too slow for what is kept here; the supervisor keeps more.
+            // Further behind than what is kept here; the supervisor keeps more.
             Ok(Err(RecvError::Lagged(missed))) => match last {
                 None => sse::push_gap(&mut out, missed),
                 Some(known) => match catch_up(&app, &key, known, &mut out).await {

@@ -1,26 +1,25 @@
 //! A command in a running container, with its input and output over the connection.
 //!
-//! Three things go on at once, and none waits for another: frames from the client, what they hold on
-//! its way into the command, and what the command writes on its way to the client. The command has
-//! no end of its own here: when the client goes, dropping [`Program`] says so to the supervisor.
+//! Three tasks run at once, and none waits for another: receiving frames from the client, writing
+//! their input to the command, and sending the command's output to the client. When the client
+//! disconnects, dropping [`Program`] tells the supervisor to kill the command.
 
 use crate::body::Body;
 use crate::error::Error;
 use crate::handlers::units::UnitName;
 use crate::link::Program;
 use crate::pipe::{Pipe, hung_up};
-use crate::router::{Answer, Call};
+use crate::response::Raw;
+use crate::router::Call;
 use crate::server::Stream;
 use api_types::{
-    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ErrorBody, ExecRequest, FRAME_HEADER, Frame, FrameKind,
+    Decoder, EXEC_HEADER, EXEC_PROTOCOL, ExecRequest, ExitStatus, FRAME_HEADER, Frame, FrameKind,
     Resize,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::{HeaderMap, Response, StatusCode};
-use ipc::ExitStatus;
-use ipc::api::Exec;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -32,12 +31,12 @@ use tokio::time::timeout;
 
 /// Bytes of output in a frame.
 const PIECE: usize = 16 * 1024;
-/// What is still passed on after a command's end: a pipe holds this much at most by default.
-/// Whoever goes on writing (a child left behind) is not waited for.
+/// Most output that is passed on after a command's end: what a pipe holds, with room to spare. A child
+/// left behind that goes on writing is not waited for.
 const MAX_REST: usize = 256 * 1024;
 /// Input frames that wait for the command to read.
 const INPUT: usize = 4;
-/// Once it has closed its output, its end is reported within this time.
+/// Once a command has closed its output, its end is reported within this time.
 const END: Duration = Duration::from_secs(30);
 /// What ends the input of a program on a terminal.
 const END_OF_TRANSMISSION: &[u8] = b"\x04";
@@ -53,15 +52,14 @@ const END_OF_TRANSMISSION: &[u8] = b"\x04";
     ("Connection" = String, Header, description = "`Upgrade`"),
     ("Upgrade" = String, Header, pattern = "^keel-exec$"),
     ("X-Keel-Exec" = String, Header, description = "base64 of the JSON of an `ExecRequest`")),
-    responses((status = 101, description = "frames from here on"),
-        (status = "default", body = ErrorBody)))]
-pub async fn exec(call: Call) -> Answer {
+    responses((status = 101, description = "frames from here on")))]
+pub async fn exec(call: Call) -> Result<Raw, Error> {
     call.query.only(&[])?;
     let Call { app, key, unit, parts, takeover, .. } = call;
-    let ExecRequest { command, env, tty } = request(&parts.headers)?;
-    let exec = Exec { name: unit, command, env, tty };
-    let mut program = app.link.exec(&key, exec).await?;
-    let pipes = Pipes::new(program.take_fds(), tty.is_some())?;
+    let request = request(&parts.headers)?;
+    let tty = request.tty.is_some();
+    let mut program = app.link.exec(&key, unit, request).await?;
+    let pipes = Pipes::new(program.take_fds(), tty)?;
     let go_on = |stream| async {
         if let Err(error) = run(stream, program, pipes).await {
             log::debug!("an exec ended: {error}");
@@ -73,13 +71,13 @@ pub async fn exec(call: Call) -> Answer {
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static(EXEC_PROTOCOL));
-    Ok(response)
+    Ok(Raw(response))
 }
 
-/// What an exec's headers ask for.
+/// The exec request in the headers.
 ///
 /// # Errors
-/// They ask for no exec, or not for one that can be.
+/// There is none, or it is invalid.
 pub fn request(headers: &HeaderMap) -> Result<ExecRequest, Error> {
     let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
     let connection = headers.get(CONNECTION).and_then(|value| value.to_str().ok());
@@ -89,12 +87,11 @@ pub fn request(headers: &HeaderMap) -> Result<ExecRequest, Error> {
             .split(',')
             .any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
     if !asked {
-        let message =
-            format!("an exec begins with `Connection: Upgrade`, `Upgrade: {EXEC_PROTOCOL}`");
+        let message = format!("exec requires `Connection: Upgrade` and `Upgrade: {EXEC_PROTOCOL}`");
         return Err(Error::invalid(message));
     }
-    let wrong = |what: String| Error::invalid(format!("the header `X-Keel-Exec`: {what}"));
-    let value = headers.get(EXEC_HEADER).ok_or_else(|| wrong("it is missing".into()))?;
+    let wrong = |what: String| Error::invalid(format!("header `X-Keel-Exec`: {what}"));
+    let value = headers.get(EXEC_HEADER).ok_or_else(|| wrong("missing".into()))?;
     let json = STANDARD.decode(value.as_bytes()).map_err(|error| wrong(error.to_string()))?;
     let request: ExecRequest =
         serde_json::from_slice(&json).map_err(|error| wrong(error.to_string()))?;
@@ -103,7 +100,7 @@ pub fn request(headers: &HeaderMap) -> Result<ExecRequest, Error> {
         return Err(wrong("`command` is empty".into()));
     }
     if words.into_iter().any(|word| word.contains('\0')) {
-        return Err(wrong("there is a NUL in it".into()));
+        return Err(wrong("NUL is not allowed".into()));
     }
     Ok(request)
 }
@@ -119,8 +116,8 @@ struct Pipes {
 
 impl Pipes {
     fn new(fds: Vec<OwnedFd>, tty: bool) -> Result<Pipes, Error> {
-        let missing = || Error::failed("the command came without its input and output");
-        let failed = |error: io::Error| Error::failed(format!("watch a command: {error}"));
+        let missing = || Error::failed("the supervisor sent no descriptors for the command");
+        let failed = |error: io::Error| Error::failed(format!("cannot watch the command: {error}"));
         let mut fds: VecDeque<OwnedFd> = fds.into();
         let mut next = || Pipe::new(fds.pop_front().ok_or_else(missing)?).map_err(failed);
         let input = std::rc::Rc::new(next()?);
@@ -132,7 +129,7 @@ impl Pipes {
     }
 }
 
-/// What a frame from the client asks for.
+/// Input from the client.
 enum Input {
     Bytes(Vec<u8>),
     End,
@@ -155,8 +152,8 @@ async fn run(stream: Stream, mut program: Program, pipes: Pipes) -> io::Result<(
         let mut passing = std::pin::pin!(output.pass(&mut writing, &mut program, &mut sizes));
         tokio::select! {
             status = &mut passing => status?,
-            gone = hear(reading, sender, resizes) => return gone,
-            // Seen also behind input that the command does not take.
+            gone = receive(reading, sender, resizes) => return gone,
+            // Noticed even while the command does not read its input.
             gone = hung_up => return gone,
             () = feeding => None,
         }
@@ -167,8 +164,8 @@ async fn run(stream: Stream, mut program: Program, pipes: Pipes) -> io::Result<(
     writing.shutdown().await
 }
 
-/// Takes in frames until the client goes away.
-async fn hear(
+/// Receives frames until the client disconnects.
+async fn receive(
     mut reading: ReadHalf<Stream>,
     input: mpsc::Sender<Input>,
     sizes: mpsc::Sender<Resize>,
@@ -177,7 +174,7 @@ async fn hear(
     loop {
         while let Some(frame) = decoder.next_frame().map_err(io::Error::other)? {
             match frame.kind {
-                // A command that has closed its input does not want it.
+                // Fails if the command has closed its input.
                 FrameKind::Stdin if frame.payload.is_empty() => {
                     let _ = input.send(Input::End).await;
                 }
@@ -201,7 +198,7 @@ async fn hear(
     }
 }
 
-/// Writes the command's input until its end, or until the command does not want any more.
+/// Writes the command's input until its end, or until the command has closed its input.
 async fn feed(pipe: &Pipe, mut input: mpsc::Receiver<Input>, tty: bool) {
     while let Some(piece) = input.recv().await {
         let bytes = match &piece {
@@ -242,7 +239,7 @@ impl Output<'_> {
                 break timeout(END, program.exited()).await.ok().flatten();
             }
             tokio::select! {
-                // In this order: nothing that was written before the end is after it.
+                // In this order: output that was written before the end is sent before it.
                 biased;
                 Some(size) = sizes.recv() => program.resize(size.rows, size.columns),
                 len = read(standard, &mut one) => {
@@ -297,7 +294,7 @@ async fn write_frame(writing: &mut Writing, kind: FrameKind, payload: &[u8]) -> 
     bytes.extend_from_slice(&header);
     bytes.extend_from_slice(payload);
     writing.write_all(&bytes).await?;
-    // A command that never stops writing leaves everybody else a turn.
+    // Other tasks get their turn even if a command never stops writing.
     yield_now().await;
     writing.flush().await
 }

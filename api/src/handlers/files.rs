@@ -1,15 +1,16 @@
-//! Files of running containers. The supervisor opens them, as the container sees its paths; here
-//! they are only copied.
+//! Files of running containers. The supervisor opens them, as the container sees its paths; this
+//! process only copies.
 
 use crate::body::{Body, Sink};
 use crate::error::Error;
 use crate::handlers::units::UnitName;
-use crate::router::{Answer, Call, json, with_type};
-use api_types::{ErrorBody, MODE_HEADER};
+use crate::response::{Json, Raw, with_type};
+use crate::router::Call;
+use api_types::{MODE_HEADER, Outcome};
 use bytes::Bytes;
 use hyper::header::{HeaderName, HeaderValue};
-use ipc::api::{ApiRequest, FileReport};
-use serde_json::json as value;
+use ipc::OpenedFile;
+use ipc::api::ApiRequest;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -17,13 +18,13 @@ use tokio::task::spawn_blocking;
 
 /// Bytes read at a time.
 const PIECE: usize = 32 * 1024;
-/// Permissions of a file that is made, unless said otherwise.
+/// Permissions of a file that is created, by default.
 const MODE: u32 = 0o644;
 
 /// Longest path, as Linux has it (`PATH_MAX` with the NUL at its end).
 const MAX_PATH: usize = 4095;
 
-/// Which file is meant; [`MAX_PATH`] bytes at most.
+/// The file; its path has at most `MAX_PATH` bytes.
 #[derive(Debug, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct FilePath {
@@ -41,39 +42,39 @@ pub struct Content(pub Vec<u8>);
 /// `X-Keel-Mode`.
 #[utoipa::path(get, path = "/v1/units/{name}/files", operation_id = "read_file", tag = "units", params(
     UnitName, FilePath),
-    responses((status = 200, body = Content, content_type = "application/octet-stream"),
-        (status = "default", body = ErrorBody)))]
-pub async fn get(call: Call) -> Answer {
+    responses((status = 200, body = Content, content_type = "application/octet-stream")))]
+pub async fn get(call: Call) -> Result<Raw, Error> {
     call.query.only(&["path"])?;
-    let (report, file) = open(&call, false, 0).await?;
+    let (opened, file) = open(&call, false, 0).await?;
     let mut response =
         with_type("application/octet-stream", Body::stream(move |sink| send(sink, file)));
-    let mode = HeaderValue::from_str(&format!("{:04o}", report.mode & 0o7777));
+    let mode = HeaderValue::from_str(&format!("{:04o}", opened.mode & 0o7777));
     if let Ok(mode) = mode {
         response.headers_mut().insert(HeaderName::from_static(MODE_HEADER), mode);
     }
-    Ok(response)
+    Ok(Raw(response))
 }
 
-/// Writes a file of a running container: makes it, or empties it first.
+/// Writes a file of a running container, which is created or truncated first.
 #[utoipa::path(put, path = "/v1/units/{name}/files", operation_id = "write_file", tag = "units", params(
     UnitName, FilePath,
-    ("mode" = Option<String>, Query, pattern = "^0*[0-7]{1,4}$", description = "permissions of a file that is made, octal")),
-    request_body(content = Content, content_type = "application/octet-stream"),
-    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
-pub async fn put(mut call: Call) -> Answer {
+    ("mode" = Option<String>, Query, pattern = "^0*[0-7]{1,4}$", description = "permissions of a file that is created, octal")),
+    request_body(content = Content, content_type = "application/octet-stream"))]
+pub async fn put(mut call: Call) -> Result<Json<Outcome>, Error> {
     call.query.only(&["path", "mode"])?;
     let mode = match call.query.get("mode") {
         None => MODE,
         Some(text) => u32::from_str_radix(text, 8)
             .ok()
             .filter(|mode| *mode <= 0o7777 && text.bytes().all(|byte| byte.is_ascii_digit()))
-            .ok_or_else(|| Error::invalid("`mode` is permissions such as 0644"))?,
+            .ok_or_else(|| {
+                Error::invalid("invalid `mode`: expected octal permissions such as 0644")
+            })?,
     };
     let (_, file) = open(&call, true, mode).await?;
     let file = Arc::new(file);
     let mut size: u64 = 0;
-    // Each piece is written before the next one is read: a slow disk slows its client down.
+    // Each piece is written before the next one is read: a slow disk slows the client down.
     while let Some(piece) = call.piece().await? {
         size = size.saturating_add(piece.len() as u64);
         let file = file.clone();
@@ -83,23 +84,26 @@ pub async fn put(mut call: Call) -> Answer {
             .map_err(|error| Error::failed(format!("write: {error}")))?;
     }
     let path = call.query.get("path").unwrap_or_default();
-    json(&value!({ "did": format!("wrote {size} bytes to {path} of {}", call.unit) }))
+    let message = format!("wrote {size} bytes to {path} of {}", call.unit);
+    Ok(Json(Outcome { message, unit: None }))
 }
 
-async fn open(call: &Call, write: bool, mode: u32) -> Result<(FileReport, File), Error> {
+async fn open(call: &Call, write: bool, mode: u32) -> Result<(OpenedFile, File), Error> {
     let path = call.query.get("path").unwrap_or_default();
     if !path.starts_with('/') {
-        return Err(Error::invalid("`path` is an absolute path in the container"));
+        return Err(Error::invalid("invalid `path`: expected an absolute path in the container"));
     }
     if path.len() > MAX_PATH {
-        return Err(Error::invalid(format!("`path` has at most {MAX_PATH} bytes")));
+        return Err(Error::invalid(format!(
+            "`path` is too long; at most {MAX_PATH} bytes are allowed"
+        )));
     }
     let (name, path) = (call.unit.clone(), path.to_owned());
     let request = ApiRequest::OpenFile { name, path, write, mode };
-    let (report, reply) = call.app.typed::<FileReport>(&call.key, request).await?;
-    let fd = reply.fds.into_iter().next();
-    let fd = fd.ok_or_else(|| Error::failed("the supervisor opened no file"))?;
-    Ok((report, File::from(fd)))
+    let (opened, fds) = call.app.ask_with_fds::<OpenedFile>(&call.key, request).await?;
+    let fd = fds.into_iter().next();
+    let fd = fd.ok_or_else(|| Error::failed("the supervisor sent no file descriptor"))?;
+    Ok((opened, File::from(fd)))
 }
 
 async fn send(sink: Sink, file: File) -> io::Result<()> {

@@ -1,35 +1,31 @@
-//! Figures for Prometheus and its kin, in the OpenMetrics text format.
+//! Metrics for Prometheus and compatible systems, in the OpenMetrics text format.
+//!
+//! Written by hand: the crate prometheus-client (0.26) has no state sets, and writes times as floats.
 
 use crate::body::Body;
 use crate::error::Error;
-use crate::router::{Answer, Call, with_type};
-use api_types::{
-    Disk, ErrorBody, Host, LastExit, LastExitDetail, Link, Pressure, Stall, State, Unit,
-};
+use crate::response::{Raw, with_type};
+use crate::router::Call;
+use api_types::{Disk, ExitCause, HealthState, Host, LastExit, Link, Pressure, Stall, State, Unit};
 use ipc::api::ApiRequest;
 use ipc::control::Request;
-use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Figures in the OpenMetrics text format.
+/// Metrics in the OpenMetrics text format.
 #[utoipa::path(get, path = "/metrics", tag = "host", responses(
-    (status = 200, body = String, content_type = "application/openmetrics-text"),
-    (status = "default", body = ErrorBody)))]
-pub async fn metrics(call: Call) -> Answer {
+    (status = 200, body = String, content_type = "application/openmetrics-text")))]
+pub async fn metrics(call: Call) -> Result<Raw, Error> {
     call.query.only(&[])?;
-    let units = call.app.plain(&call.key, Request::Units).await?;
-    let host = call.app.plain(&call.key, Request::Host).await?;
-    let pressure = call.app.typed(&call.key, ApiRequest::Pressure).await?.0;
-    let shape = |error| Error::failed(format!("an answer of another shape: {error}"));
-    let units = Vec::<Unit>::deserialize(&units).map_err(shape)?;
-    let host = Host::deserialize(&host).map_err(shape)?;
-    Ok(with_type(KIND, Body::bytes(text(&units, &host, &pressure))))
+    let units: Vec<Unit> = call.app.ask(&call.key, Request::Units).await?;
+    let host: Host = call.app.ask(&call.key, Request::Host).await?;
+    let pressure: Pressures = call.app.ask(&call.key, ApiRequest::Pressure).await?;
+    Ok(Raw(with_type(KIND, Body::bytes(text(&units, &host, &pressure)))))
 }
 
-/// What units wait for, by name.
+/// How long tasks of each unit have waited.
 type Pressures = BTreeMap<String, Pressure>;
 
 /// The whole text.
@@ -37,7 +33,7 @@ fn text(units: &[Unit], host: &Host, pressure: &Pressures) -> String {
     let mut out = String::new();
     of_units(&mut out, units);
     exits(&mut out, units);
-    waits(&mut out, pressure);
+    pressures(&mut out, pressure);
     of_host(&mut out, host);
     out.push_str("# EOF\n");
     out
@@ -117,7 +113,7 @@ impl Each<'_> {
 }
 
 fn of_units(out: &mut String, units: &[Unit]) {
-    family(out, "keel_unit_state", "stateset", None, "What the unit does now.");
+    family(out, "keel_unit_state", "stateset", None, "The state of the unit.");
     for unit in units {
         for state in State::ALL {
             let labels = [("unit", unit.name.as_str()), ("keel_unit_state", state.name())];
@@ -127,43 +123,42 @@ fn of_units(out: &mut String, units: &[Unit]) {
     family(out, "keel_unit_last_exit", "info", None, "How the unit's last run ended.");
     for unit in units {
         if let Some(exit) = &unit.last_exit {
-            let detail = detail(exit);
-            let labels =
-                [("unit", unit.name.as_str()), ("cause", &exit.cause), ("detail", &detail)];
+            let (cause, detail) = cause_and_detail(exit);
+            let labels = [("unit", unit.name.as_str()), ("cause", cause), ("detail", &detail)];
             sample(out, "keel_unit_last_exit_info", &labels, 1);
         }
     }
     let each = &mut Each { out, units };
-    each.gauge("keel_unit_ready", None, "Whether those that require it may start.", |unit| {
+    each.gauge("keel_unit_ready", None, "Whether the unit is ready.", |unit| {
         Some(u8::from(unit.ready))
     });
-    each.gauge("keel_unit_healthy", None, "Whether its health checks succeed.", |unit| {
-        unit.health.as_ref().map(|health| u8::from(health.state == "healthy"))
+    each.gauge("keel_unit_healthy", None, "Whether its health checks pass.", |unit| {
+        unit.health.as_ref().map(|health| u8::from(health.state == HealthState::Healthy))
     });
     each.gauge(
         "keel_unit_health_latency_seconds",
         Some("seconds"),
-        "Time that the last answered health check took.",
+        "Duration of the last answered health check.",
         |unit| unit.health_latency_us.map(|time| seconds(time, 1_000_000)),
     );
     each.gauge(
         "keel_unit_in_state_since_seconds",
         Some("seconds"),
-        "Uptime of the host when the unit came into its state.",
+        "Uptime of the host when the unit entered its state.",
         |unit| Some(seconds(unit.since_ms, 1000)),
     );
     each.counter("keel_unit_starts", None, "Runs of the unit in this boot.", |unit| {
         Some(unit.generation)
     });
-    each.counter("keel_unit_restarts", None, "Starts that the restart policy made.", |unit| {
+    each.counter("keel_unit_restarts", None, "Starts by the restart policy.", |unit| {
         Some(unit.restarts)
     });
     each.counter("keel_unit_failures", None, "Failed attempts.", |unit| Some(unit.failures));
-    each.counter("keel_unit_cpu_seconds", Some("seconds"), "Processor time used.", |unit| {
+    each.counter("keel_unit_cpu_seconds", Some("seconds"), "CPU time used.", |unit| {
         unit.cpu_usec.map(|time| seconds(time, 1_000_000))
     });
-    each.gauge("keel_unit_memory_bytes", Some("bytes"), "Memory now.", |unit| unit.memory);
-    each.gauge("keel_unit_memory_peak_bytes", Some("bytes"), "Memory at its peak.", |unit| {
+    each.gauge("keel_unit_memory_bytes", Some("bytes"), "Memory in use.", |unit| unit.memory);
+    each.gauge("keel_unit_memory_peak_bytes", Some("bytes"), "Highest memory use.", |unit| {
         unit.memory_peak
     });
     each.gauge("keel_unit_tasks", None, "Processes and threads.", |unit| unit.pids);
@@ -174,7 +169,7 @@ fn of_units(out: &mut String, units: &[Unit]) {
     each.counter(
         "keel_unit_log_evicted_lines",
         None,
-        "Lines that are no longer in memory.",
+        "Lines that newer ones have replaced in memory.",
         |unit| Some(unit.log.evicted),
     );
     each.counter(
@@ -196,7 +191,7 @@ fn exits(out: &mut String, units: &[Unit]) {
     }
 }
 
-fn waits(out: &mut String, pressure: &Pressures) {
+fn pressures(out: &mut String, pressure: &Pressures) {
     let name = "keel_unit_pressure_waiting_seconds";
     let help = "Time in which some of the unit's tasks, or all at once, waited for a resource.";
     family(out, name, "counter", Some("seconds"), help);
@@ -211,11 +206,12 @@ fn waits(out: &mut String, pressure: &Pressures) {
     }
 }
 
-fn detail(exit: &LastExit) -> String {
-    match &exit.detail {
-        // Errors are for people; as labels they would make a new series each.
-        Some(LastExitDetail::Number(number)) => number.to_string(),
-        Some(LastExitDetail::Text(_)) | None => String::new(),
+fn cause_and_detail(exit: &LastExit) -> (&'static str, String) {
+    match &exit.cause {
+        ExitCause::Code(code) => ("code", code.to_string()),
+        ExitCause::Signal(signal) => ("signal", signal.to_string()),
+        // Errors are for people; as labels each would make a new series.
+        other => (other.reason(), String::new()),
     }
 }
 
@@ -227,7 +223,7 @@ fn of_host(out: &mut String, host: &Host) {
     sample(out, "keel_host_info", &labels, 1);
     family(out, "keel_host_uptime_seconds", "gauge", Some("seconds"), "Time since the boot.");
     sample(out, "keel_host_uptime_seconds", &[], seconds(host.uptime_ms, 1000));
-    family(out, "keel_host_problems", "gauge", None, "Mistakes in the host folder.");
+    family(out, "keel_host_problems", "gauge", None, "Errors in the host folder.");
     sample(out, "keel_host_problems", &[], host.problems.len());
     family(out, "keel_host_data_disk", "gauge", None, "Whether the data disk is mounted.");
     sample(out, "keel_host_data_disk", &[], u8::from(host.data_disk.path.is_some()));
@@ -240,12 +236,12 @@ fn of_host(out: &mut String, host: &Host) {
     if let Some(memory) = &host.memory {
         family(out, "keel_host_memory_bytes", "gauge", Some("bytes"), "The machine's memory.");
         sample(out, "keel_host_memory_bytes", &[], memory.total);
-        let help = "Memory that programs could still get.";
+        let help = "Memory that programs can still allocate.";
         family(out, "keel_host_memory_available_bytes", "gauge", Some("bytes"), help);
         sample(out, "keel_host_memory_available_bytes", &[], memory.available);
     }
     of_machine(out, host);
-    let help = "Processor time the supervisor itself has used.";
+    let help = "CPU time used by the supervisor.";
     family(out, "keel_supervisor_cpu_seconds", "counter", Some("seconds"), help);
     let used = seconds(host.supervisor_cpu_usec, 1_000_000);
     sample(out, "keel_supervisor_cpu_seconds_total", &[], used);
@@ -270,25 +266,26 @@ fn of_machine(out: &mut String, host: &Host) {
         family(out, "keel_host_time_seconds", "gauge", Some("seconds"), "The clock, since 1970.");
         let time = u64::try_from(clock.time_us).unwrap_or(0);
         sample(out, "keel_host_time_seconds", &[], seconds(time, 1_000_000));
-        let help = "Whether something keeps the clock right.";
+        let help = "Whether the clock is synchronized.";
         family(out, "keel_host_clock_synchronized", "gauge", None, help);
         sample(out, "keel_host_clock_synchronized", &[], u8::from(clock.synchronized));
     }
     let disks: [Family<Disk>; 2] = [
         ("keel_host_disk_size_bytes", "gauge", "Size of a file system.", |disk| disk.size),
-        ("keel_host_disk_free_bytes", "gauge", "What can still be written.", |disk| disk.free),
+        ("keel_host_disk_free_bytes", "gauge", "Free space of a file system.", |disk| disk.free),
     ];
     for family in disks {
         of_things(out, family, &host.disks, |disk| [("path", disk.path.as_str())]);
     }
     let links: [Family<Link>; 4] = [
-        ("keel_host_link_received_bytes", "counter", "Bytes that came.", |link| {
-            link.received_bytes
-        }),
-        ("keel_host_link_sent_bytes", "counter", "Bytes that went.", |link| link.sent_bytes),
-        ("keel_host_link_received_bad", "counter", "Packets in error or dropped.", |link| {
-            link.received_bad
-        }),
+        ("keel_host_link_received_bytes", "counter", "Bytes received.", |link| link.received_bytes),
+        ("keel_host_link_sent_bytes", "counter", "Bytes sent.", |link| link.sent_bytes),
+        (
+            "keel_host_link_received_bad",
+            "counter",
+            "Received packets in error or dropped.",
+            |link| link.received_bad,
+        ),
         ("keel_host_link_sent_bad", "counter", "Packets not sent.", |link| link.sent_bad),
     ];
     for family in links {
@@ -296,7 +293,7 @@ fn of_machine(out: &mut String, host: &Host) {
     }
 }
 
-/// Name, kind, help, and the figure.
+/// Name, type, help, and the value.
 type Family<T> = (&'static str, &'static str, &'static str, fn(&T) -> u64);
 
 fn of_things<'a, T>(

@@ -1,15 +1,17 @@
-//! The description of the API for programs, made of the handlers' attributes and the types.
+//! The OpenAPI document, derived from the handlers and the types.
 
+use crate::error::Error;
 use crate::handlers;
-use crate::router::{Answer, Call, json};
+use crate::response::{IntoAnswer, Json, Raw};
+use crate::router::Call;
 use utoipa::OpenApi;
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Keelhost",
-        description = "Clients show a TLS certificate; only its key counts, and host.toml says \
-            which role it has. Errors of any kind are an `ErrorBody`."
+        description = "Clients present a TLS certificate. Only its key counts; host.toml assigns a \
+            role to each key. All errors are an `ErrorBody`."
     ),
     paths(
         handlers::host::whoami,
@@ -36,16 +38,31 @@ use utoipa::OpenApi;
         handlers::metrics::metrics,
         openapi
     ),
-    components(schemas(api_types::ExecRequest, api_types::ExitStatus, api_types::Gap))
+    components(schemas(
+        api_types::Client,
+        api_types::ConfigValue,
+        api_types::ErrorBody,
+        api_types::Event,
+        api_types::ExecRequest,
+        api_types::ExitStatus,
+        api_types::Explanation,
+        api_types::Gap,
+        api_types::Host,
+        api_types::LogLine,
+        api_types::Network,
+        api_types::Outcome,
+        api_types::Process,
+        api_types::Unit
+    ))
 )]
 struct Description;
 
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "host", responses(
     (status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
-pub async fn openapi(call: Call) -> Answer {
+pub async fn openapi(call: Call) -> Result<Raw, Error> {
     call.query.only(&[])?;
-    json(&document())
+    Json(document()).into_answer().map(Raw)
 }
 
 /// The document.

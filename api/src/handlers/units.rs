@@ -1,103 +1,99 @@
-//! Units: seeing them, starting and stopping them.
+//! Units: their state, starting and stopping them.
 
 use crate::app::App;
 use crate::error::Error;
-use crate::router::{Answer, Call, json};
-use api_types::{ErrorBody, ErrorCode, Explanation, SignalRequest, State, Unit};
+use crate::response::{Json, JsonList};
+use crate::router::Call;
+use api_types::{ErrorCode, Explanation, Outcome, SignalRequest, State, Unit, signal_name};
 use ipc::control::Request;
-use serde_json::{Value, json as value};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep, timeout_at};
 
 /// Longest `wait`, in seconds.
 const MAX_WAIT: u64 = 3600;
-/// How often a unit is looked at that is waited for, besides at each event about it.
+/// How often a unit is checked while its change is waited for, besides at each event about it.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The unit in a path.
 #[derive(Debug, utoipa::IntoParams)]
 #[into_params(names("name"), parameter_in = Path)]
 pub struct UnitName(
-    /// Names are names of hosts: `localhost` is none.
+    /// The unit's name; `localhost` is not allowed.
     #[param(pattern = "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
     pub String,
 );
 
-/// How long a change is waited for; [`MAX_WAIT`] at most.
+/// How long to wait for a change; at most `MAX_WAIT` seconds.
 #[derive(Debug, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct Wait {
-    /// seconds for which to wait until it is so
+    /// seconds to wait until the change is complete
     #[param(maximum = 3600)]
     pub wait: Option<u64>,
 }
 
 /// All units.
-#[utoipa::path(get, path = "/v1/units", operation_id = "units", tag = "units", responses(
-    (status = 200, body = Vec<Unit>), (status = "default", body = ErrorBody)))]
-pub async fn list(call: Call) -> Answer {
+#[utoipa::path(get, path = "/v1/units", operation_id = "units", tag = "units")]
+pub async fn list(call: Call) -> Result<JsonList<Unit>, Error> {
     call.query.only(&[])?;
-    json(&call.app.plain(&call.key, Request::Units).await?)
+    Ok(JsonList(call.app.ask(&call.key, Request::Units).await?))
 }
 
 /// One unit.
-#[utoipa::path(get, path = "/v1/units/{name}", operation_id = "unit", tag = "units", params(UnitName),
-    responses((status = 200, body = Unit), (status = "default", body = ErrorBody)))]
-pub async fn get(call: Call) -> Answer {
+#[utoipa::path(
+    get,
+    path = "/v1/units/{name}",
+    operation_id = "unit",
+    tag = "units",
+    params(UnitName)
+)]
+pub async fn get(call: Call) -> Result<Json<Unit>, Error> {
     call.query.only(&[])?;
-    json(&call.app.plain(&call.key, Request::Unit { name: call.unit }).await?)
+    Ok(Json(call.app.ask(&call.key, Request::Unit { name: call.unit }).await?))
 }
 
-/// Why a unit is as it is.
-#[utoipa::path(get, path = "/v1/units/{name}/explain", tag = "units",
-    params(UnitName),
-    responses((status = 200, body = Explanation), (status = "default", body = ErrorBody)))]
-pub async fn explain(call: Call) -> Answer {
+/// Why a unit is in its state.
+#[utoipa::path(get, path = "/v1/units/{name}/explain", tag = "units", params(UnitName))]
+pub async fn explain(call: Call) -> Result<Json<Explanation>, Error> {
     call.query.only(&[])?;
-    let lines = call.app.plain(&call.key, Request::Explain { name: call.unit }).await?;
-    json(&value!({ "lines": lines }))
+    Ok(Json(call.app.ask(&call.key, Request::Explain { name: call.unit }).await?))
 }
 
-/// Starts a unit now, from whatever state. With `wait`, answers when it is ready.
-#[utoipa::path(post, path = "/v1/units/{name}/start", tag = "units", params(UnitName, Wait),
-    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
-pub async fn start(call: Call) -> Answer {
+/// Starts a unit now, in whatever state it is. With `wait`, answers when it is ready.
+#[utoipa::path(post, path = "/v1/units/{name}/start", tag = "units", params(UnitName, Wait))]
+pub async fn start(call: Call) -> Result<Json<Outcome>, Error> {
     change(call, Goal::Start).await
 }
 
-/// Stops a unit and keeps it stopped. With `wait`, answers when nothing of it runs any more.
-#[utoipa::path(post, path = "/v1/units/{name}/stop", tag = "units", params(UnitName, Wait),
-    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
-pub async fn stop(call: Call) -> Answer {
+/// Stops a unit and keeps it stopped. With `wait`, answers when none of its processes is left.
+#[utoipa::path(post, path = "/v1/units/{name}/stop", tag = "units", params(UnitName, Wait))]
+pub async fn stop(call: Call) -> Result<Json<Outcome>, Error> {
     change(call, Goal::Stop).await
 }
 
 /// Stops a unit if it runs, and starts it. With `wait`, answers when its new run is ready.
-#[utoipa::path(post, path = "/v1/units/{name}/restart", tag = "units", params(UnitName, Wait),
-    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
-pub async fn restart(call: Call) -> Answer {
+#[utoipa::path(post, path = "/v1/units/{name}/restart", tag = "units", params(UnitName, Wait))]
+pub async fn restart(call: Call) -> Result<Json<Outcome>, Error> {
     change(call, Goal::Restart).await
 }
 
 /// Sends a signal to the main process of a unit.
 #[utoipa::path(post, path = "/v1/units/{name}/signal", tag = "units",
-    params(UnitName), request_body = SignalRequest,
-    responses((status = 200, body = api_types::Did), (status = "default", body = ErrorBody)))]
-pub async fn signal(mut call: Call) -> Answer {
+    params(UnitName), request_body = SignalRequest)]
+pub async fn signal(mut call: Call) -> Result<Json<Outcome>, Error> {
     call.query.only(&[])?;
     let SignalRequest { signal } = call.json().await?;
     let number = units::process::parse_signal(&signal)
         .map_err(|mistake| Error::invalid(mistake.to_string()))?;
     let Call { app, key, unit: name, .. } = call;
-    app.plain(&key, Request::SignalUnit { name: name.clone(), signal: number }).await?;
-    let unit = app.plain(&key, Request::Unit { name: name.clone() }).await?;
-    let signal = nix::sys::signal::Signal::try_from(number)
-        .map_or_else(|_| format!("signal {number}"), |signal| signal.as_str().to_owned());
-    json(&value!({ "did": format!("sent {signal} to {name}"), "unit": unit }))
+    let () = app.ask(&key, Request::SignalUnit { name: name.clone(), signal: number }).await?;
+    let unit: Unit = app.ask(&key, Request::Unit { name: name.clone() }).await?;
+    let signal = signal_name(number).unwrap_or_else(|| format!("signal {number}"));
+    Ok(Json(Outcome { message: format!("sent {signal} to {name}"), unit: Some(unit) }))
 }
 
-/// What is to become of a unit.
+/// The requested change of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
     Start,
@@ -105,7 +101,7 @@ enum Goal {
     Restart,
 }
 
-/// How near the goal is.
+/// Whether the goal is reached.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {
     Reached,
@@ -114,7 +110,7 @@ enum Progress {
 }
 
 impl Goal {
-    /// `before`: the number of the run that there was before.
+    /// `before`: the number of the run before the request.
     fn progress(self, unit: &Unit, before: u64) -> Progress {
         let down = matches!(unit.state, State::Stopped | State::Failed | State::Done);
         match self {
@@ -124,21 +120,22 @@ impl Goal {
                 Progress::UnderWay
             }
             _ if unit.ready || unit.state == State::Done => Progress::Reached,
-            // In back-off it is tried again, perhaps in time.
+            // In back-off it is started again, perhaps in time.
             _ if down => Progress::Missed,
             _ => Progress::UnderWay,
         }
     }
 }
 
-async fn change(call: Call, goal: Goal) -> Answer {
+async fn change(call: Call, goal: Goal) -> Result<Json<Outcome>, Error> {
     call.query.only(&["wait"])?;
     let wait = call.query.number("wait", "a number of seconds", MAX_WAIT)?;
     let Call { app, key, unit: name, .. } = call;
-    // Before anything is done, so that nothing is missed.
+    let get = || app.ask::<Unit>(&key, Request::Unit { name: name.clone() });
+    // Before anything is done, so that no event is missed.
     let mut events = app.events.subscribe();
     let before = match (wait, goal) {
-        (Some(_), Goal::Restart) => look(&app, &key, &name).await?.1.generation,
+        (Some(_), Goal::Restart) => get().await?.generation,
         _ => 0,
     };
     let request = {
@@ -149,29 +146,26 @@ async fn change(call: Call, goal: Goal) -> Answer {
             Goal::Restart => Request::Restart { name },
         }
     };
-    let mut report = app.plain(&key, request).await?;
+    let mut unit: Unit = app.ask(&key, request).await?;
     let Some(wait) = wait else {
         let verb = match goal {
             Goal::Start => "start",
             Goal::Stop => "stop",
             Goal::Restart => "restart",
         };
-        let state = report.get("state").and_then(Value::as_str).unwrap_or("on its way");
-        return json(
-            &value!({ "did": format!("{verb} of {name}: it is {state}"), "unit": report }),
-        );
+        let message = format!("{verb} of {name}: it is {}", unit.state);
+        return Ok(Json(Outcome { message, unit: Some(unit) }));
     };
     let deadline = Instant::now() + Duration::from_secs(wait);
     loop {
-        let unit = typed(&report)?;
         match goal.progress(&unit, before) {
             Progress::Reached => {
-                let did = match goal {
+                let message = match goal {
                     Goal::Stop => format!("{name} is stopped"),
                     _ if unit.state == State::Done => format!("{name} is done"),
                     _ => format!("{name} is ready"),
                 };
-                return json(&value!({ "did": did, "unit": report }));
+                return Ok(Json(Outcome { message, unit: Some(unit) }));
             }
             Progress::UnderWay if Instant::now() < deadline => {}
             _ => return Err(missed(&app, &key, goal, &unit).await),
@@ -193,9 +187,9 @@ async fn change(call: Call, goal: Goal) -> Answer {
             }
         })
         .await;
-        match look(&app, &key, &name).await {
-            Ok((newer, _)) => report = newer,
-            // The supervisor may be killed while it is waited for; the unit goes on.
+        match get().await {
+            Ok(newer) => unit = newer,
+            // The supervisor may be killed meanwhile; the unit keeps running.
             Err(error)
                 if matches!(
                     error.code(),
@@ -206,23 +200,12 @@ async fn change(call: Call, goal: Goal) -> Answer {
     }
 }
 
-fn typed(report: &Value) -> Result<Unit, Error> {
-    <Unit as serde::Deserialize>::deserialize(report)
-        .map_err(|error| Error::failed(format!("a unit of another shape: {error}")))
-}
-
-async fn look(app: &App, key: &str, name: &str) -> Result<(Value, Unit), Error> {
-    let report = app.plain(key, Request::Unit { name: name.to_owned() }).await?;
-    let unit = typed(&report)?;
-    Ok((report, unit))
-}
-
 async fn missed(app: &App, key: &str, goal: Goal, unit: &Unit) -> Error {
     let name = &unit.name;
     let what = if goal == Goal::Stop { "stopped" } else { "ready" };
     let why = unit.reason.clone().unwrap_or_else(|| format!("it is {}", unit.state));
-    let explained = app.plain(key, Request::Explain { name: name.clone() }).await;
-    let lines = explained.ok().and_then(|lines| serde_json::from_value(lines).ok());
+    let explained = app.ask::<Explanation>(key, Request::Explain { name: name.clone() }).await;
+    let lines = explained.map(|explanation| explanation.lines);
     Error::new(ErrorCode::NotReady, format!("{name} is not {what}: {why}"))
         .details(lines.unwrap_or_default())
 }

@@ -1,9 +1,9 @@
 //! A client with a real TLS library and an HTTP parser that is just enough.
 
 use super::PATIENCE;
+use api_types::{Client, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ipc::api::{Client, Role};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};

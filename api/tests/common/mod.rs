@@ -1,4 +1,4 @@
-//! A server in this process with a supervisor that is made up, and clients that are real.
+//! A server in this process with a simulated supervisor and real clients.
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
@@ -87,8 +87,8 @@ impl Host {
             eprintln!("the server ended: {error}");
         });
         let clients = vec![
-            admin.client("ada", ipc::api::Role::Admin),
-            reader.client("ray", ipc::api::Role::Reader),
+            admin.client("ada", api_types::Role::Admin),
+            reader.client("ray", api_types::Role::Reader),
         ];
         let supervisor = Supervisor::start(supervisor, clients, directory.0.clone(), silent);
         let ready: ToInit = receive(&init);

@@ -1,13 +1,16 @@
 //! A supervisor with one unit, `web`, whose container is this machine.
 
 use super::until;
-use ipc::api::{
-    Answer, ApiRequest, Client, Code, EventRecord, FileReport, FromApi, LogRing, Refusal, ToApi,
+use api_types::{
+    BootReport, By, Client, ConfigValue, DataDisk, Desired, ErrorCode, Event, EventKind, ExitCause,
+    ExitStatus, Explanation, Health, HealthState, Host, LastExit, LogCounters, Memory, Network,
+    Phase, Pressure, Problem, Process, Stall, State, Unit,
 };
+use ipc::api::{ApiRequest, FromApi, ToApi};
 use ipc::control::Request;
-use ipc::{Channel, ChannelError, ExitStatus};
+use ipc::{Answer, Channel, ChannelError, OpenedFile, Reply};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,18 +31,18 @@ pub struct Heard {
     pub silent: bool,
     /// Answers by file.
     pub by_file: bool,
-    pub unit: Value,
+    pub unit: Unit,
     /// What the unit becomes when it is asked to start, restart or stop.
-    pub becomes: Value,
+    pub becomes: Unit,
     /// Does at once what it is asked, instead of what `becomes` says, and runs no program: for
     /// clients who ask for anything.
     pub obliging: bool,
-    pub events: Vec<EventRecord>,
+    /// Refuses every request.
+    pub refusal: Option<Problem>,
+    pub events: Vec<Event>,
     /// The far end of the terminal of the last program with one.
     pub terminal: Option<UnixStream>,
 }
-
-type Refused = (Code, String);
 
 #[derive(Clone)]
 pub struct Supervisor {
@@ -48,14 +51,93 @@ pub struct Supervisor {
     directory: PathBuf,
 }
 
-pub fn unit(state: &str, ready: bool, generation: u64) -> Value {
-    json!({
-        "name": "web", "state": state, "ready": ready, "generation": generation, "desired": "up",
-        "by": {"unit": "app"}, "memory": 4096, "ports": ["8080:80"], "address": "10.88.0.2",
-        "log": {"lines": 3, "bytes": 9}, "pid": null, "health": {"state": "healthy"},
-        "last_exit": {"cause": "code", "detail": 1, "at": 5, "asked": false, "ran_ms": 2},
-        "colour": "blue",
-    })
+pub fn unit(state: State, ready: bool, generation: u64) -> Unit {
+    Unit {
+        state,
+        ready,
+        generation,
+        desired: Desired::Up,
+        by: Some(By::Unit("app".to_owned())),
+        memory: Some(4096),
+        ports: vec!["8080:80".to_owned()],
+        address: Some("10.88.0.2".to_owned()),
+        log: LogCounters { lines: 3, bytes: 9, ..LogCounters::default() },
+        health: Some(Health {
+            state: HealthState::Healthy,
+            failures: 0,
+            error: None,
+            last_ok_ms: None,
+        }),
+        last_exit: Some(LastExit { cause: ExitCause::Code(1), at: 5, asked: false, ran_ms: 2 }),
+        ..Unit::new("web")
+    }
+}
+
+fn host() -> Host {
+    let phase = Phase { name: "mounts".to_owned(), note: String::new(), start_us: 9, end_us: 70 };
+    Host {
+        version: "0.1.0".to_owned(),
+        hostname: "box".to_owned(),
+        uptime_ms: 5000,
+        kernel: Some("6.12.0".to_owned()),
+        net: Network {
+            addresses: vec![("eth0".to_owned(), "10.0.0.7/24".to_owned())],
+            gateway: Some([10, 0, 0, 1].into()),
+            ..Network::default()
+        },
+        problems: Vec::new(),
+        data_disk: DataDisk {
+            path: Some("/data".to_owned()),
+            reason: "/dev/vda".to_owned(),
+            pending: false,
+        },
+        boot: Some(BootReport { start_us: 9, phases: vec![phase] }),
+        memory: Some(Memory { total: 500_000_000, available: 400_000_000 }),
+        clock: None,
+        disks: Vec::new(),
+        links: Vec::new(),
+        supervisor_cpu_usec: 0,
+        persists: 0,
+    }
+}
+
+fn processes() -> Vec<Process> {
+    let process = |pid, parent, unit: Option<&str>, name: &str, command: &str| Process {
+        pid,
+        parent,
+        unit: unit.map(str::to_owned),
+        name: name.to_owned(),
+        command: command.to_owned(),
+        state: "S".to_owned(),
+        rss: 700_000,
+        cpu_ms: 120,
+        uid: 0,
+    };
+    vec![process(1, 0, None, "keel-os", "/init"), process(70, 40, Some("web"), "httpd", "httpd -f")]
+}
+
+fn config() -> Vec<ConfigValue> {
+    let value = |unit: Option<&str>, key: &str, value: &str, origin: &str| ConfigValue {
+        unit: unit.map(str::to_owned),
+        key: key.to_owned(),
+        value: value.to_owned(),
+        origin: origin.to_owned(),
+    };
+    vec![
+        value(None, "hostname", "\"box\"", "host.toml:1"),
+        value(Some("web"), "container.image", "\"./images/web\"", "units/web.toml:2"),
+    ]
+}
+
+fn refused<T>(code: ErrorCode, message: impl Into<String>) -> Result<T, Problem> {
+    Err(Problem::new(code, message))
+}
+
+fn known(name: &str) -> Result<(), Problem> {
+    match name {
+        "web" => Ok(()),
+        _ => refused(ErrorCode::NotFound, format!("unit {name} not found")),
+    }
 }
 
 impl Supervisor {
@@ -72,9 +154,10 @@ impl Supervisor {
             clients,
             silent,
             by_file: false,
-            unit: unit("running", true, 1),
-            becomes: unit("running", true, 2),
+            unit: unit(State::Running, true, 1),
+            becomes: unit(State::Running, true, 2),
             obliging: false,
+            refusal: None,
             events: Vec::new(),
             terminal: None,
         };
@@ -117,14 +200,9 @@ impl Supervisor {
         self.send(&ToApi::Clients { clients }, Vec::new());
     }
 
-    pub fn happens(&self, seq: u64, unit: Option<&str>, kind: &str) {
-        let event = EventRecord {
-            seq,
-            time_us: 1,
-            unit: unit.map(Into::into),
-            kind: kind.to_owned(),
-            text: format!("{kind} it is"),
-        };
+    pub fn happens(&self, seq: u64, unit: Option<&str>, kind: EventKind) {
+        let text = kind.to_string();
+        let event = Event { seq, time_us: 1, unit: unit.map(Into::into), kind, text };
         self.heard().events.push(event.clone());
         self.send(&ToApi::Event(event), Vec::new());
     }
@@ -156,10 +234,7 @@ impl Supervisor {
                     return;
                 }
                 let mut fds = Vec::new();
-                let answer = match self.answer(id, &key, request, &mut fds) {
-                    Ok(value) => Answer::Ok(value),
-                    Err((code, message)) => Answer::Refused(Refusal { code, message }),
-                };
+                let answer = Answer::from(self.answer(id, &key, request, &mut fds));
                 if self.heard().by_file {
                     let path = self.directory.join(format!("answer-{id}"));
                     let mut options = OpenOptions::new();
@@ -180,95 +255,87 @@ impl Supervisor {
         key: &str,
         request: ApiRequest,
         fds: &mut Vec<OwnedFd>,
-    ) -> Result<Value, (Code, String)> {
+    ) -> Result<Reply, Problem> {
         let client = self.heard().clients.iter().find(|client| client.key == key).cloned();
-        let client = client.ok_or((Code::UnknownKey, "who?".to_owned()))?;
+        let client = client.ok_or_else(|| Problem::new(ErrorCode::UnknownKey, "who?"))?;
         if client.role < request.role() {
-            return Err((Code::Forbidden, format!("{} is {}", client.name, client.role)));
+            return refused(ErrorCode::Forbidden, format!("{} is {}", client.name, client.role));
         }
-        let known = |name: &str| match name {
-            "web" => Ok(()),
-            _ => Err((Code::NotFound, format!("there is no unit {name}"))),
-        };
-        match request {
-            ApiRequest::Whoami => Ok(serde_json::to_value(client).unwrap()),
-            ApiRequest::Plain { request } => self.plain(request, &known),
+        if let Some(refusal) = self.heard().refusal.clone() {
+            return Err(refusal);
+        }
+        Ok(match request {
+            ApiRequest::Whoami => Reply::Client(client),
+            ApiRequest::Plain { request } => self.plain(request)?,
             ApiRequest::Log { name } => {
                 known(&name)?;
-                let file = File::open(self.ring()).ok();
-                let empty = file.is_none();
-                fds.extend(file.map(OwnedFd::from));
-                Ok(serde_json::to_value(LogRing { empty }).unwrap())
+                fds.extend(File::open(self.ring()).ok().map(OwnedFd::from));
+                Reply::Done
             }
             ApiRequest::LogFiles { name } => {
                 known(&name)?;
                 fds.extend(logger::history::open(&self.logs(), &name).unwrap());
-                Ok(Value::Null)
+                Reply::Done
             }
             ApiRequest::Events { after } => {
                 let events = self.heard().events.clone();
-                let later = events.into_iter().filter(|event| event.seq > after);
-                Ok(serde_json::to_value(later.collect::<Vec<_>>()).unwrap())
+                Reply::Events(events.into_iter().filter(|event| event.seq > after).collect())
             }
-            ApiRequest::Pressure => Ok(json!({ "web": { "cpu": { "some_us": 1_500_000 } } })),
-            ApiRequest::Processes => Ok(json!([
-                {"pid": 1, "parent": 0, "name": "keel-os", "command": "/init", "state": "S",
-                    "rss": 700_000, "cpu_ms": 120, "uid": 0},
-                {"pid": 70, "parent": 40, "unit": "web", "name": "httpd", "command": "httpd -f",
-                    "state": "S", "rss": 90_000, "cpu_ms": 3, "uid": 1000},
-            ])),
-            ApiRequest::Config => Ok(json!([
-                {"key": "hostname", "value": "\"box\"", "origin": "host.toml:1"},
-                {"unit": "web", "key": "container.image", "value": "\"./images/web\"",
-                    "origin": "units/web.toml:2"},
-            ])),
-            ApiRequest::Exec(exec) => {
-                known(&exec.name)?;
+            ApiRequest::Pressure => {
+                let cpu = Stall { some_us: 1_500_000, full_us: 0 };
+                let pressure = Pressure { cpu, ..Pressure::default() };
+                Reply::Pressure(BTreeMap::from([("web".to_owned(), pressure)]))
+            }
+            ApiRequest::Processes => Reply::Processes(processes()),
+            ApiRequest::Config => Reply::Config(config()),
+            ApiRequest::Exec { name, program } => {
+                known(&name)?;
                 if self.heard().obliging {
-                    return Err((Code::Conflict, "no programs here".to_owned()));
-                } else if exec.tty.is_some() {
+                    return refused(ErrorCode::Conflict, "no programs here");
+                } else if program.tty.is_some() {
                     let (near, far) = UnixStream::pair().unwrap();
                     self.heard().terminal = Some(far);
                     fds.push(near.into());
                 } else {
-                    self.exec(id, &exec.command, fds)?;
+                    self.exec(id, &program.command, fds)?;
                 }
-                Ok(Value::Null)
+                Reply::Done
             }
             ApiRequest::OpenFile { name, path, write, mode } => {
                 known(&name)?;
+                let absent = |why: String| Problem::new(ErrorCode::NotFound, why);
                 // The directory is all there is: nothing is above it.
                 if path.split('/').any(|part| part == "..") {
-                    return Err((Code::NotFound, "no `..` here".to_owned()));
+                    return Err(absent("no `..` here".to_owned()));
                 }
                 let path = self.directory.join(path.trim_start_matches('/'));
                 let mut options = OpenOptions::new();
                 options.read(!write).write(write).create(write).truncate(write).mode(mode);
-                let file =
-                    options.open(path).map_err(|error| (Code::NotFound, error.to_string()))?;
+                let file = options.open(path).map_err(|error| absent(error.to_string()))?;
                 let metadata = file.metadata().unwrap();
                 if !metadata.is_file() {
-                    return Err((Code::NotFound, "no regular file".to_owned()));
+                    return Err(absent("not a regular file".to_owned()));
                 }
                 let size = metadata.len();
                 fds.push(file.into());
-                Ok(serde_json::to_value(FileReport { size, mode: 0o100640 }).unwrap())
+                Reply::File(OpenedFile { size, mode: 0o100640 })
             }
-            ApiRequest::Resize { .. } => Ok(Value::Null),
-        }
+            ApiRequest::Resize { .. } => Reply::Done,
+        })
     }
 
-    fn plain(
-        &self,
-        request: Request,
-        known: &dyn Fn(&str) -> Result<(), Refused>,
-    ) -> Result<Value, Refused> {
+    fn plain(&self, request: Request) -> Result<Reply, Problem> {
         let mut heard = self.heard();
-        match request {
-            Request::Units => Ok(json!([heard.unit])),
-            Request::Unit { name } => known(&name).map(|()| heard.unit.clone()),
+        Ok(match request {
+            Request::Units => Reply::Units(vec![heard.unit.clone()]),
+            Request::Unit { name } => {
+                known(&name)?;
+                Reply::Unit(Box::new(heard.unit.clone()))
+            }
             Request::Explain { name } => {
-                known(&name).map(|()| json!(["web is as it is", "because"]))
+                known(&name)?;
+                let lines = vec!["web is as it is".to_owned(), "because".to_owned()];
+                Reply::Explanation(Explanation { lines })
             }
             Request::Start { ref name }
             | Request::Restart { ref name }
@@ -276,42 +343,34 @@ impl Supervisor {
                 known(name)?;
                 let before = heard.unit.clone();
                 if heard.obliging {
-                    let run = before["generation"].as_u64().unwrap() + 1;
+                    let run = before.generation + 1;
                     let stop = matches!(request, Request::Stop { .. });
-                    heard.unit = unit(if stop { "stopped" } else { "running" }, !stop, run);
-                    return Ok(heard.unit.clone());
+                    let state = if stop { State::Stopped } else { State::Running };
+                    heard.unit = unit(state, !stop, run);
+                    return Ok(Reply::Unit(Box::new(heard.unit.clone())));
                 }
                 heard.unit = heard.becomes.clone();
-                Ok(before)
+                Reply::Unit(Box::new(before))
             }
-            Request::SignalUnit { name, .. } => known(&name).map(|()| Value::Null),
-            Request::Host => Ok(json!({
-                "version": "0.1.0", "hostname": "box", "uptime_ms": 5000, "kernel": "6.12.0",
-                "net": {"addresses": [["eth0", "10.0.0.7/24"]], "gateway": "10.0.0.1"},
-                "memory": {"total": 500_000_000, "available": 400_000_000},
-                "boot": {"start_us": 9, "phases": [
-                    {"name": "mounts", "note": "", "start_us": 9, "end_us": 70}]},
-                "data_disk": {"path": "/data", "reason": "/dev/vda", "pending": false},
-            })),
-            Request::Dmesg => Ok(json!("the kernel says\n")),
-            Request::Shutdown { .. } => Ok(Value::Null),
-            other => Err((Code::Invalid, format!("{other:?}"))),
-        }
+            Request::SignalUnit { name, .. } => {
+                known(&name)?;
+                Reply::Done
+            }
+            Request::Host => Reply::Host(Box::new(host())),
+            Request::Dmesg => Reply::Text("the kernel says\n".to_owned()),
+            Request::Shutdown { .. } => Reply::Done,
+            other => return refused(ErrorCode::Invalid, format!("{other:?}")),
+        })
     }
 
-    fn exec(
-        &self,
-        id: u64,
-        command: &[String],
-        fds: &mut Vec<OwnedFd>,
-    ) -> Result<(), (Code, String)> {
+    fn exec(&self, id: u64, command: &[String], fds: &mut Vec<OwnedFd>) -> Result<(), Problem> {
         let mut child = Command::new(&command[0])
             .args(&command[1..])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| (Code::Failed, error.to_string()))?;
+            .map_err(|error| Problem::failed(error.to_string()))?;
         fds.push(child.stdin.take().unwrap().into());
         fds.push(child.stdout.take().unwrap().into());
         fds.push(child.stderr.take().unwrap().into());

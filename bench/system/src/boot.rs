@@ -4,8 +4,10 @@
 //! All figures of a table come from one run. Times under translation depend on the machine; the
 //! ratios (to the budget, to the same container's own start) are what to look at.
 
+use api_types::{LogLine, Unit};
+use ipc::Reply;
 use ipc::Service;
-use ipc::control::{LogLine, Request, UnitReport};
+use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options, root};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -141,8 +143,8 @@ fn boot(
     // The host is not asked before it is up: every question costs it time that is being measured.
     guest
         .wait_for("the table of units", |guest| guest.console().contains("RESTARTS").then_some(()));
-    let units: Vec<UnitReport> = guest.wait_for("all containers to run", |guest| {
-        let units: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
+    let units: Vec<Unit> = guest.wait_for("all containers to run", |guest| {
+        let units: Vec<Unit> = guest.try_ask(&Request::Units).ok()?;
         let running =
             units.iter().filter(|unit| first_instruction_ns(guest, &name(unit)).is_some()).count();
         (running == CONTAINERS).then_some(units)
@@ -201,8 +203,8 @@ fn boot_again(
     })
 }
 
-fn name(unit: &UnitReport) -> String {
-    unit.status.get("name").and_then(|name| name.as_str()).unwrap_or_default().to_owned()
+fn name(unit: &Unit) -> String {
+    unit.name.clone()
 }
 
 fn memory(guest: &Guest) -> Memory {
@@ -235,8 +237,7 @@ fn restart() -> Restart {
         guest
             .wait_for("the unit to be stable", |_| (since.elapsed().as_secs() >= 11).then_some(()));
         let before = first_instruction_ns(&guest, "one").unwrap_or(0);
-        let _: serde_json::Value =
-            guest.ask(&Request::SignalUnit { name: "one".to_owned(), signal: 9 });
+        let _: Reply = guest.ask(&Request::SignalUnit { name: "one".to_owned(), signal: 9 });
         let after = guest.wait_for("the restart", |guest| {
             first_instruction_ns(guest, "one").filter(|ns| *ns != before)
         });
@@ -252,9 +253,9 @@ fn restart() -> Restart {
 fn start_by_hand(guest: &mut Guest) -> f64 {
     let before = first_instruction_ns(guest, "one").unwrap_or(0);
     let one = || "one".to_owned();
-    let _: serde_json::Value = guest.ask(&Request::Stop { name: one() });
+    let _: Reply = guest.ask(&Request::Stop { name: one() });
     guest.wait_state("one", "stopped");
-    let _: serde_json::Value = guest.ask(&Request::Start { name: one() });
+    let _: Reply = guest.ask(&Request::Start { name: one() });
     let after = guest.wait_for("the start", |guest| {
         first_instruction_ns(guest, "one").filter(|ns| *ns != before)
     });

@@ -3,7 +3,7 @@
 use super::fleet::{Answer, Body, Fleet};
 use super::progress::Progress;
 use super::show;
-use api_types::{Did, MODE_HEADER};
+use api_types::{MODE_HEADER, Outcome};
 use client::client::{Client, from_json};
 use client::http::{Payload, Request, url};
 use client::paths;
@@ -251,8 +251,8 @@ fn upload(
         let bytes = client.read_all()?;
         let json: serde_json::Value = serde_json::from_slice(&bytes)
             .map_err(Error::garbled)?;
-        let did: Did = from_json(json.clone())?;
-        Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
+        let outcome: Outcome = from_json(json.clone())?;
+        Ok(Answer::new(json, Body::Lines(vec![show::clean(&outcome.message)])))
     });
     drop(progress);
     fleet.show(&[], answers)

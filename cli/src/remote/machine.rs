@@ -7,7 +7,7 @@ use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row};
 use super::units::aligned;
-use api_types::{ConfigValue, Did, Host, Process, Whoami};
+use api_types::{ConfigValue, Host, Outcome, Process};
 use client::Error;
 use client::client::{Client, from_json};
 use client::http::{Payload, Request};
@@ -26,7 +26,7 @@ pub fn info(fleet: &Fleet) -> Result<u8, Error> {
         if fleet.several() {
             return Ok(Answer::new(json, Body::Rows(vec![info_row(&host)])));
         }
-        let me: Whoami = client.get_as("/v1/whoami")?;
+        let me: api_types::Client = client.get_as("/v1/whoami")?;
         Ok(Answer::new(json, Body::Lines(info_lines(&host, &me))))
     });
     let head = ["NAME", "VERSION", "UPTIME", "MEMORY FREE", "KERNEL", "PROBLEMS"];
@@ -44,7 +44,7 @@ fn info_row(host: &Host) -> Row {
     ])
 }
 
-fn info_lines(host: &Host, me: &Whoami) -> Vec<String> {
+fn info_lines(host: &Host, me: &api_types::Client) -> Vec<String> {
     let mut facts = vec![
         ("name", host.hostname.clone()),
         ("version", host.version.clone()),
@@ -57,9 +57,10 @@ fn info_lines(host: &Host, me: &Whoami) -> Vec<String> {
     }));
     let net = &host.net;
     facts.extend(net.addresses.iter().map(|(link, at)| ("address", format!("{at} on {link}"))));
-    facts.extend(net.gateway.iter().map(|gateway| ("gateway", gateway.clone())));
+    facts.extend(net.gateway.iter().map(|gateway| ("gateway", gateway.to_string())));
     if !net.dns.is_empty() {
-        facts.push(("name servers", net.dns.join(", ")));
+        let servers: Vec<String> = net.dns.iter().map(ToString::to_string).collect();
+        facts.push(("name servers", servers.join(", ")));
     }
     facts.extend(net.waiting.iter().map(|why| ("network not ready", why.clone())));
     let disk = &host.data_disk;
@@ -160,8 +161,8 @@ pub fn shutdown(fleet: &Fleet, verb: &str, args: &Confirm) -> Result<u8, Error> 
     }
     let answers = fleet.each(|client| {
         let json = client.post(&format!("/v1/host/{verb}"), None, Duration::ZERO)?;
-        let did: Did = from_json(json.clone())?;
-        Ok(Answer::new(json, Body::Lines(vec![show::clean(&did.did)])))
+        let outcome: Outcome = from_json(json.clone())?;
+        Ok(Answer::new(json, Body::Lines(vec![show::clean(&outcome.message)])))
     });
     fleet.show(&[], answers)
 }

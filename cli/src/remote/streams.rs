@@ -67,7 +67,7 @@ impl Printer<'_> {
         let time = if self.timestamps { show::time(line.time_us) + " " } else { String::new() };
         let text = if self.terminal { show::clean_line(&line.text) } else { line.text };
         // Messages of the host itself are distinguished from the program's lines.
-        let (mark, end) = match line.stream == "system" {
+        let (mark, end) = match line.stream == api_types::Stream::System {
             true if self.fleet.color => (Tint::Dim.start(), "\x1b[0m"),
             _ => ("", ""),
         };
@@ -80,7 +80,7 @@ impl Printer<'_> {
         }
         let event: Event = from_json(value)?;
         let unit = show::clean(event.unit.as_deref().unwrap_or("-"));
-        let (kind, text) = (show::clean(&event.kind), show::clean(&event.text));
+        let (kind, text) = (show::clean(event.kind.name()), show::clean(&event.text));
         let time = show::time(event.time_us);
         self.line(&format!("{}{time}  {unit:<16} {kind:<14} {text}", self.prefix))
     }

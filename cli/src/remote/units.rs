@@ -5,7 +5,7 @@ use super::fleet::{Answer, Body, Fleet};
 use super::progress::Progress;
 use super::show;
 use super::table::{Cell, Row, Tint};
-use api_types::{Did, Explanation, Host, LastExit, LastExitDetail, State, Unit};
+use api_types::{ExitCause, Explanation, HealthState, Host, LastExit, Outcome, State, Unit};
 use client::Error;
 use client::client::{Client, from_json};
 use client::http::url;
@@ -55,11 +55,11 @@ pub fn uptime(unit: &Unit, now_ms: u64) -> String {
 /// The state, with its most important detail.
 pub fn state(unit: &Unit, now_ms: u64) -> Cell {
     let word = unit.state.name();
-    let health = unit.health.as_ref().map(|health| health.state.as_str());
+    let health = unit.health.as_ref().map(|health| health.state);
     let (note, tint) = match unit.state {
         State::Running => match health {
-            Some("unhealthy") => ("unhealthy".to_owned(), Tint::Bad),
-            Some("healthy") => ("healthy".to_owned(), Tint::Good),
+            Some(HealthState::Unhealthy) => ("unhealthy".to_owned(), Tint::Bad),
+            Some(HealthState::Healthy) => ("healthy".to_owned(), Tint::Good),
             _ => (String::new(), Tint::Good),
         },
         State::Failed => {
@@ -86,11 +86,11 @@ pub fn state(unit: &Unit, now_ms: u64) -> Cell {
 
 /// How a run ended, briefly.
 fn exit_text(exit: &LastExit) -> String {
-    match (exit.cause.as_str(), &exit.detail) {
-        ("code", Some(LastExitDetail::Number(code))) => format!("exit code {code}"),
-        ("signal", Some(LastExitDetail::Number(number))) => show::signal(*number),
-        ("oom", _) => "out of memory".to_owned(),
-        (cause, _) => cause.replace('_', " "),
+    match &exit.cause {
+        ExitCause::Code(code) => format!("exit code {code}"),
+        ExitCause::Signal(number) => show::signal(i64::from(*number)),
+        ExitCause::Oom => "out of memory".to_owned(),
+        cause => cause.reason().replace('_', " "),
     }
 }
 
@@ -117,13 +117,7 @@ fn details(unit: &Unit, now_ms: u64) -> Vec<String> {
     add("state", Some(format!("{}{ready}", unit.state)));
     add("since", (unit.since_ms > 0).then(|| ago(unit.since_ms)));
     add("reason", unit.reason.clone());
-    let by = unit.by.as_ref().map(|by| match by {
-        api_types::By::Boot => " (at boot)".to_owned(),
-        api_types::By::Person => " (by request)".to_owned(),
-        api_types::By::Unit(name) => format!(" (for {name})"),
-        api_types::By::Default => " (not enabled)".to_owned(),
-        api_types::By::Shutdown => " (for the shutdown)".to_owned(),
-    });
+    let by = unit.by.as_ref().map(|by| format!(" ({by})"));
     add("desired", Some(format!("{}{}", unit.desired, by.unwrap_or_default())));
     add("status text", unit.status_text.clone());
     add(
@@ -138,8 +132,10 @@ fn details(unit: &Unit, now_ms: u64) -> Vec<String> {
         "last exit",
         unit.last_exit.as_ref().map(|exit| {
             let asked = if exit.asked { ", as requested" } else { "" };
-            let detail = match &exit.detail {
-                Some(LastExitDetail::Text(text)) => format!(": {text}"),
+            let detail = match &exit.cause {
+                ExitCause::Health(text)
+                | ExitCause::WaitTimeout(text)
+                | ExitCause::SetupFailed(text) => format!(": {text}"),
                 _ => String::new(),
             };
             let (when, ran) = (ago(exit.at), show::duration_ms(exit.ran_ms));
@@ -228,8 +224,8 @@ fn for_units(
     for unit in units {
         match ask(client, unit) {
             Ok(value) => {
-                let did: Did = from_json(value.clone())?;
-                lines.push(show::clean(&did.did));
+                let outcome: Outcome = from_json(value.clone())?;
+                lines.push(show::clean(&outcome.message));
                 json.push(value);
             }
             Err(error) if error.is_answer() && !error.is_refusal() => {

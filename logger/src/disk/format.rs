@@ -79,7 +79,7 @@ mod tests {
             let text: Vec<u8> = text.into_iter().filter(|byte| *byte != b'\n').collect();
             let line = Line {
                 seq, generation, unix_us, mono_ms: 0, text,
-                stream: Stream::from_code(stream).unwrap(),
+                stream: crate::line::stream_from_code(stream).unwrap(),
                 flags: Flags::from_bits(flags).unwrap(),
             };
             let bytes = line.format();

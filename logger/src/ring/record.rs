@@ -1,6 +1,6 @@
 //! The encoding of a record.
 
-use crate::line::{Flags, Line, MAX_TEXT, Stream};
+use crate::line::{Flags, Line, MAX_TEXT, Stream, stream_code, stream_from_code};
 
 /// Bytes before a record's text.
 pub(crate) const HEAD: usize = 40;
@@ -35,7 +35,7 @@ impl Head {
     pub fn encode(&self, text: &[u8], out: &mut Vec<u8>) {
         let end = out.len().saturating_add(self.encoded_len() as usize);
         out.extend_from_slice(&(self.text_len as u32).to_le_bytes());
-        out.push(self.stream.code());
+        out.push(stream_code(self.stream));
         out.push(self.flags.bits());
         out.extend_from_slice(&((self.previous / 8) as u16).to_le_bytes());
         out.extend_from_slice(&self.generation.to_le_bytes());
@@ -61,7 +61,7 @@ impl Head {
         }
         Some(Head {
             text_len,
-            stream: Stream::from_code(*stream)?,
+            stream: stream_from_code(*stream)?,
             flags: Flags::from_bits(*flags)?,
             previous: u64::from(u16::from_le_bytes(*previous)) * 8,
             generation: u64::from_le_bytes(*generation),

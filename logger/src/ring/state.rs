@@ -1,7 +1,7 @@
 //! The state of a ring, and the encoding of a slot.
 
 use super::record;
-use crate::line::Stream;
+use crate::line::{Stream, stream_code, stream_from_code};
 
 /// Maximum number of runs of a unit whose streams a ring tracks at the same time.
 pub(crate) const MAX_RUNS: usize = 16;
@@ -137,7 +137,7 @@ impl State {
             out.extend_from_slice(&value.to_le_bytes());
         }
         for mark in &self.streams {
-            let kind = u64::from(mark.stream.code()) | u64::from(mark.in_line) << 8;
+            let kind = u64::from(stream_code(mark.stream)) | u64::from(mark.in_line) << 8;
             for value in [mark.generation, mark.offset, kind] {
                 out.extend_from_slice(&value.to_le_bytes());
             }
@@ -183,7 +183,7 @@ impl State {
             let (generation, offset, kind) = (next()?, next()?, next()?);
             state.streams.push(StreamMark {
                 generation,
-                stream: Stream::from_code((kind & 0xff) as u8)?,
+                stream: stream_from_code((kind & 0xff) as u8)?,
                 in_line: kind >> 8 & 1 == 1,
                 offset,
             });

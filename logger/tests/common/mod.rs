@@ -3,7 +3,7 @@
 // Each test file uses only a part of it.
 #![allow(dead_code)]
 
-use ipc::messages::DataDisk;
+use ipc::DataDisk;
 use ipc::{Channel, FromInit, ToInit};
 use logger::{Config, Line, Reader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

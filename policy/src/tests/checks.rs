@@ -47,13 +47,13 @@ impl World {
     }
 
     /// Each run ends once and each failure counts once.
-    pub(super) fn note_report(&mut self, unit: &str, report: &Report) {
-        let Report::Ended { what, asked, .. } = report else { return };
+    pub(super) fn note_report(&mut self, unit: &str, report: &EventKind) {
+        let EventKind::Ended(LastExit { cause, asked, .. }) = report else { return };
         // An attempt that only waited has no run.
-        if !matches!(what, LastExit::WaitTimeout(_)) {
+        if !matches!(cause, ExitCause::WaitTimeout(_)) {
             *self.ends.entry(unit.into()).or_default() += 1;
         }
-        if !asked && !what.success() && *what != LastExit::Interrupted {
+        if !asked && !cause.success() && *cause != ExitCause::Interrupted {
             *self.failures.entry(unit.into()).or_default() += 1;
         }
     }
@@ -64,7 +64,7 @@ impl World {
         self.on_record(unit);
         let status = self.core.status(unit, self.now).unwrap();
         assert_eq!(status.generation, key.1);
-        assert!(matches!(status.wanted, Wanted::Up(_)), "{unit} is started and not wanted");
+        assert!(status.desired == Desired::Up, "{unit} is started and not wanted");
         assert!(!self.stopped_by_hand.contains(unit), "{unit} was stopped by hand");
         assert!(!self.going_down, "{unit} is started in a shutdown");
         assert!(!self.groups.contains_key(key), "run {key:?} again");

@@ -52,7 +52,7 @@ fn failures_in_a_row_restart_it_and_count_once() {
     assert!(signal && bench.now.since(before) <= Duration::from_secs(60));
     bench.end("web", ExitStatus::Code(0));
     let status = bench.status("web");
-    assert_eq!(status.last_exit.unwrap().what, LastExit::Health("status 500".into()));
+    assert_eq!(status.last_exit.unwrap().cause, ExitCause::Health("status 500".into()));
     assert_eq!((status.failures, status.generation), (1, 2));
     assert_eq!(status.state, State::Starting, "it was stable, so it restarts at once");
 }
@@ -85,8 +85,8 @@ fn a_probe_that_never_answers_is_a_failure() {
     let status = bench.status("web");
     assert_eq!(status.state, State::Stopping);
     bench.end("web", ExitStatus::Signal(15));
-    let what = bench.status("web").last_exit.unwrap().what;
-    assert_eq!(what, LastExit::Health("the probe gave no answer".into()));
+    let what = bench.status("web").last_exit.unwrap().cause;
+    assert_eq!(what, ExitCause::Health("the probe gave no answer".into()));
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn without_a_restart_policy_it_is_shown_and_left_running() {
     bench.up("web");
     answer(&mut bench, 30, Err("down"));
     assert_eq!(bench.state("web"), State::Running);
-    assert_eq!(bench.status("web").health.unwrap().state, Health::Unhealthy);
+    assert_eq!(bench.status("web").health.unwrap().state, HealthState::Unhealthy);
     answer(&mut bench, 3, Ok(()));
-    assert_eq!(bench.status("web").health.unwrap().state, Health::Healthy);
+    assert_eq!(bench.status("web").health.unwrap().state, HealthState::Healthy);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod checks;
+mod events;
 mod explain;
 mod health;
 mod properties;
@@ -12,7 +13,9 @@ mod table;
 mod world;
 
 use super::*;
-use api_types::ExitStatus;
+use api_types::{
+    By, Desired, ExitCause, ExitStatus, HealthState, LastExit, State, Unmet, WaitReason, human,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use units::model::*;
@@ -162,8 +165,13 @@ impl Bench {
         self.pass(Duration::from_secs(seconds));
     }
 
-    pub(super) fn status(&self, unit: &str) -> UnitStatus {
+    pub(super) fn status(&self, unit: &str) -> api_types::Unit {
         self.core.status(unit, self.now).unwrap()
+    }
+
+    pub(super) fn decided(&self, unit: &str) -> (Desired, By) {
+        let status = self.status(unit);
+        (status.desired, status.by.unwrap())
     }
 
     pub(super) fn state(&self, unit: &str) -> State {

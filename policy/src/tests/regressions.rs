@@ -31,7 +31,7 @@ fn dependency_gone_while_a_retry_timer_is_pending() {
     assert_eq!(bench.starts("web"), 1);
     let status = bench.status("web");
     assert_eq!(status.state, State::Waiting);
-    let reason = Reason::Requires { unit: "db".into(), unmet: Unmet::StoppedByHand };
+    let reason = WaitReason::Requires { unit: "db".into(), unmet: Unmet::StoppedByHand };
     assert_eq!(status.waiting_for, [reason]);
     bench.start("db");
     bench.up("db");
@@ -77,7 +77,7 @@ fn group_empty_before_the_exit_status() {
     assert_eq!(bench.state("job"), State::Stopping);
     bench.run("job", RunEvent::Exited { status: ExitStatus::Code(3), oom: false });
     assert_eq!(bench.state("job"), State::Failed);
-    assert_eq!(bench.status("job").last_exit.unwrap().what, LastExit::Code(3));
+    assert_eq!(bench.status("job").last_exit.unwrap().cause, ExitCause::Code(3));
 }
 
 /// containerd#10651: exit events were lost. A run whose end nobody reports ends all the same.
@@ -88,7 +88,7 @@ fn exit_status_that_never_comes() {
     bench.run("web", RunEvent::GroupEmpty);
     bench.secs(11);
     let status = bench.status("web");
-    assert_eq!(status.last_exit.unwrap().what, LastExit::Lost);
+    assert_eq!(status.last_exit.unwrap().cause, ExitCause::Lost);
     assert_eq!(status.failures, 1);
     assert_eq!(status.generation, 2);
 }
@@ -139,7 +139,7 @@ fn start_that_hangs_runs_into_its_timeout() {
         }
         let status = bench.status("web");
         assert_eq!(status.state, State::Backoff);
-        assert_eq!(status.last_exit.unwrap().what, LastExit::StartTimeout);
+        assert_eq!(status.last_exit.unwrap().cause, ExitCause::StartTimeout);
         assert_eq!(status.failures, 1);
     }
 }
@@ -203,7 +203,7 @@ fn stop_by_hand_wins_and_is_recorded_before_the_signal() {
     bench.end("web", ExitStatus::Code(1));
     bench.secs(3600);
     assert_eq!(bench.state("web"), State::Stopped);
-    assert_eq!(bench.status("web").wanted, Wanted::Down(DownBy::Person));
+    assert_eq!(bench.decided("web"), (Desired::Down, By::Person));
     assert_eq!(bench.starts("web"), 1);
 }
 
@@ -253,7 +253,7 @@ fn no_start_before_the_old_group_is_empty() {
     assert_eq!(bench.starts("web"), 1);
     assert_eq!(bench.state("web"), State::Stopping);
     assert!(bench.status("web").stuck);
-    let stuck = |a: &&Action| matches!(a, Action::Report { report: Report::Stuck, .. });
+    let stuck = |a: &&Action| matches!(a, Action::Report { report: EventKind::Stuck, .. });
     assert_eq!(bench.all.iter().filter(stuck).count(), 1);
     bench.run("web", RunEvent::GroupEmpty);
     assert_eq!(bench.starts("web"), 2);
@@ -263,15 +263,15 @@ fn no_start_before_the_old_group_is_empty() {
 #[test]
 fn out_of_memory_is_told_apart_from_a_signal() {
     for (status, oom, what) in [
-        (ExitStatus::Signal(9), false, LastExit::Signal(9)),
-        (ExitStatus::Signal(9), true, LastExit::Oom),
-        (ExitStatus::Code(1), true, LastExit::Oom),
-        (ExitStatus::Code(0), true, LastExit::Code(0)),
+        (ExitStatus::Signal(9), false, ExitCause::Signal(9)),
+        (ExitStatus::Signal(9), true, ExitCause::Oom),
+        (ExitStatus::Code(1), true, ExitCause::Oom),
+        (ExitStatus::Code(0), true, ExitCause::Code(0)),
     ] {
         let mut bench = Bench::booted([unit("web")]);
         bench.up("web");
         bench.run("web", RunEvent::Exited { status, oom });
-        assert_eq!(bench.status("web").last_exit.unwrap().what, what);
+        assert_eq!(bench.status("web").last_exit.unwrap().cause, what);
     }
 }
 
@@ -290,7 +290,7 @@ fn setup_error_and_exit_are_one_failure() {
         }
         let status = bench.status("web");
         assert_eq!(status.failures, 1);
-        assert_eq!(status.last_exit.unwrap().what, LastExit::SetupFailed(reason.clone()));
+        assert_eq!(status.last_exit.unwrap().cause, ExitCause::SetupFailed(reason.clone()));
         assert_eq!(status.state, State::Backoff);
     }
 }
@@ -324,8 +324,8 @@ fn wait_timeout_goes_through_backoff_and_waits_again() {
     bench.secs(5);
     let status = bench.status("web");
     assert_eq!(status.state, State::Backoff);
-    let text = "wait_timeout expired: the host's condition net.route";
-    assert_eq!(status.last_exit.unwrap().what.to_string(), text);
+    let text = "wait_timeout is over: the host's condition net.route";
+    assert_eq!(status.last_exit.unwrap().cause.to_string(), text);
     bench.secs(1);
     assert_eq!(bench.state("web"), State::Waiting);
     bench.tell(Event::ConditionChanged { condition: Condition::NetRoute, holds: true });

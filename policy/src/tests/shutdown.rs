@@ -39,7 +39,7 @@ fn processes_that_never_die_do_not_hold_it_up() {
     // Three links, each with ten seconds of grace and ten of patience.
     bench.secs(3 * 20);
     assert_eq!(bench.all.last(), Some(&Action::UnitsStopped));
-    let stuck = |a: &&Action| matches!(a, Action::Report { report: Report::Stuck, .. });
+    let stuck = |a: &&Action| matches!(a, Action::Report { report: EventKind::Stuck, .. });
     assert_eq!(bench.all.iter().filter(stuck).count(), 4);
 }
 

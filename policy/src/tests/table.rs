@@ -88,7 +88,7 @@ fn stop_works_from_every_state() {
         bench.secs(3600);
         assert_eq!(bench.state("web"), State::Stopped, "from {state}");
         assert_eq!(bench.starts("web"), before, "from {state}");
-        assert_eq!(bench.status("web").wanted, Wanted::Down(DownBy::Person));
+        assert_eq!(bench.decided("web"), (Desired::Down, By::Person));
     }
 }
 
@@ -102,7 +102,7 @@ fn start_works_from_every_state() {
         bench.tell(Event::ConditionChanged { condition: Condition::Dns, holds: true });
         let goes_on = ["launching", "setup", "starting", "running"].contains(&state);
         assert_eq!(bench.starts("web"), before + usize::from(!goes_on), "from {state}");
-        assert_eq!(bench.status("web").wanted, Wanted::Up(UpBy::Person));
+        assert_eq!(bench.decided("web"), (Desired::Up, By::Person));
     }
 }
 
@@ -140,7 +140,7 @@ fn requires_waits_for_readiness_of_services_and_the_end_of_one_shots() {
     db.enabled = false;
     db.ready = Ready::Notify;
     let mut bench = Bench::booted([web, db, oneshot("job")]);
-    assert_eq!(bench.status("db").wanted, Wanted::Up(UpBy::Unit("web".into())));
+    assert_eq!(bench.decided("db"), (Desired::Up, By::Unit("web".into())));
     bench.up("db");
     bench.up("job");
     assert_eq!(bench.state("job"), State::Running);
@@ -163,7 +163,7 @@ fn a_dependency_that_crashes_or_is_stopped_leaves_its_dependents_running() {
     bench.up("db");
     let actions = bench.stop("db");
     assert!(actions.iter().any(|action| matches!(action, Action::Report {
-        report: Report::StopRequested { left_running, .. }, ..
+        report: EventKind::StopRequested { left_running, .. }, ..
     } if *left_running == ["web"])));
     bench.end("db", ExitStatus::Code(0));
     assert_eq!(bench.state("web"), State::Running);
@@ -194,7 +194,7 @@ fn after_waits_only_for_what_is_on_its_way() {
     idle.enabled = false;
     let mut bench = Bench::booted([web, db, idle]);
     bench.up("db");
-    let reason = Reason::After { unit: "db".into(), state: State::Starting };
+    let reason = WaitReason::After { unit: "db".into(), state: State::Starting };
     assert_eq!(bench.status("web").waiting_for, [reason]);
     // An attempt of db fails: order is not need.
     bench.end("db", ExitStatus::Code(1));

@@ -330,8 +330,9 @@ impl World {
             Core::restore(self.config.clone(), BTreeMap::new(), seed, saved.clone(), self.now);
         self.core = core;
         for (old, new) in before.iter().zip(self.core.statuses(self.now)) {
-            let view = |s: &UnitStatus| {
-                let UnitStatus { state, since_ms, wanted, pid, generation, ready, .. } = s.clone();
+            let view = |s: &api_types::Unit| {
+                let wanted = (s.desired, s.by.clone());
+                let api_types::Unit { state, since_ms, pid, generation, ready, .. } = *s;
                 let retry = (s.next_retry_ms, s.restarts, s.failures, s.attempts);
                 let exit = s.last_exit.clone();
                 (state, since_ms, wanted, pid, generation, ready, retry, exit)
@@ -371,7 +372,7 @@ impl World {
         self.stopped_by_hand.clear();
         for status in self.core.statuses(self.now) {
             let name = status.name;
-            if status.wanted == Wanted::Down(DownBy::Person) {
+            if (status.desired, status.by) == (Desired::Down, Some(By::Person)) {
                 self.stopped_by_hand.insert(name.clone());
             }
             let entry = self.core.entries.iter().find(|entry| entry.unit.name == name).unwrap();

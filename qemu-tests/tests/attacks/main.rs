@@ -14,9 +14,9 @@ mod list;
 mod processes;
 mod races;
 
-use ipc::control::{Request, UnitReport};
+use ipc::Reply;
+use ipc::control::Request;
 use qemu_tests::{Folder, Guest, Options};
-use serde_json::Value;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A unit: its name and its text.
@@ -66,11 +66,11 @@ fn on_demand((name, text): Unit) -> Unit {
 }
 
 fn start(guest: &Guest, name: &str) {
-    guest.ask::<Value>(&Request::Start { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Start { name: name.to_owned() });
 }
 
 fn stop(guest: &mut Guest, name: &str) {
-    guest.ask::<Value>(&Request::Stop { name: name.to_owned() });
+    guest.ask::<Reply>(&Request::Stop { name: name.to_owned() });
     guest.wait_state(name, "stopped");
 }
 
@@ -171,10 +171,9 @@ fn every_attack_fails_and_every_mistake_is_reported() {
     let mut guest = Guest::up(folder.path(), &options);
     // With this many starts at once, a slow machine does not answer in time.
     guest.wait_for("every unit to be started or refused", |guest| {
-        let units: Vec<UnitReport> = guest.try_ask(&Request::Units).ok()?;
+        let units: Vec<api_types::Unit> = guest.try_ask(&Request::Units).ok()?;
         let settled = ["running", "done", "failed", "stopped"];
-        let state = |unit: &UnitReport| unit.status["state"].as_str().unwrap_or("").to_owned();
-        units.iter().all(|unit| settled.contains(&state(unit).as_str())).then_some(())
+        units.iter().all(|unit| settled.contains(&unit.state.name())).then_some(())
     });
     let judges = [
         kernel::JUDGES,

@@ -4,9 +4,9 @@
 use crate::{
     Judge, Unit, has, has_not, judges, on_demand, on_host, said, start, stays, stop, text, unit,
 };
+use ipc::Reply;
 use ipc::Service;
 use qemu_tests::{Guest, keel};
-use serde_json::Value;
 use std::process::Command;
 
 const WATCH: &str = "entrypoint = [\"/probe\", \"watch\"]";
@@ -164,7 +164,7 @@ fn cve_2019_5736_the_program_of_the_host_cannot_be_changed(guest: &mut Guest) {
     let before = guest.service_pid(Service::Supervisor).expect("a supervisor");
     guest.signal_service(Service::Supervisor, libc::SIGKILL);
     guest.wait_for("a new supervisor", |guest| {
-        guest.try_ask::<Value>(&ipc::control::Request::Host).ok()?;
+        guest.try_ask::<Reply>(&ipc::control::Request::Host).ok()?;
         guest.service_pid(Service::Supervisor).filter(|pid| *pid != before)
     });
     assert!(!on_host(guest, "/run/keel").is_empty());

@@ -2,9 +2,9 @@
 //! a shared volume with a link to the outside, while other containers are started that have a mount below it.
 
 use crate::{Judge, Unit, has_ended, judges, on_demand, on_host, start, stays, stop, text, unit};
+use ipc::Reply;
 use ipc::control::Request;
 use qemu_tests::Guest;
-use serde_json::Value;
 
 /// Starts of each container. (During a part of each start, the engine is resolving the path.)
 const STARTS: usize = 8;
@@ -47,7 +47,7 @@ fn start_repeatedly(guest: &mut Guest, name: &str, exchanger: &str) -> (usize, S
     guest.wait_log(exchanger, "exchanging");
     let mut ran = 0;
     for number in 0..STARTS {
-        guest.ask::<Value>(&Request::Restart { name: name.to_owned() });
+        guest.ask::<Reply>(&Request::Restart { name: name.to_owned() });
         guest.wait_for(&format!("{name} to end for the {number}th time"), |guest| {
             has_ended(guest, name).then_some(())
         });

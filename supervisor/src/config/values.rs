@@ -1,6 +1,6 @@
 //! The host folder's effective values, with the origin of each.
 
-use ipc::api::ConfigValue;
+use api_types::ConfigValue;
 use layout::folder::{HOST, HostFolder};
 use std::path::Path;
 use units::SourceFile;

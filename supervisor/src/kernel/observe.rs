@@ -2,11 +2,11 @@
 //! depends on it, so that a simulator may leave all of it at its default, which is nothing.
 
 use crate::kernel::{CallError, Errno, Handles};
-use api_types::{Clock, ConfigValue, Disk, Process};
+use api_types::{BootReport, Clock, ConfigValue, Disk, Process};
 use container::{Access, CgroupError, InsideError, Stats};
-use ipc::BootReport;
-use ipc::api::FileReport;
+use ipc::OpenedFile;
 use logger::{Counters, Line};
+use std::io;
 use std::path::Path;
 
 /// Reading, for requests.
@@ -24,17 +24,17 @@ pub trait Observe: Handles {
     /// The beginning of a regular file.
     ///
     /// # Errors
-    /// What open(2) and read(2) say.
-    fn read_file(&self, path: &Path, _limit: u64) -> Result<Vec<u8>, String> {
-        Err(absent(path))
+    /// What open(2) and read(2) say; `InvalidInput` for what is not a regular file.
+    fn read_file(&self, _path: &Path, _limit: u64) -> io::Result<Vec<u8>> {
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// The names in a directory.
     ///
     /// # Errors
     /// What open(2) and getdents(2) say.
-    fn list_dir(&self, path: &Path) -> Result<Vec<String>, String> {
-        Err(absent(path))
+    fn list_dir(&self, _path: &Path) -> io::Result<Vec<String>> {
+        Err(io::ErrorKind::NotFound.into())
     }
 
     /// The kernel's log.
@@ -132,11 +132,7 @@ pub trait Observe: Handles {
         _pidfd: &Self::Fd,
         _path: &str,
         _access: Access,
-    ) -> Result<(Self::Fd, FileReport), InsideError> {
+    ) -> Result<(Self::Fd, OpenedFile), InsideError> {
         Err(InsideError::Sys { call: "open", errno: Errno::ENOENT })
     }
-}
-
-fn absent(path: &Path) -> String {
-    format!("{}: {}", path.display(), Errno::ENOENT.desc())
 }

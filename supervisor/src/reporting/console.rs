@@ -1,21 +1,21 @@
-//! Console lines: each unit's events as they happen, and one table when the boot has settled.
+//! Console output: each unit's events as they happen, and one table of all units after the boot.
 
 use crate::config::{Config, port_text};
 use crate::kernel::Kernel;
 use crate::shell::now;
-use ipc::{DataDisk, NetState};
-use policy::{Core, Instant, Report, State, UnitStatus};
+use api_types::{DataDisk, EventKind, Network, State, Unit};
+use policy::{Core, Instant};
 use std::collections::BTreeSet;
 
-/// The table is printed after this at the latest, whatever has settled by then.
+/// The table is printed after this time at the latest, even if some units are still starting.
 const SETTLE_MS: u64 = 20_000;
 
 /// The console and the log.
 pub struct Reporter {
-    /// When the table is printed at the latest; `None`: it has been.
+    /// When the table is printed at the latest; `None`: it has been printed.
     table_due: Option<u64>,
     changed: bool,
-    /// What the network waits for now.
+    /// What the network is waiting for.
     waiting: Vec<String>,
     /// The reasons that have been shown, without their numbers.
     waiting_shown: BTreeSet<String>,
@@ -36,23 +36,23 @@ impl Reporter {
         }
     }
 
-    /// News about a unit.
-    pub fn report(&mut self, kernel: &mut impl Kernel, unit: &str, report: &Report) {
+    /// An event of a unit.
+    pub fn report(&mut self, kernel: &mut impl Kernel, unit: &str, report: &EventKind) {
         self.changed = true;
         let text = report.to_string();
         match report {
-            // A one-shot that exits with 0 has ended too, and that is expected.
-            Report::Ended { asked: false, what, .. } if !what.success() => {
+            // The successful end of a one-shot is not a problem.
+            EventKind::Ended(end) if !end.asked && !end.cause.success() => {
                 log::warn!("{unit}: {text}");
             }
-            Report::Failed { .. }
-            | Report::Unhealthy { .. }
-            | Report::StopTimeout
-            | Report::Stuck => log::warn!("{unit}: {text}"),
+            EventKind::Failed(_)
+            | EventKind::Unhealthy { .. }
+            | EventKind::StopTimeout
+            | EventKind::Stuck => log::warn!("{unit}: {text}"),
             _ => log::info!("{unit}: {text}"),
         }
-        // The result of a start is printed instead: ready, or not.
-        if !matches!(report, Report::Starting { .. } | Report::StartRequested { .. }) {
+        // A start shows when the unit is ready, or has failed.
+        if !matches!(report, EventKind::Starting { .. } | EventKind::StartRequested { .. }) {
             line(kernel, unit, &text);
         }
     }
@@ -62,8 +62,7 @@ impl Reporter {
         line(kernel, "", text);
     }
 
-    /// The API listens, or does not; printed once a boot with the host's key, which is compared at the
-    /// first connection.
+    /// Whether the API listens, and the host's key, which new clients compare; shown once per boot.
     pub fn api(&mut self, kernel: &mut impl Kernel, listens: &str, host_key: &str) {
         log::info!("api: {listens}, host key {host_key}");
         if !std::mem::replace(&mut self.api_shown, true) {
@@ -82,7 +81,7 @@ impl Reporter {
     }
 
     /// The network has changed.
-    pub fn network(&mut self, kernel: &mut impl Kernel, before: &NetState, now: &NetState) {
+    pub fn network(&mut self, kernel: &mut impl Kernel, before: &Network, now: &Network) {
         if before.addresses != now.addresses {
             let addresses: Vec<String> =
                 now.addresses.iter().map(|(link, address)| format!("{link} {address}")).collect();
@@ -96,28 +95,28 @@ impl Reporter {
         self.show_waiting(kernel);
     }
 
-    /// Prints what the network waits for, each reason once. Not before the boot has settled: until then
+    /// Shows what the network is waiting for, each reason once. Not before the table: during the boot
     /// links still appear and servers still answer.
     fn show_waiting(&mut self, kernel: &mut impl Kernel) {
         if self.table_due.is_some() {
             return;
         }
         for reason in self.waiting.clone() {
-            // The seconds in it change.
-            let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
-            if self.waiting_shown.insert(gist) {
+            // The seconds in it keep changing.
+            let without_numbers: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
+            if self.waiting_shown.insert(without_numbers) {
                 log::info!("network: {reason}");
                 line(kernel, "network", &reason);
             }
         }
     }
 
-    /// What became of the data disk.
+    /// The state of the data disk.
     pub fn data_disk(&mut self, kernel: &mut impl Kernel, disk: &DataDisk) {
         line(kernel, "data", &disk.reason);
     }
 
-    /// When [`Reporter::settle`] must be called even if nothing happens.
+    /// When to call [`Reporter::settle`] even if nothing happens.
     pub fn due_ms(&self) -> Option<u64> {
         self.table_due
     }
@@ -132,7 +131,7 @@ impl Reporter {
         }
         self.changed = false;
         let all = core.statuses(now);
-        let starting = |unit: &UnitStatus| {
+        let starting = |unit: &Unit| {
             matches!(unit.state, State::Waiting | State::Starting)
                 || (unit.state == State::Running && !unit.ready && unit.health.is_some())
         };

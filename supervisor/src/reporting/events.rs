@@ -1,18 +1,18 @@
-//! What has happened on the host, for those who look from outside.
+//! The recent events of the host, for clients of the API.
 
-use ipc::api::EventRecord;
+use api_types::{Event, EventKind};
 use std::collections::VecDeque;
 
-/// Events that are kept, some 100 KiB: for an `api` that was restarted, and for followers that are
-/// further behind than it keeps them itself.
+/// Events that are kept, about 100 KiB: for an `api` that was restarted, and for followers that are
+/// further behind than `api` itself keeps events.
 const KEPT: usize = 512;
 
-/// The last events. Numbers go on rising when the supervisor is restarted: they begin at the
+/// The recent events. Their numbers go on rising when the supervisor is restarted: they begin at the
 /// microseconds since boot, and no host has an event in each of them.
 #[derive(Debug)]
 pub struct Events {
     last: u64,
-    kept: VecDeque<EventRecord>,
+    kept: VecDeque<Event>,
 }
 
 impl Events {
@@ -21,32 +21,26 @@ impl Events {
         Events { last: now_us, kept: VecDeque::new() }
     }
 
-    /// Takes in something that has just happened, at `time_us` of the wall clock.
-    pub fn add(
-        &mut self,
-        time_us: i64,
-        unit: Option<&str>,
-        kind: &str,
-        text: String,
-    ) -> EventRecord {
+    /// Adds an event that has just happened, at `time_us` of the wall clock.
+    pub fn add(&mut self, time_us: i64, unit: Option<&str>, kind: EventKind) -> Event {
         self.last += 1;
-        let record = EventRecord {
+        let event = Event {
             seq: self.last,
             time_us,
             unit: unit.map(str::to_owned),
-            kind: kind.to_owned(),
-            text,
+            text: kind.to_string(),
+            kind,
         };
         if self.kept.len() == KEPT {
             self.kept.pop_front();
         }
-        self.kept.push_back(record.clone());
-        record
+        self.kept.push_back(event.clone());
+        event
     }
 
-    /// Those after `seq` that are still kept, oldest first.
-    pub fn after(&self, seq: u64) -> Vec<&EventRecord> {
-        self.kept.iter().filter(|record| record.seq > seq).collect()
+    /// The events after `seq` that are still kept, oldest first.
+    pub fn after(&self, seq: u64) -> Vec<Event> {
+        self.kept.iter().filter(|event| event.seq > seq).cloned().collect()
     }
 }
 
@@ -57,15 +51,16 @@ mod tests {
     #[test]
     fn numbers_rise_and_the_oldest_go_first() {
         let mut events = Events::new(0);
-        let first = events.add(0, Some("web"), "ready", "ready".to_owned()).seq;
+        let first = events.add(0, Some("web"), EventKind::Ready { took_ms: 5 });
+        assert_eq!(first.text, "ready after 5 ms");
         let total = KEPT as u64 + 10;
         for _ in 1..total {
-            events.add(0, None, "note", String::new());
+            events.add(0, None, EventKind::Supervisor);
         }
         let all = events.after(0);
         assert_eq!(all.len(), KEPT);
-        assert_eq!(all[0].seq, first + 10);
-        assert_eq!(events.after(first + total - 3).len(), 2);
+        assert_eq!(all[0].seq, first.seq + 10);
+        assert_eq!(events.after(first.seq + total - 3).len(), 2);
         assert_eq!(events.after(u64::MAX).len(), 0);
     }
 }

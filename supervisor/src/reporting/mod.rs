@@ -1,4 +1,4 @@
-//! What the supervisor reports by itself: lines on the console and events.
+//! Console lines and events.
 
 pub mod console;
 pub mod events;

@@ -1,12 +1,13 @@
-//! What the host knows beyond the chain of an explanation: the network, the disk, a unit's last words.
+//! What the host adds to the policy's explanation: the network, the data disk, the last lines of a
+//! failed unit.
 
 use crate::kernel::Kernel;
 use crate::shell::Shell;
-use policy::{LastExit, State};
+use api_types::{ExitCause, State};
 use units::model::Condition;
 
 /// Lines of a log that are shown.
-const LAST_WORDS: usize = 3;
+const LAST_LINES: usize = 3;
 
 /// Characters of such a line that are shown.
 const LINE: usize = 160;
@@ -37,29 +38,29 @@ impl<K: Kernel> Shell<K> {
             .collect()
     }
 
-    /// For each unit that an explanation has come to and that has failed or is tried again: its limit,
-    /// if that was it, and what it wrote last.
-    pub(crate) fn evidence(&self, lines: &[String]) -> Vec<String> {
+    /// For each unit in an explanation that has failed or is in back-off: its memory limit, if it was
+    /// killed for that, and the last lines of its log.
+    pub(crate) fn failure_details(&self, explanation: &[String]) -> Vec<String> {
         let mut found = Vec::new();
         for name in self.core.names() {
             let headline = format!("{name} ");
-            if !lines.iter().any(|line| line.trim_start().starts_with(&headline)) {
+            if !explanation.iter().any(|line| line.trim_start().starts_with(&headline)) {
                 continue;
             }
             let Some(status) = self.core.status(name, self.now()) else { continue };
             if !matches!(status.state, State::Failed | State::Backoff) {
                 continue;
             }
-            let oom = status.last_exit.as_ref().is_some_and(|end| end.what == LastExit::Oom);
+            let oom = status.last_exit.as_ref().is_some_and(|end| end.cause == ExitCause::Oom);
             let limit = self.config.host.units.get(name).and_then(|unit| unit.limits.memory);
             if let Some(limit) = limit.filter(|_| oom) {
                 found.push(format!("{name} may use {} of memory (limits.memory)", size(limit)));
             }
-            let words = self.kernel.log_tail(name, LAST_WORDS).unwrap_or_default();
-            if !words.is_empty() {
+            let lines = self.kernel.log_tail(name, LAST_LINES).unwrap_or_default();
+            if !lines.is_empty() {
                 found.push(format!("the last lines of {name}:"));
             }
-            for line in words {
+            for line in lines {
                 let text = String::from_utf8_lossy(&line.text);
                 let text: String = text.chars().filter(|c| !c.is_control()).take(LINE).collect();
                 found.push(format!("  {} | {text}", line.stream.name()));

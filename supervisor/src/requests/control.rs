@@ -1,14 +1,14 @@
-//! Connections that bring control requests: a unix socket, and a virtio port where the kernel's
-//! command line names one (`keel.control=NAME`; whoever can add a port owns the machine anyway).
+//! Connections for control requests: a unix socket, and a virtio port if the kernel's command line
+//! names one (`keel.control=NAME`; whoever can add a port controls the machine anyway).
 
 use crate::kernel::{EpollFlags, Errno, Kernel, Source};
 use ipc::control::MAX_REQUEST;
 use std::collections::BTreeMap;
 
-/// Connections at once; a further one is closed.
+/// Most connections at the same time; a further one is closed.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Answers that wait for a slow reader; beyond it the connection is closed.
+/// Most bytes of answers that wait for a slow reader; beyond it the connection is closed.
 const MAX_UNSENT: usize = 4 * 1024 * 1024;
 
 /// One connection.
@@ -16,7 +16,7 @@ struct Connection<F> {
     file: F,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
-    /// A virtio port stays when its other side goes.
+    /// A virtio port stays open when its other side disconnects.
     port: bool,
 }
 
@@ -27,8 +27,7 @@ pub struct Control<F> {
     next: u64,
 }
 
-/// A connection is watched edge by edge: a virtio port without a reader would otherwise be
-/// reported without end.
+/// Edge-triggered: a virtio port without a reader would otherwise be reported without end.
 const WATCH: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLET);
 
@@ -161,7 +160,7 @@ impl<F> Control<F> {
     }
 }
 
-/// Takes the whole lines off what has come; the beginning of the next one stays.
+/// Takes the complete lines off the input; the beginning of the next one stays.
 pub fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
     let Some(last) = incoming.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
     let whole: Vec<u8> = incoming.drain(..=last).collect();
@@ -176,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lines_are_whole_whatever_the_pieces(lines in prop::collection::vec("[a-z]{1,10}", 0..10), cut in 1usize..7) {
+        fn lines_are_complete_whatever_the_pieces(lines in prop::collection::vec("[a-z]{1,10}", 0..10), cut in 1usize..7) {
             let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
             let mut incoming = Vec::new();
             let mut found = Vec::new();

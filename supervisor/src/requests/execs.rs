@@ -1,18 +1,17 @@
-//! Programs run in containers on request.
+//! Programs that clients run in containers.
 
-use crate::kernel::{CallError, EpollFlags, Errno, ExecRequest, Kernel, Source};
-use crate::requests::api::refusal;
+use crate::kernel::{self, CallError, EpollFlags, Errno, Kernel, Source};
 use crate::running::actions::send_signal;
 use crate::running::plan;
 use crate::running::runs::Process;
 use crate::shell::Shell;
+use api_types::{ErrorCode, ExecRequest, ExitStatus, Problem};
 use container::{Setup, Step};
-use ipc::ExitStatus;
-use ipc::api::{Answer, Code, Exec, Refusal, ToApi};
-use serde_json::Value;
+use ipc::api::ToApi;
+use ipc::{Answer, Reply};
 use std::collections::BTreeMap;
 
-/// Maximum number of programs at a time.
+/// Maximum number of programs at the same time.
 const MAX: usize = 64;
 
 /// One program.
@@ -61,12 +60,13 @@ impl<F> Execs<F> {
         id: u64,
         rows: u16,
         columns: u16,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Problem> {
         let terminal = self.sessions.get(&id).and_then(|session| session.terminal.as_ref());
-        let terminal = terminal.ok_or_else(|| refusal(Code::Conflict, "terminal not found"))?;
+        let terminal =
+            terminal.ok_or_else(|| Problem::new(ErrorCode::Conflict, "terminal not found"))?;
         kernel
             .resize_terminal(terminal, rows, columns)
-            .map_err(|errno| refusal(Code::Failed, errno.to_string()))
+            .map_err(|errno| Problem::failed(errno.to_string()))
     }
 }
 
@@ -81,46 +81,58 @@ struct Ends<F> {
 
 impl<K: Kernel> Shell<K> {
     /// Starts a program. The answer follows when it runs: its descriptors, or why it does not run.
-    pub(crate) fn exec(&mut self, id: u64, asked: &Exec) -> Result<(), Refusal> {
+    pub(crate) fn exec(
+        &mut self,
+        id: u64,
+        name: &str,
+        program: &ExecRequest,
+    ) -> Result<(), Problem> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
-            refusal(Code::Failed, format!("{}: {what}: {error}", asked.name))
+            Problem::failed(format!("{name}: {what}: {error}"))
         };
-        if asked.command.is_empty() {
-            return Err(refusal(Code::Invalid, "no command"));
+        if program.command.is_empty() {
+            return Err(Problem::new(ErrorCode::Invalid, "no command"));
         }
         if self.api.execs.sessions.contains_key(&id) {
-            return Err(refusal(Code::Invalid, format!("request {id} already has a program")));
+            return Err(Problem::new(
+                ErrorCode::Invalid,
+                format!("request {id} already has a program"),
+            ));
         }
         if self.api.execs.sessions.len() >= MAX {
-            return Err(refusal(Code::Conflict, format!("{MAX} programs are running already")));
+            return Err(Problem::new(
+                ErrorCode::Conflict,
+                format!("{MAX} programs are running already"),
+            ));
         }
-        let (pid, pidfd) = self.running(&asked.name)?;
-        let unit = self.config.host.units.get(&asked.name);
-        let unit = unit.ok_or_else(|| refusal(Code::NotFound, "the unit is gone"))?.clone();
+        let (pid, pidfd) = self.running(name)?;
+        let unit = self.config.host.units.get(name);
+        let unit =
+            unit.ok_or_else(|| Problem::new(ErrorCode::NotFound, "the unit is gone"))?.clone();
         let image = self.config.images.images.get(&unit.container.image);
-        let image = image.ok_or_else(|| refusal(Code::Failed, "the image is gone"))?;
-        let mut process =
-            plan::process(&unit, image).map_err(|error| failed("its process", &error))?;
-        process.argv = asked.command.clone();
-        let mut given = asked.env.clone();
-        if asked.tty.is_some() {
+        let image = image.ok_or_else(|| Problem::failed("the image is gone"))?;
+        let mut process = plan::process(&unit, image).map_err(|error| failed("process", &error))?;
+        process.argv = program.command.clone();
+        let mut given = program.env.clone();
+        if program.tty.is_some() {
             given.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
         }
         // Not every program uses the later one of two.
         let name_of = |variable: &String| variable.split('=').next().map(str::to_owned);
         process.env.retain(|old| name_of(old).is_none_or(|name| !given.contains_key(&name)));
         process.env.extend(given.iter().map(|(name, value)| format!("{name}={value}")));
-        let ends = match asked.tty {
+        let ends = match program.tty {
             None => pipes(&self.kernel).map_err(|error| failed("pipe", &error))?,
             Some((rows, columns)) => terminal(&self.kernel, pid, &pidfd, rows, columns)
                 .map_err(|error| failed("terminal", &error))?,
         };
-        let ids = self.runs.of(&asked.name).ids();
-        let cgroup = self.runs.of(&asked.name).cgroup.clone();
-        let cgroup = cgroup.ok_or_else(|| refusal(Code::Conflict, "the container has ended"))?;
-        let filter = self.config.filters.of(&asked.name);
-        let filter = filter.map_err(|error| failed("its system calls", &error))?;
-        let request = ExecRequest {
+        let ids = self.runs.of(name).ids();
+        let cgroup = self.runs.of(name).cgroup.clone();
+        let cgroup =
+            cgroup.ok_or_else(|| Problem::new(ErrorCode::Conflict, "the container has ended"))?;
+        let filter = self.config.filters.of(name);
+        let filter = filter.map_err(|error| failed("seccomp filter", &error))?;
+        let request = kernel::ExecRequest {
             pidfd: &pidfd,
             group: &*cgroup,
             ids,
@@ -131,7 +143,7 @@ impl<K: Kernel> Shell<K> {
             stderr: &ends.stderr,
         };
         let executed = self.kernel.exec(&request);
-        let executed = executed.map_err(|error| failed("cannot run a program", &error))?;
+        let executed = executed.map_err(|error| failed("exec", &error))?;
         self.runs.processes.insert(executed.pid, Process::Exec { id });
         let watched = self.kernel.watch(Source::Exec(id), &executed.status, EpollFlags::EPOLLIN);
         if let Err(errno) = watched {
@@ -147,23 +159,23 @@ impl<K: Kernel> Shell<K> {
         Ok(())
     }
 
-    /// Reads the setup status of a program: when the setup is over, the request is answered.
+    /// Reads the progress of a program's setup; when it is over, the client is answered.
     pub(crate) fn exec_set_up(&mut self, id: u64) {
         let Some(session) = self.api.execs.sessions.get_mut(&id) else { return };
         let Some(status) = &session.status else { return };
         let answer = match self.kernel.read_status(status) {
             Ok(Setup::Pending | Setup::Prepared) => return,
             // Also for a program that was killed meanwhile: its exit is sent after this.
-            Ok(Setup::Done) => Answer::Ok(Value::Null),
+            Ok(Setup::Done) => Answer::Ok(Reply::Done),
             Ok(Setup::Failed(error)) => {
                 let code = match (error.step, error.errno) {
-                    (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => Code::NoProgram,
-                    (Step::Exec, _) => Code::NotExecutable,
-                    _ => Code::Invalid,
+                    (Step::Exec, Errno::ENOENT | Errno::ENOTDIR) => ErrorCode::NoProgram,
+                    (Step::Exec, _) => ErrorCode::NotExecutable,
+                    _ => ErrorCode::Invalid,
                 };
-                Answer::Refused(refusal(code, error.to_string()))
+                Answer::Refused(Problem::new(code, error.to_string()))
             }
-            Err(errno) => Answer::Refused(refusal(Code::Failed, errno.to_string())),
+            Err(errno) => Answer::Refused(Problem::failed(errno.to_string())),
         };
         if let Some(status) = session.status.take() {
             self.kernel.unwatch(&Source::Exec(id), &status);

@@ -1,4 +1,4 @@
-//! What the kernel counts: memory, time, disks, links, and what tasks wait for.
+//! What the kernel counts: memory, time, disks, links, and how long tasks wait for resources.
 
 use crate::kernel::Kernel;
 use crate::shell::Shell;
@@ -11,8 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 impl<K: Kernel> Shell<K> {
-    /// What the units that have a cgroup wait for.
-    pub(crate) fn pressure(&self) -> BTreeMap<&str, Pressure> {
+    /// How long tasks of each unit that has a cgroup have waited for resources.
+    pub(crate) fn pressure(&self) -> BTreeMap<String, Pressure> {
         let of = |cgroup: &K::Cgroup, resource| {
             let total = self.kernel.pressure(cgroup, resource).ok().flatten();
             total.map_or(Stall::default(), |(some_us, full_us)| Stall { some_us, full_us })
@@ -21,14 +21,14 @@ impl<K: Kernel> Shell<K> {
         for (name, runtime) in self.runs.iter() {
             if let Some(cgroup) = &runtime.cgroup {
                 let (cpu, memory, io) = (of(cgroup, "cpu"), of(cgroup, "memory"), of(cgroup, "io"));
-                all.insert(name.as_str(), Pressure { cpu, memory, io });
+                all.insert(name.clone(), Pressure { cpu, memory, io });
             }
         }
         all
     }
 }
 
-/// The two lines of proc_meminfo(5) that people ask for.
+/// The memory of the machine, from proc_meminfo(5).
 pub(crate) fn memory(meminfo: &str) -> Memory {
     let bytes = |name: &str| {
         let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -38,11 +38,11 @@ pub(crate) fn memory(meminfo: &str) -> Memory {
     Memory { total: bytes("MemTotal"), available: bytes("MemAvailable") }
 }
 
-/// The clock. Asking the kernel what it knows of it needs no rights (adjtimex(2), `modes` 0).
+/// The clock. Reading the kernel's state of it needs no privileges (adjtimex(2), `modes` 0).
 pub(crate) fn clock() -> Clock {
     // SAFETY: all of a `timex` may be zero.
     let mut timex: libc::timex = unsafe { std::mem::zeroed() };
-    // SAFETY: adjtimex(2) fills in the structure that it is given; with `modes` 0 it changes nothing.
+    // SAFETY: adjtimex(2) fills in the given structure; with `modes` 0 it changes nothing.
     let state = unsafe { libc::adjtimex(&raw mut timex) };
     Clock {
         time_us: logger::unix_us(),
@@ -79,14 +79,14 @@ pub(crate) fn whole_disk(path: &str) -> Option<(u64, u64)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The lines of proc_net_dev(5): eight figures for what comes, eight for what goes; of each the first
+/// The lines of proc_net_dev(5): eight counters for receiving, eight for sending; of each the first
 /// is bytes, the third errors, the fourth drops.
 pub(crate) fn links(text: &str) -> Vec<Link> {
     let link = |line: &str| {
         let (name, rest) = line.split_once(':')?;
-        let figures: Vec<u64> =
+        let counters: Vec<u64> =
             rest.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
-        let of = |index: usize| figures.get(index).copied();
+        let of = |index: usize| counters.get(index).copied();
         Some(Link {
             name: name.trim().to_owned(),
             received_bytes: of(0)?,

@@ -26,7 +26,7 @@ impl<K: Kernel> Shell<K> {
             Action::ProbeNow { unit, generation } => self.probe(&unit, generation),
             Action::Report { unit, report } => {
                 self.reporter.report(&mut self.kernel, &unit, &report);
-                self.record_report(&unit, &report);
+                self.record(Some(&unit), report);
             }
             Action::HostDown { unit, kind, reason } => {
                 self.request_shutdown(kind, format!("{unit} has failed permanently: {reason}"));
@@ -60,7 +60,7 @@ impl<K: Kernel> Shell<K> {
     }
 
     fn start_unit(&mut self, name: &str, generation: u64) {
-        self.runs.of(name).timeline = ipc::control::Timeline {
+        self.runs.of(name).timeline = api_types::Timeline {
             ordered_us: self.kernel.now_us(),
             exited_us: self.runs.of(name).timeline.exited_us,
             ..Default::default()

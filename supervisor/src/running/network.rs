@@ -2,7 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::shell::Shell;
-use ipc::{DataDisk, FromNet, NetState, ToNet};
+use ipc::{DataDisk, FromNet, Network, ToNet};
 use policy::{Event, RunEvent};
 use units::model::{Condition, NetworkMode, VolumeSource};
 
@@ -85,7 +85,7 @@ impl<K: Kernel> Shell<K> {
         );
     }
 
-    fn net_state_is(&mut self, state: NetState) {
+    fn net_state_is(&mut self, state: Network) {
         let conditions = [
             (Condition::NetAddr, !state.addresses.is_empty()),
             (Condition::NetRoute, state.gateway.is_some()),

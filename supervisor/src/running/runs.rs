@@ -2,8 +2,8 @@
 
 use crate::health::probe::NetProbe;
 use crate::kernel::{Handles, Started};
+use api_types::Timeline;
 use container::{DeviceRule, IdRange};
-use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 

@@ -6,8 +6,9 @@
 
 mod load;
 
-use ipc::Service;
-use ipc::control::{LogLine, Request};
+use api_types::LogLine;
+use ipc::control::Request;
+use ipc::{Reply, Service};
 use load::Connections;
 use qemu_tests::{Folder, Guest, Options, root};
 use serde::Serialize;
@@ -94,11 +95,11 @@ fn measure(guest: &mut Guest) -> Report {
     progress("crashes");
     let crash_alone_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
     progress("crashes beside a container that writes");
-    let _: Value = guest.ask(&Request::Start { name: "chatty".to_owned() });
+    let _: Reply = guest.ask(&Request::Start { name: "chatty".to_owned() });
     guest.wait_state("chatty", "running");
     let crash_beside_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
     // Without it the connections are made sooner.
-    let _: Value = guest.ask(&Request::Stop { name: "chatty".to_owned() });
+    let _: Reply = guest.ask(&Request::Stop { name: "chatty".to_owned() });
     guest.wait_state("chatty", "stopped");
     progress(&format!("{CONNECTIONS} connections"));
     let mut connections = clients(guest);
@@ -117,7 +118,7 @@ fn measure(guest: &mut Guest) -> Report {
             guest.fail(&format!("follower {number}: {error}"));
         }
     }
-    let _: Value = guest.ask(&Request::Start { name: "chatty".to_owned() });
+    let _: Reply = guest.ask(&Request::Start { name: "chatty".to_owned() });
     guest.wait_state("chatty", "running");
     let followers = match followers.follow() {
         Ok(followers) => followers,
@@ -256,7 +257,7 @@ fn crash(guest: &mut Guest) -> f64 {
     // Up for ten seconds: only then is the restart immediate.
     guest.wait_for("the unit to be stable", |_| (since.elapsed().as_secs() >= 11).then_some(()));
     let before = first_instruction_ns(guest).unwrap_or(0);
-    let _: Value = guest.ask(&Request::SignalUnit { name: "one".to_owned(), signal: 9 });
+    let _: Reply = guest.ask(&Request::SignalUnit { name: "one".to_owned(), signal: 9 });
     let after = guest
         .wait_for("the restart", |guest| first_instruction_ns(guest).filter(|ns| *ns != before));
     (after / 1000).saturating_sub(guest.unit("one").timeline.exited_us) as f64 / 1000.0

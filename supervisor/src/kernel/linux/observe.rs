@@ -4,14 +4,13 @@ use super::{Linux, errno_of, processes};
 use crate::config::values;
 use crate::kernel::{CallError, Errno, Observe};
 use crate::requests::metrics;
-use api_types::{Clock, ConfigValue, Disk, Process};
+use api_types::{BootReport, Clock, ConfigValue, Disk, Process};
 use container::{Access, Cgroup, CgroupError, InsideError, Stats};
-use ipc::BootReport;
-use ipc::api::FileReport;
+use ipc::OpenedFile;
 use layout::paths;
 use logger::{Counters, Line};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -31,23 +30,19 @@ impl Observe for Linux {
         fs::read_to_string(path).unwrap_or_default()
     }
 
-    fn read_file(&self, path: &Path, limit: u64) -> Result<Vec<u8>, String> {
-        let failed = |error| format!("{}: {error}", path.display());
-        if !fs::metadata(path).map_err(failed)?.is_file() {
-            return Err(format!("{}: not a regular file", path.display()));
+    fn read_file(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let mut bytes = Vec::new();
-        File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+        File::open(path)?.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    fn list_dir(&self, path: &Path) -> Result<Vec<String>, String> {
-        let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(entries
-            .flatten()
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .take(MAX_NAMES)
-            .collect())
+    fn list_dir(&self, path: &Path) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(path)?.flatten();
+        let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        Ok(names.take(MAX_NAMES).collect())
     }
 
     /// The kernel's ring buffer (syslog(2), SYSLOG_ACTION_READ_ALL).
@@ -124,12 +119,12 @@ impl Observe for Linux {
         pidfd: &OwnedFd,
         path: &str,
         access: Access,
-    ) -> Result<(OwnedFd, FileReport), InsideError> {
+    ) -> Result<(OwnedFd, OpenedFile), InsideError> {
         let file = File::from(container::open_file(pid, pidfd.as_fd(), path, access)?);
         let metadata = file
             .metadata()
             .map_err(|error| InsideError::Sys { call: "fstat", errno: errno_of(&error) })?;
-        let report = FileReport { size: metadata.len(), mode: metadata.mode() & 0o7777 };
+        let report = OpenedFile { size: metadata.len(), mode: metadata.mode() & 0o7777 };
         Ok((file.into(), report))
     }
 }

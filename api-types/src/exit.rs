@@ -1,42 +1,65 @@
-//! How a run or an attempt ended, and why a unit has failed permanently.
+//! How processes, runs and attempts end.
 
-use super::time::{Instant, human};
-use api_types::ExitStatus;
+use crate::signal::signal_name;
+use crate::time::human;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
-/// How the last run, or the last attempt at one, ended. The cause that the supervisor knows comes
-/// before the status that the kernel reports: a process that was killed because its start took too
-/// long is [`LastExit::StartTimeout`], not "killed by SIGKILL".
+/// How a process ended (waitid(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal killed it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// Whether the exit code is 0.
+    pub fn success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
+/// How a run, or an attempt at one, ended. What the supervisor knows takes precedence over the
+/// status that the kernel reports: a process that was killed because its start took too long has
+/// [`ExitCause::StartTimeout`], not "killed by SIGKILL".
+///
+/// In JSON `cause` names the variant and `detail` holds its value: an exit code, a signal's number,
+/// or the text of an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "cause", content = "detail", rename_all = "snake_case")]
-pub enum LastExit {
+pub enum ExitCause {
     /// The main process exited with this code.
     Code(i32),
     /// This signal killed the main process.
     Signal(i32),
-    /// The kernel killed a process of the unit for lack of memory, and the main process ended
-    /// otherwise than with code 0.
+    /// The kernel killed a process of the unit for lack of memory, and the main process did not
+    /// exit with code 0.
     Oom,
-    /// Its health checks failed too often in a row; the text is the last one's error.
+    /// Too many health checks in a row failed; the last error.
     Health(String),
-    /// It was not ready within `start_timeout`.
+    /// The unit was not ready within its `start_timeout`.
     StartTimeout,
-    /// What it waits for did not come within `wait_timeout`; the text names it.
+    /// What the unit waits for did not become available within its `wait_timeout`; what is missing.
     WaitTimeout(String),
-    /// It could not be started: the step and the error.
+    /// The container could not be started: the step and the error.
     SetupFailed(String),
-    /// Every process is gone, but how the main process ended was never reported.
+    /// Every process is gone, but the main process's exit status was never reported.
     Lost,
-    /// The supervisor itself ended in the middle of the start, before there was any process.
+    /// The supervisor itself ended during the start, before there was a process.
     Interrupted,
 }
 
-impl LastExit {
-    /// What the kernel reports, with OOM kills told apart. A main process that exited with 0 has
-    /// succeeded, whatever happened to its helpers.
-    pub(super) fn from_status(status: ExitStatus, oom: bool) -> Self {
+impl ExitCause {
+    /// The cause of a main process's exit; `oom`: the kernel's memory killer killed a process of
+    /// the unit. A main process that exited with code 0 has succeeded, whatever happened to its
+    /// helpers.
+    pub fn from_status(status: ExitStatus, oom: bool) -> Self {
         match status {
             ExitStatus::Code(0) => Self::Code(0),
             _ if oom => Self::Oom,
@@ -45,7 +68,7 @@ impl LastExit {
         }
     }
 
-    /// One word for it, as in JSON except that success has its own.
+    /// The key of [`crate::Unit::exits`]: the cause as in JSON, but `success` for exit code 0.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Code(0) => "success",
@@ -61,17 +84,17 @@ impl LastExit {
         }
     }
 
-    /// Exit code 0 and nothing else.
+    /// Whether it is exit code 0.
     pub fn success(&self) -> bool {
         *self == Self::Code(0)
     }
 }
 
-impl fmt::Display for LastExit {
+impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(number) => match units::process::signal_name(*number) {
+            Self::Signal(number) => match signal_name(*number) {
                 Some(name) => write!(f, "killed by {name}"),
                 None => write!(f, "killed by signal {number}"),
             },
@@ -86,38 +109,42 @@ impl fmt::Display for LastExit {
     }
 }
 
-/// The record of an end.
+/// The end of a run or of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ended {
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct LastExit {
     /// How.
     #[serde(flatten)]
-    pub what: LastExit,
-    /// When the core was notified.
-    pub at: Instant,
-    /// It was requested (stop, restart, shutdown) and is not a failure.
+    pub cause: ExitCause,
+    /// When the host noticed it, milliseconds of `CLOCK_MONOTONIC`.
+    #[serde(default)]
+    pub at: u64,
+    /// A stop, a restart or a shutdown was requested: the end is not a failure.
+    #[serde(default)]
     pub asked: bool,
     /// Milliseconds from the start of the attempt to its end.
+    #[serde(default)]
     pub ran_ms: u64,
 }
 
-/// Why a unit is `failed`: only a person can start it (or a unit that requires it and is started by a
-/// person).
+/// Why a unit is `failed`: it stays so until a person starts it, or starts a unit that requires it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Failure {
-    /// It ended this way and its restart policy does not restart it.
+    /// Its restart policy does not restart after this end.
     NotRestarted {
         /// How it ended.
-        last: LastExit,
+        last: ExitCause,
     },
     /// `max_attempts` is used up.
     StartLimit {
         /// Failed attempts that were counted.
         attempts: u32,
-        /// The span they were counted in, in milliseconds; `None`: since the last stable run.
+        /// The window in which they were counted, milliseconds; none: since the last stable run.
         window_ms: Option<u64>,
         /// How the last one ended.
-        last: LastExit,
+        last: ExitCause,
     },
 }
 

@@ -1,6 +1,6 @@
-//! Lines that are only in the log files on the data disk: the ring has lost them, or they are of an
-//! earlier boot. The supervisor opens the files; here they are read, on threads that may wait for a
-//! disk.
+//! Lines that are only in the log files on the data disk: newer ones have replaced them in the ring,
+//! or they are of an earlier boot. The supervisor opens the files; here they are read, on threads that
+//! may wait for a disk.
 
 use crate::app::App;
 use crate::error::Error;
@@ -15,21 +15,21 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-/// Readers at a time: each may have [`logger::history::MAX_FILES`] files open.
+/// Most readers at the same time: each may have [`logger::history::MAX_FILES`] files open.
 pub const MAX_READERS: usize = 256;
 
-/// A part of a unit's log files.
+/// A part of a unit's log files, read from its beginning.
 #[derive(Debug)]
-pub struct Past {
+pub struct LogFiles {
     history: Arc<History>,
     part: Part,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
 }
 
-/// Finds the last `lacking` of the lines that are wanted and that are not in the ring.
+/// Finds the last `lacking` of the wanted lines that are not in the ring.
 ///
 /// # Errors
-/// The supervisor refuses, the ring or a file cannot be read, or too many others read.
+/// The supervisor refuses, the ring or a file cannot be read, or there are too many readers.
 pub async fn find(
     app: &App,
     key: &str,
@@ -37,14 +37,15 @@ pub async fn find(
     ring: Option<&Reader>,
     wanted: &Wanted,
     lacking: usize,
-) -> Result<Past, Error> {
-    let place = timeout(app.limits.answer, app.pasts.clone().acquire_owned()).await;
-    let Ok(Ok(place)) = place else {
-        return Err(Error::new(ErrorCode::Busy, "too many others read log files"));
+) -> Result<LogFiles, Error> {
+    let permit = timeout(app.limits.answer, app.log_file_readers.clone().acquire_owned()).await;
+    let Ok(Ok(permit)) = permit else {
+        return Err(Error::new(ErrorCode::Busy, "too many clients are reading log files"));
     };
-    let reply = app.link.ask(key, ApiRequest::LogFiles { name: unit.to_owned() }).await?;
+    let request = ApiRequest::LogFiles { name: unit.to_owned() };
+    let ((), files) = app.ask_with_fds(key, request).await?;
     let unread = |error: &dyn std::fmt::Display| Error::failed(format!("log files: {error}"));
-    let history = History::new(reply.fds).map_err(|error| unread(&error))?;
+    let history = History::new(files).map_err(|error| unread(&error))?;
     let (mut in_ring, mut after) = (InRing::default(), wanted.since);
     if let Some(ring) = ring {
         in_ring = InRing::of(ring).map_err(|error| unread(&error))?;
@@ -56,10 +57,10 @@ pub async fn find(
     let searched = Arc::clone(&history);
     let part = spawn_blocking(move || searched.find(&in_ring, &search)).await;
     let part = part.map_err(|error| unread(&error))?.map_err(|error| unread(&error))?;
-    Ok(Past { history, part, _place: place })
+    Ok(LogFiles { history, part, _permit: permit })
 }
 
-impl Past {
+impl LogFiles {
     /// The next lines, each with its boot ([`api_types::LogLine::boot`]); none at the end.
     ///
     /// # Errors
