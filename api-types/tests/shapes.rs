@@ -103,7 +103,7 @@ fn kinds() -> Vec<(EventKind, Value, &'static str)> {
         (
             EventKind::Backoff { delay_ms: 2000, attempts: 4 },
             json!({"delay_ms": 2000, "attempts": 4}),
-            "next attempt in 2 s (unstable 4 times in a row)",
+            "next attempt in 2 s (4 unstable runs in a row)",
         ),
         (
             EventKind::Failed(start_limit),
