@@ -387,7 +387,9 @@ fn a_thousand_starts_are_counted_and_those_that_fail_leave_nothing_behind() {
 
 #[test]
 fn a_unit_may_take_the_host_down_by_failing() {
-    for (word, console) in [("poweroff", "down (poweroff)"), ("reboot", "down (reboot)")] {
+    for (word, console) in
+        [("poweroff", "shutdown complete (poweroff)"), ("reboot", "shutdown complete (reboot)")]
+    {
         let top = format!("type = \"oneshot\"\non_failure = \"{word}\"");
         let units =
             [("vital", probe(&top, "[\"exit\", \"6\"]")), ("other", probe("", "[\"wait\"]"))];
@@ -397,7 +399,7 @@ fn a_unit_may_take_the_host_down_by_failing() {
         let mut guest = Guest::boot(folder.path(), &Options { nic: "none", ..Options::default() });
         assert!(guest.wait_end().success(), "{}", guest.console());
         let shown = guest.console();
-        for text in ["going down: vital has failed for good: exit code 6", console] {
+        for text in ["shutting down: vital has failed for good: exit code 6", console] {
             assert!(shown.contains(text), "no {text:?} in\n{shown}");
         }
     }

@@ -158,13 +158,13 @@ fn nothing_is_lost_whoever_is_killed() {
     // Down, with the supervisor killed on the way as often as it comes back: `stubborn` makes the
     // way long enough.
     let _ = guest.try_ask::<Value>(&Request::Shutdown { kind: ipc::ShutdownKind::Poweroff });
-    guest.wait_console("going down");
+    guest.wait_console("shutting down");
     for _ in 0..5 {
         guest.signal_service(Service::Supervisor, libc::SIGKILL);
     }
     assert!(guest.wait_end().success());
     let console = guest.console();
-    assert!(console.contains("down (poweroff)"), "{console}");
+    assert!(console.contains("shutdown complete (poweroff)"), "{console}");
     assert!(console.contains("did not stop within"), "{console}");
 }
 
@@ -360,7 +360,7 @@ fn units_come_up_and_go_down_in_order() {
 
     assert!(guest.power_off().success());
     let console = guest.console();
-    let down = console.split("going down").nth(1).unwrap_or_default();
+    let down = console.split("shutting down").nth(1).unwrap_or_default();
     let at = |unit: &str, text: &str| {
         let line = down
             .lines()
