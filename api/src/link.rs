@@ -94,14 +94,8 @@ impl Wire {
 /// Where the numbers of questions begin: an answer to a question of an earlier process, which may
 /// still lie in the link, must never be taken for one of ours.
 fn first_number() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
     // Nanoseconds since boot: no process asks as many questions as that.
-    now.map_or(0, |now| {
-        let seconds = u64::try_from(now.tv_sec()).unwrap_or(0);
-        seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(u64::try_from(now.tv_nsec()).unwrap_or(0))
-    })
+    ipc::clock::monotonic_ns()
 }
 
 /// What came in answer: a value, and descriptors beside it.

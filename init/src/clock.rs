@@ -1,5 +1,7 @@
 //! The clock and the random number generator at boot: a lower bound for the one, a seed for the other.
 
+pub use ipc::clock::{monotonic_ms, monotonic_ns};
+
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 use std::fs;
@@ -40,18 +42,6 @@ pub fn raise_to_floor() -> Result<Clock, String> {
     clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::new(floor, 0))
         .map_err(|errno| format!("clock_settime: {errno}"))?;
     Ok(Clock::Raised { from: now.tv_sec() })
-}
-
-/// Milliseconds of `CLOCK_MONOTONIC`.
-pub fn monotonic_ms() -> u64 {
-    monotonic_ns() / 1_000_000
-}
-
-/// Nanoseconds of `CLOCK_MONOTONIC`; 0 if the clock cannot be read, which Linux rules out.
-pub fn monotonic_ns() -> u64 {
-    let Ok(now) = clock_gettime(ClockId::CLOCK_MONOTONIC) else { return 0 };
-    u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000_000
-        + u64::try_from(now.tv_nsec()).unwrap_or(0)
 }
 
 /// Feeds the seed that the last boot left in `dir` to the kernel, credited as entropy

@@ -206,6 +206,12 @@ impl Link for Channel {
     }
 }
 
+impl AsRef<OwnedFd> for Channel {
+    fn as_ref(&self) -> &OwnedFd {
+        &self.fd
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -16,6 +16,7 @@
 
 pub mod api;
 pub mod channel;
+pub mod clock;
 pub mod control;
 pub mod fds;
 pub mod link;

@@ -161,7 +161,7 @@ impl Source {
         self.spool
             .read(self.offset, &mut kit.window)
             .map_err(RingError::io("read the spool of"))?;
-        ring.begin(&mut kit.batch, unix_us(), mono_ms());
+        ring.begin(&mut kit.batch, unix_us(), ipc::clock::monotonic_ms());
         kit.batch.dropped = self.dropped;
         if self.untold > 0 && self.dropped == 0 {
             let text = format!("{} lines dropped: no memory left below /run", self.untold);
@@ -221,13 +221,4 @@ impl Source {
             }
         }
     }
-}
-
-/// `CLOCK_MONOTONIC` in milliseconds.
-fn mono_ms() -> u64 {
-    let mono = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    mono.map_or(0, |time| {
-        let ms = time.tv_sec().saturating_mul(1000).saturating_add(time.tv_nsec() / 1_000_000);
-        u64::try_from(ms).unwrap_or(0)
-    })
 }

@@ -3,9 +3,9 @@
 //! What happens when is decided by [`policy`], a pure state machine. Everything here is its shell: it
 //! turns what the kernel, PID 1, netsetup and people say into events, and the policy's actions into
 //! system calls. It can be killed at any instant: what it must remember is in small files
-//! ([`takeover::state_files`]), what must stay open is kept by PID 1, and what runs is in the cgroup tree.
+//! ([`kernel::Kernel::save_state`]), what must stay open is kept by PID 1, and what runs is in the cgroup tree.
 //!
-//! - [`shell`]: the loop; [`poller`]: what it waits for
+//! - [`shell`]: the loop; [`kernel`]: everything it asks of the kernel
 //! - [`config`]: the host folder as it was baked in
 //! - [`running`]: the policy's actions, carried out
 //! - [`health`]: health checks
@@ -15,31 +15,27 @@
 
 pub mod config;
 pub mod health;
-pub mod poller;
+pub mod kernel;
 pub mod reporting;
 pub mod requests;
 pub mod running;
 pub mod shell;
 pub mod takeover;
 
+use config::Config;
+use kernel::linux::Linux;
+use shell::{Shell, ShellError};
 use std::path::Path;
 
 /// The applet. Returns only when it cannot go on; PID 1 starts it again.
 pub fn main() -> u8 {
-    match shell::Shell::start(Path::new(layout::paths::CONFIG)).and_then(shell::Shell::run) {
+    let load = || Config::load(Path::new(layout::paths::CONFIG));
+    let kernel = Linux::new().map_err(ShellError::Watch);
+    match kernel.and_then(|kernel| Shell::start(kernel, load)).and_then(Shell::run) {
         Ok(()) => 0,
         Err(error) => {
             log::error!("{error}");
             1
         }
     }
-}
-
-/// `CLOCK_MONOTONIC` in microseconds.
-pub(crate) fn now_us() -> u64 {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
-    now.map_or(0, |now| {
-        u64::try_from(now.tv_sec()).unwrap_or(0) * 1_000_000
-            + u64::try_from(now.tv_nsec()).unwrap_or(0) / 1000
-    })
 }

@@ -1,30 +1,22 @@
 //! The loop: wait, turn what happened into events, carry out what the core orders.
 
 use crate::config::Config;
-use crate::now_us;
-use crate::poller::{Poller, Source};
+use crate::kernel::{CallError, EpollFlags, Handles, Kernel, Source};
 use crate::reporting::console::Reporter;
 use crate::reporting::events::Events;
 use crate::requests::api::{self, Api};
 use crate::requests::control::Control;
-use crate::running::devices::Devices;
 use crate::running::notify;
 use crate::running::origin;
 use crate::running::runs::{Process, Runs};
 use crate::takeover;
-use crate::takeover::state_files::StateFiles;
 use container::Setup;
 use ipc::{
-    API_LINK, Channel, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, NetState, Outbox,
-    Phase, Service, ShutdownKind, ToInit, ToNet,
+    API_LINK, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, Link, NetState, Outbox, Phase,
+    Service, ShutdownKind, ToInit, ToNet,
 };
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::EpollFlags;
 use policy::{Action, Core, Event, Instant, RunEvent};
 use std::collections::{BTreeSet, VecDeque};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 /// Why the supervisor ends.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +24,9 @@ pub enum ShellError {
     /// A link cannot be used.
     #[error("link to {0}: {1}")]
     Link(&'static str, ChannelError),
-    /// epoll cannot be used.
-    #[error("epoll: {0}")]
-    Epoll(Errno),
+    /// A link cannot be watched.
+    #[error(transparent)]
+    Watch(CallError),
     /// PID 1 has closed the link.
     #[error("PID 1 has closed its link")]
     Orphaned,
@@ -50,32 +42,29 @@ const MESSAGES_PER_TURN: usize = 256;
 const GROUP_POLL_MS: u64 = 50;
 
 /// The supervisor's state around the core.
-pub struct Shell {
+pub struct Shell<K: Kernel> {
+    pub(crate) kernel: K,
     pub(crate) core: Core,
     pub(crate) config: Config,
-    pub(crate) runs: Runs,
-    pub(crate) poller: Poller,
-    net: Channel,
+    pub(crate) runs: Runs<K>,
+    net: K::Link,
     pub(crate) net_state: NetState,
     pub(crate) data_disk: DataDisk,
-    pub(crate) files: StateFiles,
     pub(crate) reporter: Reporter,
-    pub(crate) control: Control,
-    pub(crate) api: Api,
+    pub(crate) control: Control<K::Fd>,
+    pub(crate) api: Api<K>,
     pub(crate) events: Events,
     /// A shutdown that was asked for: when (ms), how it ends, why.
     pub(crate) going_down: Option<(u64, ShutdownKind, String)>,
-    /// What the units' cgroups are given.
-    pub(crate) devices: Devices,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
     /// Units whose state could not be written.
     pub(crate) unsaved: BTreeSet<String>,
     /// State files written since the start.
     pub(crate) persists: u64,
-    pub(crate) init: Channel,
-    pub(crate) to_init: Outbox<ToInit>,
-    to_net: Outbox<ToNet>,
+    pub(crate) init: K::Link,
+    pub(crate) to_init: Outbox<ToInit, Fds<K>>,
+    to_net: Outbox<ToNet, Fds<K>>,
     pub(crate) actions: VecDeque<Action>,
     /// Units whose group is being emptied without a notice yet.
     pub(crate) draining: BTreeSet<String>,
@@ -84,33 +73,32 @@ pub struct Shell {
     fatal: Option<ShellError>,
 }
 
+/// Descriptors beside a message.
+pub(crate) type Fds<K> = Vec<<K as Handles>::Fd>;
+
 /// `CLOCK_MONOTONIC` for the core.
-pub(crate) fn now() -> Instant {
-    Instant::from_millis(now_us() / 1000)
+pub(crate) fn now(kernel: &impl Kernel) -> Instant {
+    Instant::from_millis(kernel.now_us() / 1000)
 }
 
-impl Shell {
-    /// Reads the host folder, takes over what an earlier supervisor left, and sets the units going.
+impl<K: Kernel> Shell<K> {
+    /// Loads the host folder, takes over what an earlier supervisor left, and starts the units.
     ///
     /// # Errors
     /// The links to the other processes.
-    pub fn start(dir: &Path) -> Result<Shell, ShellError> {
-        let begin = now_us();
-        let init =
-            Channel::inherited(ipc::fds::INIT).map_err(|error| ShellError::Link("PID 1", error))?;
-        let net = Channel::inherited(ipc::fds::NET)
-            .map_err(|error| ShellError::Link("netsetup", error))?;
-        let mut poller = Poller::new().map_err(ShellError::Epoll)?;
-        let config = Config::load(dir);
-        let loaded = now_us();
-        let (stored, early) = takeover::stored_descriptors(&init)?;
-        poller.add(Source::Init, &init, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
-        poller.add(Source::Net, &net, EpollFlags::EPOLLIN).map_err(ShellError::Epoll)?;
-        let files = StateFiles::default();
-        let (saved, unreadable) = files.load();
-        for error in &unreadable {
-            log::warn!("{error}: the unit starts without a history");
-        }
+    pub fn start(mut kernel: K, load: impl FnOnce() -> Config) -> Result<Shell<K>, ShellError> {
+        let begin = kernel.now_us();
+        let link =
+            |number, peer| kernel.inherited(number).map_err(|error| ShellError::Link(peer, error));
+        let init = link(ipc::fds::INIT, "PID 1")?;
+        let net = link(ipc::fds::NET, "netsetup")?;
+        let config = load();
+        let loaded = kernel.now_us();
+        let (stored, early) = takeover::stored_descriptors(&kernel, &init)?;
+        let readable = EpollFlags::EPOLLIN;
+        kernel.watch(Source::Init, init.as_ref(), readable).map_err(ShellError::Watch)?;
+        kernel.watch(Source::Net, net.as_ref(), readable).map_err(ShellError::Watch)?;
+        let saved = takeover::saved_states(&kernel);
         let restart = !saved.is_empty();
         let (core, actions) = Core::restore(
             config.host.units.clone(),
@@ -119,24 +107,26 @@ impl Shell {
             saved.clone(),
             Instant::from_millis(begin / 1000),
         );
-        let control = Control::open(&mut poller);
-        let api = Api::new(api::clients(&config.host.host));
+        let cmdline = kernel.cmdline();
+        let control = Control::open(&mut kernel, cmdline.control.as_deref());
+        let api = Api::new(api::clients(&config.host.host, &cmdline));
+        let reporter = Reporter::new(restart, now(&kernel));
+        let events = Events::new(kernel.now_us());
+        let layers = kernel.mounted_layers();
         let mut shell = Shell {
+            kernel,
             core,
             config,
             runs: Runs::default(),
-            poller,
             net,
             net_state: NetState::default(),
             data_disk: DataDisk { path: None, reason: "still looking".to_owned(), pending: true },
-            files,
-            reporter: Reporter::new(restart),
+            reporter,
             control,
             api,
-            events: Events::default(),
+            events,
             going_down: None,
-            devices: Devices::default(),
-            layers: takeover::mounted_layers(),
+            layers,
             unsaved: BTreeSet::new(),
             persists: 0,
             init,
@@ -153,14 +143,14 @@ impl Shell {
         if restart {
             log::info!("taking over after a restart");
             let text = "the supervisor was restarted; the units were not touched";
-            shell.reporter.note(text);
+            shell.reporter.note(&mut shell.kernel, text);
             shell.record(None, "supervisor", text.to_owned());
         } else {
-            shell.reporter.problems(&shell.config.problems);
+            shell.reporter.problems(&mut shell.kernel, &shell.config.problems);
         }
         takeover::take_over(&mut shell, stored, &saved);
         // The clock condition holds unless PID 1 had to set the clock itself.
-        let clock = !takeover::clock_was_raised();
+        let clock = !shell.kernel.clock_was_raised();
         shell.feed(Event::ConditionChanged {
             condition: units::model::Condition::Clock,
             holds: clock,
@@ -183,32 +173,71 @@ impl Shell {
     /// Runs until PID 1 is gone.
     ///
     /// # Errors
-    /// What makes it impossible to go on.
+    /// What makes it impossible to continue.
     pub fn run(mut self) -> Result<(), ShellError> {
         loop {
-            self.drain_to_start();
-            self.reporter.settle(&self.core, &self.config);
-            if let Some(error) = self.fatal.take() {
-                return Err(error);
-            }
-            self.flush_outboxes();
-            self.watch_console();
-            let timeout = if self.actions.is_empty() { self.timeout() } else { Some(0) };
-            for (source, flags) in self.poller.wait(timeout) {
-                self.happened(source, flags)?;
-            }
-            self.check_draining();
-            self.check_setups();
-            self.check_probes();
-            self.go_down_if_due();
-            if self.core.next_deadline().is_some_and(|due| due <= now()) {
-                self.feed(Event::Tick);
-            }
+            self.turn()?;
         }
     }
 
+    /// One turn of the loop: carries out what is due, waits once ([`Kernel::wait`]), and handles what
+    /// has happened.
+    ///
+    /// # Errors
+    /// What makes it impossible to continue.
+    pub fn turn(&mut self) -> Result<(), ShellError> {
+        self.drain_to_start();
+        self.reporter.settle(&mut self.kernel, &self.core, &self.config);
+        if let Some(error) = self.fatal.take() {
+            return Err(error);
+        }
+        self.flush_outboxes();
+        let timeout = if self.actions.is_empty() { self.timeout() } else { Some(0) };
+        for (source, flags) in self.kernel.wait(timeout) {
+            self.happened(source, flags)?;
+        }
+        self.check_draining();
+        self.check_setups();
+        self.check_probes();
+        self.go_down_if_due();
+        if self.core.next_deadline().is_some_and(|due| due <= self.now()) {
+            self.feed(Event::Tick);
+        }
+        Ok(())
+    }
+
+    /// The kernel that it runs on.
+    pub fn kernel(&self) -> &K {
+        &self.kernel
+    }
+
+    /// The policy's view of the units.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// The units' runs and descriptors.
+    pub fn runs(&self) -> &Runs<K> {
+        &self.runs
+    }
+
+    /// The units whose state could not be written.
+    pub fn unsaved(&self) -> &BTreeSet<String> {
+        &self.unsaved
+    }
+
+    /// What the policy has ordered and is not yet carried out.
+    pub fn pending(&self) -> &VecDeque<Action> {
+        &self.actions
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        now(&self.kernel)
+    }
+
+    /// The time until something is due, milliseconds.
     fn timeout(&self) -> Option<u64> {
-        let now = now();
+        let now = self.now();
         let core = self.core.next_deadline().map(|due| due.as_millis());
         let probes = self.runs.iter().filter_map(|(_, unit)| Some(unit.probe.as_ref()?.until_ms));
         let polls = (!self.draining.is_empty() || !self.in_setup.is_empty())
@@ -221,7 +250,8 @@ impl Shell {
 
     /// Tells the core, and queues what it orders.
     pub(crate) fn feed(&mut self, event: Event) {
-        self.actions.extend(self.core.handle(now(), event));
+        let now = self.now();
+        self.actions.extend(self.core.handle(now, event));
     }
 
     /// Tells the core about a run.
@@ -263,9 +293,8 @@ impl Shell {
             Source::Group(unit) => self.check_group(&unit),
             Source::Notify(unit) => self.read_notify(&unit),
             Source::Probe(unit) => self.advance_probe(&unit),
-            Source::Listener => self.control.accept(&mut self.poller),
+            Source::Listener => self.control.accept(&mut self.kernel),
             Source::Connection(id) => self.serve(id, flags),
-            Source::Console => self.reporter.console.flush(),
         }
         Ok(())
     }
@@ -275,16 +304,14 @@ impl Shell {
             match self.init.recv::<FromInit>() {
                 Ok(None) => break,
                 Ok(Some(received)) => self.init_says(received.message, received.fds),
-                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
-                    return Err(ShellError::Orphaned);
-                }
+                Err(error) if error.is_closed() => return Err(ShellError::Orphaned),
                 Err(error) => log::warn!("PID 1: {error}"),
             }
         }
         Ok(())
     }
 
-    fn init_says(&mut self, message: FromInit, fds: Vec<OwnedFd>) {
+    fn init_says(&mut self, message: FromInit, fds: Fds<K>) {
         match message {
             FromInit::Exited { seq, pid, status, at_ms } => {
                 self.exited(pid, status, at_ms);
@@ -304,7 +331,7 @@ impl Shell {
             FromInit::DataDisk(disk) => self.data_disk_is(disk),
             FromInit::Stored { key } if key == API_LINK => {
                 if let Some(link) = fds.into_iter().next() {
-                    self.api.connect(&mut self.poller, link.into(), false);
+                    self.api.connect(&mut self.kernel, link.into(), false);
                 }
             }
             FromInit::Stored { .. } | FromInit::StoredEnd => drop(fds),
@@ -323,8 +350,8 @@ impl Shell {
                 if let Some(run) = runtime.run.as_mut().filter(|run| run.generation == generation) {
                     run.ended = true;
                     run.pidfd = None;
-                    let kills =
-                        runtime.cgroup.as_ref().and_then(|group| group.stats().ok()?.oom_kill);
+                    let group = runtime.cgroup.as_ref();
+                    let kills = group.and_then(|group| self.kernel.oom_kills(group).ok()?);
                     oom = kills.is_some_and(|kills| kills > run.oom_before);
                 }
                 self.feed_run(&unit, generation, RunEvent::Exited { status, oom });
@@ -346,13 +373,14 @@ impl Shell {
         let Some(status) = &run.status else { return };
         // Its end says that the program runs, or that the process was killed before: of one that is
         // dead, how it ended tells which.
-        let event = match (container::read_status(status), exit) {
+        let has_ended = |pidfd| self.kernel.has_ended(pidfd).unwrap_or(false);
+        let event = match (self.kernel.read_status(status), exit) {
             (Ok(Setup::Pending | Setup::Prepared), _) => return,
             (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
             (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
             (Ok(Setup::Done), _) => {
                 run.exec = true;
-                runtime.timeline.exec_us = now_us();
+                runtime.timeline.exec_us = self.kernel.now_us();
                 Some(RunEvent::ExecSucceeded)
             }
             (Ok(Setup::Failed(error)), _) => {
@@ -370,7 +398,7 @@ impl Shell {
         };
         let generation = run.generation;
         if let Some(status) = run.status.take() {
-            self.poller.remove(&Source::Setup(unit.to_owned()), &status);
+            self.kernel.unwatch(&Source::Setup(unit.to_owned()), &status);
         }
         run.go = None;
         if let Some(event) = event {
@@ -381,10 +409,10 @@ impl Shell {
     /// Runs taken over in the middle of their set-up have no pipe any more: their program tells.
     fn check_setups(&mut self) {
         for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
-            match takeover::is_executed(pid) {
-                Some(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
-                Some(false) => self.in_setup.push((unit, generation, pid)),
-                None => {}
+            match self.kernel.is_executed(pid) {
+                Ok(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
+                Ok(false) => self.in_setup.push((unit, generation, pid)),
+                Err(_) => {}
             }
         }
     }
@@ -398,8 +426,8 @@ impl Shell {
     /// Tells the core when the group of an ended run is empty.
     fn check_group(&mut self, unit: &str) {
         let runtime = self.runs.of(unit);
-        let populated =
-            runtime.cgroup.as_ref().is_some_and(|group| group.populated().unwrap_or(false));
+        let group = runtime.cgroup.as_ref();
+        let populated = group.is_some_and(|group| self.kernel.populated(group).unwrap_or(false));
         let generation = runtime.run.as_ref().filter(|run| run.ended).map(|run| run.generation);
         if populated {
             return;
@@ -416,7 +444,7 @@ impl Shell {
         if let Some(socket) = &runtime.notify {
             // Bounded: a program that floods its socket gets its turn again later.
             for _ in 0..32 {
-                let Some(more) = notify::receive(socket) else { break };
+                let Some(more) = notify::receive(&self.kernel, socket) else { break };
                 notices.extend(more);
             }
         }
@@ -432,9 +460,9 @@ impl Shell {
                 Ok(None) => return,
                 Ok(Some(received)) => self.net_says(received.message),
                 // PID 1 keeps both ends: this one has been shut down, and would say so for ever.
-                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
+                Err(error) if error.is_closed() => {
                     log::error!("netsetup: the link is broken");
-                    return self.poller.remove(&Source::Net, &self.net);
+                    return self.kernel.unwatch(&Source::Net, self.net.as_ref());
                 }
                 Err(error) => log::warn!("netsetup: {error}"),
             }
@@ -442,14 +470,14 @@ impl Shell {
     }
 
     /// Sends to PID 1, now or as soon as it takes it.
-    pub(crate) fn tell_init(&mut self, message: ToInit, fds: Vec<OwnedFd>) {
+    pub(crate) fn tell_init(&mut self, message: ToInit, fds: Fds<K>) {
         if let Err(error) = self.to_init.send(&self.init, message, fds) {
             log::error!("PID 1: {error}");
         }
     }
 
     /// Sends to netsetup, now or as soon as it takes it.
-    pub(crate) fn tell_net(&mut self, message: ToNet, fds: Vec<OwnedFd>) {
+    pub(crate) fn tell_net(&mut self, message: ToNet, fds: Fds<K>) {
         if let Err(error) = self.to_net.send(&self.net, message, fds) {
             log::error!("netsetup: {error}");
         }
@@ -467,24 +495,9 @@ impl Shell {
             log::error!("netsetup: {error}");
         }
         self.flush_api();
-        let _ = self.poller.change(&Source::Init, &self.init, flags(self.to_init.is_empty()));
-        let _ = self.poller.change(&Source::Net, &self.net, flags(self.to_net.is_empty()));
-    }
-
-    fn watch_console(&mut self) {
-        if let Some(console) = self.reporter.console.waiting() {
-            // Already watched is fine.
-            let _ = self.poller.add(
-                Source::Console,
-                console,
-                EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT,
-            );
-            let _ = self.poller.change(
-                &Source::Console,
-                console,
-                EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT,
-            );
-        }
+        let (init, net) = (flags(self.to_init.is_empty()), flags(self.to_net.is_empty()));
+        let _ = self.kernel.rewatch(&Source::Init, self.init.as_ref(), init);
+        let _ = self.kernel.rewatch(&Source::Net, self.net.as_ref(), net);
     }
 
     /// Asks PID 1 to shut the host down.
@@ -493,13 +506,7 @@ impl Shell {
     }
 
     /// Keeps descriptors with PID 1.
-    pub(crate) fn keep(&mut self, key: String, holder: Service, fds: Vec<OwnedFd>) {
+    pub(crate) fn keep(&mut self, key: String, holder: Service, fds: Fds<K>) {
         self.tell_init(ToInit::Store { key, holder }, fds);
     }
-}
-
-/// Whether a process is dead: its pidfd is readable (pidfd_open(2)).
-fn has_ended(pidfd: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1))
 }

@@ -1,4 +1,4 @@
-//! The host folder as it was baked in: what the supervisor works from.
+//! The host folder as it is in the image: the configuration that the supervisor works from.
 
 pub mod address;
 pub mod seccomp;
@@ -19,6 +19,7 @@ use units::model::{
 use units::{Severity, SourceFile};
 
 /// Everything that is known before anything runs.
+#[derive(Clone)]
 pub struct Config {
     /// host.toml and the units that are right.
     pub host: HostConfig,
@@ -36,7 +37,7 @@ pub struct Config {
 
 impl Config {
     /// Reads everything below `dir`. Nothing in it can keep the host from running: what is wrong is
-    /// left out and said.
+    /// left out and reported.
     pub fn load(dir: &Path) -> Config {
         let mut problems = Vec::new();
         let source = |path: &Path| match fs::read_to_string(path) {
@@ -69,10 +70,6 @@ impl Config {
                 broken.entry(unit.to_owned()).or_insert_with(|| diagnostic.message.clone());
             }
         }
-        let mut config = loaded.config;
-        for unit in config.units.values_mut() {
-            wait_for_volumes(unit);
-        }
         let images =
             match fs::read(dir.join("images.json")).map(|bytes| serde_json::from_slice(&bytes)) {
                 Ok(Ok(images)) => images,
@@ -85,13 +82,34 @@ impl Config {
                     Images::default()
                 }
             };
+        let profiles = match seccomp::read(&dir.join("seccomp.json")) {
+            Ok(profiles) => profiles,
+            Err(error) => {
+                problems.push(error);
+                BTreeMap::new()
+            }
+        };
+        let config = Config::new(loaded.config, images, &profiles);
+        problems.extend(config.problems);
+        Config { broken, problems, ..config }
+    }
+
+    /// The configuration of these units and images; `profiles` are the seccomp profiles by the names
+    /// that units use for them.
+    pub fn new(
+        mut host: HostConfig,
+        images: Images,
+        profiles: &BTreeMap<String, String>,
+    ) -> Config {
+        for unit in host.units.values_mut() {
+            wait_for_volumes(unit);
+        }
         let bridged =
-            config.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
+            host.units.values().filter(|unit| unit.container.network == NetworkMode::Bridge);
         let addresses =
-            address::assign(config.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
-        let (filters, wrong) = Filters::load(&dir.join("seccomp.json"), config.units.values());
-        problems.extend(wrong);
-        Config { host: config, broken, problems, images, filters, addresses }
+            address::assign(host.host.network.bridge, bridged.map(|unit| unit.name.as_str()));
+        let (filters, problems) = Filters::compile(profiles, host.units.values());
+        Config { host, broken: BTreeMap::new(), problems, images, filters, addresses }
     }
 
     /// The ids of a unit's users on this host. They go by the units' order: nothing that lasts has them
@@ -104,7 +122,7 @@ impl Config {
         IdRange::nth(self.host.units.keys().position(|name| name == unit)?)
     }
 
-    /// What netsetup is told of a bridged unit.
+    /// What netsetup needs to know of a bridged unit.
     pub fn net_request(&self, unit: &Unit) -> Option<NetRequest> {
         let address = *self.addresses.get(&unit.name)?;
         let ports = unit.container.ports.iter().map(|port| PublishedPort {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use units::model::{Seccomp, Unit};
 
 /// The filters of all units. Units that ask for the same share one.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Filters {
     by_unit: BTreeMap<String, Result<Option<Rc<Filter>>, String>>,
 }
@@ -19,21 +19,17 @@ pub struct Filters {
 type Key = (Option<String>, u64);
 
 impl Filters {
-    /// Compiles the filters of `units`, whose profiles lie in `file` ([`layout::paths::SECCOMP`]), and
-    /// says what is wrong. A unit without a filter that can be used does not start.
-    pub fn load<'u>(file: &Path, units: impl Iterator<Item = &'u Unit>) -> (Filters, Vec<String>) {
+    /// Compiles the filters of `units`, and says what is wrong. A unit without a filter that can be
+    /// used does not start.
+    pub fn compile<'u>(
+        profiles: &BTreeMap<String, String>,
+        units: impl Iterator<Item = &'u Unit>,
+    ) -> (Filters, Vec<String>) {
         let mut problems = Vec::new();
-        let profiles = match read(file) {
-            Ok(profiles) => profiles,
-            Err(error) => {
-                problems.push(format!("{}: {error}", file.display()));
-                BTreeMap::new()
-            }
-        };
         let mut made: BTreeMap<Key, Rc<Filter>> = BTreeMap::new();
         let mut by_unit = BTreeMap::new();
         for unit in units {
-            let filter = of(unit, &profiles, &mut made);
+            let filter = of(unit, profiles, &mut made);
             if let Err(error) = &filter {
                 problems.push(format!("{}: {error}", unit.name));
             }
@@ -52,12 +48,17 @@ impl Filters {
     }
 }
 
-fn read(file: &Path) -> Result<BTreeMap<String, String>, String> {
+/// Reads the profiles ([`layout::paths::SECCOMP`]).
+///
+/// # Errors
+/// The file, and why.
+pub(crate) fn read(file: &Path) -> Result<BTreeMap<String, String>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     match fs::read(file) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| error.to_string()),
+        Ok(text) => serde_json::from_slice(&text).map_err(|error| failed(&error)),
         // No unit has a profile of its own.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(failed(&error)),
     }
 }
 
@@ -122,16 +123,13 @@ mod tests {
             with("bad", profile("bad"), &[]),
             with("none", profile("none"), &[]),
         ];
-        let dir = std::env::temp_dir().join(format!("keel-seccomp-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let file = dir.join("seccomp.json");
-        let texts = BTreeMap::from([
+        let texts = [
             ("./good.json", r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#),
             ("./bad.json", r#"{"defaultAction":"SCMP_ACT_KILL"}"#),
-        ]);
-        fs::write(&file, serde_json::to_vec(&texts).unwrap()).unwrap();
-        let (filters, problems) = Filters::load(&file, units.iter());
-        fs::remove_dir_all(&dir).unwrap();
+        ];
+        let texts = texts.map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let texts = BTreeMap::from(texts);
+        let (filters, problems) = Filters::compile(&texts, units.iter());
         let of = |name: &str| filters.of(name).unwrap().unwrap();
         assert!(Rc::ptr_eq(&of("a"), &of("b")) && !Rc::ptr_eq(&of("a"), &of("admin")));
         assert!(filters.of("open").unwrap().is_none());
@@ -140,7 +138,9 @@ mod tests {
         assert_eq!(filters.of("bad").unwrap_err(), forbids);
         assert_eq!(filters.of("none").unwrap_err(), "seccomp ./none.json is not in this host");
         assert_eq!(problems.len(), 2);
-        let (_, problems) = Filters::load(&file, units[..4].iter());
-        assert_eq!(problems, [""; 0], "a host without profiles has no file");
+        let absent = read(Path::new("/nonexistent")).unwrap();
+        assert!(absent.is_empty(), "a host without profiles has no file");
+        let (_, problems) = Filters::compile(&absent, units[..4].iter());
+        assert_eq!(problems, [""; 0]);
     }
 }

@@ -2,20 +2,15 @@
 
 pub mod probe;
 
-use crate::now_us;
-use crate::poller::Source;
+use crate::kernel::{ConnectError, EpollFlags, Errno, ExecRequest, Kernel, Source};
 use crate::running::actions::send_signal;
 use crate::running::plan;
 use crate::running::runs::{Probe, ProbeKind, Process};
-use crate::shell::{Shell, ShellError, now};
-use container::{Execution, Setup};
+use crate::shell::{Shell, ShellError};
+use container::Setup;
 use ipc::ExitStatus;
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::epoll::EpollFlags;
 use policy::RunEvent;
 use probe::NetProbe;
-use std::os::fd::{AsFd, OwnedFd};
 use units::model;
 
 /// Characters of a failed command's output that are shown.
@@ -24,7 +19,7 @@ const OUTPUT_SHOWN: usize = 200;
 /// Bytes of a command's output that are kept: its end.
 const OUTPUT_KEPT: usize = 4096;
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Begins a probe; a failure to begin is an answer too.
     pub(crate) fn probe(&mut self, name: &str, generation: u64) {
         self.end_probe(name);
@@ -42,8 +37,8 @@ impl Shell {
             model::Probe::Http { port, path } => self.connect_probe(name, *port, Some(path))?,
             model::Probe::Command(argv) => self.command_probe(&unit, argv)?,
         };
-        let until_ms = now().as_millis().saturating_add(timeout);
-        let began_us = now_us();
+        let until_ms = self.now().as_millis().saturating_add(timeout);
+        let began_us = self.kernel.now_us();
         self.runs.of(name).probe = Some(Probe { generation, began_us, until_ms, kind });
         self.advance_probe(name);
         Ok(())
@@ -54,28 +49,30 @@ impl Shell {
         name: &str,
         port: u16,
         path: Option<&str>,
-    ) -> Result<ProbeKind, String> {
-        let netns =
-            self.runs.get(name).and_then(|runtime| runtime.net.as_ref()).map(|net| net.ns.as_fd());
-        let probe = match NetProbe::start(netns, port, path) {
-            Ok(probe) => probe?,
-            Err(lost) => {
+    ) -> Result<ProbeKind<K::Fd>, String> {
+        let net = self.runs.get(name).and_then(|runtime| runtime.net.as_ref());
+        let socket = match self.kernel.connect(net.map(|net| &net.ns), port) {
+            Ok(socket) => socket,
+            Err(ConnectError::Failed(error)) => return Err(error.to_string()),
+            Err(lost @ ConnectError::Lost(_)) => {
                 let reason = lost.to_string();
                 self.fail(ShellError::Lost(reason.clone()));
                 return Err(reason);
             }
         };
-        self.poller
-            .add(
-                Source::Probe(name.to_owned()),
-                &probe,
-                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET,
-            )
-            .map_err(|errno| format!("epoll: {errno}"))?;
+        let probe = NetProbe::new(socket, path);
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        self.kernel
+            .watch(Source::Probe(name.to_owned()), probe.socket(), flags)
+            .map_err(|error| error.to_string())?;
         Ok(ProbeKind::Net(probe))
     }
 
-    fn command_probe(&mut self, unit: &model::Unit, argv: &[String]) -> Result<ProbeKind, String> {
+    fn command_probe(
+        &mut self,
+        unit: &model::Unit,
+        argv: &[String],
+    ) -> Result<ProbeKind<K::Fd>, String> {
         let image =
             self.config.images.images.get(&unit.container.image).ok_or("the image is gone")?;
         let mut process = plan::process(unit, image).map_err(|error| error.to_string())?;
@@ -87,26 +84,24 @@ impl Shell {
             .and_then(|run| run.pidfd.as_ref())
             .ok_or("the container has ended")?;
         let cgroup = runtime.cgroup.as_ref().ok_or("the container has no cgroup")?;
-        let (output, write) =
-            nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| format!("pipe2: {errno}"))?;
+        let (output, write) = self.kernel.pipe().map_err(|error| error.to_string())?;
         // Only our end: the command writes as to any other pipe, however much it has to say.
-        nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|errno| format!("fcntl: {errno}"))?;
+        self.kernel.set_nonblocking(&output).map_err(|error| error.to_string())?;
         let filter = self.config.filters.of(&unit.name)?;
-        let execution = Execution {
-            pidfd: pidfd.as_fd(),
-            cgroup,
+        let request = ExecRequest {
+            pidfd,
+            group: &**cgroup,
             ids: runtime.ids(),
             process,
-            seccomp: filter.as_deref(),
+            filter: filter.as_deref(),
             stdin: None,
-            stdout: write.as_fd(),
-            stderr: write.as_fd(),
+            stdout: &write,
+            stderr: &write,
         };
-        let executed = container::exec(&execution).map_err(|error| error.to_string())?;
-        self.poller
-            .add(Source::Probe(unit.name.clone()), &output, EpollFlags::EPOLLIN)
-            .map_err(|errno| format!("epoll: {errno}"))?;
+        let executed = self.kernel.exec(&request).map_err(|error| error.to_string())?;
+        self.kernel
+            .watch(Source::Probe(unit.name.clone()), &output, EpollFlags::EPOLLIN)
+            .map_err(|error| error.to_string())?;
         self.runs.processes.insert(executed.pid, Process::Probe { unit: unit.name.clone() });
         Ok(ProbeKind::Command {
             pid: executed.pid,
@@ -122,15 +117,15 @@ impl Shell {
         let Some(Probe { generation, kind, .. }) = &mut self.runs.of(name).probe else { return };
         match kind {
             ProbeKind::Net(probe) => {
-                if let Some(result) = probe.advance() {
+                if let Some(result) = probe.advance(&self.kernel) {
                     let generation = *generation;
                     self.probe_answered(name, generation, result);
                 }
             }
             ProbeKind::Command { output, said, .. } => {
-                if !hear(output, said) {
+                if !hear(&self.kernel, output, said) {
                     // Nobody writes any more; the exit tells the rest.
-                    self.poller.remove(&Source::Probe(name.to_owned()), &*output);
+                    self.kernel.unwatch(&Source::Probe(name.to_owned()), output);
                 }
             }
         }
@@ -151,11 +146,11 @@ impl Shell {
             return;
         }
         let generation = *generation;
-        let result = match (exit, container::read_status(status)) {
+        let result = match (exit, self.kernel.read_status(status)) {
             (_, Ok(Setup::Failed(error))) => Err(error.to_string()),
             (ExitStatus::Code(0), _) => Ok(()),
             (exit, _) => {
-                hear(output, said);
+                hear(&self.kernel, output, said);
                 Err(describe(exit, &last_line(said)))
             }
         };
@@ -163,16 +158,17 @@ impl Shell {
     }
 
     fn probe_answered(&mut self, name: &str, generation: u64, result: Result<(), String>) {
+        let now_us = self.kernel.now_us();
         let runtime = self.runs.of(name);
         let began_us = runtime.probe.as_ref().map(|probe| probe.began_us);
-        runtime.latency_us = began_us.map(|began_us| now_us().saturating_sub(began_us));
+        runtime.latency_us = began_us.map(|began_us| now_us.saturating_sub(began_us));
         self.end_probe(name);
         self.feed_run(name, generation, RunEvent::Health { result });
     }
 
     /// Fails the probes that have had no answer in time.
     pub(crate) fn check_probes(&mut self) {
-        let now = now().as_millis();
+        let now = self.now().as_millis();
         let late: Vec<(String, u64)> = self
             .runs
             .iter()
@@ -195,10 +191,12 @@ impl Shell {
     pub(crate) fn end_probe(&mut self, name: &str) {
         let Some(probe) = self.runs.of(name).probe.take() else { return };
         match probe.kind {
-            ProbeKind::Net(probe) => self.poller.remove(&Source::Probe(name.to_owned()), &probe),
+            ProbeKind::Net(probe) => {
+                self.kernel.unwatch(&Source::Probe(name.to_owned()), probe.socket());
+            }
             ProbeKind::Command { pidfd, output, .. } => {
-                self.poller.remove(&Source::Probe(name.to_owned()), &output);
-                send_signal(pidfd.as_fd(), libc::SIGKILL);
+                self.kernel.unwatch(&Source::Probe(name.to_owned()), &output);
+                send_signal(&self.kernel, &pidfd, libc::SIGKILL);
             }
         }
     }
@@ -213,17 +211,16 @@ fn describe(exit: ExitStatus, output: &str) -> String {
 }
 
 /// Takes in what a command has written, and keeps the end of it. `false`: there will be no more.
-fn hear(output: &OwnedFd, said: &mut Vec<u8>) -> bool {
+fn hear<K: Kernel>(kernel: &K, output: &K::Fd, said: &mut Vec<u8>) -> bool {
     let mut buffer = [0u8; 4096];
     // Bounded: a command that never stops writing gets its turn again later.
     for _ in 0..64 {
-        match nix::unistd::read(output, &mut buffer) {
+        match kernel.read(output, &mut buffer) {
             Ok(0) => return false,
             Ok(got) => {
                 said.extend_from_slice(buffer.get(..got).unwrap_or_default());
                 said.drain(..said.len().saturating_sub(OUTPUT_KEPT));
             }
-            Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => return true,
             Err(_) => return false,
         }
@@ -241,12 +238,14 @@ fn last_line(said: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::linux::Linux;
     use std::io::Write;
 
     #[test]
     fn a_command_that_writes_more_than_a_pipe_holds_is_heard_to_its_end() {
-        let (output, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).unwrap();
-        nix::fcntl::fcntl(&output, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        let kernel = Linux::new().unwrap();
+        let (output, write) = kernel.pipe().unwrap();
+        kernel.set_nonblocking(&output).unwrap();
         let writer = std::thread::spawn(move || {
             let mut file = std::fs::File::from(write);
             for number in 0..20_000 {
@@ -254,7 +253,7 @@ mod tests {
             }
         });
         let mut said = Vec::new();
-        while hear(&output, &mut said) {
+        while hear(&kernel, &output, &mut said) {
             std::thread::yield_now();
         }
         writer.join().unwrap();

@@ -1,18 +1,8 @@
 //! Health probes over the network: a connection from inside the container's own namespace.
 //!
-//! The socket is made by a short visit to the namespace; after that everything is non-blocking and
-//! belongs to the supervisor's loop. Of an HTTP answer only the status line's twelve bytes are read.
+//! Nothing here blocks. Of an HTTP answer only the first twelve bytes of the status line are read.
 
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, getsockopt, socket, sockopt,
-};
-use nix::sys::stat::Mode;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use crate::kernel::{Errno, Kernel};
 
 /// Bytes of `HTTP/1.1 200`.
 const STATUS_LINE: usize = 12;
@@ -26,57 +16,17 @@ enum Question {
     Http { request: Vec<u8>, answer: Vec<u8> },
 }
 
-/// A probe under way.
+/// A check in progress.
 #[derive(Debug)]
-pub struct NetProbe {
-    stream: TcpStream,
+pub struct NetProbe<F> {
+    socket: F,
     connected: bool,
     question: Question,
 }
 
-/// The process is in a container's network namespace and cannot go back: it must end.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot return to the host's network namespace: {0}")]
-pub struct Lost(Errno);
-
-impl NetProbe {
-    /// Begins to ask port `port` on loopback, inside `netns` (`None`: the host's own). With `path`
-    /// an HTTP request is made.
-    ///
-    /// # Errors
-    /// Outer: the process is lost. Inner: the probe has failed already, and why.
-    pub fn start(
-        netns: Option<BorrowedFd<'_>>,
-        port: u16,
-        path: Option<&str>,
-    ) -> Result<Result<NetProbe, String>, Lost> {
-        let socket = match netns {
-            None => tcp_socket(),
-            Some(netns) => {
-                let home = match open(
-                    "/proc/self/ns/net",
-                    OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-                    Mode::empty(),
-                ) {
-                    Ok(home) => home,
-                    Err(errno) => return Ok(Err(format!("/proc/self/ns/net: {errno}"))),
-                };
-                if let Err(errno) = setns(netns, CloneFlags::CLONE_NEWNET) {
-                    return Ok(Err(format!("cannot enter the network namespace: {errno}")));
-                }
-                let socket = tcp_socket();
-                setns(home, CloneFlags::CLONE_NEWNET).map_err(Lost)?;
-                socket
-            }
-        };
-        let socket = match socket {
-            Ok(socket) => socket,
-            Err(errno) => return Ok(Err(format!("socket: {errno}"))),
-        };
-        match connect(socket.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)) {
-            Ok(()) | Err(Errno::EINPROGRESS) => {}
-            Err(errno) => return Ok(Err(format!("port {port}: {}", errno.desc()))),
-        }
+impl<F> NetProbe<F> {
+    /// Checks over a connection that has been begun. With `path` an HTTP request is made.
+    pub fn new(socket: F, path: Option<&str>) -> NetProbe<F> {
         let question = match path {
             None => Question::Connect,
             Some(path) => Question::Http {
@@ -85,67 +35,47 @@ impl NetProbe {
                 answer: Vec::new(),
             },
         };
-        Ok(Ok(NetProbe { stream: TcpStream::from(socket), connected: false, question }))
+        NetProbe { socket, connected: false, question }
     }
 
-    /// Goes on as far as it can without waiting; `Some` is the answer.
-    pub fn advance(&mut self) -> Option<Result<(), String>> {
+    /// Its socket.
+    pub fn socket(&self) -> &F {
+        &self.socket
+    }
+
+    /// Continues as far as it can without waiting; `Some` is the answer.
+    pub fn advance<K: Kernel<Fd = F>>(&mut self, kernel: &K) -> Option<Result<(), String>> {
         if !self.connected {
-            match getsockopt(&self.stream, sockopt::SocketError) {
-                Ok(0) if self.stream.peer_addr().is_ok() => self.connected = true,
-                Ok(0) => return None,
-                Ok(errno) => return Some(Err(Errno::from_raw(errno).desc().to_owned())),
+            match kernel.is_connected(&self.socket) {
+                Ok(true) => self.connected = true,
+                Ok(false) => return None,
                 Err(errno) => return Some(Err(errno.desc().to_owned())),
             }
         }
         let Question::Http { request, answer } = &mut self.question else { return Some(Ok(())) };
         while !request.is_empty() {
-            match self.stream.write(request) {
+            match kernel.write(&self.socket, request) {
                 Ok(sent) => drop(request.drain(..sent)),
-                Err(error) => return blocked(&error),
+                Err(errno) => return blocked(errno),
             }
         }
         let mut buffer = [0u8; STATUS_LINE];
         while answer.len() < STATUS_LINE {
             let wanted = STATUS_LINE - answer.len();
-            match self.stream.read(buffer.get_mut(..wanted).unwrap_or_default()) {
+            match kernel.read(&self.socket, buffer.get_mut(..wanted).unwrap_or_default()) {
                 Ok(0) => {
                     return Some(Err("closed the connection without an HTTP status".to_owned()));
                 }
                 Ok(got) => answer.extend_from_slice(buffer.get(..got).unwrap_or_default()),
-                Err(error) => return blocked(&error),
+                Err(errno) => return blocked(errno),
             }
         }
         Some(judge(answer))
     }
-
-    /// Whether it waits to write rather than to read.
-    pub fn wants_write(&self) -> bool {
-        !self.connected
-            || matches!(&self.question, Question::Http { request, .. } if !request.is_empty())
-    }
 }
 
-impl AsFd for NetProbe {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
-    }
-}
-
-fn tcp_socket() -> Result<OwnedFd, Errno> {
-    socket(
-        AddressFamily::Inet,
-        SockType::Stream,
-        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-        None,
-    )
-}
-
-fn blocked(error: &std::io::Error) -> Option<Result<(), String>> {
-    match error.kind() {
-        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => None,
-        _ => Some(Err(error.to_string())),
-    }
+fn blocked(errno: Errno) -> Option<Result<(), String>> {
+    if errno == Errno::EAGAIN { None } else { Some(Err(errno.desc().to_owned())) }
 }
 
 /// `HTTP/1.x 200` to `399` is healthy, as in Kubernetes.
@@ -165,6 +95,7 @@ pub fn judge(line: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::linux::Linux;
     use proptest::prelude::*;
 
     #[test]
@@ -180,11 +111,12 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let answer = match NetProbe::start(None, port, None).unwrap() {
-            Err(why) => Some(Err(why)),
-            Ok(mut probe) => probe.advance(),
+        let kernel = Linux::new().unwrap();
+        let answer = match kernel.connect(None, port) {
+            Err(why) => Err(why.to_string()),
+            Ok(socket) => NetProbe::new(socket, None).advance(&kernel).unwrap(),
         };
-        assert!(answer.unwrap().is_err());
+        assert!(answer.unwrap_err().contains("Connection refused"));
     }
 
     proptest! {

@@ -1,10 +1,10 @@
 //! What the console shows: each unit's news as it happens, and one table when the boot has settled.
 
 use crate::config::{Config, port_text};
+use crate::kernel::Kernel;
 use crate::shell::now;
 use ipc::{DataDisk, NetState};
-use kmsg::console::Console;
-use policy::{Core, Report, State, UnitStatus};
+use policy::{Core, Instant, Report, State, UnitStatus};
 use std::collections::BTreeSet;
 
 /// The table comes after this at the latest, with whatever is not settled shown as it is.
@@ -12,8 +12,6 @@ const SETTLE_MS: u64 = 20_000;
 
 /// The console and the log.
 pub struct Reporter {
-    /// The console.
-    pub console: Console,
     /// When the table is printed at the latest; `None`: it has been.
     table_due: Option<u64>,
     changed: bool,
@@ -27,10 +25,9 @@ pub struct Reporter {
 
 impl Reporter {
     /// Nothing has been shown yet; after a restart of the supervisor the table has been.
-    pub fn new(restarted: bool) -> Reporter {
-        let table_due = (!restarted).then(|| now().as_millis() + SETTLE_MS);
+    pub fn new(restarted: bool, now: Instant) -> Reporter {
+        let table_due = (!restarted).then(|| now.as_millis() + SETTLE_MS);
         Reporter {
-            console: Console::open(),
             table_due,
             changed: true,
             waiting: Vec::new(),
@@ -40,7 +37,7 @@ impl Reporter {
     }
 
     /// News about a unit.
-    pub fn report(&mut self, unit: &str, report: &Report) {
+    pub fn report(&mut self, kernel: &mut impl Kernel, unit: &str, report: &Report) {
         self.changed = true;
         let text = report.to_string();
         match report {
@@ -56,36 +53,36 @@ impl Reporter {
         }
         // A start is seen by its end: ready, or not.
         if !matches!(report, Report::Starting { .. } | Report::StartRequested { .. }) {
-            self.line(unit, &text);
+            line(kernel, unit, &text);
         }
     }
 
     /// Something about the host.
-    pub fn note(&mut self, text: &str) {
-        self.line("", text);
+    pub fn note(&mut self, kernel: &mut impl Kernel, text: &str) {
+        line(kernel, "", text);
     }
 
     /// The API listens, or does not; said once a boot, and the host's key with it: whoever calls for the
     /// first time compares it.
-    pub fn api(&mut self, listens: &str, host_key: &str) {
+    pub fn api(&mut self, kernel: &mut impl Kernel, listens: &str, host_key: &str) {
         log::info!("api: {listens}, host key {host_key}");
         if !std::mem::replace(&mut self.api_shown, true) {
-            self.line("api", listens);
-            self.line("", &format!("host key {host_key}"));
+            line(kernel, "api", listens);
+            line(kernel, "", &format!("host key {host_key}"));
         }
     }
 
     /// The mistakes in the host folder.
-    pub fn problems(&mut self, problems: &[String]) {
+    pub fn problems(&mut self, kernel: &mut impl Kernel, problems: &[String]) {
         for problem in problems {
             for line in problem.lines() {
-                self.console.line(&format!("  {line}"));
+                kernel.print(&format!("  {line}"));
             }
         }
     }
 
     /// The network has changed.
-    pub fn network(&mut self, before: &NetState, now: &NetState) {
+    pub fn network(&mut self, kernel: &mut impl Kernel, before: &NetState, now: &NetState) {
         if before.addresses != now.addresses {
             let addresses: Vec<String> =
                 now.addresses.iter().map(|(link, address)| format!("{link} {address}")).collect();
@@ -93,15 +90,15 @@ impl Reporter {
             let text =
                 if addresses.is_empty() { "no address".to_owned() } else { addresses.join(", ") };
             log::info!("network: {text}");
-            self.line("network", &text);
+            line(kernel, "network", &text);
         }
         self.waiting = now.waiting.clone();
-        self.show_waiting();
+        self.show_waiting(kernel);
     }
 
     /// Says what the network waits for, each reason once. Before the boot has settled links still
     /// appear and servers still answer: until then it is no news.
-    fn show_waiting(&mut self) {
+    fn show_waiting(&mut self, kernel: &mut impl Kernel) {
         if self.table_due.is_some() {
             return;
         }
@@ -110,14 +107,14 @@ impl Reporter {
             let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
             if self.waiting_shown.insert(gist) {
                 log::info!("network: {reason}");
-                self.line("network", &reason);
+                line(kernel, "network", &reason);
             }
         }
     }
 
     /// What became of the data disk.
-    pub fn data_disk(&mut self, disk: &DataDisk) {
-        self.line("data", &disk.reason);
+    pub fn data_disk(&mut self, kernel: &mut impl Kernel, disk: &DataDisk) {
+        line(kernel, "data", &disk.reason);
     }
 
     /// When [`Reporter::settle`] wants to be called even if nothing happens.
@@ -126,9 +123,9 @@ impl Reporter {
     }
 
     /// Prints the table once: as soon as no unit is on its way any more.
-    pub fn settle(&mut self, core: &Core, config: &Config) {
+    pub fn settle(&mut self, kernel: &mut impl Kernel, core: &Core, config: &Config) {
         let Some(due) = self.table_due else { return };
-        let now = now();
+        let now = now(kernel);
         let late = now.as_millis() >= due;
         if !self.changed && !late {
             return;
@@ -144,8 +141,8 @@ impl Reporter {
             return;
         }
         self.table_due = None;
-        self.console.line("");
-        self.console.line(&format!(
+        kernel.print("");
+        kernel.print(&format!(
             "  {:<16} {:<9} {:<9} {:<16} {}",
             "UNIT", "STATE", "RESTARTS", "ADDRESS", "PORTS"
         ));
@@ -170,14 +167,14 @@ impl Reporter {
                     ports.join(" ")
                 }
             );
-            self.console.line(row.trim_end());
+            kernel.print(row.trim_end());
         }
-        self.console.line("");
-        self.show_waiting();
+        kernel.print("");
+        self.show_waiting(kernel);
     }
+}
 
-    fn line(&mut self, subject: &str, text: &str) {
-        let seconds = now().as_millis() as f64 / 1000.0;
-        self.console.line(&format!("  {seconds:>8.2}  {subject:<16} {text}"));
-    }
+fn line(kernel: &mut impl Kernel, subject: &str, text: &str) {
+    let seconds = now(kernel).as_millis() as f64 / 1000.0;
+    kernel.print(&format!("  {seconds:>8.2}  {subject:<16} {text}"));
 }

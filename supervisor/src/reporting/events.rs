@@ -1,6 +1,5 @@
 //! What has happened on the host, for those who look from outside.
 
-use crate::now_us;
 use ipc::api::EventRecord;
 use std::collections::VecDeque;
 
@@ -16,19 +15,24 @@ pub struct Events {
     kept: VecDeque<EventRecord>,
 }
 
-impl Default for Events {
-    fn default() -> Events {
-        Events { last: now_us(), kept: VecDeque::new() }
-    }
-}
-
 impl Events {
-    /// Takes in something that has just happened.
-    pub fn add(&mut self, unit: Option<&str>, kind: &str, text: String) -> EventRecord {
+    /// No event yet; `now_us` is the time since boot.
+    pub fn new(now_us: u64) -> Events {
+        Events { last: now_us, kept: VecDeque::new() }
+    }
+
+    /// Takes in something that has just happened, at `time_us` of the wall clock.
+    pub fn add(
+        &mut self,
+        time_us: i64,
+        unit: Option<&str>,
+        kind: &str,
+        text: String,
+    ) -> EventRecord {
         self.last += 1;
         let record = EventRecord {
             seq: self.last,
-            time_us: logger::unix_us(),
+            time_us,
             unit: unit.map(str::to_owned),
             kind: kind.to_owned(),
             text,
@@ -52,11 +56,11 @@ mod tests {
 
     #[test]
     fn numbers_rise_and_the_oldest_go_first() {
-        let mut events = Events::default();
-        let first = events.add(Some("web"), "ready", "ready".to_owned()).seq;
+        let mut events = Events::new(0);
+        let first = events.add(0, Some("web"), "ready", "ready".to_owned()).seq;
         let total = KEPT as u64 + 10;
         for _ in 1..total {
-            events.add(None, "note", String::new());
+            events.add(0, None, "note", String::new());
         }
         let all = events.after(0);
         assert_eq!(all.len(), KEPT);

@@ -3,31 +3,19 @@
 //! The `api` process says whose key asks; only here is decided what that key may do. Nothing it says
 //! is believed beyond that, and nothing waits for it.
 
-use crate::config::values;
-use crate::poller::{Poller, Source};
+use crate::kernel::{EpollFlags, Errno, Kernel, Source};
 use crate::requests::execs::Execs;
 use crate::requests::queries;
-use crate::shell::{Shell, now};
-use crate::takeover::processes;
+use crate::shell::{Fds, Shell};
 use ipc::api::{
-    Answer, ApiRequest, Client, Code, FileReport, FromApi, LogRing, MAX_INLINE, Refusal, Role,
-    ToApi,
+    Answer, ApiRequest, Client, Code, FromApi, LogRing, MAX_INLINE, Refusal, Role, ToApi,
 };
 use ipc::control::Request;
-use ipc::{Channel, ChannelError, Outbox};
-use layout::{Cmdline, paths};
-use nix::errno::Errno;
-use nix::sys::epoll::EpollFlags;
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::socket::{Shutdown, shutdown};
+use ipc::{ChannelError, Link, Outbox};
+use layout::Cmdline;
 use policy::{Report, State};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs::File;
-use std::io::{Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// Messages taken before the others get their turn.
 const MESSAGES_PER_TURN: usize = 32;
@@ -40,14 +28,14 @@ const MAX_WAITING: usize = 1024;
 const LAST_WORD_MS: u64 = 500;
 
 /// The link to `api`.
-pub struct Api {
+pub struct Api<K: Kernel> {
     /// Each `api` has its own; `None` from its end to the start of the next.
-    link: Option<Channel>,
-    outbox: Outbox<ToApi>,
+    link: Option<K::Link>,
+    outbox: Outbox<ToApi, Fds<K>>,
     clients: Vec<Client>,
     /// There is an `api` that has said hello.
     greeted: bool,
-    pub(crate) execs: Execs,
+    pub(crate) execs: Execs<K::Fd>,
 }
 
 /// Why something is refused.
@@ -62,11 +50,11 @@ fn unsendable(id: u64, error: &dyn std::error::Error) -> ToApi {
 }
 
 /// An answer with the descriptors that go with it, or why there is none. `Ok(None)`: it comes later.
-pub(crate) type Done = Result<Option<(Value, Vec<OwnedFd>)>, Refusal>;
+pub(crate) type Done<K> = Result<Option<(Value, Fds<K>)>, Refusal>;
 
-impl Api {
+impl<K: Kernel> Api<K> {
     /// Has no link yet.
-    pub fn new(clients: Vec<Client>) -> Api {
+    pub fn new(clients: Vec<Client>) -> Api<K> {
         Api {
             link: None,
             outbox: Outbox::default(),
@@ -78,13 +66,13 @@ impl Api {
 
     /// Takes the link to another `api`. One that was there before this supervisor has said hello to
     /// its predecessor (`greeted`): it is told at once what is true now.
-    pub(crate) fn connect(&mut self, poller: &mut Poller, link: Channel, greeted: bool) {
-        self.disconnect(poller);
-        let watched = poller.add(Source::Api, &link, EpollFlags::EPOLLIN);
+    pub(crate) fn connect(&mut self, kernel: &mut K, link: K::Link, greeted: bool) {
+        self.disconnect(kernel);
+        let watched = kernel.watch(Source::Api, link.as_ref(), EpollFlags::EPOLLIN);
         self.link = Some(link);
-        if let Err(errno) = watched {
-            log::error!("api: epoll: {errno}");
-            return self.disconnect(poller);
+        if let Err(error) = watched {
+            log::error!("api: {error}");
+            return self.disconnect(kernel);
         }
         self.greeted = greeted;
         let clients = self.clients.clone();
@@ -93,25 +81,25 @@ impl Api {
 
     /// Lets go of the link, which would report its end for ever, and of all that was for whoever had
     /// the other end.
-    fn disconnect(&mut self, poller: &mut Poller) {
+    fn disconnect(&mut self, kernel: &mut K) {
         let Some(link) = self.link.take() else { return };
-        poller.remove(&Source::Api, &link);
+        kernel.unwatch(&Source::Api, link.as_ref());
         // PID 1 has a copy: only this tells an `api` that lives on that it has no link any more.
-        let _ = shutdown(link.as_fd().as_raw_fd(), Shutdown::Both);
+        kernel.shut_down(&link);
         self.greeted = false;
         self.outbox.clear();
-        self.execs.kill_all();
+        self.execs.kill_all(kernel);
     }
 
     /// The next message, or `None` when there is none now.
-    fn next(&mut self, poller: &mut Poller) -> Result<Option<FromApi>, ChannelError> {
+    fn next(&mut self, kernel: &mut K) -> Result<Option<FromApi>, ChannelError> {
         let Some(link) = &self.link else { return Ok(None) };
         match link.recv::<FromApi>() {
             Ok(received) => Ok(received.map(|received| received.message)),
             // No message is empty: this is how a closed link reads.
-            Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
+            Err(error) if error.is_closed() => {
                 log::info!("api: its link has ended");
-                self.disconnect(poller);
+                self.disconnect(kernel);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -119,7 +107,7 @@ impl Api {
     }
 
     /// Sends, now or as soon as it is taken.
-    pub(crate) fn tell(&mut self, message: ToApi, fds: Vec<OwnedFd>) {
+    pub(crate) fn tell(&mut self, message: ToApi, fds: Fds<K>) {
         let Some(link) = self.link.as_ref().filter(|_| self.greeted) else { return };
         if matches!(message, ToApi::Event(_)) && self.outbox.len() >= MAX_WAITING {
             return;
@@ -154,13 +142,13 @@ impl Api {
     }
 
     /// Answers an ask; a long answer goes as a file.
-    pub(crate) fn answer(&mut self, id: u64, answer: Answer, fds: Vec<OwnedFd>) {
+    pub(crate) fn answer(&mut self, kernel: &K, id: u64, answer: Answer, fds: Fds<K>) {
         let text = serde_json::to_vec(&answer).unwrap_or_default();
         if text.len() <= MAX_INLINE {
             self.tell(ToApi::Answer { id, answer: Some(answer) }, fds);
             return;
         }
-        match in_memory(&text) {
+        match kernel.memory_file(&text) {
             Ok(file) => self.tell(ToApi::Answer { id, answer: None }, vec![file]),
             Err(error) => self.tell(unsendable(id, &error), Vec::new()),
         }
@@ -192,17 +180,9 @@ pub fn permit<'a>(
     Ok(client)
 }
 
-/// A file in memory with this content, at its beginning.
-fn in_memory(text: &[u8]) -> std::io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(c"answer", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(text)?;
-    file.rewind()?;
-    Ok(file.into())
-}
-
 /// Everybody who may call: host.toml's clients, and those that the kernel's command line names for
 /// this boot.
-pub fn clients(host: &units::model::Host) -> Vec<Client> {
+pub fn clients(host: &units::model::Host, cmdline: &Cmdline) -> Vec<Client> {
     let role = |role| match role {
         units::model::Role::Reader => Role::Reader,
         units::model::Role::Operator => Role::Operator,
@@ -218,8 +198,8 @@ pub fn clients(host: &units::model::Host) -> Vec<Client> {
             role: role(client.role),
         })
         .collect();
-    for word in Cmdline::read().clients {
-        match Client::from_word(&word) {
+    for word in &cmdline.clients {
+        match Client::from_word(word) {
             Some(client) => clients.push(client),
             None => log::warn!("keel.client={word}: not NAME:ROLE:SHA256:…"),
         }
@@ -227,14 +207,14 @@ pub fn clients(host: &units::model::Host) -> Vec<Client> {
     clients
 }
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Takes in what `api` says.
     pub(crate) fn read_api(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
             if self.api.is_deaf() {
                 return;
             }
-            match self.api.next(&mut self.poller) {
+            match self.api.next(&mut self.kernel) {
                 Ok(None) => return,
                 Ok(Some(message)) => self.api_says(message),
                 Err(error) => log::warn!("api: {error}"),
@@ -248,21 +228,21 @@ impl Shell {
             FromApi::Hello { host_key, listens } => {
                 // Whatever waits is for one that is gone, and so is whoever looked on.
                 self.api.outbox.clear();
-                self.api.execs.kill_all();
+                self.api.execs.kill_all(&self.kernel);
                 let clients = self.api.clients.clone();
-                self.reporter.api(&listens, &host_key);
+                self.reporter.api(&mut self.kernel, &listens, &host_key);
                 self.api.tell(ToApi::Clients { clients }, Vec::new());
             }
             FromApi::Ask { id, key, request } => match self.ask(id, &key, request) {
                 Ok(None) => {}
-                Ok(Some((value, fds))) => self.api.answer(id, Answer::Ok(value), fds),
-                Err(why) => self.api.answer(id, Answer::Refused(why), Vec::new()),
+                Ok(Some((value, fds))) => self.api.answer(&self.kernel, id, Answer::Ok(value), fds),
+                Err(why) => self.api.answer(&self.kernel, id, Answer::Refused(why), Vec::new()),
             },
-            FromApi::Abandon { id } => self.api.execs.kill(id),
+            FromApi::Abandon { id } => self.api.execs.kill(&self.kernel, id),
         }
     }
 
-    fn ask(&mut self, id: u64, key: &str, request: ApiRequest) -> Done {
+    fn ask(&mut self, id: u64, key: &str, request: ApiRequest) -> Done<K> {
         let client = permit(&self.api.clients, key, &request)?.clone();
         match request {
             ApiRequest::Plain { request } => self.plain(&client, request).map(whole),
@@ -271,8 +251,8 @@ impl Shell {
             ApiRequest::LogFiles { name } => self.log_files(&name).map(Some),
             ApiRequest::Events { after } => json(&self.events.after(after)).map(whole),
             ApiRequest::Pressure => json(&self.pressure()).map(whole),
-            ApiRequest::Processes => json(&processes::list()).map(whole),
-            ApiRequest::Config => json(&values::list(Path::new(paths::CONFIG))).map(whole),
+            ApiRequest::Processes => json(&self.kernel.processes()).map(whole),
+            ApiRequest::Config => json(&self.kernel.config_values()).map(whole),
             ApiRequest::Exec(exec) => {
                 self.record(
                     Some(&exec.name),
@@ -287,7 +267,7 @@ impl Shell {
                 self.open_file(&name, &path, write, mode).map(Some)
             }
             ApiRequest::Resize { id, rows, columns } => {
-                self.api.execs.resize(id, rows, columns)?;
+                self.api.execs.resize(&self.kernel, id, rows, columns)?;
                 Ok(whole(Value::Null))
             }
         }
@@ -307,7 +287,7 @@ impl Shell {
                 let kind = *kind;
                 let text = format!("{kind:?} asked for by {}", client.name).to_lowercase();
                 self.record(None, "shutdown", text.clone());
-                self.going_down = Some((now().as_millis() + LAST_WORD_MS, kind, text));
+                self.going_down = Some((self.now().as_millis() + LAST_WORD_MS, kind, text));
                 return Ok(Value::Null);
             }
             _ => (None, None),
@@ -325,7 +305,7 @@ impl Shell {
 
     /// Begins the shutdown that was asked for, when it is time.
     pub(crate) fn go_down_if_due(&mut self) {
-        if self.going_down.as_ref().is_some_and(|(due, _, _)| *due <= now().as_millis())
+        if self.going_down.as_ref().is_some_and(|(due, _, _)| *due <= self.now().as_millis())
             && let Some((_, kind, reason)) = self.going_down.take()
         {
             self.request_shutdown(kind, reason);
@@ -334,26 +314,24 @@ impl Shell {
 
     /// The state of a unit that exists.
     pub(crate) fn known(&self, name: &str) -> Result<State, Refusal> {
-        let status = self.core.status(name, now());
+        let status = self.core.status(name, self.now());
         let status = status.ok_or_else(|| refusal(Code::NotFound, queries::unknown(name)))?;
         Ok(status.state)
     }
 
-    fn log_files(&self, name: &str) -> Result<(Value, Vec<OwnedFd>), Refusal> {
+    fn log_files(&self, name: &str) -> Result<(Value, Fds<K>), Refusal> {
         self.known(name)?;
         let Some(disk) = &self.data_disk.path else { return Ok((Value::Null, Vec::new())) };
-        let files = logger::history::open(&logger::files_path(Path::new(disk)), name);
+        let files = self.kernel.log_files(disk, name);
         let files = files.map_err(|error| refusal(Code::Failed, format!("log files: {error}")))?;
         Ok((Value::Null, files))
     }
 
-    fn log_ring(&self, name: &str) -> Result<(Value, Vec<OwnedFd>), Refusal> {
+    fn log_ring(&self, name: &str) -> Result<(Value, Fds<K>), Refusal> {
         self.known(name)?;
-        let ring = match logger::Reader::open(&logger::ring_path(name)) {
-            Ok(ring) => vec![ring.into()],
-            Err(error) if error.is_absent() => Vec::new(),
-            Err(error) => return Err(refusal(Code::Failed, format!("the log: {error}"))),
-        };
+        let ring = self.kernel.log_ring(name);
+        let ring = ring.map_err(|error| refusal(Code::Failed, format!("the log: {error}")))?;
+        let ring = Fds::<K>::from_iter(ring);
         Ok((json(&LogRing { empty: ring.is_empty() })?, ring))
     }
 
@@ -363,15 +341,15 @@ impl Shell {
         path: &str,
         write: bool,
         mode: u32,
-    ) -> Result<(Value, Vec<OwnedFd>), Refusal> {
+    ) -> Result<(Value, Fds<K>), Refusal> {
         let (pid, pidfd) = self.running(name)?;
         let owner = self.runs.of(name).ids().map_or(0, |ids| ids.first);
         let access = match write {
             true => container::Access::Write { mode, owner },
             false => container::Access::Read,
         };
-        let opened = container::open_file(pid, pidfd.as_fd(), path, access);
-        let file = File::from(opened.map_err(|error| {
+        let opened = self.kernel.open_file(pid, &pidfd, path, access);
+        let (file, report) = opened.map_err(|error| {
             let code = match &error {
                 container::InsideError::Ended => Code::Conflict,
                 container::InsideError::Sys { errno: Errno::ENOENT | Errno::ENOTDIR, .. } => {
@@ -385,24 +363,23 @@ impl Shell {
                 _ => Code::Failed,
             };
             refusal(code, format!("{name}:{path}: {error}"))
-        })?);
-        let metadata = file.metadata().map_err(|error| refusal(Code::Failed, error.to_string()))?;
-        let report = FileReport { size: metadata.len(), mode: metadata.mode() & 0o7777 };
-        Ok((json(&report)?, vec![file.into()]))
+        })?;
+        Ok((json(&report)?, vec![file]))
     }
 
     /// The main process of a unit whose program runs.
-    pub(crate) fn running(&self, name: &str) -> Result<(i32, OwnedFd), Refusal> {
+    pub(crate) fn running(&self, name: &str) -> Result<(i32, K::Fd), Refusal> {
         let state = self.known(name)?;
         let run = self.runs.get(name).and_then(|runtime| runtime.run.as_ref());
         let run = run.filter(|run| run.exec && !run.ended);
-        let found = run.and_then(|run| Some((run.pid, run.pidfd.as_ref()?.try_clone().ok()?)));
+        let found =
+            run.and_then(|run| Some((run.pid, self.kernel.duplicate(run.pidfd.as_ref()?).ok()?)));
         found.ok_or_else(|| refusal(Code::Conflict, format!("{name} does not run: it is {state}")))
     }
 
     /// Something has happened.
     pub(crate) fn record(&mut self, unit: Option<&str>, kind: &str, text: String) {
-        let record = self.events.add(unit, kind, text);
+        let record = self.events.add(self.kernel.unix_us(), unit, kind, text);
         self.api.tell(ToApi::Event(record), Vec::new());
     }
 
@@ -417,7 +394,7 @@ impl Shell {
         let mut flags = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         flags.set(EpollFlags::EPOLLIN, !self.api.is_deaf());
         if let Some(link) = &self.api.link {
-            let _ = self.poller.change(&Source::Api, link, flags);
+            let _ = self.kernel.rewatch(&Source::Api, link.as_ref(), flags);
         }
     }
 }
@@ -427,13 +404,17 @@ fn json(value: &impl Serialize) -> Result<Value, Refusal> {
 }
 
 /// An answer without descriptors.
-fn whole(value: Value) -> Option<(Value, Vec<OwnedFd>)> {
+fn whole<F>(value: Value) -> Option<(Value, Vec<F>)> {
     Some((value, Vec::new()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::linux::Linux;
+    use ipc::Channel;
+    use nix::sys::socket::{Shutdown, shutdown};
+    use std::os::fd::{AsFd, AsRawFd};
 
     fn hello() -> FromApi {
         FromApi::Hello { host_key: String::new(), listens: String::new() }
@@ -446,31 +427,31 @@ mod tests {
     #[test]
     fn a_link_that_an_api_shuts_down_wakes_nobody_again_and_the_next_one_serves() {
         for how in [Shutdown::Write, Shutdown::Both] {
-            let mut poller = Poller::new().unwrap();
+            let mut kernel = Linux::new().unwrap();
             let mut api = Api::new(Vec::new());
-            assert!(matches!(api.next(&mut poller), Ok(None)));
+            assert!(matches!(api.next(&mut kernel), Ok(None)));
             let (ours, theirs) = Channel::pair().unwrap();
             // PID 1 has a copy, which keeps a closed descriptor in the set.
             let kept = ours.as_fd().try_clone_to_owned().unwrap();
-            api.connect(&mut poller, ours, false);
+            api.connect(&mut kernel, ours, false);
             theirs.send(&hello(), &[]).unwrap();
             shutdown(theirs.as_fd().as_raw_fd(), how).unwrap();
-            assert_eq!(poller.wait(Some(0)).len(), 1);
+            assert_eq!(kernel.wait(Some(0)).len(), 1);
             // What was said before is heard.
-            assert_eq!(api.next(&mut poller).unwrap(), Some(hello()));
+            assert_eq!(api.next(&mut kernel).unwrap(), Some(hello()));
             api.greeted = true;
-            assert_eq!(api.next(&mut poller).unwrap(), None);
-            assert_eq!(poller.wait(Some(0)), []);
-            api.answer(1, Answer::Ok(Value::Null), Vec::new());
+            assert_eq!(api.next(&mut kernel).unwrap(), None);
+            assert_eq!(kernel.wait(Some(0)), []);
+            api.answer(&kernel, 1, Answer::Ok(Value::Null), Vec::new());
             assert!(!api.flush());
 
             let (ours, theirs) = Channel::pair().unwrap();
-            api.connect(&mut poller, ours, false);
+            api.connect(&mut kernel, ours, false);
             theirs.send(&hello(), &[]).unwrap();
-            assert_eq!(poller.wait(Some(0)), [(Source::Api, EpollFlags::EPOLLIN)]);
-            assert_eq!(api.next(&mut poller).unwrap(), Some(hello()));
+            assert_eq!(kernel.wait(Some(0)), [(Source::Api, EpollFlags::EPOLLIN)]);
+            assert_eq!(api.next(&mut kernel).unwrap(), Some(hello()));
             api.greeted = true;
-            api.answer(2, Answer::Ok(Value::Null), Vec::new());
+            api.answer(&kernel, 2, Answer::Ok(Value::Null), Vec::new());
             assert!(matches!(told(&theirs), Some(ToApi::Answer { id: 2, .. })));
             drop(kept);
         }
@@ -478,21 +459,21 @@ mod tests {
 
     #[test]
     fn what_waits_for_an_api_does_not_go_to_the_next_one() {
-        let mut poller = Poller::new().unwrap();
+        let mut kernel = Linux::new().unwrap();
         let mut api = Api::new(Vec::new());
         let (ours, old) = Channel::pair().unwrap();
-        api.connect(&mut poller, ours, true);
+        api.connect(&mut kernel, ours, true);
         while !api.flush() {
-            api.answer(1, Answer::Ok(Value::Null), Vec::new());
+            api.answer(&kernel, 1, Answer::Ok(Value::Null), Vec::new());
         }
         // The end of the old one may be noticed later than the start of the new one.
         let (ours, new) = Channel::pair().unwrap();
-        api.connect(&mut poller, ours, false);
+        api.connect(&mut kernel, ours, false);
         assert!(!api.flush());
         assert_eq!(told(&new), None);
         // One that was there before is told what is true now.
         let (ours, known) = Channel::pair().unwrap();
-        api.connect(&mut poller, ours, true);
+        api.connect(&mut kernel, ours, true);
         assert_eq!(told(&known), Some(ToApi::Clients { clients: Vec::new() }));
         drop(old);
     }

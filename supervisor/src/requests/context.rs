@@ -1,6 +1,7 @@
 //! What the host knows beyond the chain of an explanation: the network, the disk, a unit's last words.
 
-use crate::shell::{Shell, now};
+use crate::kernel::Kernel;
+use crate::shell::Shell;
 use policy::{LastExit, State};
 use units::model::Condition;
 
@@ -10,11 +11,11 @@ const LAST_WORDS: usize = 3;
 /// Characters of such a line that are shown.
 const LINE: usize = 160;
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// For each condition that a waiting unit waits for: what the host knows about it.
     pub(crate) fn condition_reasons(&self, name: &str) -> Vec<String> {
         let waiting =
-            self.core.status(name, now()).is_some_and(|unit| unit.state == State::Waiting);
+            self.core.status(name, self.now()).is_some_and(|unit| unit.state == State::Waiting);
         let Some(unit) = self.config.host.units.get(name).filter(|_| waiting) else {
             return Vec::new();
         };
@@ -45,7 +46,7 @@ impl Shell {
             if !lines.iter().any(|line| line.trim_start().starts_with(&headline)) {
                 continue;
             }
-            let Some(status) = self.core.status(name, now()) else { continue };
+            let Some(status) = self.core.status(name, self.now()) else { continue };
             if !matches!(status.state, State::Failed | State::Backoff) {
                 continue;
             }
@@ -54,7 +55,7 @@ impl Shell {
             if let Some(limit) = limit.filter(|_| oom) {
                 found.push(format!("{name} may use {} of memory (limits.memory)", size(limit)));
             }
-            let words = logger::tail(name, LAST_WORDS).unwrap_or_default();
+            let words = self.kernel.log_tail(name, LAST_WORDS).unwrap_or_default();
             if !words.is_empty() {
                 found.push(format!("the last lines of {name}:"));
             }

@@ -1,16 +1,9 @@
 //! Connections that bring control requests: a unix socket, and a virtio port where the kernel's
 //! command line names one (`keel.control=NAME`; whoever can add a port owns the machine anyway).
 
-use crate::poller::{Poller, Source};
+use crate::kernel::{EpollFlags, Errno, Kernel, Source};
 use ipc::control::MAX_REQUEST;
-use layout::{Cmdline, paths};
-use nix::sys::epoll::EpollFlags;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::os::unix::net::UnixListener;
 
 /// Connections at once; a further one is closed.
 const MAX_CONNECTIONS: usize = 64;
@@ -19,8 +12,8 @@ const MAX_CONNECTIONS: usize = 64;
 const MAX_UNSENT: usize = 4 * 1024 * 1024;
 
 /// One connection.
-struct Connection {
-    file: File,
+struct Connection<F> {
+    file: F,
     incoming: Vec<u8>,
     outgoing: Vec<u8>,
     /// A virtio port stays when its other side goes.
@@ -28,9 +21,9 @@ struct Connection {
 }
 
 /// All connections.
-pub struct Control {
-    listener: Option<UnixListener>,
-    connections: BTreeMap<u64, Connection>,
+pub struct Control<F> {
+    listener: Option<F>,
+    connections: BTreeMap<u64, Connection<F>>,
     next: u64,
 }
 
@@ -39,25 +32,25 @@ pub struct Control {
 const WATCH: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLET);
 
-impl Control {
+impl<F> Control<F> {
     /// Listens. What cannot be opened is logged: a host that cannot be asked still runs.
-    pub fn open(poller: &mut Poller) -> Control {
-        let listener = match listen() {
+    pub fn open(kernel: &mut impl Kernel<Fd = F>, port: Option<&str>) -> Control<F> {
+        let listener = match kernel.listen_control() {
             Ok(listener) => Some(listener),
             Err(error) => {
-                log::error!("{}: {error}", paths::RUN_CONTROL);
+                log::error!("{error}");
                 None
             }
         };
         if let Some(listener) = &listener
-            && let Err(errno) = poller.add(Source::Listener, listener, EpollFlags::EPOLLIN)
+            && let Err(error) = kernel.watch(Source::Listener, listener, EpollFlags::EPOLLIN)
         {
-            log::error!("{}: epoll: {errno}", paths::RUN_CONTROL);
+            log::error!("control socket: {error}");
         }
         let mut control = Control { listener, connections: BTreeMap::new(), next: 0 };
-        if let Some(name) = Cmdline::read().control {
-            match open_port(&name) {
-                Some(file) => control.add(poller, file, true),
+        if let Some(name) = port {
+            match kernel.open_port(name) {
+                Some(file) => control.add(kernel, file, true),
                 None => log::warn!("no virtio port {name} (keel.control)"),
             }
         }
@@ -65,19 +58,18 @@ impl Control {
     }
 
     /// Takes in a new connection.
-    pub fn accept(&mut self, poller: &mut Poller) {
-        while let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) {
-            let ready = stream.set_nonblocking(true).is_ok();
-            if self.connections.len() < MAX_CONNECTIONS && ready {
-                self.add(poller, File::from(OwnedFd::from(stream)), false);
+    pub fn accept(&mut self, kernel: &mut impl Kernel<Fd = F>) {
+        while let Some(stream) = self.listener.as_ref().and_then(|fd| kernel.accept_control(fd)) {
+            if self.connections.len() < MAX_CONNECTIONS {
+                self.add(kernel, stream, false);
             }
         }
     }
 
-    fn add(&mut self, poller: &mut Poller, file: File, port: bool) {
+    fn add(&mut self, kernel: &mut impl Kernel<Fd = F>, file: F, port: bool) {
         self.next += 1;
-        if let Err(errno) = poller.add(Source::Connection(self.next), &file, WATCH) {
-            log::warn!("control connection: epoll: {errno}");
+        if let Err(error) = kernel.watch(Source::Connection(self.next), &file, WATCH) {
+            log::warn!("control connection: {error}");
             return;
         }
         let connection = Connection { file, incoming: Vec::new(), outgoing: Vec::new(), port };
@@ -85,12 +77,17 @@ impl Control {
     }
 
     /// Reads what has come on a connection: whole request lines.
-    pub fn read(&mut self, poller: &mut Poller, id: u64, flags: EpollFlags) -> Vec<String> {
+    pub fn read(
+        &mut self,
+        kernel: &mut impl Kernel<Fd = F>,
+        id: u64,
+        flags: EpollFlags,
+    ) -> Vec<String> {
         let Some(connection) = self.connections.get_mut(&id) else { return Vec::new() };
         let mut buffer = [0u8; 4096];
         let mut closed = false;
         loop {
-            match connection.file.read(&mut buffer) {
+            match kernel.read(&connection.file, &mut buffer) {
                 // A port says so when nobody is on the other side; one that had somebody forgets
                 // what they left unfinished.
                 Ok(0) => {
@@ -100,8 +97,7 @@ impl Control {
                 Ok(got) => {
                     connection.incoming.extend_from_slice(buffer.get(..got).unwrap_or_default())
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(Errno::EAGAIN) => break,
                 Err(_) => {
                     closed = true;
                     break;
@@ -109,7 +105,7 @@ impl Control {
             }
             if connection.incoming.len() > 2 * MAX_REQUEST {
                 // The others get their turn; what is left is an event again.
-                let _ = poller.change(&Source::Connection(id), &connection.file, WATCH);
+                let _ = kernel.rewatch(&Source::Connection(id), &connection.file, WATCH);
                 break;
             }
         }
@@ -121,47 +117,46 @@ impl Control {
             }
         } else if closed || too_long || flags.contains(EpollFlags::EPOLLHUP) {
             // What was asked before the hang-up is still carried out, but nobody hears the answer.
-            self.close(poller, id);
+            self.close(kernel, id);
         }
         lines
     }
 
     /// Sends an answer line on a connection, now or when it takes it.
-    pub fn answer(&mut self, poller: &mut Poller, id: u64, line: &str) {
+    pub fn answer(&mut self, kernel: &mut impl Kernel<Fd = F>, id: u64, line: &str) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.outgoing.extend_from_slice(line.as_bytes());
             connection.outgoing.push(b'\n');
         }
-        self.write(poller, id);
+        self.write(kernel, id);
     }
 
     /// Sends what waits.
-    pub fn write(&mut self, poller: &mut Poller, id: u64) {
+    pub fn write(&mut self, kernel: &mut impl Kernel<Fd = F>, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         while !connection.outgoing.is_empty() {
-            match connection.file.write(&connection.outgoing) {
+            match kernel.write(&connection.file, &connection.outgoing) {
                 Ok(0) => break,
                 Ok(sent) => drop(connection.outgoing.drain(..sent)),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(Errno::EAGAIN) => break,
                 Err(_) if connection.port => {
                     connection.outgoing.clear();
                     break;
                 }
                 Err(_) => {
-                    self.close(poller, id);
+                    self.close(kernel, id);
                     return;
                 }
             }
         }
         if connection.outgoing.len() > MAX_UNSENT {
-            self.close(poller, id);
+            self.close(kernel, id);
         }
     }
 
-    fn close(&mut self, poller: &mut Poller, id: u64) {
+    fn close(&mut self, kernel: &mut impl Kernel<Fd = F>, id: u64) {
         if let Some(connection) = self.connections.remove(&id) {
-            poller.remove(&Source::Connection(id), &connection.file);
+            kernel.unwatch(&Source::Connection(id), &connection.file);
         }
     }
 }
@@ -172,29 +167,6 @@ pub fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
     let whole: Vec<u8> = incoming.drain(..=last).collect();
     let text = String::from_utf8_lossy(&whole);
     text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
-}
-
-fn listen() -> io::Result<UnixListener> {
-    // A socket of an earlier supervisor has nobody behind it.
-    let _ = fs::remove_file(paths::RUN_CONTROL);
-    let listener = UnixListener::bind(paths::RUN_CONTROL)?;
-    fs::set_permissions(paths::RUN_CONTROL, fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-/// The port whose name sysfs gives (`/sys/class/virtio-ports/*/name`).
-fn open_port(name: &str) -> Option<File> {
-    for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
-        let found = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
-        if found.trim_end() == name {
-            let path = format!("/dev/{}", entry.file_name().to_string_lossy());
-            let opened =
-                File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
-            return opened.ok();
-        }
-    }
-    None
 }
 
 #[cfg(test)]

@@ -1,76 +1,86 @@
 //! Programs that people run in containers.
 
-use crate::poller::Source;
+use crate::kernel::{CallError, EpollFlags, Errno, ExecRequest, Kernel, Source};
 use crate::requests::api::refusal;
 use crate::running::actions::send_signal;
 use crate::running::plan;
 use crate::running::runs::Process;
 use crate::shell::Shell;
-use container::{Execution, Setup, Step};
+use container::{Setup, Step};
 use ipc::ExitStatus;
 use ipc::api::{Answer, Code, Exec, Refusal, ToApi};
-use nix::errno::Errno;
-use nix::sys::epoll::EpollFlags;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
 
 /// Programs at once.
 const MAX: usize = 64;
 
 /// One program.
 #[derive(Debug)]
-struct Session {
-    pidfd: OwnedFd,
+struct Session<F> {
+    pidfd: F,
     /// Tells how its set-up ends; gone when that is known.
-    status: Option<OwnedFd>,
+    status: Option<F>,
     /// What the one who asked gets when the program runs.
-    theirs: Vec<OwnedFd>,
+    theirs: Vec<F>,
     /// Our copy of its terminal.
-    terminal: Option<OwnedFd>,
+    terminal: Option<F>,
 }
 
 /// All of them, by the number of the ask.
-#[derive(Debug, Default)]
-pub struct Execs {
-    sessions: BTreeMap<u64, Session>,
+#[derive(Debug)]
+pub struct Execs<F> {
+    sessions: BTreeMap<u64, Session<F>>,
 }
 
-impl Execs {
+impl<F> Default for Execs<F> {
+    fn default() -> Execs<F> {
+        Execs { sessions: BTreeMap::new() }
+    }
+}
+
+impl<F> Execs<F> {
     /// Kills a program that nobody looks at any more; its end is noticed as always.
-    pub fn kill(&mut self, id: u64) {
+    pub fn kill(&mut self, kernel: &impl Kernel<Fd = F>, id: u64) {
         if let Some(session) = self.sessions.get(&id) {
-            send_signal(session.pidfd.as_fd(), libc::SIGKILL);
+            send_signal(kernel, &session.pidfd, libc::SIGKILL);
         }
     }
 
     /// Kills all of them.
-    pub fn kill_all(&mut self) {
+    pub fn kill_all(&mut self, kernel: &impl Kernel<Fd = F>) {
         for session in self.sessions.values() {
-            send_signal(session.pidfd.as_fd(), libc::SIGKILL);
+            send_signal(kernel, &session.pidfd, libc::SIGKILL);
         }
     }
 
     /// Changes the size of a program's terminal.
-    pub fn resize(&self, id: u64, rows: u16, columns: u16) -> Result<(), Refusal> {
+    pub fn resize(
+        &self,
+        kernel: &impl Kernel<Fd = F>,
+        id: u64,
+        rows: u16,
+        columns: u16,
+    ) -> Result<(), Refusal> {
         let terminal = self.sessions.get(&id).and_then(|session| session.terminal.as_ref());
         let terminal =
             terminal.ok_or_else(|| refusal(Code::Conflict, "there is no such terminal"))?;
-        container::resize_terminal(terminal, rows, columns)
+        kernel
+            .resize_terminal(terminal, rows, columns)
             .map_err(|errno| refusal(Code::Failed, errno.to_string()))
     }
 }
 
 /// Our ends of a program's input and outputs, and its own.
-struct Ends {
-    ours: Vec<OwnedFd>,
-    terminal: Option<OwnedFd>,
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+struct Ends<F> {
+    ours: Vec<F>,
+    terminal: Option<F>,
+    stdin: F,
+    stdout: F,
+    stderr: F,
 }
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Begins a program. Its descriptors are answered when it runs, or why it does not.
     pub(crate) fn exec(&mut self, id: u64, asked: &Exec) -> Result<(), Refusal> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
@@ -102,29 +112,29 @@ impl Shell {
         process.env.retain(|old| name_of(old).is_none_or(|name| !given.contains_key(&name)));
         process.env.extend(given.iter().map(|(name, value)| format!("{name}={value}")));
         let ends = match asked.tty {
-            None => pipes().map_err(|errno| failed("pipe", &errno))?,
-            Some((rows, columns)) => {
-                terminal(pid, &pidfd, rows, columns).map_err(|error| failed("terminal", &error))?
-            }
+            None => pipes(&self.kernel).map_err(|error| failed("pipe", &error))?,
+            Some((rows, columns)) => terminal(&self.kernel, pid, &pidfd, rows, columns)
+                .map_err(|error| failed("terminal", &error))?,
         };
         let ids = self.runs.of(&asked.name).ids();
         let cgroup = self.runs.of(&asked.name).cgroup.clone();
         let cgroup = cgroup.ok_or_else(|| refusal(Code::Conflict, "the container has ended"))?;
         let filter = self.config.filters.of(&asked.name);
         let filter = filter.map_err(|error| failed("its system calls", &error))?;
-        let executed = container::exec(&Execution {
-            pidfd: pidfd.as_fd(),
-            cgroup: &cgroup,
+        let request = ExecRequest {
+            pidfd: &pidfd,
+            group: &*cgroup,
             ids,
             process,
-            seccomp: filter.as_deref(),
-            stdin: Some(ends.stdin.as_fd()),
-            stdout: ends.stdout.as_fd(),
-            stderr: ends.stderr.as_fd(),
-        })
-        .map_err(|error| failed("cannot run a program", &error))?;
+            filter: filter.as_deref(),
+            stdin: Some(&ends.stdin),
+            stdout: &ends.stdout,
+            stderr: &ends.stderr,
+        };
+        let executed = self.kernel.exec(&request);
+        let executed = executed.map_err(|error| failed("cannot run a program", &error))?;
         self.runs.processes.insert(executed.pid, Process::Exec { id });
-        let watched = self.poller.add(Source::Exec(id), &executed.status, EpollFlags::EPOLLIN);
+        let watched = self.kernel.watch(Source::Exec(id), &executed.status, EpollFlags::EPOLLIN);
         if let Err(errno) = watched {
             log::error!("exec: epoll: {errno}");
         }
@@ -142,7 +152,7 @@ impl Shell {
     pub(crate) fn exec_set_up(&mut self, id: u64) {
         let Some(session) = self.api.execs.sessions.get_mut(&id) else { return };
         let Some(status) = &session.status else { return };
-        let answer = match container::read_status(status) {
+        let answer = match self.kernel.read_status(status) {
             Ok(Setup::Pending | Setup::Prepared) => return,
             // Also of one that was killed meanwhile: its end comes after this.
             Ok(Setup::Done) => Answer::Ok(Value::Null),
@@ -157,14 +167,14 @@ impl Shell {
             Err(errno) => Answer::Refused(refusal(Code::Failed, errno.to_string())),
         };
         if let Some(status) = session.status.take() {
-            self.poller.remove(&Source::Exec(id), &status);
+            self.kernel.unwatch(&Source::Exec(id), &status);
         }
         let theirs = std::mem::take(&mut session.theirs);
         let runs = matches!(answer, Answer::Ok(_));
         if !runs {
             self.api.execs.sessions.remove(&id);
         }
-        self.api.answer(id, answer, if runs { theirs } else { Vec::new() });
+        self.api.answer(&self.kernel, id, answer, if runs { theirs } else { Vec::new() });
     }
 
     /// A program has ended.
@@ -176,24 +186,23 @@ impl Shell {
     }
 }
 
-fn pipes() -> std::io::Result<Ends> {
-    let (stdin, to) = std::io::pipe()?;
-    let (from, stdout) = std::io::pipe()?;
-    let (from_err, stderr) = std::io::pipe()?;
-    Ok(Ends {
-        ours: vec![to.into(), from.into(), from_err.into()],
-        terminal: None,
-        stdin: stdin.into(),
-        stdout: stdout.into(),
-        stderr: stderr.into(),
-    })
+fn pipes<K: Kernel>(kernel: &K) -> Result<Ends<K::Fd>, CallError> {
+    let (stdin, to) = kernel.pipe()?;
+    let (from, stdout) = kernel.pipe()?;
+    let (from_err, stderr) = kernel.pipe()?;
+    Ok(Ends { ours: vec![to, from, from_err], terminal: None, stdin, stdout, stderr })
 }
 
-fn terminal(pid: i32, pidfd: &OwnedFd, rows: u16, columns: u16) -> Result<Ends, String> {
-    let (ours, theirs) =
-        container::open_terminal(pid, pidfd.as_fd()).map_err(|error| error.to_string())?;
-    container::resize_terminal(&ours, rows, columns).map_err(|errno| errno.to_string())?;
-    let copy = |fd: &OwnedFd| fd.try_clone().map_err(|error| error.to_string());
+fn terminal<K: Kernel>(
+    kernel: &K,
+    pid: i32,
+    pidfd: &K::Fd,
+    rows: u16,
+    columns: u16,
+) -> Result<Ends<K::Fd>, String> {
+    let (ours, theirs) = kernel.open_terminal(pid, pidfd).map_err(|error| error.to_string())?;
+    kernel.resize_terminal(&ours, rows, columns).map_err(|errno| errno.to_string())?;
+    let copy = |fd: &K::Fd| kernel.duplicate(fd).map_err(|error| error.to_string());
     Ok(Ends {
         terminal: Some(copy(&ours)?),
         ours: vec![ours],

@@ -1,5 +1,6 @@
 //! What the kernel counts: memory, time, disks, links, and what tasks wait for.
 
+use crate::kernel::Kernel;
 use crate::shell::Shell;
 use api_types::{Clock, Disk, Link, Memory, Pressure, Stall};
 use nix::sys::stat;
@@ -9,11 +10,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// What the units that have a cgroup wait for.
     pub(crate) fn pressure(&self) -> BTreeMap<&str, Pressure> {
-        let of = |cgroup: &container::Cgroup, resource| {
-            let total = cgroup.pressure(resource).ok().flatten();
+        let of = |cgroup: &K::Cgroup, resource| {
+            let total = self.kernel.pressure(cgroup, resource).ok().flatten();
             total.map_or(Stall::default(), |(some_us, full_us)| Stall { some_us, full_us })
         };
         let mut all = BTreeMap::new();

@@ -1,21 +1,16 @@
 //! Control requests and their answers.
 
 use crate::config::port_text;
-use crate::now_us;
+use crate::kernel::{EpollFlags, Kernel};
 use crate::requests::metrics;
 use crate::running::actions::send_signal;
-use crate::shell::{Shell, now};
-use crate::takeover::processes::procs;
+use crate::shell::Shell;
 use ipc::Service;
 use ipc::control::{HostReport, LogCounters, LogLine, Numbered, Request, Response, UnitReport};
 use layout::paths;
-use nix::sys::epoll::EpollFlags;
 use policy::{Command, Event};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::{Component, Path};
 
 /// Bytes of a file that are given out at most.
@@ -27,18 +22,18 @@ const MAX_LINES: usize = 5_000;
 /// Where files may be read.
 const READABLE: &[&str] = &["/proc", "/sys", paths::RUN, paths::DATA];
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Handles what has come on a control connection.
     pub(crate) fn serve(&mut self, id: u64, flags: EpollFlags) {
-        self.control.write(&mut self.poller, id);
-        for line in self.control.read(&mut self.poller, id, flags) {
+        self.control.write(&mut self.kernel, id);
+        for line in self.control.read(&mut self.kernel, id, flags) {
             let (number, body) = match serde_json::from_str::<Numbered<Request>>(&line) {
                 Ok(request) => (request.id, self.carry_out(request.body)),
                 Err(error) => (0, Err(format!("not a request: {error}"))),
             };
             let body = body.map_or_else(Response::Error, Response::Ok);
             let text = serde_json::to_string(&Numbered { id: number, body }).unwrap_or_default();
-            self.control.answer(&mut self.poller, id, &text);
+            self.control.answer(&mut self.kernel, id, &text);
         }
     }
 
@@ -53,7 +48,8 @@ impl Shell {
             }
             Request::Unit { name } => json(&self.unit_report(&name).ok_or_else(|| unknown(&name))?),
             Request::Explain { name } => {
-                let mut lines = self.core.explain(&name, now()).ok_or_else(|| unknown(&name))?;
+                let mut lines =
+                    self.core.explain(&name, self.now()).ok_or_else(|| unknown(&name))?;
                 lines.extend(self.condition_reasons(&name));
                 lines.extend(self.evidence(&lines));
                 json(&lines)
@@ -64,10 +60,13 @@ impl Shell {
             Request::SignalUnit { name, signal } => self.signal_unit(&name, signal),
             Request::Logs { name, tail } => self.logs(&name, tail),
             Request::Host => json(&self.host_report()),
-            Request::Read { path } => read(&path),
-            Request::List { path } => list(&path),
-            Request::Dmesg => Ok(Value::String(dmesg()?)),
-            Request::SignalService { service, signal } => signal_service(service, signal),
+            Request::Read { path } => self.read(&path),
+            Request::List { path } => self.list(&path),
+            Request::Dmesg => {
+                let text = self.kernel.kernel_log().map_err(|error| error.to_string())?;
+                Ok(Value::String(text))
+            }
+            Request::SignalService { service, signal } => self.signal_service(service, signal),
             Request::Shutdown { kind } => {
                 self.request_shutdown(kind, "asked for".to_owned());
                 Ok(Value::Null)
@@ -87,21 +86,21 @@ impl Shell {
         if !(1..=64).contains(&signal) {
             return Err(format!("{signal} is not a signal"));
         }
-        self.core.status(name, now()).ok_or_else(|| unknown(name))?;
+        self.core.status(name, self.now()).ok_or_else(|| unknown(name))?;
         let run = self.runs.get(name).and_then(|runtime| runtime.run.as_ref());
         let pidfd =
             run.and_then(|run| run.pidfd.as_ref()).ok_or_else(|| format!("{name} does not run"))?;
-        send_signal(pidfd.as_fd(), signal);
+        send_signal(&self.kernel, pidfd, signal);
         Ok(Value::Null)
     }
 
     fn unit_report(&self, name: &str) -> Option<UnitReport> {
-        let status = self.core.status(name, now())?;
+        let status = self.core.status(name, self.now())?;
         let unit = self.config.host.units.get(name);
         let request = unit.and_then(|unit| self.config.net_request(unit));
         let runtime = self.runs.get(name);
-        let stats =
-            runtime.and_then(|runtime| runtime.cgroup.as_ref()?.stats().ok()).unwrap_or_default();
+        let group = runtime.and_then(|runtime| runtime.cgroup.as_ref());
+        let stats = group.and_then(|group| self.kernel.stats(group).ok()).unwrap_or_default();
         Some(UnitReport {
             status: serde_json::to_value(&status).unwrap_or_default(),
             address: request.as_ref().map(|request| request.address.to_string()),
@@ -111,20 +110,15 @@ impl Shell {
             cpu_usec: stats.cpu_usec,
             pids: stats.pids_current,
             health_latency_us: runtime.and_then(|runtime| runtime.latency_us),
-            log: log_counters(name),
+            log: self.log_counters(name),
             weakenings: unit.map(units::weakenings).unwrap_or_default(),
             timeline: runtime.map(|runtime| runtime.timeline).unwrap_or_default(),
         })
     }
 
     fn logs(&self, name: &str, tail: usize) -> Result<Value, String> {
-        self.core.status(name, now()).ok_or_else(|| unknown(name))?;
-        let lines = match logger::tail(name, tail.min(MAX_LINES)) {
-            Ok(lines) => lines,
-            // Nothing has been written yet.
-            Err(error) if error.is_absent() => Vec::new(),
-            Err(error) => return Err(error.to_string()),
-        };
+        self.core.status(name, self.now()).ok_or_else(|| unknown(name))?;
+        let lines = self.kernel.log_tail(name, tail.min(MAX_LINES))?;
         let lines: Vec<LogLine> = lines.iter().map(|line| line.to_log_line(0)).collect();
         json(&lines)
     }
@@ -133,25 +127,51 @@ impl Shell {
         HostReport {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: self.config.host.host.hostname.clone(),
-            uptime_ms: now_us() / 1000,
+            uptime_ms: self.now().as_millis(),
             net: self.net_state.clone(),
             problems: self.config.problems.clone(),
             data_disk: self.data_disk.clone(),
-            supervisor_cpu_usec: metrics::own_cpu_usec(),
+            supervisor_cpu_usec: self.kernel.own_cpu_usec(),
             persists: self.persists,
-            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
-            boot: serde_json::from_str(&text(paths::RUN_BOOT)).unwrap_or_default(),
-            memory: metrics::memory(&text("/proc/meminfo")),
-            clock: metrics::clock(),
-            disks: metrics::disks(self.data_disk.path.as_deref()),
-            links: metrics::links(&text("/proc/net/dev")),
+            kernel: self.kernel.text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            boot: self.kernel.boot_report(),
+            memory: metrics::memory(&self.kernel.text("/proc/meminfo")),
+            clock: self.kernel.clock(),
+            disks: self.kernel.disks(self.data_disk.path.as_deref()),
+            links: metrics::links(&self.kernel.text("/proc/net/dev")),
         }
     }
-}
 
-/// A small file, or nothing.
-fn text(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+    fn log_counters(&self, name: &str) -> LogCounters {
+        self.kernel
+            .log_counters(name)
+            .map(|counters| LogCounters {
+                lines: counters.lines,
+                bytes: counters.bytes,
+                evicted: counters.evicted,
+                lost: counters.lost,
+            })
+            .unwrap_or_default()
+    }
+
+    fn read(&self, path: &str) -> Result<Value, String> {
+        let bytes = self.kernel.read_file(allowed(path)?, MAX_READ)?;
+        Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    fn list(&self, path: &str) -> Result<Value, String> {
+        let mut names = self.kernel.list_dir(allowed(path)?)?;
+        names.sort();
+        json(&names)
+    }
+
+    fn signal_service(&self, service: Service, signal: i32) -> Result<Value, String> {
+        if !(1..=64).contains(&signal) {
+            return Err(format!("{signal} is not a signal"));
+        }
+        let pid = self.kernel.signal_service(service, signal).map_err(|error| error.to_string())?;
+        Ok(Value::from(pid))
+    }
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Result<Value, String> {
@@ -160,17 +180,6 @@ pub(crate) fn json(value: &impl Serialize) -> Result<Value, String> {
 
 pub(crate) fn unknown(name: &str) -> String {
     format!("there is no unit {name}")
-}
-
-fn log_counters(name: &str) -> LogCounters {
-    logger::counters(name)
-        .map(|counters| LogCounters {
-            lines: counters.lines,
-            bytes: counters.bytes,
-            evicted: counters.evicted,
-            lost: counters.lost,
-        })
-        .unwrap_or_default()
 }
 
 /// A path that may be read: absolute, without `..`, below one of [`READABLE`].
@@ -187,55 +196,6 @@ pub fn allowed(path: &str) -> Result<&Path, String> {
     } else {
         Err(format!("{} may not be read; only files below {}", path.display(), READABLE.join(", ")))
     }
-}
-
-fn read(path: &str) -> Result<Value, String> {
-    let path = allowed(path)?;
-    let failed = |error| format!("{}: {error}", path.display());
-    if !fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(format!("{}: not a regular file", path.display()));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(failed)?.take(MAX_READ).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-fn list(path: &str) -> Result<Value, String> {
-    let path = allowed(path)?;
-    let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .take(10_000)
-        .collect();
-    names.sort();
-    json(&names)
-}
-
-/// The kernel's ring buffer (syslog(2), SYSLOG_ACTION_READ_ALL).
-fn dmesg() -> Result<String, String> {
-    const READ_ALL: libc::c_int = 3;
-    let mut buffer = vec![0u8; MAX_READ as usize];
-    let size = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the buffer is valid for writes of `size` bytes.
-    let got = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), size) };
-    let got = nix::errno::Errno::result(got).map_err(|errno| format!("syslog: {errno}"))?;
-    buffer.truncate(usize::try_from(got).unwrap_or(0));
-    Ok(String::from_utf8_lossy(&buffer).into_owned())
-}
-
-/// The signal goes to the process in the service's cgroup.
-fn signal_service(service: Service, signal: i32) -> Result<Value, String> {
-    if !(1..=64).contains(&signal) {
-        return Err(format!("{signal} is not a signal"));
-    }
-    let cgroup = Path::new(paths::CGROUP_SYSTEM).join(service.applet());
-    let pids = procs(&cgroup).map_err(|error| format!("{}: {error}", cgroup.display()))?;
-    let pid = *pids.first().ok_or("it does not run now")?;
-    // SAFETY: plain numbers; the process is one of ours, as its cgroup says.
-    let done = unsafe { libc::kill(pid, signal) };
-    nix::errno::Errno::result(done).map_err(|errno| format!("kill {pid}: {errno}"))?;
-    Ok(Value::from(pid))
 }
 
 #[cfg(test)]

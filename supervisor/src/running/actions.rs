@@ -1,24 +1,20 @@
 //! The core's orders, carried out.
 
-use crate::now_us;
-use crate::poller::Source;
-use crate::requests::metrics;
+use crate::kernel::{EpollFlags, Errno, Kernel, NetNs, Source, StartRequest, Started};
 use crate::running::notify;
 use crate::running::plan;
 use crate::running::runs::UnitNet;
-use crate::shell::{Shell, ShellError};
-use container::{Cgroup, NetNs, NetNsError, Plan, Root, Spawned, UserNs};
+use crate::shell::{Fds, Shell, ShellError};
+use container::{IdRange, NetNsError};
 use ipc::{Service, ToInit};
+use layout::images::Image;
 use layout::paths;
-use nix::fcntl::OFlag;
-use nix::sys::epoll::EpollFlags;
 use policy::{Action, RunEvent};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use units::model::{NetworkMode, Ready, Unit, UserNamespace};
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Carries out one order.
     pub(crate) fn perform(&mut self, action: Action) {
         match action {
@@ -29,7 +25,7 @@ impl Shell {
             Action::Cleanup { unit, generation } => self.clean_up(&unit, generation),
             Action::ProbeNow { unit, generation } => self.probe(&unit, generation),
             Action::Report { unit, report } => {
-                self.reporter.report(&unit, &report);
+                self.reporter.report(&mut self.kernel, &unit, &report);
                 self.record_report(&unit, &report);
             }
             Action::HostDown { unit, kind, reason } => {
@@ -42,7 +38,11 @@ impl Shell {
     fn persist(&mut self, unit: &str) {
         let Some(state) = self.core.saved(unit) else { return };
         self.persists += 1;
-        match self.files.save(unit, &state) {
+        let saved = match state.to_json() {
+            Ok(text) => self.kernel.save_state(unit, &text).map_err(|error| error.to_string()),
+            Err(error) => Err(format!("{unit}: its state: {error}")),
+        };
+        match saved {
             Ok(()) => drop(self.unsaved.remove(unit)),
             // /run is full or broken. Going on is better than not; but PID 1 keeps the exits until
             // they are on file (see `init_says`).
@@ -61,23 +61,20 @@ impl Shell {
 
     fn start_unit(&mut self, name: &str, generation: u64) {
         self.runs.of(name).timeline = ipc::control::Timeline {
-            ordered_us: now_us(),
+            ordered_us: self.kernel.now_us(),
             exited_us: self.runs.of(name).timeline.exited_us,
             ..Default::default()
         };
         match self.spawn(name, generation) {
-            Ok((spawned, oom_before)) => {
-                let pid = spawned.pid;
-                let watch = self.poller.add(
-                    Source::Setup(name.to_owned()),
-                    &spawned.status,
-                    EpollFlags::EPOLLIN,
-                );
-                if let Err(errno) = watch {
-                    log::error!("{name}: epoll: {errno}");
+            Ok((started, oom_before)) => {
+                let pid = started.pid;
+                let source = Source::Setup(name.to_owned());
+                let watch = self.kernel.watch(source, &started.status, EpollFlags::EPOLLIN);
+                if let Err(error) = watch {
+                    log::error!("{name}: {error}");
                 }
-                self.runs.began(name, generation, spawned, oom_before);
-                self.runs.of(name).timeline.cloned_us = now_us();
+                self.runs.began(name, generation, started, oom_before);
+                self.runs.of(name).timeline.cloned_us = self.kernel.now_us();
                 self.feed_run(name, generation, RunEvent::Started { pid });
                 // At once, before anything else that is due: a successor that does not know the
                 // process could not tell its end from that of any other.
@@ -89,7 +86,7 @@ impl Shell {
     }
 
     /// Makes everything that the container needs, and the container.
-    fn spawn(&mut self, name: &str, generation: u64) -> Result<(Spawned, u64), String> {
+    fn spawn(&mut self, name: &str, generation: u64) -> Result<(Started<K::Fd>, u64), String> {
         let unit = self.config.host.units.get(name).ok_or("the unit is gone")?.clone();
         let reference = &unit.container.image;
         let image = self.config.images.images.get(reference);
@@ -99,47 +96,23 @@ impl Shell {
         let layers = self.mount_layers(&image)?;
         let cgroup = self.cgroup(&unit)?;
         self.confine_devices(&unit, &cgroup)?;
-        let oom_before = cgroup.stats().ok().and_then(|stats| stats.oom_kill).unwrap_or(0);
+        let oom_before = self.kernel.oom_kills(&cgroup).ok().flatten().unwrap_or(0);
         if oom_before > 0 {
             // For a supervisor that takes this run over. Nothing noted means 0.
-            cgroup.set_note(oom_before).map_err(|error| error.to_string())?;
+            self.kernel.set_note(&cgroup, oom_before).map_err(|error| error.to_string())?;
         }
         self.namespaces(&unit)?;
         self.limit_io(&unit, &cgroup)?;
         if unit.ready == Ready::Notify {
             self.notify_socket(name)?;
         }
-        let (out, out_write) = pipe()?;
-        let (err, err_write) = pipe()?;
-        let mounts = plan::mounts(&unit, &image, &self.volumes_dir());
+        // The container's ends block, as programs expect of their standard output.
+        let (out, out_write) = self.kernel.pipe().map_err(|error| error.to_string())?;
+        let (err, err_write) = self.kernel.pipe().map_err(|error| error.to_string())?;
+        let mounts = plan::mounts(&self.kernel, &unit, &image, &self.volumes_dir());
         let mounts = mounts.map_err(|error| error.to_string())?;
         let gateway = self.config.host.host.network.bridge.addr;
-        self.runs.of(name).timeline.prepared_us = now_us();
-        let runtime = self.runs.get(name);
-        let plan = Plan {
-            hostname: plan::hostname(&unit),
-            staging: PathBuf::from(paths::RUN_STAGING),
-            root: Root::Layers { layers, writable_size: None },
-            read_only: unit.container.read_only,
-            mounts,
-            masked: vec![],
-            read_only_paths: vec![],
-            unmasked: unit.container.unmask.clone(),
-            sysctls: unit.container.sysctls.clone().into_iter().collect(),
-            files: plan::files(&unit, &self.config.addresses, gateway),
-            devices: plan::devices(&unit),
-            process,
-            userns: runtime.and_then(|runtime| runtime.userns.as_ref()),
-            netns: runtime.and_then(|runtime| runtime.net.as_ref()).map(|net| net.ns.as_fd()),
-            seccomp: filter.as_deref(),
-            cgroup: &cgroup,
-            stdin: None,
-            stdout: out_write.as_fd(),
-            stderr: err_write.as_fd(),
-            terminal: None,
-            wait_for_go: unit.container.network == NetworkMode::Bridge,
-            handover: None,
-        };
+        self.runs.of(name).timeline.prepared_us = self.kernel.now_us();
         // Before there is somebody who writes: if we die in between, the readers must not die with us.
         // Without a container the logger finds the pipes at their end, and drops them.
         let keep =
@@ -147,8 +120,37 @@ impl Shell {
         if let Err(error) = self.to_init.send(&self.init, keep, vec![out, err]) {
             return Err(format!("log pipes: {error}"));
         }
-        let spawned = container::spawn(&plan).map_err(|error| error.to_string())?;
-        Ok((spawned, oom_before))
+        let runtime = self.runs.get(name);
+        let net = runtime.and_then(|runtime| runtime.net.as_ref());
+        let request = StartRequest {
+            files: plan::files(&unit, &self.config.addresses, gateway),
+            unit: &unit,
+            layers,
+            process,
+            mounts,
+            filter: filter.as_deref(),
+            group: &*cgroup,
+            userns: runtime.and_then(|runtime| runtime.userns.as_ref()).map(|(ns, _)| ns),
+            netns: net.map(|net| &net.ns),
+            stdout: &out_write,
+            stderr: &err_write,
+            wait_for_go: unit.container.network == NetworkMode::Bridge,
+        };
+        let started = self.kernel.spawn(&request).map_err(|error| error.to_string())?;
+        Ok((started, oom_before))
+    }
+
+    /// Mounts an image's layers that are not mounted yet; their mount points, highest first.
+    fn mount_layers(&mut self, image: &Image) -> Result<Vec<PathBuf>, String> {
+        let mut found = Vec::new();
+        for layer in image.layers.iter().rev() {
+            if !self.layers.contains(layer) {
+                self.kernel.mount_layer(layer).map_err(|error| error.to_string())?;
+                self.layers.insert(layer.clone());
+            }
+            found.push(self.kernel.layer_path(layer));
+        }
+        Ok(found)
     }
 
     /// Where named volumes are.
@@ -161,24 +163,24 @@ impl Shell {
 
     /// The unit's cgroup, made when it is first needed. It stays over restarts: making one costs more than
     /// emptying it.
-    pub(crate) fn cgroup(&mut self, unit: &Unit) -> Result<Rc<Cgroup>, String> {
+    pub(crate) fn cgroup(&mut self, unit: &Unit) -> Result<Rc<K::Cgroup>, String> {
         if let Some(group) = &self.runs.of(&unit.name).cgroup {
             return Ok(Rc::clone(group));
         }
-        let group = Cgroup::create(Path::new(paths::CGROUP_UNITS), &unit.name, &plan::limits(unit));
+        let group = self.kernel.create_group(&unit.name, &plan::limits(unit));
         let group = Rc::new(group.map_err(|error| error.to_string())?);
         self.adopt_cgroup(&unit.name, Rc::clone(&group));
         Ok(group)
     }
 
     /// Takes in a unit's cgroup and watches it.
-    pub(crate) fn adopt_cgroup(&mut self, unit: &str, group: Rc<Cgroup>) {
-        match group.events_fd() {
+    pub(crate) fn adopt_cgroup(&mut self, unit: &str, group: Rc<K::Cgroup>) {
+        match self.kernel.group_events(&group) {
             Ok(events) => {
                 let flags = EpollFlags::EPOLLPRI | EpollFlags::EPOLLET;
-                if let Err(errno) = self.poller.add(Source::Group(unit.to_owned()), &events, flags)
-                {
-                    log::warn!("{unit}: cgroup.events: {errno}");
+                let source = Source::Group(unit.to_owned());
+                if let Err(error) = self.kernel.watch(source, &events, flags) {
+                    log::warn!("{unit}: cgroup.events: {error}");
                 }
                 self.runs.of(unit).group_events = Some(events);
             }
@@ -188,9 +190,11 @@ impl Shell {
     }
 
     /// Takes in a unit's user namespace that was made before.
-    pub(crate) fn adopt_userns(&mut self, unit: &str, ns: OwnedFd) {
+    pub(crate) fn adopt_userns(&mut self, unit: &str, ns: K::Fd) {
         match self.config.ids(unit) {
-            Some(range) => self.runs.of(unit).userns = Some(UserNs::kept(ns, range)),
+            Some(ids) => {
+                self.runs.of(unit).userns = Some((self.kernel.kept_userns(ns, ids), ids));
+            }
             None => log::warn!("PID 1 keeps the user namespace of {unit}, which has none"),
         }
     }
@@ -214,21 +218,23 @@ impl Shell {
         }
         let (userns, net) = match (range, network) {
             (Some(range), true) => {
-                let (userns, net) = self.made(container::create_userns_and_netns(range))?;
-                (Some(userns), Some(net))
+                let made = self.kernel.create_userns_and_netns(range);
+                let (userns, net) = self.made(made)?;
+                (Some((userns, range)), Some(net))
             }
             (Some(range), false) => {
-                let userns = container::create_userns(range).map_err(|error| error.to_string())?;
-                (Some(userns), None)
+                let userns = self.kernel.create_userns(range).map_err(|error| error.to_string())?;
+                (Some((userns, range)), None)
             }
             (None, true) => {
-                let made = container::create_netns(self.runs.of(&unit.name).userns.as_ref());
+                let userns = self.runs.of(&unit.name).userns.as_ref().map(|(ns, _)| ns);
+                let made = self.kernel.create_netns(userns);
                 (None, Some(self.made(made)?))
             }
             (None, false) => (None, None),
         };
         if let Some(userns) = userns {
-            self.keep_userns(&unit.name, userns)?;
+            self.keep_userns(&unit.name, userns.0, userns.1)?;
         }
         if let Some(net) = net {
             self.keep_netns(&unit.name, net)?;
@@ -246,17 +252,17 @@ impl Shell {
         })
     }
 
-    fn keep_userns(&mut self, unit: &str, userns: UserNs) -> Result<(), String> {
-        let copy = userns.as_fd().try_clone_to_owned().map_err(|error| format!("dup: {error}"))?;
-        self.runs.of(unit).userns = Some(userns);
+    fn keep_userns(&mut self, unit: &str, userns: K::UserNs, ids: IdRange) -> Result<(), String> {
+        let copy = self.kernel.duplicate_userns(&userns).map_err(|error| error.to_string())?;
+        self.runs.of(unit).userns = Some((userns, ids));
         self.keep(format!("userns/{unit}"), Service::Supervisor, vec![copy]);
         Ok(())
     }
 
-    fn keep_netns(&mut self, unit: &str, made: NetNs) -> Result<(), String> {
-        let copies = [made.ns.try_clone(), made.route_socket.try_clone()];
-        let copies: Result<Vec<OwnedFd>, _> = copies.into_iter().collect();
-        let copies = copies.map_err(|error| format!("dup: {error}"))?;
+    fn keep_netns(&mut self, unit: &str, made: NetNs<K::Fd>) -> Result<(), String> {
+        let copies = [&made.ns, &made.route_socket].map(|fd| self.kernel.duplicate(fd));
+        let copies: Result<Fds<K>, _> = copies.into_iter().collect();
+        let copies = copies.map_err(|error| error.to_string())?;
         let net = UnitNet { ns: made.ns, route_socket: made.route_socket, attached: false };
         self.runs.of(unit).net = Some(net);
         self.keep(format!("netns/{unit}"), Service::Supervisor, copies);
@@ -265,36 +271,35 @@ impl Shell {
     }
 
     /// Bounds what a unit moves to and from the data disk, which may have come since the last start.
-    fn limit_io(&self, unit: &Unit, cgroup: &Cgroup) -> Result<(), String> {
+    fn limit_io(&self, unit: &Unit, cgroup: &K::Cgroup) -> Result<(), String> {
         let (read, write) = (unit.limits.io_read, unit.limits.io_write);
         let Some(data) = self.data_disk.path.as_deref() else { return Ok(()) };
         if read.is_none() && write.is_none() {
             return Ok(());
         }
-        let disk = metrics::whole_disk(data).ok_or("the disk of the data has no number")?;
-        cgroup.limit_io(disk, read, write).map_err(|error| error.to_string())
+        self.kernel.limit_io(cgroup, data, read, write).map_err(|error| error.to_string())
     }
 
     fn notify_socket(&mut self, unit: &str) -> Result<(), String> {
         if let Some(socket) = &self.runs.of(unit).notify {
             // What the last run said of itself does not hold for the next one. It has no process any
             // more, so this ends.
-            while notify::receive(socket).is_some() {}
+            while notify::receive(&self.kernel, socket).is_some() {}
             return Ok(());
         }
-        let socket = notify::listen(unit).map_err(|errno| format!("notify socket: {errno}"))?;
-        let copy = socket.try_clone().map_err(|error| format!("notify socket: {error}"))?;
+        let socket = self.kernel.notify_socket(unit).map_err(|error| error.to_string())?;
+        let copy = self.kernel.duplicate(&socket);
+        let copy = copy.map_err(|error| format!("notify socket: {error}"))?;
         self.keep(format!("notify/{unit}"), Service::Supervisor, vec![copy]);
         self.adopt_notify(unit, socket);
         Ok(())
     }
 
     /// Takes in a unit's notify socket and watches it.
-    pub(crate) fn adopt_notify(&mut self, unit: &str, socket: OwnedFd) {
-        if let Err(errno) =
-            self.poller.add(Source::Notify(unit.to_owned()), &socket, EpollFlags::EPOLLIN)
-        {
-            log::warn!("{unit}: notify socket: {errno}");
+    pub(crate) fn adopt_notify(&mut self, unit: &str, socket: K::Fd) {
+        let source = Source::Notify(unit.to_owned());
+        if let Err(error) = self.kernel.watch(source, &socket, EpollFlags::EPOLLIN) {
+            log::warn!("{unit}: notify socket: {error}");
         }
         self.runs.of(unit).notify = Some(socket);
     }
@@ -308,14 +313,14 @@ impl Shell {
         });
         let Some(run) = self.runs.run(name, generation) else { return };
         if let Some(pidfd) = &run.pidfd {
-            send_signal(pidfd.as_fd(), signal);
+            send_signal(&self.kernel, pidfd, signal);
         }
     }
 
     fn kill_group(&mut self, name: &str, generation: u64) {
         let runtime = self.runs.of(name);
         if let Some(group) = &runtime.cgroup
-            && let Err(error) = group.kill()
+            && let Err(error) = self.kernel.kill_group(group)
         {
             log::error!("{error}");
         }
@@ -333,22 +338,16 @@ impl Shell {
         if runtime.run.as_ref().is_some_and(|run| run.generation == generation)
             && let Some(Some(status)) = runtime.run.take().map(|run| run.status)
         {
-            self.poller.remove(&Source::Setup(name.to_owned()), &status);
+            self.kernel.unwatch(&Source::Setup(name.to_owned()), &status);
         }
         self.draining.remove(name);
     }
 }
 
-/// A pipe for one stream of a container: the read end for the logger, the write end for the
-/// container. The container's end blocks, as programs expect of their standard output.
-fn pipe() -> Result<(OwnedFd, OwnedFd), String> {
-    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| format!("pipe2: {errno}"))
-}
-
-/// pidfd_send_signal(2). A process that is already gone is fine: its exit is on its way.
-pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) {
-    if let Err(errno) = container::send_signal(pidfd, signal)
-        && errno != nix::errno::Errno::ESRCH
+/// Sends a signal to the process of a pidfd. One that is already gone is fine: its exit is on its way.
+pub(crate) fn send_signal<K: Kernel>(kernel: &K, pidfd: &K::Fd, signal: i32) {
+    if let Err(errno) = kernel.signal(pidfd, signal)
+        && errno != Errno::ESRCH
     {
         log::error!("pidfd_send_signal: {errno}");
     }

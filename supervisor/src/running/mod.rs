@@ -5,7 +5,6 @@
 
 pub mod actions;
 pub mod devices;
-pub mod layers;
 pub mod network;
 pub mod notify;
 pub(crate) mod origin;

@@ -1,12 +1,12 @@
 //! The supervisor's side of the network: which namespace is attached, which conditions hold.
 
-use crate::now_us;
+use crate::kernel::Kernel;
 use crate::shell::Shell;
 use ipc::{DataDisk, FromNet, NetState, ToNet};
 use policy::{Event, RunEvent};
 use units::model::{Condition, NetworkMode, VolumeSource};
 
-impl Shell {
+impl<K: Kernel> Shell<K> {
     /// Asks netsetup to give a unit's namespace its place on the bridge.
     pub(crate) fn attach(&mut self, name: &str) {
         let Some(unit) = self.config.host.units.get(name) else { return };
@@ -18,9 +18,10 @@ impl Shell {
         let Some(net) = self.runs.get(name).and_then(|runtime| runtime.net.as_ref()) else {
             return;
         };
-        match [net.ns.try_clone(), net.route_socket.try_clone()].into_iter().collect() {
+        let fds = [&net.ns, &net.route_socket].map(|fd| self.kernel.duplicate(fd));
+        match fds.into_iter().collect() {
             Ok(fds) => self.tell_net(ToNet::Attach { unit: request }, fds),
-            Err(error) => log::error!("{name}: dup: {error}"),
+            Err(error) => log::error!("{name}: {error}"),
         }
     }
 
@@ -31,9 +32,9 @@ impl Shell {
             return;
         }
         let Some(go) = runtime.run.as_mut().and_then(|run| run.go.take()) else { return };
-        runtime.timeline.attached_us = now_us();
+        runtime.timeline.attached_us = self.kernel.now_us();
         // One byte into an empty pipe does not block; a child that is gone has left an exit behind.
-        let _ = nix::unistd::write(go, b"g");
+        let _ = self.kernel.write(&go, b"g");
     }
 
     /// Handles a message of netsetup's.
@@ -56,7 +57,8 @@ impl Shell {
             FromNet::AttachFailed { unit, reason } => self.attach_failed(&unit, &reason),
             FromNet::PortsFailed { reason } => {
                 log::error!("published ports: {reason}");
-                self.reporter.note(&format!("published ports do not work: {reason}"));
+                let text = format!("published ports do not work: {reason}");
+                self.reporter.note(&mut self.kernel, &text);
             }
             FromNet::State(state) => self.net_state_is(state),
         }
@@ -89,7 +91,7 @@ impl Shell {
             (Condition::NetRoute, state.gateway.is_some()),
             (Condition::Dns, !state.dns.is_empty()),
         ];
-        self.reporter.network(&self.net_state, &state);
+        self.reporter.network(&mut self.kernel, &self.net_state, &state);
         self.net_state = state;
         for (condition, holds) in conditions {
             self.feed(Event::ConditionChanged { condition, holds });
@@ -101,7 +103,7 @@ impl Shell {
         if disk == self.data_disk {
             return;
         }
-        self.reporter.data_disk(&disk);
+        self.reporter.data_disk(&mut self.kernel, &disk);
         let usable = !disk.pending;
         self.data_disk = disk;
         let volumes: std::collections::BTreeSet<String> = self

@@ -1,6 +1,7 @@
 //! From a unit and its image to a container plan: which value wins, what is mounted where.
 
 use crate::config::address;
+use crate::kernel::{CallError, Kernel};
 use crate::running::notify;
 use container::{
     CapSet, CopyUp, Device, InlineFile, Limits, Mount, MountSource, Process, Resource, Rlimit,
@@ -8,9 +9,7 @@ use container::{
 use layout::images::{Image, ImageConfig};
 use layout::paths;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::Ipv4Addr;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use units::model::{NetworkMode, Ready, Unit, VolumeSource};
 use units::process::parse_signal;
@@ -25,14 +24,12 @@ pub enum PlanError {
     #[error("unknown capability {0}")]
     Capability(String),
     /// A volume's directory cannot be made.
-    #[error("volume {name}: {path}: {source}")]
+    #[error("volume {name}: {source}")]
     Volume {
         /// The volume.
         name: String,
-        /// Its directory.
-        path: String,
-        /// Why.
-        source: std::io::Error,
+        /// Its directory, and why.
+        source: CallError,
     },
 }
 
@@ -116,16 +113,21 @@ pub fn limits(unit: &Unit) -> Limits {
 ///
 /// # Errors
 /// A volume's directory.
-pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, PlanError> {
+pub fn mounts(
+    kernel: &impl Kernel,
+    unit: &Unit,
+    image: &Image,
+    volumes: &Path,
+) -> Result<Vec<Mount>, PlanError> {
     let container = &unit.container;
-    let mut mounts = image_volumes(unit, &image.config)?;
+    let mut mounts = image_volumes(kernel, unit, &image.config)?;
     for volume in &container.volumes {
         let source = match &volume.source {
             VolumeSource::HostPath(path) => {
                 MountSource::Bind { path: PathBuf::from(path), recursive: true, copy_up: None }
             }
-            VolumeSource::Named(name) => kept_directory(&volumes.join(name))
-                .map_err(|(path, source)| PlanError::Volume { name: name.clone(), path, source })?,
+            VolumeSource::Named(name) => kept_directory(kernel, &volumes.join(name))
+                .map_err(|source| PlanError::Volume { name: name.clone(), source })?,
         };
         mounts.push(Mount {
             target: volume.target.clone(),
@@ -171,7 +173,11 @@ pub fn mounts(unit: &Unit, image: &Image, volumes: &Path) -> Result<Vec<Mount>, 
 /// The paths that the image declares as volumes and the unit mounts nothing on. Each is a directory
 /// of the unit's own that outlives its runs and is gone with the boot: what must last longer has a
 /// name. It is written to even where the root is read-only.
-fn image_volumes(unit: &Unit, config: &ImageConfig) -> Result<Vec<Mount>, PlanError> {
+fn image_volumes(
+    kernel: &impl Kernel,
+    unit: &Unit,
+    config: &ImageConfig,
+) -> Result<Vec<Mount>, PlanError> {
     let container = &unit.container;
     let plain = |path: &str| path.trim_end_matches('/').to_owned();
     let taken: BTreeSet<String> = container
@@ -188,31 +194,22 @@ fn image_volumes(unit: &Unit, config: &ImageConfig) -> Result<Vec<Mount>, PlanEr
         }
         // No named volume has a name with this sign.
         let unit_dir = Path::new(paths::RUN_VOLUMES).join(format!("@{}", unit.name));
-        let source = make_dir(&unit_dir, 0o700)
-            .map_err(|error| (unit_dir.display().to_string(), error))
-            .and_then(|()| kept_directory(&unit_dir.join(number.to_string())))
-            .map_err(|(path, source)| PlanError::Volume { name: target.clone(), path, source })?;
+        let source = kernel
+            .make_dir(&unit_dir, 0o700)
+            .and_then(|()| kept_directory(kernel, &unit_dir.join(number.to_string())))
+            .map_err(|source| PlanError::Volume { name: target.clone(), source })?;
         mounts.push(Mount { target, read_only: false, no_exec: false, source });
     }
     Ok(mounts)
 }
 
-/// A directory that outlives the runs, filled from the image at its first use; on failure the path
-/// and the reason.
-fn kept_directory(dir: &Path) -> Result<MountSource, (String, std::io::Error)> {
+/// A directory that outlives the runs, filled from the image at its first use.
+fn kept_directory(kernel: &impl Kernel, dir: &Path) -> Result<MountSource, CallError> {
     let path = dir.join("_data");
-    make_dir(dir, 0o700)
-        .and_then(|()| make_dir(&path, 0o755))
-        .map_err(|source| (path.display().to_string(), source))?;
+    kernel.make_dir(dir, 0o700)?;
+    kernel.make_dir(&path, 0o755)?;
     let copy_up = Some(CopyUp { marker: dir.join("initialized") });
     Ok(MountSource::Bind { path, recursive: false, copy_up })
-}
-
-fn make_dir(path: &Path, mode: u32) -> std::io::Result<()> {
-    match fs::DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
 }
 
 /// `/etc/hostname` and `/etc/hosts`.

@@ -1,37 +1,37 @@
 //! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
 
 use crate::health::probe::NetProbe;
-use container::{Cgroup, DeviceRule, IdRange, Spawned, UserNs};
+use crate::kernel::{Handles, Started};
+use container::{DeviceRule, IdRange};
 use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 /// A unit's network namespace: its own, not its run's. It stays over restarts of the container, and
 /// with it the unit's address, its cable and the port maps.
 #[derive(Debug)]
-pub struct UnitNet {
+pub struct UnitNet<F> {
     /// The namespace.
-    pub ns: OwnedFd,
+    pub ns: F,
     /// A route socket inside it.
-    pub route_socket: OwnedFd,
+    pub route_socket: F,
     /// netsetup has given it its place on the bridge.
     pub attached: bool,
 }
 
 /// A run of a container.
-#[derive(Debug, Default)]
-pub struct Run {
+#[derive(Debug)]
+pub struct Run<F> {
     /// Its number.
     pub generation: u64,
     /// Main process.
     pub pid: i32,
     /// The main process, safe from reuse of its number.
-    pub pidfd: Option<OwnedFd>,
+    pub pidfd: Option<F>,
     /// Tells how the set-up ends; gone when it has ended.
-    pub status: Option<OwnedFd>,
+    pub status: Option<F>,
     /// Lets the program start; gone when it may.
-    pub go: Option<OwnedFd>,
+    pub go: Option<F>,
     /// `oom_kill` of the cgroup when the run began: the cgroup is older than the run.
     pub oom_before: u64,
     /// The program runs, as far as we know.
@@ -40,9 +40,9 @@ pub struct Run {
     pub ended: bool,
 }
 
-/// A health probe under way.
+/// A health check in progress.
 #[derive(Debug)]
-pub struct Probe {
+pub struct Probe<F> {
     /// The run that is asked.
     pub generation: u64,
     /// When it began; microseconds of `CLOCK_MONOTONIC`.
@@ -50,59 +50,75 @@ pub struct Probe {
     /// When it has failed for lack of an answer; milliseconds of `CLOCK_MONOTONIC`.
     pub until_ms: u64,
     /// How.
-    pub kind: ProbeKind,
+    pub kind: ProbeKind<F>,
 }
 
 /// How health is being asked.
 #[derive(Debug)]
-pub enum ProbeKind {
+pub enum ProbeKind<F> {
     /// A connection.
-    Net(NetProbe),
+    Net(NetProbe<F>),
     /// A command inside the container.
     Command {
         /// Its process.
         pid: i32,
         /// The same, safe from reuse.
-        pidfd: OwnedFd,
+        pidfd: F,
         /// Its standard output and error.
-        output: OwnedFd,
+        output: F,
         /// The end of what it has written.
         said: Vec<u8>,
         /// How its set-up ended, if that failed.
-        status: OwnedFd,
+        status: F,
     },
 }
 
 /// Everything of one unit.
-#[derive(Debug, Default)]
-pub struct UnitRuntime {
+pub struct UnitRuntime<K: Handles> {
     /// Its cgroup, made at the first start and used again at each.
-    pub cgroup: Option<Rc<Cgroup>>,
+    pub cgroup: Option<Rc<K::Cgroup>>,
     /// What its processes may open, as the cgroup's filter has it.
     pub devices: Option<Vec<DeviceRule>>,
     /// Watches `cgroup.events` while the group is being emptied.
-    pub group_events: Option<OwnedFd>,
+    pub group_events: Option<K::Fd>,
     /// Its user namespace (not with `userns = "host"`): its own as the network namespace is, which
     /// belongs to it.
-    pub userns: Option<UserNs>,
+    pub userns: Option<(K::UserNs, IdRange)>,
     /// Its network namespace (not with `network = "host"`).
-    pub net: Option<UnitNet>,
+    pub net: Option<UnitNet<K::Fd>>,
     /// Its sd_notify socket.
-    pub notify: Option<OwnedFd>,
+    pub notify: Option<K::Fd>,
     /// The run.
-    pub run: Option<Run>,
+    pub run: Option<Run<K::Fd>>,
     /// The probe.
-    pub probe: Option<Probe>,
+    pub probe: Option<Probe<K::Fd>>,
     /// How long the last one took that was answered, microseconds.
     pub latency_us: Option<u64>,
     /// When the steps of the latest start happened.
     pub timeline: Timeline,
 }
 
-impl UnitRuntime {
+impl<K: Handles> Default for UnitRuntime<K> {
+    fn default() -> UnitRuntime<K> {
+        UnitRuntime {
+            cgroup: None,
+            devices: None,
+            group_events: None,
+            userns: None,
+            net: None,
+            notify: None,
+            run: None,
+            probe: None,
+            latency_us: None,
+            timeline: Timeline::default(),
+        }
+    }
+}
+
+impl<K: Handles> UnitRuntime<K> {
     /// The ids of its containers.
     pub fn ids(&self) -> Option<IdRange> {
-        self.userns.as_ref().map(UserNs::range)
+        self.userns.as_ref().map(|(_, ids)| *ids)
     }
 }
 
@@ -129,44 +145,49 @@ pub enum Process {
 }
 
 /// All units, and who is who among the processes.
-#[derive(Debug, Default)]
-pub struct Runs {
-    units: BTreeMap<String, UnitRuntime>,
+pub struct Runs<K: Handles> {
+    units: BTreeMap<String, UnitRuntime<K>>,
     /// Processes that have not been reported as ended.
     pub processes: HashMap<i32, Process>,
 }
 
-impl Runs {
+impl<K: Handles> Default for Runs<K> {
+    fn default() -> Runs<K> {
+        Runs { units: BTreeMap::new(), processes: HashMap::new() }
+    }
+}
+
+impl<K: Handles> Runs<K> {
     /// A unit's part; made when it is first asked for.
-    pub fn of(&mut self, unit: &str) -> &mut UnitRuntime {
+    pub fn of(&mut self, unit: &str) -> &mut UnitRuntime<K> {
         self.units.entry(unit.to_owned()).or_default()
     }
 
     /// A unit's part, if it ever had one.
-    pub fn get(&self, unit: &str) -> Option<&UnitRuntime> {
+    pub fn get(&self, unit: &str) -> Option<&UnitRuntime<K>> {
         self.units.get(unit)
     }
 
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &UnitRuntime)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &UnitRuntime<K>)> {
         self.units.iter()
     }
 
     /// A unit's run, if it has this number.
-    pub fn run(&mut self, unit: &str, generation: u64) -> Option<&mut Run> {
+    pub fn run(&mut self, unit: &str, generation: u64) -> Option<&mut Run<K::Fd>> {
         self.units.get_mut(unit)?.run.as_mut().filter(|run| run.generation == generation)
     }
 
     /// Takes in a process that has just been made.
-    pub fn began(&mut self, unit: &str, generation: u64, spawned: Spawned, oom_before: u64) {
+    pub fn began(&mut self, unit: &str, generation: u64, started: Started<K::Fd>, oom_before: u64) {
         let main = Process::Main { unit: unit.to_owned(), generation };
-        self.processes.insert(spawned.pid, main);
+        self.processes.insert(started.pid, main);
         self.of(unit).run = Some(Run {
             generation,
-            pid: spawned.pid,
-            pidfd: Some(spawned.pidfd),
-            status: Some(spawned.status),
-            go: spawned.go,
+            pid: started.pid,
+            pidfd: Some(started.pidfd),
+            status: Some(started.status),
+            go: started.go,
             oom_before,
             exec: false,
             ended: false,

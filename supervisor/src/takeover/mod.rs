@@ -1,37 +1,31 @@
 //! Taking over: what an earlier supervisor of this boot has left.
 
-pub mod processes;
-pub mod state_files;
-
+use crate::kernel::{Handles, Kernel};
 use crate::running::actions::send_signal;
 use crate::running::runs::{Process, Run, UnitNet};
-use crate::shell::{Shell, ShellError};
-use container::Cgroup;
-use ipc::{API_LINK, BootReport, Channel, ChannelError, FromInit, Received};
-use layout::paths;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use crate::shell::{Fds, Shell, ShellError};
+use ipc::{API_LINK, FromInit, Link, Received};
 use policy::{RunEvent, SavedState};
-use processes::{procs, status_field};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::rc::Rc;
 
 /// How long PID 1 may take to hand over what it keeps. It sends all of it right after the start.
 const HAND_OVER_MS: u16 = 10_000;
 
 /// Messages that came before their time.
-type Early = Vec<Received<FromInit>>;
+type Early<K> = Vec<Received<FromInit, <K as Handles>::Fd>>;
+
+/// Stored descriptors, by key.
+type Stored<K> = BTreeMap<String, Fds<K>>;
 
 /// Takes in what PID 1 has kept for us, by key, and what else it said meanwhile.
 ///
 /// # Errors
 /// PID 1 is gone.
-pub fn stored_descriptors(
-    init: &Channel,
-) -> Result<(BTreeMap<String, Vec<OwnedFd>>, Early), ShellError> {
+pub fn stored_descriptors<K: Kernel>(
+    kernel: &K,
+    init: &K::Link,
+) -> Result<(Stored<K>, Early<K>), ShellError> {
     let mut stored = BTreeMap::new();
     let mut early = Vec::new();
     loop {
@@ -42,58 +36,43 @@ pub fn stored_descriptors(
             Ok(Some(Received { message: FromInit::StoredEnd, .. })) => return Ok((stored, early)),
             Ok(Some(other)) => early.push(other),
             Ok(None) => {
-                let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
-                if poll(&mut fds, PollTimeout::from(HAND_OVER_MS)) == Ok(0) {
+                if kernel.wait_for_link(init, HAND_OVER_MS) == Ok(false) {
                     log::error!("PID 1 hands nothing over: going on without");
                     return Ok((stored, early));
                 }
             }
-            Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
-                return Err(ShellError::Orphaned);
-            }
+            Err(error) if error.is_closed() => return Err(ShellError::Orphaned),
             Err(error) => log::warn!("PID 1: {error}"),
         }
     }
 }
 
-/// The layers that are mounted already.
-pub fn mounted_layers() -> BTreeSet<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let prefix = format!("{}/", paths::RUN_LAYERS);
-    mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1)?.strip_prefix(&prefix))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Whether PID 1 had to set the clock, because it stood before the image was made.
-pub fn clock_was_raised() -> bool {
-    let report: BootReport = fs::read(paths::RUN_BOOT)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
-    report.phases.iter().any(|phase| phase.name == "clock" && !phase.note.is_empty())
-}
-
-/// Whether a process runs its own program (and not ours any more); `None` when it is gone.
-pub fn is_executed(pid: i32) -> Option<bool> {
-    // By its inode: a container's own program may have the name of ours.
-    let identity = |path: String| fs::metadata(path).map(|file| (file.dev(), file.ino()));
-    let theirs = identity(format!("/proc/{pid}/exe")).ok()?;
-    Some(identity("/proc/self/exe".to_owned()).ok() != Some(theirs))
+/// The state files. One that cannot be read is reported and left out: its unit then looks as if it had
+/// never been started, which the cgroup tree corrects.
+pub fn saved_states(kernel: &impl Kernel) -> BTreeMap<String, SavedState> {
+    let mut states = BTreeMap::new();
+    for (unit, text) in kernel.state_files().unwrap_or_default() {
+        let state = text.map_err(|error| error.to_string()).and_then(|text| {
+            SavedState::from_json(&text).map_err(|error| format!("{unit}.json: {error}"))
+        });
+        match state {
+            Ok(state) => drop(states.insert(unit, state)),
+            Err(error) => log::warn!("{error}: the unit starts without a history"),
+        }
+    }
+    states
 }
 
 /// Puts everything back in its place: descriptors, cgroups, processes.
-pub fn take_over(
-    shell: &mut Shell,
-    stored: BTreeMap<String, Vec<OwnedFd>>,
+pub fn take_over<K: Kernel>(
+    shell: &mut Shell<K>,
+    stored: Stored<K>,
     saved: &BTreeMap<String, SavedState>,
 ) {
     for (key, fds) in stored {
         take_descriptors(shell, &key, fds);
     }
-    let mut left: BTreeSet<String> = cgroups();
+    let mut left: BTreeSet<String> = shell.kernel.groups();
     for (name, state) in saved {
         let Some(generation) = state.generation() else { continue };
         left.remove(name);
@@ -104,7 +83,7 @@ pub fn take_over(
     }
 }
 
-fn take_descriptors(shell: &mut Shell, key: &str, fds: Vec<OwnedFd>) {
+fn take_descriptors<K: Kernel>(shell: &mut Shell<K>, key: &str, fds: Fds<K>) {
     let mut fds = fds.into_iter();
     match (key.split_once('/'), fds.next(), fds.next()) {
         (Some(("netns", unit)), Some(ns), Some(route_socket)) => {
@@ -114,23 +93,15 @@ fn take_descriptors(shell: &mut Shell, key: &str, fds: Vec<OwnedFd>) {
         }
         (Some(("userns", unit)), Some(ns), None) => shell.adopt_userns(unit, ns),
         (_, Some(link), None) if key == API_LINK => {
-            shell.api.connect(&mut shell.poller, link.into(), true)
+            shell.api.connect(&mut shell.kernel, link.into(), true)
         }
         (Some(("notify", unit)), Some(socket), None) => shell.adopt_notify(unit, socket),
         _ => log::warn!("PID 1 keeps something unknown: {key}"),
     }
 }
 
-/// The units that have a cgroup.
-fn cgroups() -> BTreeSet<String> {
-    let entries = fs::read_dir(paths::CGROUP_UNITS).into_iter().flatten().flatten();
-    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.filter_map(|entry| entry.file_name().into_string().ok()).collect()
-}
-
-fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) {
-    let path = Path::new(paths::CGROUP_UNITS).join(name);
-    let group = match Cgroup::open(&path) {
+fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state: &SavedState) {
+    let group = match shell.kernel.open_group(name) {
         Ok(group) => Rc::new(group),
         Err(error) => {
             // Without a cgroup there never was a process.
@@ -146,23 +117,26 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
     {
         log::warn!("{name}: {error}");
     }
-    let pid = state.pid().or_else(|| if state.launching() { main_process(&path) } else { None });
+    let kernel = &shell.kernel;
+    let found = || if state.launching() { main_process(kernel, &group) } else { None };
+    let pid = state.pid().or_else(found);
     // An exit that PID 1 still has comes right after this. One that it has forgotten (our file could
     // not be written when it came) never does: the empty group must tell.
-    let alive = pid.filter(|pid| is_in(&path, *pid));
+    let alive = pid.filter(|pid| is_in(kernel, &group, *pid));
     if alive.is_some() {
-        end_strangers(&path, alive);
+        end_left_programs(kernel, &group, alive);
     }
-    let gone = pid.is_none() || (alive.is_none() && !group.populated().unwrap_or(true));
+    let gone = pid.is_none() || (alive.is_none() && !kernel.populated(&group).unwrap_or(true));
     let run = Run {
         generation,
         pid: pid.unwrap_or(0),
-        pidfd: alive.and_then(open_pidfd),
+        pidfd: alive.and_then(|pid| kernel.open_pidfd(pid).ok()),
         // As the run began, not as it is now: the memory killer may have come while nobody watched.
-        oom_before: group.note().unwrap_or(0),
+        oom_before: kernel.note(&group).unwrap_or(0),
         exec: !state.launching() && !state.in_setup(),
         ended: gone,
-        ..Run::default()
+        status: None,
+        go: None,
     };
     shell.runs.of(name).run = Some(run);
     if gone {
@@ -183,52 +157,39 @@ fn take_run(shell: &mut Shell, name: &str, generation: u64, state: &SavedState) 
 
 /// The process of a cgroup that is PID 1 of its own namespace: the last number of `NSpid` is 1
 /// (proc_pid_status(5)).
-fn main_process(cgroup: &Path) -> Option<i32> {
-    procs(cgroup).ok()?.into_iter().find(|pid| {
-        let status = status(*pid);
-        let ids = status_field(&status, "NSpid").unwrap_or_default();
-        let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
-        ids.len() == 2 && ids.last() == Some(&"1")
+fn main_process<K: Kernel>(kernel: &K, group: &K::Cgroup) -> Option<i32> {
+    kernel.group_processes(group).ok()?.into_iter().find(|pid| {
+        let status = kernel.process_status(*pid);
+        status.is_some_and(|status| status.ns_pids.len() == 2 && status.ns_pids.last() == Some(&1))
     })
 }
 
-/// Kills the programs of people and the health probes that an earlier supervisor ran in a container:
-/// whoever looked on has been told nothing, and nobody would ever end them. They are PID 1's children
-/// as the main process is; everything else in a container descends from that.
-fn end_strangers(cgroup: &Path, main: Option<i32>) {
-    for pid in procs(cgroup).unwrap_or_default() {
+/// Kills the programs that people and health checks of an earlier supervisor started in a container:
+/// their output is lost, and nothing else would ever end them. They are PID 1's children as the main
+/// process is; everything else in a container descends from that.
+fn end_left_programs<K: Kernel>(kernel: &K, group: &K::Cgroup, main: Option<i32>) {
+    for pid in kernel.group_processes(group).unwrap_or_default() {
         // First the descriptor, so that what is looked at is what is killed.
-        let Some(pidfd) = open_pidfd(pid).filter(|_| Some(pid) != main) else { continue };
-        if status_field(&status(pid), "PPid") == Some("1") && is_in(cgroup, pid) {
-            send_signal(pidfd.as_fd(), libc::SIGKILL);
+        let Some(pidfd) = kernel.open_pidfd(pid).ok().filter(|_| Some(pid) != main) else {
+            continue;
+        };
+        let from_init = kernel.process_status(pid).is_some_and(|status| status.parent == 1);
+        if from_init && is_in(kernel, group, pid) {
+            send_signal(kernel, &pidfd, libc::SIGKILL);
         }
     }
 }
 
-fn is_in(cgroup: &Path, pid: i32) -> bool {
-    procs(cgroup).is_ok_and(|pids| pids.contains(&pid))
-}
-
-/// What the kernel says of a process; nothing when it is gone.
-fn status(pid: i32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
-}
-
-fn open_pidfd(pid: i32) -> Option<OwnedFd> {
-    // SAFETY: takes two numbers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
-    // SAFETY: the kernel has just made this descriptor for us.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    Some(fd)
+fn is_in<K: Kernel>(kernel: &K, group: &K::Cgroup, pid: i32) -> bool {
+    kernel.group_processes(group).is_ok_and(|pids| pids.contains(&pid))
 }
 
 /// Whatever lives in a cgroup that belongs to no run we know of is left over.
-fn clear_away(shell: &mut Shell, name: &str) {
-    let Ok(group) = Cgroup::open(&Path::new(paths::CGROUP_UNITS).join(name)) else { return };
-    if group.populated().unwrap_or(false) {
+fn clear_away<K: Kernel>(shell: &mut Shell<K>, name: &str) {
+    let Ok(group) = shell.kernel.open_group(name) else { return };
+    if shell.kernel.populated(&group).unwrap_or(false) {
         log::warn!("{name}: processes of a forgotten run are killed");
-        if let Err(error) = group.kill() {
+        if let Err(error) = shell.kernel.kill_group(&group) {
             log::error!("{error}");
         }
     }

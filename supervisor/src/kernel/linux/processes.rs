@@ -1,18 +1,23 @@
-//! What runs on the host, from /proc.
+//! The processes of the host, from /proc.
 
-use ipc::api::ProcessReport;
+use super::errno_of;
+use crate::kernel::{CallError, Errno, ProcessStatus};
+use api_types::Process;
+use ipc::Service;
+use layout::paths;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Processes that are told at most.
+/// Processes that are listed at most.
 const MAX: usize = 4096;
 
-/// Bytes of a command line that are told.
+/// Bytes of a command line that are shown.
 const COMMAND: u64 = 1024;
 
 /// All processes but the kernel's own threads, by number. One that ends meanwhile is left out.
-pub fn list() -> Vec<ProcessReport> {
+pub fn list() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut pids: Vec<i32> =
         entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -20,7 +25,7 @@ pub fn list() -> Vec<ProcessReport> {
     pids.into_iter().filter_map(report).take(MAX).collect()
 }
 
-fn report(pid: i32) -> Option<ProcessReport> {
+fn report(pid: i32) -> Option<Process> {
     let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
     // Not all of it: a program may have megabytes of arguments.
     let mut shown = Vec::new();
@@ -39,7 +44,7 @@ fn report(pid: i32) -> Option<ProcessReport> {
         .filter(|word| !word.is_empty())
         .map(String::from_utf8_lossy)
         .collect();
-    Some(ProcessReport {
+    Some(Process {
         pid,
         parent,
         unit: read("cgroup").as_deref().and_then(unit_of),
@@ -55,14 +60,53 @@ fn report(pid: i32) -> Option<ProcessReport> {
 /// The processes of a cgroup, without those of the cgroups below it (cgroups(7)).
 ///
 /// # Errors
-/// There is no such cgroup.
-pub fn procs(cgroup: &Path) -> io::Result<Vec<i32>> {
+/// The cgroup does not exist.
+pub fn of_cgroup(cgroup: &Path) -> io::Result<Vec<i32>> {
     let list = fs::read_to_string(cgroup.join("cgroup.procs"))?;
     Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
 }
 
+/// Whether a process runs its own program, and not this process's.
+///
+/// # Errors
+/// It does not exist (any more).
+pub fn is_executed(pid: i32) -> Result<bool, CallError> {
+    // By its inode: a container's own program may have the name of ours.
+    let identity = |path: String| match fs::metadata(&path) {
+        Ok(file) => Ok((file.dev(), file.ino())),
+        Err(error) => Err(CallError::new(path, errno_of(&error))),
+    };
+    let theirs = identity(format!("/proc/{pid}/exe"))?;
+    Ok(identity("/proc/self/exe".to_owned()).ok() != Some(theirs))
+}
+
+/// What /proc/PID/status says; `None` when the process is gone.
+pub fn status(pid: i32) -> Option<ProcessStatus> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status_field(&text, "PPid")?.parse().ok()?;
+    let ids = status_field(&text, "NSpid").unwrap_or_default();
+    let ns_pids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect();
+    Some(ProcessStatus { parent, ns_pids })
+}
+
+/// Sends a signal to the process in a service's cgroup.
+///
+/// # Errors
+/// The service does not run.
+pub fn signal_service(service: Service, signal: i32) -> Result<i32, CallError> {
+    let name = service.applet();
+    let failed = |errno| CallError::new(name, errno);
+    let pids = of_cgroup(&Path::new(paths::CGROUP_SYSTEM).join(name));
+    let pids = pids.map_err(|error| failed(errno_of(&error)))?;
+    let pid = *pids.first().ok_or_else(|| failed(Errno::ESRCH))?;
+    // SAFETY: plain numbers; the process is one of ours, as its cgroup says.
+    let done = unsafe { libc::kill(pid, signal) };
+    Errno::result(done).map_err(failed)?;
+    Ok(pid)
+}
+
 /// One field of what /proc/PID/status says (proc_pid_status(5)).
-pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 

@@ -1,5 +1,6 @@
-//! epoll(7), with each descriptor known by what it is to us.
+//! epoll(7), with each descriptor known by what it is to the supervisor.
 
+use crate::kernel::Source;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::HashMap;
@@ -7,41 +8,23 @@ use std::os::fd::AsFd;
 
 /// What a descriptor is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// The link to PID 1.
-    Init,
-    /// The link to netsetup.
-    Net,
-    /// The link to api.
-    Api,
-    /// The set-up status pipe of a program in a container, by the number of the ask.
-    Exec(u64),
-    /// A unit's set-up status pipe.
-    Setup(String),
-    /// A unit's `cgroup.events`.
-    Group(String),
-    /// A unit's notify socket.
-    Notify(String),
-    /// A health probe's socket or pipe, by the unit's name.
-    Probe(String),
-    /// The listening control socket.
-    Listener,
-    /// A control connection.
-    Connection(u64),
-    /// The console, which takes output again.
+pub enum Watched {
+    /// One of the supervisor's.
+    Source(Source),
+    /// The console, until it takes output again.
     Console,
 }
 
-/// The descriptors that are waited for.
+/// The watched descriptors.
 pub struct Poller {
     epoll: Epoll,
-    sources: HashMap<u64, Source>,
-    tokens: HashMap<Source, u64>,
+    sources: HashMap<u64, Watched>,
+    tokens: HashMap<Watched, u64>,
     next: u64,
 }
 
 impl Poller {
-    /// Waits for nothing yet.
+    /// Watches nothing yet.
     ///
     /// # Errors
     /// epoll_create1(2)'s.
@@ -50,12 +33,12 @@ impl Poller {
         Ok(Poller { epoll, sources: HashMap::new(), tokens: HashMap::new(), next: 0 })
     }
 
-    /// Waits for `flags` on a descriptor from now on. A source is waited for once: adding it again
-    /// replaces what was known of it (the old descriptor must be closed or removed).
+    /// Watches a descriptor for `flags` from now on. A source is watched once: adding it again replaces
+    /// what was known of it (the old descriptor must be closed or removed).
     ///
     /// # Errors
     /// epoll_ctl(2)'s.
-    pub fn add(&mut self, source: Source, fd: impl AsFd, flags: EpollFlags) -> Result<(), Errno> {
+    pub fn add(&mut self, source: Watched, fd: impl AsFd, flags: EpollFlags) -> Result<(), Errno> {
         self.next += 1;
         self.epoll.add(fd, EpollEvent::new(flags, self.next))?;
         if let Some(old) = self.tokens.insert(source.clone(), self.next) {
@@ -65,13 +48,13 @@ impl Poller {
         Ok(())
     }
 
-    /// Waits for other flags.
+    /// Watches for other flags.
     ///
     /// # Errors
     /// epoll_ctl(2)'s.
     pub fn change(
         &mut self,
-        source: &Source,
+        source: &Watched,
         fd: impl AsFd,
         flags: EpollFlags,
     ) -> Result<(), Errno> {
@@ -79,9 +62,9 @@ impl Poller {
         self.epoll.modify(fd, &mut EpollEvent::new(flags, *token))
     }
 
-    /// Waits for a descriptor no longer. Call it before closing, because another process (PID 1's
-    /// store) may hold a copy that would keep it in the set.
-    pub fn remove(&mut self, source: &Source, fd: impl AsFd) {
+    /// Watches a descriptor no longer. Call it before closing, because another process (PID 1's store)
+    /// may hold a duplicate that would keep it in the set.
+    pub fn remove(&mut self, source: &Watched, fd: impl AsFd) {
         if let Some(token) = self.tokens.remove(source) {
             self.sources.remove(&token);
             // It may be gone already.
@@ -89,8 +72,8 @@ impl Poller {
         }
     }
 
-    /// What has happened within `timeout_ms` (`None`: for ever), at most 64 at once.
-    pub fn wait(&self, timeout_ms: Option<u64>) -> Vec<(Source, EpollFlags)> {
+    /// What is ready within `timeout_ms` (`None`: without limit), at most 64 at once.
+    pub fn wait(&self, timeout_ms: Option<u64>) -> Vec<(Watched, EpollFlags)> {
         let timeout = match timeout_ms {
             None => EpollTimeout::NONE,
             Some(ms) => EpollTimeout::try_from(i32::try_from(ms).unwrap_or(i32::MAX))

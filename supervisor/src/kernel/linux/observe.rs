@@ -1,0 +1,140 @@
+//! Reading, for requests.
+
+use super::{Linux, errno_of, processes};
+use crate::config::values;
+use crate::kernel::{CallError, Errno, Observe};
+use crate::requests::metrics;
+use api_types::{Clock, ConfigValue, Disk, Process};
+use container::{Access, Cgroup, CgroupError, InsideError, Stats};
+use ipc::BootReport;
+use ipc::api::FileReport;
+use layout::paths;
+use logger::{Counters, Line};
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Bytes of the kernel's log that are given out at most.
+const MAX_KERNEL_LOG: usize = 1024 * 1024;
+
+/// Names of a directory that are given out at most.
+const MAX_NAMES: usize = 10_000;
+
+impl Observe for Linux {
+    fn unix_us(&self) -> i64 {
+        logger::unix_us()
+    }
+
+    fn text(&self, path: &str) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    fn read_file(&self, path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+        let failed = |error| format!("{}: {error}", path.display());
+        if !fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(format!("{}: not a regular file", path.display()));
+        }
+        let mut bytes = Vec::new();
+        File::open(path).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    fn list_dir(&self, path: &Path) -> Result<Vec<String>, String> {
+        let entries = fs::read_dir(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .take(MAX_NAMES)
+            .collect())
+    }
+
+    /// The kernel's ring buffer (syslog(2), SYSLOG_ACTION_READ_ALL).
+    fn kernel_log(&self) -> Result<String, CallError> {
+        const READ_ALL: libc::c_int = 3;
+        let mut buffer = vec![0u8; MAX_KERNEL_LOG];
+        let size = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
+        // SAFETY: the buffer is valid for writes of `size` bytes.
+        let got = unsafe { libc::klogctl(READ_ALL, buffer.as_mut_ptr().cast(), size) };
+        let got = Errno::result(got).map_err(|errno| CallError::new("syslog", errno))?;
+        buffer.truncate(usize::try_from(got).unwrap_or(0));
+        Ok(String::from_utf8_lossy(&buffer).into_owned())
+    }
+
+    fn boot_report(&self) -> BootReport {
+        boot_report()
+    }
+
+    fn config_values(&self) -> Vec<ConfigValue> {
+        values::list(Path::new(paths::CONFIG))
+    }
+
+    fn processes(&self) -> Vec<Process> {
+        processes::list()
+    }
+
+    fn clock(&self) -> Clock {
+        metrics::clock()
+    }
+
+    fn disks(&self, data: Option<&str>) -> Vec<Disk> {
+        metrics::disks(data)
+    }
+
+    fn own_cpu_usec(&self) -> u64 {
+        metrics::own_cpu_usec()
+    }
+
+    fn stats(&self, group: &Cgroup) -> Result<Stats, CgroupError> {
+        group.stats()
+    }
+
+    fn pressure(&self, group: &Cgroup, resource: &str) -> Result<Option<(u64, u64)>, CgroupError> {
+        group.pressure(resource)
+    }
+
+    fn log_tail(&self, unit: &str, lines: usize) -> Result<Vec<Line>, String> {
+        match logger::tail(unit, lines) {
+            Err(error) if error.is_absent() => Ok(Vec::new()),
+            done => done.map_err(|error| error.to_string()),
+        }
+    }
+
+    fn log_counters(&self, unit: &str) -> Option<Counters> {
+        logger::counters(unit).ok()
+    }
+
+    fn log_ring(&self, unit: &str) -> Result<Option<OwnedFd>, String> {
+        match logger::Reader::open(&logger::ring_path(unit)) {
+            Ok(ring) => Ok(Some(ring.into())),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn log_files(&self, data: &str, unit: &str) -> Result<Vec<OwnedFd>, String> {
+        let files = logger::history::open(&logger::files_path(Path::new(data)), unit);
+        files.map_err(|error| error.to_string())
+    }
+
+    fn open_file(
+        &self,
+        pid: i32,
+        pidfd: &OwnedFd,
+        path: &str,
+        access: Access,
+    ) -> Result<(OwnedFd, FileReport), InsideError> {
+        let file = File::from(container::open_file(pid, pidfd.as_fd(), path, access)?);
+        let metadata = file
+            .metadata()
+            .map_err(|error| InsideError::Sys { call: "fstat", errno: errno_of(&error) })?;
+        let report = FileReport { size: metadata.len(), mode: metadata.mode() & 0o7777 };
+        Ok((file.into(), report))
+    }
+}
+
+pub(super) fn boot_report() -> BootReport {
+    let text = fs::read(paths::RUN_BOOT).unwrap_or_default();
+    serde_json::from_slice(&text).unwrap_or_default()
+}
