@@ -63,6 +63,13 @@ pub fn capture_log() {
     }
 }
 
+/// Whether what is logged is wanted at all.
+pub fn listen(wanted: bool) {
+    let level = if wanted { log::LevelFilter::Debug } else { log::LevelFilter::Off };
+    log::set_max_level(level);
+    drop(logged());
+}
+
 /// What has been logged on this thread since the last call.
 pub fn logged() -> Vec<String> {
     LOGGED.with(|logged| std::mem::take(&mut *logged.borrow_mut()))

@@ -55,6 +55,10 @@ pub struct Run {
     pub unit: String,
     /// The number that the supervisor's record gave it.
     pub generation: u64,
+    /// That number is a guess, because the record could not be written.
+    pub uncertain: bool,
+    /// Its program has said that it is ready, and somebody could have heard it.
+    pub said_ready: bool,
     /// Its main process, by key.
     pub key: u64,
     /// Its main process's number.
@@ -86,7 +90,7 @@ pub struct Run {
 impl Machine {
     /// Draws what the next container of a unit does.
     pub fn draw_script(&mut self, oneshot: bool) -> Script {
-        let calm = self.calm;
+        let calm = self.calm || self.options.benign;
         let rng = &mut self.rng;
         let ms = |low: u64, high: u64, rng: &mut crate::rng::Rng| rng.between(low, high) * 1000;
         if calm {
@@ -242,20 +246,24 @@ impl Machine {
     fn says_ready(&mut self, key: u64) {
         let Some(run) = self.run_of(key) else { return };
         let unit = run.unit.clone();
-        self.send_notice(&unit, b"READY=1");
+        let heard = self.send_notice(&unit, b"READY=1");
+        if let Some(run) = self.run_of(key) {
+            run.said_ready = heard;
+        }
     }
 
-    /// A datagram into a unit's notify socket, if there is one.
-    fn send_notice(&mut self, unit: &str, text: &[u8]) {
+    /// A datagram into a unit's notify socket; `false`: there is none.
+    fn send_notice(&mut self, unit: &str, text: &[u8]) -> bool {
         let sockets =
             self.sockets_where(|object| matches!(object, Object::Notify(name) if name == unit));
         if sockets.is_empty() {
-            return;
+            return false;
         }
         self.notices.entry(unit.to_owned()).or_default().push_back(text.to_vec());
         for id in sockets {
             self.changed(id);
         }
+        true
     }
 
     /// The supervisor sends a signal to a container's process.

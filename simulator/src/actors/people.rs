@@ -13,8 +13,8 @@ pub struct People {
     /// What they will ask for, and when.
     pub plan: VecDeque<(u64, Request)>,
     /// The request that has been sent.
-    asked: Option<(u64, u64, Request)>,
-    last: u64,
+    pub(crate) asked: Option<(u64, u64, Request)>,
+    pub(crate) last: u64,
     /// Units that were stopped by hand and that nobody has asked to start since.
     pub stopped: BTreeSet<String>,
     /// Units that were started by hand, and not stopped since.

@@ -130,10 +130,10 @@ impl Machine {
         while let Ok(Some((message, ids))) = self.recv::<ToNet>(net) {
             match (message, ids.as_slice()) {
                 (ToNet::Attach { unit }, [ns, socket]) => {
-                    let delay = if self.is_attached(*ns) {
-                        0
-                    } else {
-                        self.rng.latency(5_000, 6_000_000)
+                    let delay = match self.options.attach_us {
+                        _ if self.is_attached(*ns) => 0,
+                        Some(delay) => delay,
+                        None => self.rng.latency(5_000, 6_000_000),
                     };
                     let due = self.now_us + delay;
                     if let Some(process) = self.processes.get_mut(&key) {
@@ -192,7 +192,8 @@ impl Machine {
                 machine.pipe_of(id).is_none_or(|pipe| !pipe.writable)
             };
             if ids.iter().all(|id| ended(self, *id)) {
-                let key = ids.first().and_then(|id| self.actor_objects.get(id)).map(|(_, key)| *key);
+                let key =
+                    ids.first().and_then(|id| self.actor_objects.get(id)).map(|(_, key)| *key);
                 self.forget(key.unwrap_or_default(), &ids);
                 actor.pipes.remove(&name);
                 actor.to_init.push_back(ToInit::Drop { key: name });

@@ -102,23 +102,33 @@ impl Machine {
             ("rest/done", true) if unit.restart.policy != RestartPolicy::Always => None,
             ("rest/failed", true) if limited || never => None,
             ("run/up", true) if oneshot || record.is_ready() => None,
-            ("run/up", true) if unit.ready == Ready::Notify => None,
+            ("run/up", true) if unit.ready == Ready::Notify && !self.has_said_ready(unit) => None,
             ("waiting", true) if self.is_held_back(unit) => None,
             _ => Some("it should be running, or done"),
         }
     }
 
-    /// Whether a unit waits for one that it requires and that does not get ready.
+    fn has_said_ready(&self, unit: &Unit) -> bool {
+        self.runs.iter().rfind(|run| run.unit == unit.name).is_some_and(|run| run.said_ready)
+    }
+
+    /// Whether a unit waits for one that it requires and that does not get ready, or for one before
+    /// it that is still starting.
     fn is_held_back(&self, unit: &Unit) -> bool {
-        unit.requires.iter().any(|name| {
-            let Some(other) = self.checker.units.get(name) else { return true };
-            let Some(record) = self.checker.record(name) else { return true };
-            let ready = match other.kind {
-                Kind::Oneshot => record.phase() == "rest/done",
-                Kind::Service => record.phase() == "run/up" && record.is_ready(),
-            };
-            !ready
-        })
+        let starting = unit.after.iter().any(|name| {
+            let record = self.checker.record(name);
+            record.is_some_and(|record| record.phase() == "run/up" && !record.is_ready())
+        });
+        starting
+            || unit.requires.iter().any(|name| {
+                let Some(other) = self.checker.units.get(name) else { return true };
+                let Some(record) = self.checker.record(name) else { return true };
+                let ready = match other.kind {
+                    Kind::Oneshot => record.phase() == "rest/done",
+                    Kind::Service => record.phase() == "run/up" && record.is_ready(),
+                };
+                !ready
+            })
     }
 
     fn check_running(&mut self, unit: &Unit, record: &Record) {

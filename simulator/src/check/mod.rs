@@ -116,6 +116,9 @@ impl Machine {
         let Some(config) = self.checker.units.get(unit) else { return };
         let (health, timeout) = (config.healthcheck.is_some(), config.start_timeout.is_some());
         let run = self.runs.iter().rfind(|run| run.unit == unit && run.generation == generation);
+        if self.runs.iter().any(|run| run.unit == unit && run.uncertain) {
+            return;
+        }
         let ended = run.and_then(|run| run.ended);
         let number = exit.detail.as_i64();
         let is = |status: Option<ExitStatus>| match status {
@@ -127,9 +130,7 @@ impl Machine {
         };
         let text = exit.detail.as_str().unwrap_or_default();
         let right = match (exit.cause.as_str(), run) {
-            _ if exit.asked => {
-                self.checker.shutdown || self.people.touched.contains_key(unit)
-            }
+            _ if exit.asked => self.checker.shutdown || self.people.touched.contains_key(unit),
             ("code" | "signal", Some(run)) => is(ended) && !run.abandoned,
             ("oom", Some(run)) => run.oom,
             ("health", Some(_)) => health,
@@ -158,8 +159,9 @@ impl Machine {
         true
     }
 
-    /// A container is about to be started; returns the number of its run.
-    pub fn check_spawn(&mut self, unit: &str) -> u64 {
+    /// A container is about to be started; returns the number of its run, and whether that is a
+    /// guess.
+    pub fn check_spawn(&mut self, unit: &str) -> (u64, bool) {
         if self.is_populated(unit) {
             self.violated(format!("{unit}: a run begins while its cgroup is not empty"));
         }
@@ -171,10 +173,10 @@ impl Machine {
             if !excused {
                 self.violated(format!("{unit}: it starts before that is written"));
             }
-            return 0;
+            return (0, true);
         };
         let generation = record.generation;
-        let Some(history) = self.checker.histories.get_mut(unit) else { return generation };
+        let Some(history) = self.checker.histories.get_mut(unit) else { return (0, true) };
         let last = std::mem::replace(&mut history.last_run, generation);
         if !excused && record.phase() != "run/launching" {
             let phase = record.phase();
@@ -186,7 +188,7 @@ impl Machine {
         if !excused && generation <= last {
             self.violated(format!("{unit}: run {generation} starts after run {last}"));
         }
-        generation
+        (generation, excused)
     }
 
     /// The supervisor sends a signal to a process.

@@ -17,6 +17,7 @@ use crate::actors::Actor;
 use crate::actors::container::Run;
 use crate::actors::people::People;
 use crate::check::Checker;
+use crate::kernel::init::InitWait;
 use crate::rng::Rng;
 use crate::scenario::Options;
 use crate::trace::{self, Trace};
@@ -108,7 +109,18 @@ pub struct Machine {
     pub calm: bool,
     /// Calls that supervisors have made.
     pub calls: u64,
+    /// What PID 1 waits for; `None`: it has something to do.
+    pub init_wait: Option<InitWait>,
+    /// When PID 1 wakes up, because something is ready.
+    pub init_wakes_at: Option<u64>,
+    /// Waits of the supervisor in a row that brought nothing, without any time passing.
+    idle_turns: u32,
+    waited_since: u64,
+    fingerprint: u64,
 }
+
+/// So many waits that bring nothing while no time passes are a loop that spins.
+const MAX_IDLE_TURNS: u32 = 200;
 
 impl Machine {
     /// A machine on which nothing runs yet.
@@ -151,6 +163,38 @@ impl Machine {
             finished: None,
             calm: false,
             calls: 0,
+            init_wait: None,
+            init_wakes_at: None,
+            idle_turns: 0,
+            waited_since: 0,
+            fingerprint: 0,
+        }
+    }
+
+    /// Mixes something that happened into the fingerprint of the schedule.
+    pub fn mix(&mut self, value: u64) {
+        self.fingerprint = (self.fingerprint ^ value ^ self.now_us.rotate_left(32))
+            .wrapping_mul(0x0000_0100_0000_01b3)
+            .rotate_left(7);
+    }
+
+    /// A number that two schedules share if the same happened in both.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The supervisor is about to wait.
+    pub(crate) fn supervisor_waits(&mut self) {
+        self.waited_since = self.now_us;
+        self.check_descriptors(16);
+    }
+
+    /// The supervisor's wait is over: does it spin?
+    pub(crate) fn supervisor_wakes(&mut self, found: usize) {
+        let idle = found == 0 && self.now_us < self.waited_since + 1_000;
+        self.idle_turns = if idle { self.idle_turns + 1 } else { 0 };
+        if self.idle_turns > MAX_IDLE_TURNS {
+            self.violated("the supervisor spins: it waits again and again without a time-out");
         }
     }
 
@@ -177,11 +221,16 @@ impl Machine {
     }
 
     /// Whether a call fails now, and with which of the errors that it may fail with.
-    pub fn fault(&mut self, errors: &[Errno]) -> Option<Errno> {
-        if self.calm || errors.is_empty() || !self.rng.ppm(self.options.fault_ppm) {
+    pub fn fault(&mut self, call: &str, errors: &[Errno]) -> Option<Errno> {
+        let only = &self.options.fault_calls;
+        let chosen = only.is_empty() || only.contains(&call);
+        if self.calm || errors.is_empty() || !chosen || !self.rng.ppm(self.options.fault_ppm) {
             return None;
         }
-        self.rng.pick(errors).copied()
+        let errno = self.rng.pick(errors).copied()?;
+        self.checker.faults += 1;
+        self.note("fate", || format!("{call} fails: {errno}"));
+        Some(errno)
     }
 
     /// Something about an object has changed: tells whoever waits for that.
@@ -240,6 +289,13 @@ impl Machine {
         self.close_all(Owner::Supervisor);
         self.checker.supervisor_died();
         self.begin_exit(life.key, status);
+    }
+
+    /// The supervisor is killed before its program runs.
+    pub fn supervisor_dies_early(&mut self, life: SupervisorLife) {
+        self.release(life.init);
+        self.release(life.net);
+        self.supervisor_dies(ExitStatus::Signal(9));
     }
 
     /// From here on nothing goes wrong any more.

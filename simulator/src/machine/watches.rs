@@ -3,8 +3,8 @@
 
 use super::Machine;
 use super::objects::{Id, Object};
-use supervisor::kernel::{EpollFlags, Errno, Source};
 use std::collections::BTreeMap;
+use supervisor::kernel::{EpollFlags, Errno, Source};
 
 /// One watched descriptor.
 struct Watch {
@@ -63,12 +63,7 @@ impl Watches {
     ///
     /// # Errors
     /// ENOENT: the source is not watched.
-    pub fn modify(
-        &mut self,
-        source: &Source,
-        number: u64,
-        flags: EpollFlags,
-    ) -> Result<(), Errno> {
+    pub fn modify(&mut self, source: &Source, number: u64, flags: EpollFlags) -> Result<(), Errno> {
         let watch = self.0.get_mut(&number).filter(|watch| watch.known && watch.source == *source);
         let watch = watch.ok_or(Errno::ENOENT)?;
         watch.flags = flags;
