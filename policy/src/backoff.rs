@@ -1,5 +1,5 @@
-//! The pace of restarts: at once after a stable run, then doubling delays with jitter, and the
-//! opt-in limit of attempts. Pure arithmetic over what the unit's own history says.
+//! Restart delays: none after a stable run, then doubling delays with jitter, and the opt-in limit of
+//! attempts. Pure arithmetic on the unit's own history.
 
 use super::time::Instant;
 use serde::{Deserialize, Serialize};
@@ -7,23 +7,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 use units::model::Restart;
 
-/// A run that was ready this long was stable: its end restarts at once and the delays begin anew.
+/// A run that was ready this long was stable: it restarts at once, and the delays begin anew.
 pub const STABLE: Duration = Duration::from_secs(10);
 
-/// No delay after an unstable run is shorter, whatever the unit says: a restart without a delay is
-/// a storm (two init systems in the field spin at 200 to 1,000 starts a second).
+/// No delay after an unstable run is shorter, whatever the unit file says: restarts without a delay
+/// are a storm (two init systems in the field make 200 to 1,000 starts a second).
 pub const MIN_DELAY: Duration = Duration::from_millis(10);
 
 /// Most moments remembered for `max_attempts` within `window`, so that the state file of a unit
 /// stays small. A larger limit counts as this one.
 const MAX_RECENT: u32 = 1024;
 
-/// What comes after an unasked end.
+/// What comes after an end that was not requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// Try again after this delay.
+    /// Start again after this delay.
     Retry(Duration),
-    /// `max_attempts` is used up by this many attempts.
+    /// `max_attempts` has been reached, by this many attempts.
     Limit(u32),
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Backoff {
     /// When the last ends were, kept only for a limit with a window; oldest first.
     recent: VecDeque<Instant>,
     /// State of the jitter's generator. It is part of the saved state, so that a restored core
-    /// goes on with the same numbers.
+    /// continues with the same numbers.
     jitter: u64,
 }
 
@@ -51,13 +51,13 @@ impl Backoff {
         self.attempts
     }
 
-    /// A person asked for a start: the history no longer holds it back.
+    /// A person requested a start: the history no longer delays it.
     pub(super) fn reset(&mut self) {
         self.attempts = 0;
         self.recent.clear();
     }
 
-    /// Records an end that nobody asked for and says what comes next. `stable`: the run had been
+    /// Records an end that was not requested and says what comes next. `stable`: the run had been
     /// ready for [`STABLE`].
     pub(super) fn after_end(&mut self, now: Instant, stable: bool, restart: &Restart) -> Pace {
         let exponent = if stable {

@@ -1,4 +1,4 @@
-//! What the boot and people ask for: changes of the desired state, and what they set in motion.
+//! What the boot and people request: changes of the desired state, and what follows from them.
 
 use super::Core;
 use super::entries::Id;
@@ -45,8 +45,8 @@ impl Core {
         }
     }
 
-    /// Wants every enabled unit up that nobody has decided about, and what they pull up. A stop by
-    /// hand that was restored stands.
+    /// Wants every enabled unit up that nobody has decided about, and what these units pull up. A stop
+    /// by hand that was restored stands.
     pub(super) fn boot(&mut self) {
         if self.shutdown.is_some() {
             return;
@@ -95,8 +95,8 @@ impl Core {
         let left_running = self.dependents_running(id);
         self.report(id, Report::StopRequested { by, left_running });
         self.stop(id);
-        // Who merely comes after a unit that is no longer wanted need not wait for it, also if its
-        // run was ending already and nothing else changes.
+        // A unit that is merely ordered after one that is no longer wanted need not wait for it, even
+        // if that one's run was ending already and nothing else changes.
         self.changed(id);
     }
 
@@ -120,8 +120,8 @@ impl Core {
         }
     }
 
-    /// Sets a unit going that has just been wanted up: from rest, from a wait or out of back-off
-    /// at once, and if a run is ending then after it. A run that goes on is left alone.
+    /// Starts a unit that has just been wanted up: from rest, from a wait or from back-off at once, and
+    /// if a run is ending then after it. A run that is not ending is left alone.
     fn set_going(&mut self, id: Id) {
         let entry = self.change(id);
         match &mut entry.record.phase {
@@ -137,10 +137,10 @@ impl Core {
         }
     }
 
-    /// Wants up, through all levels, what `root` requires and wants, and sets going what rests.
+    /// Wants up, through all levels, what `root` requires and wants, and starts what rests.
     ///
-    /// A stop by hand is overruled only for what is required all the way down, and only by a
-    /// person (`by_hand`): their newer wish cannot be met otherwise.
+    /// A stop by hand is overruled only for what is required all the way down, and only by a person
+    /// (`by_hand`): their newer request cannot be met otherwise.
     fn pull_up(&mut self, root: Id, by_hand: bool) {
         let asker = self.entries[root].unit.name.clone();
         let mut seen = BTreeSet::from([root]);
@@ -173,8 +173,8 @@ impl Core {
         overrule || self.entries[id].record.wanted != Wanted::Down(DownBy::Person)
     }
 
-    /// Wants one unit up for another, and sets it going if it rests or is being stopped. One-shots
-    /// that are done stay done, and a back-off is left to run its time.
+    /// Wants one unit up for another, and starts it if it rests or is being stopped. One-shots that are
+    /// done stay done, and a back-off is left to run its time.
     fn pull_one(&mut self, id: Id, asker: &str) {
         let entry = &self.entries[id];
         let done = matches!(entry.record.phase, Phase::Rest(Rest::Done))

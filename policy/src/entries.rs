@@ -1,4 +1,4 @@
-//! The units with their records, and what can be read off one of them.
+//! The units with their records, and what can be derived from one of them.
 
 use super::backoff::Backoff;
 use super::health::HealthTrack;
@@ -16,13 +16,13 @@ pub(super) struct Entry {
     pub(super) record: Record,
     /// The record differs from what was last written.
     pub(super) dirty: bool,
-    /// It is in the list of units to look over at the end of the call.
+    /// It is in the list of units to check at the end of the call.
     pub(super) touched: bool,
     /// The state at the end of the last call.
     pub(super) shown: State,
     /// Its place in the core's list of deadlines.
     pub(super) timer: Option<Instant>,
-    /// The wait has just begun and nobody has been told of it.
+    /// The wait has just begun and has not been reported.
     pub(super) fresh_wait: bool,
 }
 
@@ -75,7 +75,7 @@ impl Entry {
         }
     }
 
-    /// Whether somebody wants it up.
+    /// Whether it is wanted up.
     pub(super) fn wanted_up(&self) -> bool {
         matches!(self.record.wanted, Wanted::Up(_))
     }
@@ -91,7 +91,7 @@ impl Entry {
             Phase::Run(run) => match run.stage {
                 Stage::Launching | Stage::Setup { .. } => State::Starting,
                 Stage::Up { .. } if run.ready_at.is_some() => State::Running,
-                // A one-shot is ready when it is done; while it works it runs.
+                // A one-shot is ready when it is done; until then it is running.
                 Stage::Up { .. } if self.unit.kind == Kind::Oneshot => State::Running,
                 Stage::Up { .. } => State::Starting,
                 _ => State::Stopping,
@@ -99,7 +99,7 @@ impl Entry {
         }
     }
 
-    /// Whether those that require it may start.
+    /// Whether units that require it may start.
     pub(super) fn ready(&self) -> bool {
         match (&self.record.phase, self.unit.kind) {
             (Phase::Rest(Rest::Done), Kind::Oneshot) => true,

@@ -1,4 +1,4 @@
-//! What the core is told, and what it orders.
+//! What goes into the core (events) and what comes out of it (actions).
 
 use super::exit::{Failure, LastExit};
 use super::graph::Reason;
@@ -13,13 +13,13 @@ use units::model::Condition;
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The host is up: every enabled unit that nobody has decided about is wanted up, and what
-    /// they require and want. Harmless a second time and after a restore.
+    /// The host is up: every enabled unit that nobody has decided about is wanted up, and so is what
+    /// it requires and wants. Harmless a second time and after a restore.
     Boot,
     /// A person asks for something.
     Command(Command),
-    /// The host goes down: stop everything, in order, and answer [`Action::UnitsStopped`]. Asked
-    /// again after the answer, it is answered again.
+    /// The host shuts down: stop everything, in order, and answer [`Action::UnitsStopped`]. A second
+    /// request after the answer is answered again.
     ShutdownRequested,
     /// A condition of the host holds from now on, or no longer. At first none holds.
     ConditionChanged {
@@ -31,7 +31,7 @@ pub enum Event {
     /// Time has passed: [`super::Core::next_deadline`] has come. Early or needless ticks are
     /// harmless.
     Tick,
-    /// Something about one run. Events of any but the current run are ignored.
+    /// Something about one run. Events of other runs than the current one are ignored.
     Run {
         /// The unit.
         unit: String,
@@ -42,7 +42,7 @@ pub enum Event {
     },
 }
 
-/// A person's wish. Ask [`super::Core::check`] first for the answer to give.
+/// A person's request. Ask [`super::Core::check`] first for the answer to give.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Start it now, whatever state it is in, and what it requires.
@@ -76,10 +76,10 @@ impl Command {
 #[serde(tag = "refusal", content = "detail", rename_all = "snake_case")]
 pub enum Refusal {
     /// The host has no such unit.
-    #[error("there is no unit {0}")]
+    #[error("unit {0} not found")]
     UnknownUnit(String),
-    /// Its file has mistakes.
-    #[error("the unit file has mistakes: {0}")]
+    /// Its file is invalid.
+    #[error("invalid unit file: {0}")]
     Broken(String),
     /// Nothing starts any more.
     #[error("the host is shutting down")]
@@ -88,8 +88,8 @@ pub enum Refusal {
 
 /// What happened to a run.
 ///
-/// The usual order is `Started`, `ExecSucceeded`, …, `Exited`, `GroupEmpty`. The core copes with
-/// `Exited` and `GroupEmpty` at any point and in either order. What it must rely on: after
+/// The usual order is `Started`, `ExecSucceeded`, …, `Exited`, `GroupEmpty`. The core accepts
+/// `Exited` and `GroupEmpty` at any point and in either order. What it relies on: after
 /// `StartFailed` without `Started`, and after `GroupEmpty`, the run has no process and never gets
 /// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub enum RunEvent {
     Exited {
         /// How.
         status: ExitStatus,
-        /// The kernel's memory killer has been in its group (`oom_kill` in `memory.events`).
+        /// The OOM killer has killed a process of its group (`oom_kill` in `memory.events`).
         oom: bool,
     },
     /// The run's cgroup holds no process and will hold none. For a run that was restored while
@@ -165,8 +165,8 @@ pub enum Action {
         /// The signal's number; `None`: the one its image names, else SIGTERM.
         signal: Option<i32>,
     },
-    /// Kill every process of the run (`cgroup.kill`). If the run has none yet, give the start up:
-    /// answer `StartFailed`, or `Started` if it was too late for that.
+    /// Kill every process of the run (`cgroup.kill`). If the run has none yet, abort the start:
+    /// answer `StartFailed`, or `Started` if it is too late for that.
     KillGroup {
         /// The unit.
         unit: String,
@@ -188,19 +188,19 @@ pub enum Action {
         /// The run's number.
         generation: u64,
     },
-    /// Tell the console, the log and whoever listens to events.
+    /// Report to the console, the log and the subscribers to events.
     Report {
         /// The unit.
         unit: String,
         /// What happened to it.
         report: Report,
     },
-    /// The unit's `on_failure` asks for the end of the host. The core goes on until
+    /// The unit's `on_failure` asks for a shutdown of the host. The core continues until
     /// [`Event::ShutdownRequested`].
     HostDown {
         /// The unit.
         unit: String,
-        /// What the host shall do.
+        /// How the host shuts down.
         kind: ShutdownKind,
         /// Why the unit has failed, for people.
         reason: String,
@@ -209,7 +209,7 @@ pub enum Action {
     UnitsStopped,
 }
 
-/// News about a unit. `Display` says it to a person, without the unit's name.
+/// News about a unit. `Display` is for people, without the unit's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
 pub enum Report {
@@ -234,7 +234,7 @@ pub enum Report {
     Unhealthy {
         /// The last one's error.
         error: String,
-        /// It is restarted for that (`false` with `restart = "never"`).
+        /// It is restarted because of that (`false` with `restart = "never"`).
         restarts: bool,
     },
     /// A run or an attempt ended.
@@ -243,7 +243,7 @@ pub enum Report {
         what: LastExit,
         /// Milliseconds from the order to start it.
         ran_ms: u64,
-        /// Somebody had asked for the end.
+        /// The end was requested.
         asked: bool,
     },
     /// It will be tried again.
@@ -253,30 +253,30 @@ pub enum Report {
         /// Unstable ends in a row so far.
         attempts: u32,
     },
-    /// It has failed for good.
+    /// It has failed permanently.
     Failed {
         /// Why.
         why: Failure,
     },
     /// It finished with 0.
     Done,
-    /// A start was asked for.
+    /// A start was requested.
     StartRequested {
         /// By whom.
         by: UpBy,
     },
-    /// A stop was asked for.
+    /// A stop was requested.
     StopRequested {
         /// By whom.
         by: DownBy,
         /// Units that require it and are left running.
         left_running: Vec<String>,
     },
-    /// A person asked for a restart.
+    /// A person requested a restart.
     RestartRequested,
-    /// It did not end within `stop_timeout` and is killed.
+    /// It did not stop within `stop_timeout` and is killed.
     StopTimeout,
-    /// It was killed and does not die: the kernel holds a process back.
+    /// It was killed but is still running: a process is stuck in the kernel.
     Stuck,
     /// It is stopped.
     Stopped,
@@ -326,34 +326,41 @@ impl fmt::Display for Report {
             Self::Starting { generation } => write!(f, "starting (run {generation})"),
             Self::Ready { took_ms } => write!(f, "ready after {}", ms(took_ms)),
             Self::Healthy => f.write_str("healthy"),
-            Self::Unhealthy { error, restarts: true } => write!(f, "unhealthy, restarts: {error}"),
+            Self::Unhealthy { error, restarts: true } => {
+                write!(f, "unhealthy, restarting: {error}")
+            }
             Self::Unhealthy { error, .. } => write!(f, "unhealthy: {error}"),
             Self::Ended { what, ran_ms, asked: true } => {
-                write!(f, "ended as asked after {}: {what}", ms(ran_ms))
+                write!(f, "ended on request after {}: {what}", ms(ran_ms))
             }
-            // Nothing has run, so nothing has ended.
+            // Nothing has run, so nothing can have ended.
             Self::Ended { what: LastExit::WaitTimeout(unmet), ran_ms, .. } => {
-                write!(f, "not started, after {} (wait_timeout): {unmet}", ms(ran_ms))
+                write!(f, "not started after {} (wait_timeout): {unmet}", ms(ran_ms))
             }
             Self::Ended { what, ran_ms, .. } => write!(f, "ended after {}: {what}", ms(ran_ms)),
             Self::Backoff { delay_ms, attempts } => {
-                write!(f, "next try in {} (unstable {attempts} times in a row)", ms(delay_ms))
+                write!(f, "next attempt in {} ({} in a row)", ms(delay_ms), unstable(*attempts))
             }
             Self::Failed { why } => write!(f, "failed: {why}"),
             Self::Done => f.write_str("done"),
-            Self::StartRequested { by } => write!(f, "asked to start {by}"),
+            Self::StartRequested { by } => write!(f, "start requested {by}"),
             Self::StopRequested { by, left_running } if left_running.is_empty() => {
-                write!(f, "asked to stop {by}")
+                write!(f, "stop requested {by}")
             }
             Self::StopRequested { by, left_running } => {
                 let names = left_running.join(", ");
-                write!(f, "asked to stop {by}; left running although they require it: {names}")
+                write!(f, "stop requested {by}; units that require it keep running: {names}")
             }
-            Self::RestartRequested => f.write_str("asked to restart by hand"),
-            Self::StopTimeout => f.write_str("did not stop within its stop_timeout: killed"),
-            Self::Stuck => f.write_str("was killed and does not die (stuck in the kernel)"),
+            Self::RestartRequested => f.write_str("restart requested by hand"),
+            Self::StopTimeout => f.write_str("did not stop within its stop_timeout, killing it"),
+            Self::Stuck => f.write_str("was killed but is still running (stuck in the kernel)"),
             Self::Stopped => f.write_str("stopped"),
             Self::Refused { refusal } => write!(f, "refused: {refusal}"),
         }
     }
+}
+
+/// How many runs in a row were not stable.
+pub(super) fn unstable(runs: u32) -> String {
+    if runs == 1 { "1 unstable run".to_owned() } else { format!("{runs} unstable runs") }
 }

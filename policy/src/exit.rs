@@ -1,4 +1,4 @@
-//! How a run or an attempt ended, and why a unit has failed for good.
+//! How a run or an attempt ended, and why a unit has failed permanently.
 
 use super::time::{Instant, human};
 use api_types::ExitStatus;
@@ -27,15 +27,15 @@ pub enum LastExit {
     WaitTimeout(String),
     /// It could not be started: the step and the error.
     SetupFailed(String),
-    /// Every process is gone, but nobody said how the main process ended.
+    /// Every process is gone, but how the main process ended was never reported.
     Lost,
     /// The supervisor itself ended in the middle of the start, before there was any process.
     Interrupted,
 }
 
 impl LastExit {
-    /// What the kernel's report says, with the memory killer told apart. A main process that
-    /// exited with 0 has succeeded, whatever befell its helpers.
+    /// What the kernel reports, with OOM kills told apart. A main process that exited with 0 has
+    /// succeeded, whatever happened to its helpers.
     pub(super) fn from_status(status: ExitStatus, oom: bool) -> Self {
         match status {
             ExitStatus::Code(0) => Self::Code(0),
@@ -45,7 +45,7 @@ impl LastExit {
         }
     }
 
-    /// One word for it, as in JSON but with success told apart.
+    /// One word for it, as in JSON except that success has its own.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Code(0) => "success",
@@ -78,7 +78,7 @@ impl fmt::Display for LastExit {
             Self::Oom => f.write_str("out of memory (OOM kill)"),
             Self::Health(error) => write!(f, "unhealthy: {error}"),
             Self::StartTimeout => f.write_str("not ready within its start_timeout"),
-            Self::WaitTimeout(what) => write!(f, "wait_timeout is over: {what}"),
+            Self::WaitTimeout(what) => write!(f, "wait_timeout expired: {what}"),
             Self::SetupFailed(reason) => write!(f, "could not be started: {reason}"),
             Self::Lost => f.write_str("ended, exit status unknown"),
             Self::Interrupted => f.write_str("start interrupted"),
@@ -92,20 +92,20 @@ pub struct Ended {
     /// How.
     #[serde(flatten)]
     pub what: LastExit,
-    /// When the core heard of it.
+    /// When the core was notified.
     pub at: Instant,
-    /// Somebody had asked for it (stop, restart, shutdown): it is no failure.
+    /// It was requested (stop, restart, shutdown) and is not a failure.
     pub asked: bool,
     /// Milliseconds from the start of the attempt to its end.
     pub ran_ms: u64,
 }
 
-/// Why a unit is `failed`: nothing will start it but a person (or somebody who requires it and is
-/// started by a person).
+/// Why a unit is `failed`: only a person can start it (or a unit that requires it and is started by a
+/// person).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Failure {
-    /// It ended this way and its restart policy says no.
+    /// It ended this way and its restart policy does not restart it.
     NotRestarted {
         /// How it ended.
         last: LastExit,

@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::entries::{Entry, Id};
+use super::event::unstable;
 use super::exit::LastExit;
 use super::graph::Reason;
 use super::state::{DownBy, Phase, Rest, Stage, State, StopWhy, UpBy, Wanted};
@@ -12,12 +13,12 @@ use units::model::{Kind, Ready};
 
 impl Core {
     /// Why the unit is in its state, for people: one line for each link of the chain, two spaces
-    /// deeper for each level; `None` if the host has no such unit.
+    /// deeper for each level; `None` if the unit does not exist.
     ///
     /// ```text
     /// web has been waiting for 8 s: wanted since boot
     ///   it requires db, which is not ready yet (backoff)
-    ///     db is tried again in 12 s (unstable 7 times in a row)
+    ///     db starts again in 12 s (7 unstable runs in a row)
     ///       its last attempt ended 3 s ago: exit code 1 (7 failures so far)
     /// ```
     pub fn explain(&self, unit: &str, now: Instant) -> Option<Vec<String>> {
@@ -25,7 +26,7 @@ impl Core {
         match (self.index.get(unit), self.problems.get(unit)) {
             (Some(&id), _) => self.explain_into(id, now, 0, &mut BTreeSet::new(), &mut lines),
             (None, Some(problem)) => {
-                lines.push(format!("{unit} has failed: unit file has mistakes: {problem}"));
+                lines.push(format!("{unit} has failed: invalid unit file: {problem}"));
             }
             (None, None) => return None,
         }
@@ -53,7 +54,7 @@ impl Core {
                 let until = entry.unit.wait_timeout.map(|span| since.plus(span));
                 if let Some(until) = until {
                     let left = human(until.since(now));
-                    say(depth + 1, format!("it gives up this attempt in {left} (wait_timeout)"));
+                    say(depth + 1, format!("this attempt ends in {left} (wait_timeout)"));
                 }
                 for reason in self.blockers(id) {
                     self.explain_reason(&reason, now, depth + 1, seen, lines);
@@ -96,7 +97,7 @@ impl Core {
                 match (self.index.get(unit), self.problems.get(unit)) {
                     (Some(&id), _) => self.explain_into(id, now, depth + 1, seen, lines),
                     (None, Some(problem)) => {
-                        let text = format!("unit file has mistakes: {problem}");
+                        let text = format!("invalid unit file: {problem}");
                         lines.push(format!("{}{text}", indent(depth + 1)));
                     }
                     (None, None) => {}
@@ -119,8 +120,8 @@ impl Core {
             Phase::Backoff { until } => {
                 let left = human(until.since(now));
                 match entry.record.backoff.attempts() {
-                    0 => format!("{name} is tried again in {left}"),
-                    n => format!("{name} is tried again in {left} (unstable {n} times in a row)"),
+                    0 => format!("{name} starts again in {left}"),
+                    n => format!("{name} starts again in {left} ({} in a row)", unstable(n)),
                 }
             }
             Phase::Run(run) => {
@@ -131,16 +132,18 @@ impl Core {
                         Ready::Notify => "it has not sent READY=1 yet",
                         Ready::Started => "it is not ready yet",
                     },
-                    (Stage::Up { .. }, _) if entry.unit.kind == Kind::Oneshot => "it is at work",
-                    (Stage::Up { leaving: true, .. }, _) => "it says that it is stopping",
+                    (Stage::Up { .. }, _) if entry.unit.kind == Kind::Oneshot => "it is running",
+                    (Stage::Up { leaving: true, .. }, _) => "it has sent STOPPING=1",
                     (Stage::Up { .. }, _) => "it is ready",
                     (Stage::Unreported { .. }, _) => "its exit status has not been reported yet",
                     (Stage::Draining { sweep, .. } | Stage::Killing { sweep, .. }, _)
                         if sweep.stuck =>
                     {
-                        "it was killed and does not die (stuck in the kernel)"
+                        "it was killed but is still running (stuck in the kernel)"
                     }
-                    (Stage::Draining { .. }, _) => "it has ended and is being cleared away",
+                    (Stage::Draining { .. }, _) => {
+                        "its main process has ended, and the others are being killed"
+                    }
                     (Stage::Killing { .. }, _) => "it has been killed",
                     (Stage::Terminating { .. }, _) => match run.why {
                         Some(StopWhy::Health { .. }) => "it is unhealthy and was asked to stop",
@@ -165,12 +168,12 @@ fn last_end(entry: &Entry, now: Instant) -> Option<String> {
     Some(format!("its last attempt ended {ago} ago: {what} ({failures} so far)"))
 }
 
-/// What the unit is meant to be and who said so.
+/// The desired state and who asked for it.
 fn wanted_by(wanted: &Wanted) -> String {
     match wanted {
         Wanted::Up(UpBy::Boot) => "wanted since boot".into(),
         Wanted::Up(by) => format!("started {by}"),
-        Wanted::Down(DownBy::Default) => "not enabled, and nobody has started it".into(),
+        Wanted::Down(DownBy::Default) => "not enabled, and not started by hand".into(),
         Wanted::Down(by) => format!("stopped {by}"),
     }
 }

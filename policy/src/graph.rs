@@ -1,4 +1,4 @@
-//! Who needs whom, in both directions, and what holds a unit back.
+//! Dependencies in both directions, and what a waiting unit waits for.
 
 use super::Core;
 use super::entries::{Entries, Entry, Id, PerUnit};
@@ -19,7 +19,7 @@ pub(super) struct Graph {
 pub(super) struct Links {
     /// `requires`, as far as the units exist.
     pub(super) requires: Vec<Id>,
-    /// `requires` of units that do not exist or whose file has mistakes.
+    /// `requires` of units that do not exist or whose file is invalid.
     pub(super) absent: Vec<String>,
     /// `after` without what is in `requires`. A unit that does not exist orders nothing.
     pub(super) after: Vec<Id>,
@@ -62,7 +62,7 @@ impl Graph {
     }
 }
 
-/// One thing that a waiting unit waits for. `Display` says it to a person.
+/// One thing that a waiting unit waits for. `Display` is for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Reason {
@@ -75,14 +75,14 @@ pub enum Reason {
     Requires {
         /// Its name.
         unit: String,
-        /// What is the matter with it.
+        /// Why it does not satisfy.
         unmet: Unmet,
     },
-    /// A unit in `after` that is on its way up.
+    /// A unit in `after` that is starting.
     After {
         /// Its name.
         unit: String,
-        /// How far it is.
+        /// Its state.
         state: State,
     },
 }
@@ -91,11 +91,11 @@ pub enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "unmet", rename_all = "snake_case")]
 pub enum Unmet {
-    /// The host has no such unit.
+    /// It does not exist.
     Missing,
-    /// Its file has mistakes.
+    /// Its file is invalid.
     Broken,
-    /// It has failed for good.
+    /// It has failed permanently.
     Failed {
         /// Why.
         why: String,
@@ -104,11 +104,11 @@ pub enum Unmet {
     StoppedByHand,
     /// Nobody has asked for it.
     NotStarted,
-    /// It is a service and has ended with 0, and its restart policy leaves it so.
+    /// It is a service, has exited with 0, and its restart policy does not restart it.
     Ended,
-    /// It is on its way.
+    /// It is not ready yet.
     NotReady {
-        /// How far it is.
+        /// Its state.
         state: State,
     },
 }
@@ -119,7 +119,7 @@ impl fmt::Display for Reason {
             Self::Condition { condition } => write!(f, "the host's condition {condition}"),
             Self::Requires { unit, unmet } => write!(f, "requires {unit}, which {unmet}"),
             Self::After { unit, state } => {
-                write!(f, "comes after {unit}, which is not ready yet ({state})")
+                write!(f, "is ordered after {unit}, which is not ready yet ({state})")
             }
         }
     }
@@ -128,11 +128,11 @@ impl fmt::Display for Reason {
 impl fmt::Display for Unmet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("this host does not have"),
-            Self::Broken => f.write_str("has mistakes in its file"),
+            Self::Missing => f.write_str("does not exist"),
+            Self::Broken => f.write_str("has an invalid unit file"),
             Self::Failed { why } => write!(f, "has failed ({why})"),
             Self::StoppedByHand => f.write_str("was stopped by hand"),
-            Self::NotStarted => f.write_str("nobody has started"),
+            Self::NotStarted => f.write_str("has not been started"),
             Self::Ended => f.write_str("has ended"),
             Self::NotReady { state: State::Running } => f.write_str("has not finished yet"),
             Self::NotReady { state } => write!(f, "is not ready yet ({state})"),
@@ -165,10 +165,10 @@ fn unmet(entry: &Entry) -> Option<Unmet> {
     })
 }
 
-/// Whether a unit that merely comes after this one must still wait. It waits only for what is on
-/// its way up: not for a unit that nobody wants, that has finished or failed, and neither for one
-/// whose last attempt failed. Order is not need, and a neighbour that cannot start must not keep
-/// a unit down that would do without it.
+/// Whether a unit that is merely ordered after this one must still wait. It waits only for a unit that
+/// is starting: not for one that is not wanted, that has finished or failed, or whose last attempt
+/// failed. Ordering is not a requirement: a unit that cannot start must not keep down one that can
+/// run without it.
 fn holds_back(entry: &Entry) -> bool {
     if !entry.wanted_up() || entry.ready() {
         return false;
@@ -177,7 +177,7 @@ fn holds_back(entry: &Entry) -> bool {
         Phase::Rest(_) | Phase::Backoff { .. } => false,
         Phase::Waiting { .. } => true,
         Phase::Run(run) => match (&run.stage, entry.unit.kind) {
-            // It was ready and takes its leave: the order has been kept.
+            // It was ready and is stopping: the order has been kept.
             (Stage::Up { leaving: true, .. }, Kind::Service) => false,
             _ => true,
         },
@@ -185,7 +185,7 @@ fn holds_back(entry: &Entry) -> bool {
 }
 
 impl Core {
-    /// Everything that holds this unit back now; empty if it may start.
+    /// Everything that keeps this unit from starting now; empty if it may start.
     pub(super) fn blockers(&self, id: Id) -> Vec<Reason> {
         let links = self.graph.of(id);
         let conditions = self.entries[id].unit.wait_for.iter();

@@ -1,4 +1,4 @@
-//! The rhythm of health checks: when to ask, which answers count, when enough is enough.
+//! The schedule of health checks: when to probe, which answers count, and when a unit is unhealthy.
 
 use super::time::Instant;
 use serde::{Deserialize, Serialize};
@@ -6,36 +6,36 @@ use std::time::Duration;
 use units::model::Healthcheck;
 
 /// Probes of a unit that has not passed one yet are this close at first, then twice as far each
-/// time up to its `interval`: what waits for `ready = "healthy"` should not wait for a long
-/// interval to pass. The early failures do not count (see [`HealthTrack::answer`]).
+/// time up to its `interval`: units that wait for `ready = "healthy"` should not have to wait for a
+/// long interval. The early failures do not count (see [`HealthTrack::answer`]).
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// No two probes are closer, whatever the unit says.
+/// No two probes are closer, whatever the unit file says.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The prober enforces `timeout`; this much later the core no longer believes in an answer.
+/// The shell enforces `timeout`; this much later the core no longer expects an answer.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// Longest error text kept, in characters.
 const MAX_ERROR: usize = 200;
 
-/// What the probes have said so far.
+/// The result of the probes so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
     /// No probe has passed, and not enough have failed.
     Unknown,
-    /// The last word was good, or the failures since do not suffice.
+    /// The last result was good, or there have been too few failures since.
     Healthy,
     /// `retries` failures in a row.
     Unhealthy,
 }
 
-/// When the next probe is due, or that one is out.
+/// When the next probe is due, or that one is in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Next {
-    /// Ask then.
+    /// It is due then.
     At(Instant),
     /// One was asked for; without an answer until then it has failed.
     AnswerBy(Instant),
@@ -64,7 +64,7 @@ pub(super) struct HealthTrack {
 /// What a probe's answer changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum News {
-    /// Nothing that anybody must hear of.
+    /// Nothing that must be reported.
     Nothing,
     /// The first success, or the first after being unhealthy.
     Healthy,
@@ -95,8 +95,8 @@ impl HealthTrack {
         }
     }
 
-    /// The due moment has come: `true` if a probe is to be made now, `false` if one that was asked
-    /// for has had its time, which the caller must report as a failure.
+    /// The due moment has come: `true` if a probe is to be made now, `false` if the one in progress has
+    /// had its time, which the caller must report as a failure.
     pub(super) fn expire(&mut self, check: &Healthcheck, now: Instant) -> bool {
         match self.next {
             Next::At(_) => {
@@ -108,7 +108,7 @@ impl HealthTrack {
         }
     }
 
-    /// Whether a probe is out; an answer without one is late and means nothing any more.
+    /// Whether a probe is in progress; an answer without one is late and means nothing any more.
     pub(super) fn awaits_answer(&self) -> bool {
         matches!(self.next, Next::AnswerBy(_))
     }
@@ -161,8 +161,8 @@ impl HealthTrack {
         news
     }
 
-    /// After the supervisor came back: the answer to an old probe is lost, so ask anew. Successes
-    /// in a row are not written down one by one; without a failure the last word was good.
+    /// After a restart of the supervisor: the answer to an old probe is lost, so probe again. Successes
+    /// in a row are not saved one by one; without a failure the last result was good.
     pub(super) fn resume(&mut self, now: Instant) {
         self.next = Next::At(now);
         if self.streak == 0 && self.last_ok.is_some() {
@@ -170,7 +170,7 @@ impl HealthTrack {
         }
     }
 
-    /// The last word.
+    /// The last result.
     pub(super) fn health(&self) -> Health {
         self.health
     }
@@ -196,7 +196,7 @@ fn interval(check: &Healthcheck) -> Duration {
     check.interval.max(MIN_INTERVAL)
 }
 
-/// Text from a container, made fit for a console and a state file: one line, no control
+/// Text from a container, made safe for a console and a state file: one line, no control
 /// characters, not longer than `max` characters.
 pub(super) fn tidy(text: &str, max: usize) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(max).collect()

@@ -1,25 +1,25 @@
-//! The policy: what happens to which unit, and when. It is a pure function of what it is told —
-//! [`Core::handle`] takes an event and the time and returns a list of actions — and it owns no
-//! clock, no file, no process and no log. Everything it decides can therefore be tested with a
-//! made-up clock and made-up processes, in any order of events.
+//! The policy: what happens to which unit, and when. It is a pure function of its input:
+//! [`Core::handle`] takes an event and the time and returns a list of actions. It owns no clock, no
+//! file, no process and no log, so everything it decides can be tested with a simulated clock and
+//! simulated processes, in any order of events.
 //!
 //! # Desired state and state
 //!
-//! For each unit there are two questions, and mixing them up is how supervisors in the field start
-//! what somebody has just stopped.
+//! For each unit there are two questions. Supervisors that mix them up start what somebody has just
+//! stopped.
 //!
-//! *What is it meant to be?* [`Wanted`]: up (since boot, by a person's wish, for another unit) or
-//! down (nobody asked, a person stopped it, the host goes down). Only the boot, a person, a start
-//! by a person of a unit that needs it, and the shutdown change the answer. No exit, no timer and
-//! no dependency does.
+//! *What is wanted?* [`Wanted`]: up (since boot, by a person's request, for another unit) or down
+//! (never requested, a person stopped it, the host shuts down). Only the boot, a person, a start by a
+//! person of a unit that needs it, and the shutdown change the answer. No exit, no timer and no
+//! dependency does.
 //!
-//! *Where is it?* A phase, which is one of four things, and for a run a stage, which goes only
-//! downwards:
+//! *Where is it?* A phase, which is one of four things, and for a run a stage, which moves only
+//! downwards in this table:
 //!
 //! | phase | stage | a person sees | process | what ends it |
 //! |---|---|---|---|---|
 //! | rest | | `stopped`, `done`, `failed` | none | a start |
-//! | waiting | | `waiting` | none | nothing holds it back → run; `wait_timeout` → a failed attempt |
+//! | waiting | | `waiting` | none | nothing left to wait for → run; `wait_timeout` → a failed attempt |
 //! | backoff | | `backoff` | none | its time → waiting |
 //! | run | launching | `starting` | perhaps | started → setup; `start_timeout` → killing |
 //! | | setup | `starting` | yes | exec → up; `start_timeout` → killing |
@@ -35,48 +35,48 @@
 //!
 //! | the run ended … | wanted up | wanted down |
 //! |---|---|---|
-//! | as asked (restart), or a person asked for a start meanwhile | waiting | `stopped` |
-//! | and the restart policy tries again | backoff, or waiting if the delay is zero | `stopped` |
+//! | as requested (restart), or a person requested a start meanwhile | waiting | `stopped` |
+//! | and the restart policy restarts it | backoff, or waiting if the delay is zero | `stopped` |
 //! | with 0, and that is the end of it | `done` | `stopped` |
-//! | and there is no further try | `failed`, then `on_failure` | `stopped` |
+//! | and there is no further attempt | `failed`, then `on_failure` | `stopped` |
 //!
-//! What a person's commands do, by what they see:
+//! What a person's commands do in each state:
 //!
 //! | | start | stop | restart |
 //! |---|---|---|---|
 //! | `stopped`, `done`, `failed` | waiting | `stopped` | waiting |
 //! | `waiting` | waits anew | `stopped` | waits anew |
 //! | `backoff` | waiting, delays forgotten | `stopped` | waiting, delays forgotten |
-//! | `starting` | goes on | killed; after exec asked to stop | the same, then waiting |
-//! | `running` | goes on | asked to stop | asked to stop, then waiting |
-//! | `stopping` | waiting, once the run is over | goes on, and stays down | waiting, once the run is over |
+//! | `starting` | no change | killed; after exec asked to stop | the same, then waiting |
+//! | `running` | no change | asked to stop | asked to stop, then waiting |
+//! | `stopping` | waiting, once the run is over | no change, and stays down | waiting, once the run is over |
 //!
 //! # Invariants
 //!
 //! 1. A unit has at most one run, and a run begins only when the last one's group is empty.
 //! 2. A run begins only while the unit is wanted up. After a stop by hand that takes a person.
-//! 3. Every change is written before any action that follows from it: a `Persist` comes first in
-//!    the list. A stop by hand is on record before its signal is sent.
+//! 3. Every change is saved before any action that follows from it: a `Persist` comes first in the
+//!    list. A stop by hand is saved before its signal is sent.
 //! 4. Every run ends exactly once, and every failure is counted exactly once, whichever of its
 //!    traces (exit, setup error, empty group, timer) come first or not at all.
 //! 5. Events of an older run change nothing. A run's number is never used twice.
-//! 6. Nothing waits without a visible reason, and nothing is tried again without a delay unless
-//!    it was stable. `backoff` never ends in silence.
-//! 7. Time only moves things on: whatever is due at a tick is not due after it, so that the loop
+//! 6. Nothing waits without a visible reason, and nothing is restarted without a delay unless it was
+//!    stable. `backoff` always ends in an attempt or in a report.
+//! 7. Every tick makes progress: whatever is due at a tick is not due after it, so that the loop
 //!    around the core cannot spin; and a shutdown ends, whatever the processes do.
 //!
 //! # Choices
 //!
-//! - A dependency that crashes, or that a person stops, leaves those that require it running: they
-//!   are told nothing and most of them cope. It matters again at their next start.
-//! - `after` waits for units that are on their way up. It does not wait for one whose last attempt
-//!   failed: order is not need.
+//! - A dependency that crashes, or that a person stops, leaves the units that require it running: they
+//!   are not notified, and most of them cope. It matters again at their next start.
+//! - `after` waits for units that are starting. It does not wait for one whose last attempt failed:
+//!   ordering is not a requirement.
 //! - A start by hand also starts what the unit requires, even if it was stopped by hand, and what
 //!   it wants, unless it was. Retries never do either.
-//! - A service that ends with 0 and is not restarted is `done` too; it satisfies nobody.
-//! - With `restart = "never"` failed health checks are shown, and the unit goes on running.
-//! - While a unit is still being set up there is nothing in it that could stop in good order, and
-//!   as PID 1 of its namespace it would not even see the signal: it is killed at once.
+//! - A service that ends with 0 and is not restarted is `done` too; it satisfies no requirement.
+//! - With `restart = "never"` failed health checks are shown, and the unit keeps running.
+//! - While a unit is still being set up, nothing in it could stop in an orderly way, and as PID 1 of
+//!   its namespace it would not even see the signal: it is killed at once.
 
 mod backoff;
 mod commands;
@@ -118,15 +118,15 @@ use units::model::{Condition, Unit};
 pub struct Core {
     entries: Entries,
     index: BTreeMap<String, Id>,
-    /// Units whose file has mistakes, with the mistakes.
+    /// Units whose file is invalid, and why.
     problems: BTreeMap<String, String>,
     graph: Graph,
     /// The conditions that hold.
     conditions: BTreeSet<Condition>,
     shutdown: Option<Shutdown>,
-    /// The latest time heard of. Time never goes back here.
+    /// The latest time seen. Time never goes back here.
     now: Instant,
-    /// Waiting units that may have nothing to wait for any more.
+    /// Waiting units that may have nothing left to wait for.
     queue: Queue,
     /// Units changed in this call.
     touched: Vec<Id>,
@@ -138,10 +138,10 @@ pub struct Core {
 }
 
 impl Core {
-    /// A core in which nothing runs and nothing is wanted; [`Event::Boot`] sets it going.
+    /// A core in which nothing runs and nothing is wanted; [`Event::Boot`] starts it.
     ///
-    /// `problems` are units that exist as files but have mistakes (name and what is wrong): they
-    /// are shown as failed, and what requires them waits. `seed` spreads the jitter of restarts;
+    /// `problems` are units whose file is invalid (name and what is wrong): they are shown as failed,
+    /// and what requires them waits. `seed` spreads the jitter of restarts;
     /// any number does, the same number gives the same run of events.
     pub fn new(
         config: BTreeMap<String, Unit>,
@@ -180,7 +180,7 @@ impl Core {
         }
     }
 
-    /// Takes in an event and says what to do about it, in this order (see [`Action`]).
+    /// Takes an event and returns what to do about it, in this order (see [`Action`]).
     ///
     /// `now` is the time of the call; a time before the last call's counts as the last call's.
     /// Events about unknown units or older runs change nothing. Cheap: the work is in the changed
@@ -199,8 +199,8 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 
-    /// When to call [`Core::handle`] with [`Event::Tick`] if nothing else happens before; `None`:
-    /// only an event can change anything. A moment that has passed means at once.
+    /// When to call [`Core::handle`] with [`Event::Tick`] if nothing else happens before; `None`: only
+    /// an event can change anything. A moment that has passed means now.
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.unsettled {
             return Some(self.now);
@@ -208,7 +208,7 @@ impl Core {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Follows up what an event changed: waiting units that may go, the shutdown's next step, and
+    /// Follows up what an event changed: waiting units that may start, the shutdown's next step, and
     /// for each changed unit its deadline and a last `Persist`.
     fn settle(&mut self) {
         self.unsettled = false;
@@ -245,7 +245,7 @@ impl Core {
         }
     }
 
-    /// A unit, to change something that must be written before the next action about it.
+    /// A unit, to change something that must be saved before the next action about it.
     fn change(&mut self, id: Id) -> &mut Entry {
         self.touch(id).dirty = true;
         &mut self.entries[id]
@@ -261,7 +261,7 @@ impl Core {
         entry
     }
 
-    /// Orders an action about a unit, and before it that the unit's changes be written.
+    /// Orders an action about a unit, and before it that the unit's changes be saved.
     fn act(&mut self, id: Id, action: impl FnOnce(String, u64) -> Action) {
         self.persist(id);
         let entry = &self.entries[id];
@@ -269,7 +269,7 @@ impl Core {
         self.out.push(action);
     }
 
-    /// Orders that the unit's changes be written, if there are any.
+    /// Orders that the unit's changes be saved, if there are any.
     fn persist(&mut self, id: Id) {
         let entry = &mut self.entries[id];
         if std::mem::take(&mut entry.dirty) {
@@ -277,7 +277,7 @@ impl Core {
         }
     }
 
-    /// Tells people.
+    /// Reports something to people.
     fn report(&mut self, id: Id, report: Report) {
         let unit = self.entries[id].unit.name.clone();
         self.out.push(Action::Report { unit, report });

@@ -15,7 +15,7 @@ use units::model::{Kind, Ready, RestartPolicy};
 const MAX_STATUS: usize = 200;
 
 impl Core {
-    /// Takes an event about a run. Of any but the unit's current run it is old news.
+    /// Takes an event about a run. Events of other runs than the unit's current one are out of date.
     pub(super) fn run_event(&mut self, unit: &str, generation: u64, event: RunEvent) {
         let Some(&id) = self.index.get(unit) else { return };
         let entry = &self.entries[id];
@@ -39,12 +39,12 @@ impl Core {
         let Some(run) = self.change(id).run_mut() else { return };
         match &mut run.stage {
             stage @ Stage::Launching => *stage = Stage::Setup { pid: new_pid },
-            // The order to stop came while the start was under way: it is carried out now.
+            // The order to stop came during the start: it is carried out now.
             Stage::Killing { pid: pid @ None, .. } => {
                 *pid = Some(new_pid);
                 self.act(id, |unit, generation| Action::KillGroup { unit, generation });
             }
-            // It has ended before anybody could say that it began.
+            // It ended before its beginning could be reported.
             _ => {}
         }
     }
@@ -61,7 +61,7 @@ impl Core {
                     self.run_over(id, verdict);
                 }
             }
-            // The process is about to exit; its status will say less than this.
+            // The process is about to exit; its exit status says less than this.
             Stage::Setup { .. } => self.end_run(id, StopWhy::Setup(reason)),
             Stage::Unreported { .. } if run.why.is_none() => {
                 run.why = Some(StopWhy::Setup(reason));
@@ -114,7 +114,7 @@ impl Core {
     }
 
     fn notified(&mut self, id: Id, notice: Notice) {
-        // A message can overtake the news of the exec; no other program than the unit's sends one.
+        // A message can overtake the news of the exec; only the unit's program sends one.
         self.exec_succeeded(id);
         match notice {
             Notice::Ready if self.entries[id].unit.ready == Ready::Notify => self.become_ready(id),
@@ -165,7 +165,7 @@ impl Core {
                 let verdict = verdict.clone();
                 self.run_over(id, verdict);
             }
-            // A start that the supervisor's end interrupted, before there was a process.
+            // The supervisor ended during this start, before there was a process.
             Stage::Launching | Stage::Killing { pid: None, .. } => {
                 if let Some(verdict) = self.judge_run(id, LastExit::Interrupted) {
                     self.run_over(id, verdict);
@@ -232,7 +232,7 @@ impl Core {
                 let began = *since;
                 let reasons: Vec<String> =
                     self.blockers(id).iter().map(ToString::to_string).collect();
-                // What it waited for may have come in this very moment.
+                // What it waited for may have come at this very moment.
                 if reasons.is_empty() {
                     self.queue.push_back(id);
                     return;
@@ -265,7 +265,7 @@ impl Core {
         }
     }
 
-    /// Asks for a probe, or gives up on one that was asked for.
+    /// Asks for a probe, or ends one that has had its time.
     fn probe_due(&mut self, id: Id) {
         let now = self.now;
         let entry = self.touch(id);
@@ -282,8 +282,8 @@ impl Core {
         }
     }
 
-    /// The group has outlived its killing: kill it again (it costs nothing and the first order may
-    /// have been lost), and say so once.
+    /// The group is not empty although it was killed: kill it again (that costs nothing, and the first
+    /// order may have been lost), and report it once.
     fn kill_again(&mut self, id: Id) {
         let again_at = self.now.plus(KILL_PATIENCE);
         let Some(run) = self.change(id).run_mut() else { return };

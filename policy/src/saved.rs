@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use units::model::Unit;
 
-/// The form of [`SavedState`]. Raise it when an older supervisor's file would be misread.
+/// The version of [`SavedState`]. Raise it when an older supervisor's file would be misread.
 const VERSION: u32 = 1;
 
 /// One unit's record as it is written to its state file: the desired state with who asked, the
@@ -26,13 +26,13 @@ pub struct SavedState {
 #[derive(Debug, thiserror::Error)]
 pub enum SavedError {
     /// Another version of the supervisor wrote it.
-    #[error("it was written in form {found}, this supervisor knows form {VERSION}")]
+    #[error("written in version {found}, but this supervisor reads version {VERSION}")]
     Version {
-        /// The form it names.
+        /// The version it names.
         found: u32,
     },
     /// It is not what a supervisor writes.
-    #[error("it cannot be read: {0}")]
+    #[error("invalid: {0}")]
     Decode(#[from] serde_json::Error),
 }
 
@@ -48,8 +48,8 @@ impl SavedState {
     /// Reads what [`SavedState::to_json`] wrote.
     ///
     /// # Errors
-    /// Text of another form, or no such text at all. The unit then begins without a history, and
-    /// the caller must kill what is left of its last run.
+    /// Text of another version, or text that is not a saved state at all. The unit then begins without
+    /// a history, and the caller must kill what is left of its last run.
     pub fn from_json(text: &str) -> Result<Self, SavedError> {
         #[derive(Deserialize)]
         struct Form {
@@ -62,7 +62,7 @@ impl SavedState {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// The number of the run that was under way, if one was: the only one of this unit's runs
+    /// The number of the run that was in progress, if one was: the only one of this unit's runs
     /// whose cgroup, mounts and descriptors are still needed.
     pub fn generation(&self) -> Option<u64> {
         matches!(self.record.phase, Phase::Run(_)).then_some(self.record.generation)
@@ -97,16 +97,16 @@ impl Core {
         Some(SavedState { version: VERSION, record: self.entries[id].record.clone() })
     }
 
-    /// A core that goes on where an earlier one of this boot ended, whose last words are `saved`.
+    /// A core that continues where an earlier one of this boot ended, with the states that it saved.
     ///
     /// Runs are taken over as they were. Orders that may have been lost with the old supervisor
     /// are given again: returned are signals, kills, clean-ups and host reactions, to be carried
-    /// out at once. What happened in between comes as ordinary events: tell the core first the
-    /// exits and the conditions, then [`super::Event::Tick`] — until then nothing starts. Units
-    /// without saved state are new ([`super::Event::Boot`] may follow, it is harmless).
+    /// out at once. What happened in between comes as ordinary events: first the exits and the
+    /// conditions, then [`super::Event::Tick`]; until then nothing starts. Units without saved state
+    /// are new ([`super::Event::Boot`] may follow, it is harmless).
     ///
     /// The caller's own part: whatever exists of runs that no [`SavedState::generation`] names,
-    /// or of units that are not in `config`, is left over and must be killed and cleared away.
+    /// or of units that are not in `config`, is left over and must be killed and removed.
     pub fn restore(
         config: BTreeMap<String, Unit>,
         problems: BTreeMap<String, String>,
@@ -133,8 +133,8 @@ impl Core {
         (core, actions)
     }
 
-    /// Goes on with a shutdown that the old supervisor had begun, perhaps before it could write
-    /// that down for every unit.
+    /// Continues a shutdown that the old supervisor had begun, perhaps before it could save that for
+    /// every unit.
     fn resume_shutdown(&mut self) {
         self.shutdown = Some(Shutdown { announced: false });
         for id in self.entries.ids() {
@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    /// Picks one unit up.
+    /// Restores one unit.
     fn resume(&mut self, id: Id) {
         let now = self.now;
         let entry = &mut self.entries[id];

@@ -1,4 +1,4 @@
-//! The end of all units, in order and in bounded time.
+//! Stopping all units, in order and in bounded time.
 
 use super::Core;
 use super::entries::{Entry, Id};
@@ -7,11 +7,11 @@ use super::state::{DownBy, Phase, State, Wanted};
 use std::time::Duration;
 
 /// How long a killed group, or the report of an end, is waited for before it is called stuck. A
-/// process that has not died of SIGKILL by then sits in the kernel (a dead disk, a hung mount),
-/// and nobody knows for how long.
+/// process that has not died of SIGKILL by then is stuck in the kernel (a dead disk, a hung mount),
+/// and there is no telling for how long.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
-/// A shutdown under way.
+/// A shutdown in progress.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shutdown {
     /// [`Action::UnitsStopped`] has been ordered.
@@ -19,13 +19,13 @@ pub(super) struct Shutdown {
 }
 
 impl Core {
-    /// Whether the host is going down.
+    /// Whether the host is shutting down.
     pub fn shutting_down(&self) -> bool {
         self.shutdown.is_some()
     }
 
-    /// Wants every unit down. What does not run comes to rest at once; the rest follows in
-    /// [`Core::advance_shutdown`]. Asked again, an answer that was given is given again.
+    /// Wants every unit down. Units that do not run come to rest at once; the others follow in
+    /// [`Core::advance_shutdown`]. If the request is repeated, so is an answer that was given.
     pub(super) fn request_shutdown(&mut self) {
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.announced = false;
@@ -41,13 +41,13 @@ impl Core {
                 Phase::Run(_) => {
                     self.report(id, Report::StopRequested { by, left_running: Vec::new() });
                 }
-                // What has finished or failed is shown as such to the end.
+                // A unit that has finished or failed keeps that state until the end.
                 Phase::Rest(_) => {}
             }
         }
     }
 
-    /// Stops the units whose turn it is, and says so when none is left.
+    /// Stops the units whose turn it is, and answers when none is left.
     pub(super) fn advance_shutdown(&mut self) {
         let Some(Shutdown { announced: false }) = self.shutdown else { return };
         let running: Vec<Id> = self.entries.ids().filter(|&id| active(&self.entries[id])).collect();
@@ -69,8 +69,8 @@ impl Core {
                 self.stop(id);
             }
         }
-        // Units that wait for each other in a circle (which a checked configuration does not
-        // have) would never get their turn.
+        // Units in a dependency cycle (which a checked configuration does not have) would never get
+        // their turn.
         if !ending {
             for &id in &running {
                 self.stop(id);
@@ -78,8 +78,8 @@ impl Core {
         }
     }
 
-    /// Whether nothing that depends on the unit is left. What is still starting is stopped at
-    /// once: nobody relies on it yet, and its start may take for ever.
+    /// Whether nothing that depends on the unit is left. A unit that is still starting is stopped at
+    /// once: nothing relies on it yet, and its start may never end.
     fn may_stop(&self, id: Id) -> bool {
         if self.entries[id].state() == State::Starting {
             return true;

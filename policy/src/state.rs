@@ -1,6 +1,6 @@
-//! What the core knows of one unit. The types are built so that what cannot be cannot be written
-//! down: a pid exists only in a run, a retry time only in back-off, health only while the program
-//! runs, and a unit has either one run or none.
+//! What the core knows of one unit. The types make impossible states unrepresentable: a pid exists
+//! only in a run, a retry time only in back-off, health only while the program runs, and a unit has
+//! either one run or none.
 
 use super::backoff::Backoff;
 use super::exit::{Ended, Failure};
@@ -10,23 +10,23 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The state a person sees. The essay in the parent module says what each means.
+/// The state a person sees. The parent module's documentation says what each means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Held back by dependencies or conditions, with the reasons.
+    /// Waiting for dependencies or conditions, with the reasons.
     Waiting,
     /// Being set up, or running but not ready yet.
     Starting,
     /// Its program runs.
     Running,
-    /// Asked to end, killed, or ended with processes still to be cleared away.
+    /// Asked to end, killed, or ended with processes that are still to be killed.
     Stopping,
-    /// It will be tried again at a known time.
+    /// It starts again at a known time.
     Backoff,
-    /// Given up, with the reason.
+    /// Failed permanently, with the reason.
     Failed,
-    /// Not meant to run: stopped by hand or never asked for.
+    /// Not wanted: stopped by hand or never started.
     Stopped,
     /// Finished with code 0.
     Done,
@@ -47,7 +47,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What a unit is meant to be, and who said so last.
+/// The desired state of a unit, and who asked for it last.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "desired", content = "by", rename_all = "snake_case")]
 pub enum Wanted {
@@ -73,11 +73,11 @@ pub enum UpBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DownBy {
-    /// Nobody ever asked for it.
+    /// It was never requested.
     Default,
-    /// A person: nothing but a person starts it again.
+    /// A person: only a person starts it again.
     Person,
-    /// The host goes down.
+    /// The host shuts down.
     Shutdown,
 }
 
@@ -107,7 +107,7 @@ impl fmt::Display for DownBy {
 pub(super) enum Phase {
     /// Nothing runs and nothing is planned.
     Rest(Rest),
-    /// It starts as soon as nothing holds it back.
+    /// It starts as soon as nothing keeps it from starting.
     Waiting {
         /// When the wait began; `wait_timeout` counts from here.
         since: Instant,
@@ -127,11 +127,11 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Rest {
-    /// Not meant to run.
+    /// Not wanted.
     Stopped,
     /// Finished with 0.
     Done,
-    /// Given up.
+    /// Failed permanently.
     Failed(Failure),
 }
 
@@ -140,7 +140,7 @@ pub(super) enum Rest {
 pub(super) struct Run {
     /// When the start was ordered; `start_timeout` counts from here.
     pub(super) started_at: Instant,
-    /// When it became ready, kept over its end: it decides whether the run was stable.
+    /// When it became ready; kept after its end, because it decides whether the run was stable.
     pub(super) ready_at: Option<Instant>,
     /// Why the core ends it, if it does. The first reason stays.
     pub(super) why: Option<StopWhy>,
@@ -184,7 +184,7 @@ pub(super) enum Stage {
     Up {
         /// Main process.
         pid: i32,
-        /// It said `STOPPING=1`.
+        /// It has sent `STOPPING=1`.
         leaving: bool,
         /// Its health, if it has a health check.
         health: Option<HealthTrack>,
@@ -225,7 +225,8 @@ pub(super) enum Stage {
 pub(super) struct Sweep {
     /// When the group is killed again.
     pub(super) again_at: Instant,
-    /// It outlived the first such wait. It still bars the next start, but a shutdown goes on.
+    /// It was not empty after the first such wait. It still prevents the next start, but a shutdown
+    /// continues.
     pub(super) stuck: bool,
 }
 
@@ -239,7 +240,7 @@ pub(super) enum Verdict {
     Retry(Instant),
     /// It finished with 0.
     Finished,
-    /// It has failed for good.
+    /// It has failed permanently.
     GivenUp(Failure),
 }
 
@@ -277,7 +278,7 @@ impl Run {
         }
     }
 
-    /// Whether it is on its way out.
+    /// Whether it is ending.
     pub(super) fn ending(&self) -> bool {
         !matches!(self.stage, Stage::Launching | Stage::Setup { .. } | Stage::Up { .. })
     }

@@ -1,4 +1,4 @@
-//! The read side: what a person or a program may know of a unit.
+//! The read side: what people and programs are shown of a unit.
 
 use super::Core;
 use super::backoff::STABLE;
@@ -23,16 +23,16 @@ pub struct UnitStatus {
     pub state: State,
     /// Since when.
     pub since_ms: u64,
-    /// Why it has failed, or the mistakes in its file.
+    /// Why it has failed, or what is wrong with its file.
     pub reason: Option<String>,
-    /// What it is meant to be and who said so.
+    /// The desired state and who asked for it.
     #[serde(flatten)]
     pub wanted: Wanted,
     /// Main process, while there is one.
     pub pid: Option<i32>,
     /// Number of the current or last run; 0: it has never been started.
     pub generation: u64,
-    /// Those that require it may start.
+    /// Units that require it may start.
     pub ready: bool,
     /// Its health, while its program runs and if it has a health check.
     pub health: Option<HealthStatus>,
@@ -46,20 +46,20 @@ pub struct UnitStatus {
     pub exits: BTreeMap<String, u64>,
     /// Unstable ends in a row; 0 after a stable run.
     pub attempts: u32,
-    /// When it will be tried again, in back-off.
+    /// When the next attempt is, in back-off.
     pub next_retry_ms: Option<u64>,
     /// What it waits for, while it waits.
     pub waiting_for: Vec<Reason>,
-    /// What it says about itself (`STATUS=`).
+    /// What it reports about itself (`STATUS=`).
     pub status_text: Option<String>,
-    /// It was killed and does not die.
+    /// It was killed but is still running.
     pub stuck: bool,
 }
 
 /// What the health checks say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthStatus {
-    /// The word.
+    /// The result.
     pub state: Health,
     /// Failures in a row that count.
     pub failures: u32,
@@ -70,7 +70,7 @@ pub struct HealthStatus {
 }
 
 impl Core {
-    /// The names of all units, those with mistakes in their file included, in alphabetical order.
+    /// The names of all units in alphabetical order, including those whose file is invalid.
     pub fn names(&self) -> Vec<&str> {
         let mut names: Vec<&str> =
             self.index.keys().chain(self.problems.keys()).map(String::as_str).collect();
@@ -84,7 +84,7 @@ impl Core {
         self.names().into_iter().filter_map(|name| self.status(name, now)).collect()
     }
 
-    /// The status of one unit; `None` if the host has no such unit.
+    /// The status of one unit; `None` if it does not exist.
     pub fn status(&self, unit: &str, now: Instant) -> Option<UnitStatus> {
         match self.index.get(unit) {
             Some(&id) => Some(self.status_of(id, now)),
@@ -144,14 +144,14 @@ fn health_of(entry: &Entry) -> Option<HealthStatus> {
     })
 }
 
-/// The status of a unit whose file has mistakes.
+/// The status of a unit whose file is invalid.
 fn broken(unit: &str, problem: &str) -> UnitStatus {
     UnitStatus {
         name: unit.to_string(),
         description: String::new(),
         state: State::Failed,
         since_ms: 0,
-        reason: Some(format!("unit file has mistakes: {problem}")),
+        reason: Some(format!("invalid unit file: {problem}")),
         wanted: Wanted::Down(super::state::DownBy::Default),
         pid: None,
         generation: 0,

@@ -1,10 +1,10 @@
-//! Time as the core sees it: a number it is given, never a clock it reads.
+//! Time as the core sees it: a number that it is given, never a clock that it reads.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// A moment: milliseconds of `CLOCK_MONOTONIC` (clock_gettime(2)), which no clock step moves and
-/// which goes on over any death of the supervisor, so that saved moments stay comparable.
+/// A moment: milliseconds of `CLOCK_MONOTONIC` (clock_gettime(2)), which never jumps and does not
+/// depend on the supervisor's life, so that saved moments stay comparable.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// The moment that lies this many milliseconds after the kernel's start.
+    /// The moment this many milliseconds after the kernel's start.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }

@@ -12,15 +12,15 @@ use api_types::ShutdownKind;
 use std::time::Duration;
 use units::model::{Condition, Kind, OnFailure, RestartPolicy};
 
-/// The pause after a start that the supervisor's own end interrupted. It is not the unit's fault,
-/// so that nothing is counted, but neither may it become a loop without a pause.
+/// The pause after a start that was interrupted because the supervisor ended. It is not the unit's
+/// fault and is not counted, but it must not become a loop without a pause either.
 const INTERRUPTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// An end, as far as judging it needs to know.
 pub(super) struct End {
     /// How.
     pub(super) what: LastExit,
-    /// Somebody asked for it.
+    /// It was requested.
     pub(super) asked: bool,
     /// It had been ready for [`STABLE`].
     pub(super) stable: bool,
@@ -29,8 +29,8 @@ pub(super) struct End {
 }
 
 impl Core {
-    /// A condition of the host changed: units that wait for it may go. Nothing else happens, as
-    /// conditions count only before a start.
+    /// A condition of the host changed: units that wait for it may start. Nothing else happens,
+    /// because conditions count only before a start.
     pub(super) fn condition(&mut self, condition: Condition, holds: bool) {
         if !holds {
             self.conditions.remove(&condition);
@@ -46,7 +46,7 @@ impl Core {
         self.conditions.insert(condition);
     }
 
-    /// The unit's readiness or fate changed: those who wait for it may go.
+    /// The unit's readiness or state changed: units that wait for it may start.
     pub(super) fn changed(&mut self, id: Id) {
         let waits = |other: &Id| matches!(self.entries[*other].record.phase, Phase::Waiting { .. });
         let dependents = self.graph.of(id).dependents.iter().copied();
@@ -63,7 +63,7 @@ impl Core {
         self.queue.push_back(id);
     }
 
-    /// Starts the unit if nothing holds it back; else says why not, once for each wait.
+    /// Starts the unit if nothing keeps it from starting; else reports why not, once for each wait.
     pub(super) fn consider(&mut self, id: Id) {
         let entry = &self.entries[id];
         if !entry.wanted_up() || !matches!(entry.record.phase, Phase::Waiting { .. }) {
@@ -110,8 +110,8 @@ impl Core {
         self.changed(id);
     }
 
-    /// Begins to end the run, if that has not begun: by the stop signal if the unit's program
-    /// runs and has not merely used up its time, else by killing the group.
+    /// Begins to end the run, if that has not begun: by the stop signal if the unit's program runs and
+    /// its `start_timeout` is not the reason, else by killing the group.
     pub(super) fn end_run(&mut self, id: Id, why: StopWhy) {
         if self.entries[id].run().is_none_or(|run| run.ending()) {
             return;
@@ -186,8 +186,8 @@ impl Core {
         }
     }
 
-    /// Judges the end of the current run. What the core ended it for comes before what the kernel
-    /// says of the end.
+    /// Judges the end of the current run. The reason why the core ended it comes before what the kernel
+    /// reports.
     pub(super) fn judge_run(&mut self, id: Id, reported: LastExit) -> Option<Verdict> {
         let now = self.now;
         let run = self.entries[id].run()?;
@@ -223,7 +223,7 @@ impl Core {
     }
 
     /// Goes where the verdict and the desired state lead. The phase changes before the old run is
-    /// cleaned away, so that what is written never names a run whose group may be gone.
+    /// cleaned up, so that a state file never names a run whose group may be gone.
     pub(super) fn follow(&mut self, id: Id, verdict: Verdict, cleanup: bool) {
         let now = self.now;
         let up = self.entries[id].wanted_up();
@@ -253,7 +253,7 @@ impl Core {
         self.changed(id);
     }
 
-    /// The host's reaction to a unit that has failed for good.
+    /// The host's reaction to a unit that has failed permanently.
     pub(super) fn react(&mut self, id: Id, why: &Failure) {
         let kind = match self.entries[id].unit.on_failure {
             OnFailure::Continue => return,

@@ -107,7 +107,7 @@ fn mistakes_are_shown(folder: &Folder, guest: &mut Guest) {
         guest.wait_console(text);
     }
     let why = guest.field("mistaken", "reason");
-    assert!(why.contains("mistakes") && why.contains("restrat"), "{why}");
+    assert!(why.contains("invalid unit file") && why.contains("restrat"), "{why}");
     assert_eq!(guest.field("mistaken", "state"), "failed");
     assert!(explain(guest, "mistaken").contains("restrat"));
     let refused = guest.try_ask::<Value>(&Request::Start { name: "mistaken".to_owned() });
@@ -205,9 +205,9 @@ fn back_off_is_visible(guest: &mut Guest) {
     });
     guest.wait_state("patient", "backoff");
     let why = explain(guest, "patient");
-    assert!(why.contains("patient is tried again in") && why.contains("exit code 3"), "{why}");
+    assert!(why.contains("patient starts again in") && why.contains("exit code 3"), "{why}");
     assert!(why.contains("1 failure so far"), "{why}");
-    guest.wait_console("next try in");
+    guest.wait_console("next attempt in");
     guest.wait_state("stays-stopped", "backoff");
     stop(guest, "stays-stopped");
     assert_eq!(guest.field("stays-stopped", "state"), "stopped");
@@ -224,7 +224,7 @@ fn a_stable_run_is_followed_at_once(guest: &mut Guest) {
     assert!(last(&report, "ran_ms").as_u64().is_some_and(|ran| ran >= 10_000), "{report:?}");
     assert_eq!(number(&report, "restarts"), 1);
     let log: String = guest.ask(&Request::Dmesg);
-    let waited = log.lines().find(|line| line.contains("steady: next try in"));
+    let waited = log.lines().find(|line| line.contains("steady: next attempt in"));
     assert_eq!(waited, None, "the first crash after a stable run waits for nothing");
 }
 
@@ -399,7 +399,7 @@ fn a_unit_may_take_the_host_down_by_failing() {
         let mut guest = Guest::boot(folder.path(), &Options { nic: "none", ..Options::default() });
         assert!(guest.wait_end().success(), "{}", guest.console());
         let shown = guest.console();
-        for text in ["shutting down: vital has failed for good: exit code 6", console] {
+        for text in ["shutting down: vital has failed permanently: exit code 6", console] {
             assert!(shown.contains(text), "no {text:?} in\n{shown}");
         }
     }

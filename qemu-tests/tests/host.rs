@@ -168,7 +168,7 @@ fn a_host_comes_up_runs_reboots_and_goes_down() {
     // Each after the last that needs it is gone; the stubborn one after its own time.
     let killed = line("middle", "did not stop within its stop_timeout: killed");
     assert!(line("top", "stopped") < killed && killed < line("middle", "stopped"));
-    assert!(line("middle", "stopped") < line("base", "ended as asked"));
+    assert!(line("middle", "stopped") < line("base", "ended on request"));
     assert!(line("base", "stopped") < at("shutdown complete (reboot)"));
 
     // The second boot, on the same disk; then the power button.

@@ -367,7 +367,7 @@ fn units_come_up_and_go_down_in_order() {
             .position(|line| line.split_whitespace().nth(1) == Some(unit) && line.contains(text));
         line.unwrap_or_else(|| panic!("no {unit} {text:?} in\n{down}"))
     };
-    assert!(at("front", "stopped") < at("app", "ended as asked"), "{down}");
-    assert!(at("app", "stopped") < at("db", "ended as asked"), "{down}");
+    assert!(at("front", "stopped") < at("app", "ended on request"), "{down}");
+    assert!(at("app", "stopped") < at("db", "ended on request"), "{down}");
     assert!(at("stubborn", "did not stop within") < at("stubborn", "stopped"), "{down}");
 }

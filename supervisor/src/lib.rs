@@ -1,12 +1,13 @@
-//! The supervisor: keeps the units as their files say.
+//! The supervisor: keeps the units in the state that their files describe.
 //!
 //! What happens when is decided by [`policy`], a pure state machine. Everything here is its shell: it
-//! turns what the kernel, PID 1, netsetup and people say into events, and the policy's actions into
-//! system calls. It can be killed at any instant: what it must remember is in small files
-//! ([`kernel::Kernel::save_state`]), what must stay open is kept by PID 1, and what runs is in the cgroup tree.
+//! turns messages from the kernel, PID 1, netsetup and people into events, and the policy's actions
+//! into system calls. It can be killed at any instant: what it must remember is in small files
+//! ([`kernel::Kernel::save_state`]), what must stay open is kept by PID 1, and what runs is in the
+//! cgroup tree.
 //!
 //! - [`shell`]: the loop; [`kernel`]: everything it asks of the kernel
-//! - [`config`]: the host folder as it was baked in
+//! - [`config`]: the host folder as it is in the image
 //! - [`running`]: the policy's actions, carried out
 //! - [`health`]: health checks
 //! - [`takeover`]: what an earlier supervisor of this boot has left
@@ -27,7 +28,7 @@ use kernel::linux::Linux;
 use shell::{Shell, ShellError};
 use std::path::Path;
 
-/// The applet. Returns only when it cannot go on; PID 1 starts it again.
+/// The applet. Returns only when it cannot continue; PID 1 starts it again.
 pub fn main() -> u8 {
     let load = || Config::load(Path::new(layout::paths::CONFIG));
     let kernel = Linux::new().map_err(ShellError::Watch);

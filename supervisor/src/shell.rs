@@ -1,4 +1,4 @@
-//! The loop: wait, turn what happened into events, carry out what the core orders.
+//! The loop: wait, turn what happened into events, carry out the core's actions.
 
 use crate::config::Config;
 use crate::kernel::{CallError, EpollFlags, Handles, Kernel, Source};
@@ -6,14 +6,11 @@ use crate::reporting::console::Reporter;
 use crate::reporting::events::Events;
 use crate::requests::api::{self, Api};
 use crate::requests::control::Control;
-use crate::running::notify;
-use crate::running::origin;
-use crate::running::runs::{Process, Runs};
+use crate::running::runs::Runs;
 use crate::takeover;
-use container::Setup;
 use ipc::{
-    API_LINK, ChannelError, DataDisk, ExitStatus, FromInit, FromNet, Link, NetState, Outbox, Phase,
-    Service, ShutdownKind, ToInit, ToNet,
+    API_LINK, ChannelError, DataDisk, FromInit, FromNet, Link, NetState, Outbox, Phase, Service,
+    ShutdownKind, ToInit, ToNet,
 };
 use policy::{Action, Core, Event, Instant, RunEvent};
 use std::collections::{BTreeSet, VecDeque};
@@ -35,10 +32,10 @@ pub enum ShellError {
     Lost(String),
 }
 
-/// Messages that one link may bring before the others get their turn.
+/// Messages read from one link before the others get their turn.
 const MESSAGES_PER_TURN: usize = 256;
 
-/// A group that does not say that it is empty is asked this often.
+/// How often a group that has not reported that it is empty is checked.
 const GROUP_POLL_MS: u64 = 50;
 
 /// The supervisor's state around the core.
@@ -54,7 +51,7 @@ pub struct Shell<K: Kernel> {
     pub(crate) control: Control<K::Fd>,
     pub(crate) api: Api<K>,
     pub(crate) events: Events,
-    /// A shutdown that was asked for: when (ms), how it ends, why.
+    /// A requested shutdown: when (ms), how it ends, why.
     pub(crate) going_down: Option<(u64, ShutdownKind, String)>,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
@@ -66,9 +63,9 @@ pub struct Shell<K: Kernel> {
     pub(crate) to_init: Outbox<ToInit, Fds<K>>,
     to_net: Outbox<ToNet, Fds<K>>,
     pub(crate) actions: VecDeque<Action>,
-    /// Units whose group is being emptied without a notice yet.
+    /// Units whose group is being emptied and has not reported that it is empty.
     pub(crate) draining: BTreeSet<String>,
-    /// Runs taken over in the middle of their set-up: unit, run, process.
+    /// Runs taken over in the middle of their setup: unit, run, process.
     pub(crate) in_setup: Vec<(String, u64, i32)>,
     fatal: Option<ShellError>,
 }
@@ -248,26 +245,26 @@ impl<K: Kernel> Shell<K> {
         Some(due.saturating_sub(now.as_millis()))
     }
 
-    /// Tells the core, and queues what it orders.
+    /// Passes an event to the core and queues the actions that it orders.
     pub(crate) fn feed(&mut self, event: Event) {
         let now = self.now();
         self.actions.extend(self.core.handle(now, event));
     }
 
-    /// Tells the core about a run.
+    /// Passes an event about a run to the core.
     pub(crate) fn feed_run(&mut self, unit: &str, generation: u64, event: RunEvent) {
         self.feed(Event::Run { unit: unit.to_owned(), generation, event });
     }
 
-    /// Carries out everything that is ordered, in order.
+    /// Carries out all queued actions, in order.
     pub(crate) fn drain(&mut self) {
         while let Some(action) = self.actions.pop_front() {
             self.perform(action);
         }
     }
 
-    /// Carries out orders up to the next start of a container, the one that takes long: with many
-    /// units to start, what those that run have to say is heard in between.
+    /// Carries out queued actions up to and including the next start of a container, which takes
+    /// longest: with many units to start, messages are handled in between.
     fn drain_to_start(&mut self) {
         while let Some(action) = self.actions.pop_front() {
             let start = matches!(action, Action::Start { .. });
@@ -315,7 +312,7 @@ impl<K: Kernel> Shell<K> {
         match message {
             FromInit::Exited { seq, pid, status, at_ms } => {
                 self.exited(pid, status, at_ms);
-                // Recorded means on file: only then may PID 1 forget it, and all before it.
+                // Recorded means saved: only then may PID 1 forget this exit and all before it.
                 self.drain();
                 for unit in self.unsaved.clone() {
                     self.perform(Action::Persist { unit });
@@ -338,128 +335,12 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// A child of PID 1 has ended.
-    fn exited(&mut self, pid: i32, status: ExitStatus, at_ms: u64) {
-        match self.runs.processes.remove(&pid) {
-            Some(Process::Main { unit, generation }) => {
-                // What the set-up said comes first: it explains the exit.
-                self.read_setup(&unit, Some(status));
-                let runtime = self.runs.of(&unit);
-                runtime.timeline.exited_us = at_ms * 1000;
-                let mut oom = false;
-                if let Some(run) = runtime.run.as_mut().filter(|run| run.generation == generation) {
-                    run.ended = true;
-                    run.pidfd = None;
-                    let group = runtime.cgroup.as_ref();
-                    let kills = group.and_then(|group| self.kernel.oom_kills(group).ok()?);
-                    oom = kills.is_some_and(|kills| kills > run.oom_before);
-                }
-                self.feed_run(&unit, generation, RunEvent::Exited { status, oom });
-                self.draining.insert(unit.clone());
-                self.drain();
-                self.check_group(&unit);
-            }
-            Some(Process::Exec { id }) => self.exec_ended(id, status),
-            Some(Process::Probe { unit }) => self.probe_command_ended(&unit, pid, status),
-            // A helper of a health probe, or a process of a run that is over.
-            None => log::debug!("process {pid} ended: {status:?}"),
-        }
-    }
-
-    /// Looks at a set-up's status pipe; `exit` is how the process ended, once that is known.
-    fn read_setup(&mut self, unit: &str, exit: Option<ExitStatus>) {
-        let runtime = self.runs.of(unit);
-        let Some(run) = runtime.run.as_mut() else { return };
-        let Some(status) = &run.status else { return };
-        // Its end says that the program runs, or that the process was killed before: of one that is
-        // dead, how it ended tells which.
-        let has_ended = |pidfd| self.kernel.has_ended(pidfd).unwrap_or(false);
-        let event = match (self.kernel.read_status(status), exit) {
-            (Ok(Setup::Pending | Setup::Prepared), _) => return,
-            (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
-            (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
-            (Ok(Setup::Done), _) => {
-                run.exec = true;
-                runtime.timeline.exec_us = self.kernel.now_us();
-                Some(RunEvent::ExecSucceeded)
-            }
-            (Ok(Setup::Failed(error)), _) => {
-                let owner = self.config.host.units.get(unit);
-                let image = owner.and_then(|it| self.config.images.images.get(&it.container.image));
-                let reason = match owner.zip(image) {
-                    Some((unit, image)) => origin::reason(&error, unit, &image.config),
-                    None => error.to_string(),
-                };
-                Some(RunEvent::StartFailed { reason })
-            }
-            (Err(errno), _) => {
-                Some(RunEvent::StartFailed { reason: format!("status pipe: {errno}") })
-            }
-        };
-        let generation = run.generation;
-        if let Some(status) = run.status.take() {
-            self.kernel.unwatch(&Source::Setup(unit.to_owned()), &status);
-        }
-        run.go = None;
-        if let Some(event) = event {
-            self.feed_run(unit, generation, event);
-        }
-    }
-
-    /// Runs taken over in the middle of their set-up have no pipe any more: their program tells.
-    fn check_setups(&mut self) {
-        for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
-            match self.kernel.is_executed(pid) {
-                Ok(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
-                Ok(false) => self.in_setup.push((unit, generation, pid)),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn check_draining(&mut self) {
-        for unit in self.draining.clone() {
-            self.check_group(&unit);
-        }
-    }
-
-    /// Tells the core when the group of an ended run is empty.
-    fn check_group(&mut self, unit: &str) {
-        let runtime = self.runs.of(unit);
-        let group = runtime.cgroup.as_ref();
-        let populated = group.is_some_and(|group| self.kernel.populated(group).unwrap_or(false));
-        let generation = runtime.run.as_ref().filter(|run| run.ended).map(|run| run.generation);
-        if populated {
-            return;
-        }
-        self.draining.remove(unit);
-        if let Some(generation) = generation {
-            self.feed_run(unit, generation, RunEvent::GroupEmpty);
-        }
-    }
-
-    fn read_notify(&mut self, unit: &str) {
-        let mut notices = Vec::new();
-        let runtime = self.runs.of(unit);
-        if let Some(socket) = &runtime.notify {
-            // Bounded: a program that floods its socket gets its turn again later.
-            for _ in 0..32 {
-                let Some(more) = notify::receive(&self.kernel, socket) else { break };
-                notices.extend(more);
-            }
-        }
-        let Some(generation) = runtime.run.as_ref().map(|run| run.generation) else { return };
-        for notice in notices {
-            self.feed_run(unit, generation, RunEvent::Notified(notice));
-        }
-    }
-
     fn read_net(&mut self) {
         for _ in 0..MESSAGES_PER_TURN {
             match self.net.recv::<FromNet>() {
                 Ok(None) => return,
                 Ok(Some(received)) => self.net_says(received.message),
-                // PID 1 keeps both ends: this one has been shut down, and would say so for ever.
+                // PID 1 keeps both ends: this one has been shut down, and would be reported for ever.
                 Err(error) if error.is_closed() => {
                     log::error!("netsetup: the link is broken");
                     return self.kernel.unwatch(&Source::Net, self.net.as_ref());

@@ -1,4 +1,4 @@
-//! What the made-up world demands of the core: the invariants of the module's essay, by the rules
+//! What the simulated world demands of the core: the invariants of the module documentation, by the rules
 //! and not by the core's own word.
 
 use super::world::{Key, World};

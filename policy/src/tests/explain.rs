@@ -25,9 +25,9 @@ fn the_chain_to_the_root_cause() {
             "web has been waiting for 48 s: wanted since boot".to_string(),
             "  it requires app, which is not ready yet (waiting)".into(),
             "    app has been waiting for 48 s: wanted since boot".into(),
-            "      it requires ghost, which this host does not have".into(),
+            "      it requires ghost, which does not exist".into(),
             "      it requires db, which is not ready yet (backoff)".into(),
-            format!("        db is tried again in {next} (unstable 7 times in a row)"),
+            format!("        db starts again in {next} (7 unstable runs in a row)"),
             "          its last attempt ended 0 ms ago: exit code 1 (7 failures so far)".into(),
             "      it waits for the host's condition volume:data".into(),
         ]
@@ -55,11 +55,8 @@ fn units_with_mistakes_are_failed_with_the_mistake() {
     core.handle(now, Event::Boot);
     let status = core.status("bad", now).unwrap();
     assert_eq!(status.state, State::Failed);
-    assert_eq!(status.reason.unwrap(), "unit file has mistakes: line 3: unknown key");
-    assert_eq!(
-        core.explain("web", now).unwrap()[2],
-        "    unit file has mistakes: line 3: unknown key"
-    );
+    assert_eq!(status.reason.unwrap(), "invalid unit file: line 3: unknown key");
+    assert_eq!(core.explain("web", now).unwrap()[2], "    invalid unit file: line 3: unknown key");
     let command = Command::Start { unit: "bad".into() };
     assert!(matches!(core.check(&command), Err(Refusal::Broken(_))));
     assert_eq!(core.names(), ["bad", "web"]);

@@ -1,4 +1,4 @@
-//! The core on made-up time and made-up processes.
+//! The core on simulated time and simulated processes.
 
 mod backoff;
 mod checks;

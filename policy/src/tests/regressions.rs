@@ -324,7 +324,7 @@ fn wait_timeout_goes_through_backoff_and_waits_again() {
     bench.secs(5);
     let status = bench.status("web");
     assert_eq!(status.state, State::Backoff);
-    let text = "wait_timeout is over: the host's condition net.route";
+    let text = "wait_timeout expired: the host's condition net.route";
     assert_eq!(status.last_exit.unwrap().what.to_string(), text);
     bench.secs(1);
     assert_eq!(bench.state("web"), State::Waiting);

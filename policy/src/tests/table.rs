@@ -1,4 +1,4 @@
-//! The table of commands in the module's essay, and dependencies, cell by cell.
+//! The table of commands in the module documentation, and dependencies, cell by cell.
 
 use super::*;
 

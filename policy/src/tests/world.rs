@@ -1,4 +1,4 @@
-//! A made-up world around the core: processes that start, fail, exit, run out of memory, ignore
+//! A simulated world around the core: processes that start, fail, exit, run out of memory, ignore
 //! signals or refuse to die; news of them that come late and in any order; a supervisor that is
 //! killed and comes back. It carries out the core's orders and checks every one of them.
 

@@ -138,7 +138,7 @@ fn programs_that_cannot_be_run_are_explained(guest: &mut Guest) {
         let name = format!("bad-{name}");
         if reason.is_empty() {
             let reason = guest.field(&name, "reason");
-            assert!(reason.contains("unit file has mistakes: "), "{reason}");
+            assert!(reason.contains("invalid unit file: "), "{reason}");
             assert!(reason.contains("`..` in `/settings/../proc`"), "{reason}");
             continue;
         }

@@ -21,11 +21,11 @@ use units::{Severity, SourceFile};
 /// Everything that is known before anything runs.
 #[derive(Clone)]
 pub struct Config {
-    /// host.toml and the units that are right.
+    /// host.toml and the valid units.
     pub host: HostConfig,
-    /// Units whose files have mistakes: name → what is wrong.
+    /// Units whose files are invalid: name → what is wrong.
     pub broken: BTreeMap<String, String>,
-    /// All mistakes, as `keel check` shows them.
+    /// All errors, as `keel check` shows them.
     pub problems: Vec<String>,
     /// The images.
     pub images: Images,
@@ -112,8 +112,8 @@ impl Config {
         Config { host, broken: BTreeMap::new(), problems, images, filters, addresses }
     }
 
-    /// The ids of a unit's users on this host. They go by the units' order: nothing that lasts has them
-    /// (see [`container::userns`]).
+    /// The ids of a unit's users on this host. They depend on the order of the units, because nothing
+    /// persistent contains them (see [`container::userns`]).
     pub fn ids(&self, unit: &str) -> Option<IdRange> {
         let found = self.host.units.get(unit)?;
         if found.container.userns == UserNamespace::Host {

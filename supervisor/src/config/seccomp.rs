@@ -1,4 +1,4 @@
-//! Which system calls each unit may make: a filter for each, compiled when the host folder is read.
+//! Which system calls each unit may make: one filter per unit, compiled when the host folder is read.
 
 use container::CapSet;
 use container::seccomp::{Document, Filter, Kernel, Profile};
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 use units::model::{Seccomp, Unit};
 
-/// The filters of all units. Units that ask for the same share one.
+/// The filters of all units. Units with the same settings share one.
 #[derive(Debug, Default, Clone)]
 pub struct Filters {
     by_unit: BTreeMap<String, Result<Option<Rc<Filter>>, String>>,
@@ -38,7 +38,7 @@ impl Filters {
         (Filters { by_unit }, problems)
     }
 
-    /// A unit's filter; `None`: it asks for none.
+    /// A unit's filter; `None`: it has none.
     ///
     /// # Errors
     /// What is wrong with its profile.
@@ -82,8 +82,9 @@ fn of(
     let profile = match name {
         None => Profile::default_for(caps),
         Some(name) => {
-            let text =
-                profiles.get(name).ok_or_else(|| format!("seccomp {name} is not in this host"))?;
+            let text = profiles
+                .get(name)
+                .ok_or_else(|| format!("seccomp {name} not found on this host"))?;
             let document = Document::parse(text.as_bytes());
             let document = document.map_err(|error| format!("seccomp {name}: {error}"))?;
             document.profile(caps, Kernel::running()).0
@@ -136,7 +137,7 @@ mod tests {
         assert!(of("own").instructions() < of("a").instructions());
         let forbids = "seccomp ./bad.json: it forbids execve, which starts the program";
         assert_eq!(filters.of("bad").unwrap_err(), forbids);
-        assert_eq!(filters.of("none").unwrap_err(), "seccomp ./none.json is not in this host");
+        assert_eq!(filters.of("none").unwrap_err(), "seccomp ./none.json not found on this host");
         assert_eq!(problems.len(), 2);
         let absent = read(Path::new("/nonexistent")).unwrap();
         assert!(absent.is_empty(), "a host without profiles has no file");

@@ -1,4 +1,4 @@
-//! The host folder as it is in force, with the origin of each value.
+//! The host folder's effective values, with the origin of each.
 
 use ipc::api::ConfigValue;
 use std::fs;

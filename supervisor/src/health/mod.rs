@@ -1,4 +1,4 @@
-//! Health probes: begun when the core says so, answered within their timeout.
+//! Health checks: begun when the core orders it, answered within their timeout.
 
 pub mod probe;
 
@@ -20,7 +20,7 @@ const OUTPUT_SHOWN: usize = 200;
 const OUTPUT_KEPT: usize = 4096;
 
 impl<K: Kernel> Shell<K> {
-    /// Begins a probe; a failure to begin is an answer too.
+    /// Begins a check; a failure to begin is an answer too.
     pub(crate) fn probe(&mut self, name: &str, generation: u64) {
         self.end_probe(name);
         if let Err(why) = self.begin_probe(name, generation) {
@@ -85,7 +85,7 @@ impl<K: Kernel> Shell<K> {
             .ok_or("the container has ended")?;
         let cgroup = runtime.cgroup.as_ref().ok_or("the container has no cgroup")?;
         let (output, write) = self.kernel.pipe().map_err(|error| error.to_string())?;
-        // Only our end: the command writes as to any other pipe, however much it has to say.
+        // Only this end: for the command it is a pipe like any other, however much it writes.
         self.kernel.set_nonblocking(&output).map_err(|error| error.to_string())?;
         let filter = self.config.filters.of(&unit.name)?;
         let request = ExecRequest {
@@ -112,7 +112,7 @@ impl<K: Kernel> Shell<K> {
         })
     }
 
-    /// Goes on with a probe: a connection that has moved, or a command that has written something.
+    /// Continues a check: a connection that is ready, or a command that has written something.
     pub(crate) fn advance_probe(&mut self, name: &str) {
         let Some(Probe { generation, kind, .. }) = &mut self.runs.of(name).probe else { return };
         match kind {
@@ -124,14 +124,14 @@ impl<K: Kernel> Shell<K> {
             }
             ProbeKind::Command { output, said, .. } => {
                 if !hear(&self.kernel, output, said) {
-                    // Nobody writes any more; the exit tells the rest.
+                    // The pipe is at its end; the exit status follows.
                     self.kernel.unwatch(&Source::Probe(name.to_owned()), output);
                 }
             }
         }
     }
 
-    /// A probe's command has ended.
+    /// A check's command has ended.
     pub(crate) fn probe_command_ended(&mut self, name: &str, ended: i32, exit: ExitStatus) {
         let Some(Probe {
             generation,
@@ -141,7 +141,7 @@ impl<K: Kernel> Shell<K> {
         else {
             return;
         };
-        // A late one of an earlier probe says nothing about this one.
+        // The late exit of an earlier check's command says nothing about this one.
         if *pid != ended {
             return;
         }
@@ -166,7 +166,7 @@ impl<K: Kernel> Shell<K> {
         self.feed_run(name, generation, RunEvent::Health { result });
     }
 
-    /// Fails the probes that have had no answer in time.
+    /// Fails the checks that have had no answer in time.
     pub(crate) fn check_probes(&mut self) {
         let now = self.now().as_millis();
         let late: Vec<(String, u64)> = self
@@ -187,7 +187,7 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// Drops a probe, and kills its command.
+    /// Ends a check, and kills its command.
     pub(crate) fn end_probe(&mut self, name: &str) {
         let Some(probe) = self.runs.of(name).probe.take() else { return };
         match probe.kind {
@@ -210,10 +210,10 @@ fn describe(exit: ExitStatus, output: &str) -> String {
     if output.is_empty() { how } else { format!("{how}: {output}") }
 }
 
-/// Takes in what a command has written, and keeps the end of it. `false`: there will be no more.
+/// Reads what a command has written, and keeps the end of it. `false`: there will be no more.
 fn hear<K: Kernel>(kernel: &K, output: &K::Fd, said: &mut Vec<u8>) -> bool {
     let mut buffer = [0u8; 4096];
-    // Bounded: a command that never stops writing gets its turn again later.
+    // Bounded: a command that never stops writing is read again later.
     for _ in 0..64 {
         match kernel.read(output, &mut buffer) {
             Ok(0) => return false,
@@ -228,7 +228,7 @@ fn hear<K: Kernel>(kernel: &K, output: &K::Fd, said: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The last line that says something, as far as it is shown.
+/// The last line that is not blank, as far as it is shown.
 fn last_line(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();

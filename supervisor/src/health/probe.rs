@@ -1,4 +1,4 @@
-//! Health probes over the network: a connection from inside the container's own namespace.
+//! Health checks over the network: a connection from inside the container's own namespace.
 //!
 //! Nothing here blocks. Of an HTTP answer only the first twelve bytes of the status line are read.
 
@@ -7,7 +7,7 @@ use crate::kernel::{Errno, Kernel};
 /// Bytes of `HTTP/1.1 200`.
 const STATUS_LINE: usize = 12;
 
-/// What is asked once the connection stands.
+/// What is checked once the connection is established.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Question {
     /// Nothing: a connection is enough.

@@ -1,4 +1,4 @@
-//! What the console shows: each unit's news as it happens, and one table when the boot has settled.
+//! Console lines: each unit's events as they happen, and one table when the boot has settled.
 
 use crate::config::{Config, port_text};
 use crate::kernel::Kernel;
@@ -7,7 +7,7 @@ use ipc::{DataDisk, NetState};
 use policy::{Core, Instant, Report, State, UnitStatus};
 use std::collections::BTreeSet;
 
-/// The table comes after this at the latest, with whatever is not settled shown as it is.
+/// The table is printed after this at the latest, whatever has settled by then.
 const SETTLE_MS: u64 = 20_000;
 
 /// The console and the log.
@@ -24,7 +24,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Nothing has been shown yet; after a restart of the supervisor the table has been.
+    /// Nothing has been printed yet; after a restart of the supervisor the table has been.
     pub fn new(restarted: bool, now: Instant) -> Reporter {
         let table_due = (!restarted).then(|| now.as_millis() + SETTLE_MS);
         Reporter {
@@ -41,7 +41,7 @@ impl Reporter {
         self.changed = true;
         let text = report.to_string();
         match report {
-            // A one-shot that has done its work has ended too, and that is no trouble.
+            // A one-shot that exits with 0 has ended too, and that is expected.
             Report::Ended { asked: false, what, .. } if !what.success() => {
                 log::warn!("{unit}: {text}");
             }
@@ -51,7 +51,7 @@ impl Reporter {
             | Report::Stuck => log::warn!("{unit}: {text}"),
             _ => log::info!("{unit}: {text}"),
         }
-        // A start is seen by its end: ready, or not.
+        // The result of a start is printed instead: ready, or not.
         if !matches!(report, Report::Starting { .. } | Report::StartRequested { .. }) {
             line(kernel, unit, &text);
         }
@@ -62,8 +62,8 @@ impl Reporter {
         line(kernel, "", text);
     }
 
-    /// The API listens, or does not; said once a boot, and the host's key with it: whoever calls for the
-    /// first time compares it.
+    /// The API listens, or does not; printed once a boot with the host's key, which is compared at the
+    /// first connection.
     pub fn api(&mut self, kernel: &mut impl Kernel, listens: &str, host_key: &str) {
         log::info!("api: {listens}, host key {host_key}");
         if !std::mem::replace(&mut self.api_shown, true) {
@@ -72,7 +72,7 @@ impl Reporter {
         }
     }
 
-    /// The mistakes in the host folder.
+    /// The errors in the host folder.
     pub fn problems(&mut self, kernel: &mut impl Kernel, problems: &[String]) {
         for problem in problems {
             for line in problem.lines() {
@@ -96,14 +96,14 @@ impl Reporter {
         self.show_waiting(kernel);
     }
 
-    /// Says what the network waits for, each reason once. Before the boot has settled links still
-    /// appear and servers still answer: until then it is no news.
+    /// Prints what the network waits for, each reason once. Not before the boot has settled: until then
+    /// links still appear and servers still answer.
     fn show_waiting(&mut self, kernel: &mut impl Kernel) {
         if self.table_due.is_some() {
             return;
         }
         for reason in self.waiting.clone() {
-            // The seconds in it go on counting.
+            // The seconds in it change.
             let gist: String = reason.chars().filter(|c| !c.is_ascii_digit()).collect();
             if self.waiting_shown.insert(gist) {
                 log::info!("network: {reason}");
@@ -117,12 +117,12 @@ impl Reporter {
         line(kernel, "data", &disk.reason);
     }
 
-    /// When [`Reporter::settle`] wants to be called even if nothing happens.
+    /// When [`Reporter::settle`] must be called even if nothing happens.
     pub fn due_ms(&self) -> Option<u64> {
         self.table_due
     }
 
-    /// Prints the table once: as soon as no unit is on its way any more.
+    /// Prints the table once: as soon as no unit is starting any more.
     pub fn settle(&mut self, kernel: &mut impl Kernel, core: &Core, config: &Config) {
         let Some(due) = self.table_due else { return };
         let now = now(kernel);
@@ -132,12 +132,12 @@ impl Reporter {
         }
         self.changed = false;
         let all = core.statuses(now);
-        let on_its_way = |unit: &UnitStatus| {
+        let starting = |unit: &UnitStatus| {
             matches!(unit.state, State::Waiting | State::Starting)
                 || (unit.state == State::Running && !unit.ready && unit.health.is_some())
         };
         let begun = all.iter().any(|unit| unit.generation > 0) || all.is_empty();
-        if !late && (!begun || all.iter().any(on_its_way)) {
+        if !late && (!begun || all.iter().any(starting)) {
             return;
         }
         self.table_due = None;

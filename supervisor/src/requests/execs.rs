@@ -1,4 +1,4 @@
-//! Programs that people run in containers.
+//! Programs run in containers on request.
 
 use crate::kernel::{CallError, EpollFlags, Errno, ExecRequest, Kernel, Source};
 use crate::requests::api::refusal;
@@ -12,22 +12,22 @@ use ipc::api::{Answer, Code, Exec, Refusal, ToApi};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Programs at once.
+/// Maximum number of programs at a time.
 const MAX: usize = 64;
 
 /// One program.
 #[derive(Debug)]
 struct Session<F> {
     pidfd: F,
-    /// Tells how its set-up ends; gone when that is known.
+    /// The status pipe of its setup; `None` when the setup has ended.
     status: Option<F>,
-    /// What the one who asked gets when the program runs.
+    /// What the client gets when the program runs.
     theirs: Vec<F>,
     /// Our copy of its terminal.
     terminal: Option<F>,
 }
 
-/// All of them, by the number of the ask.
+/// All of them, by the number of the request.
 #[derive(Debug)]
 pub struct Execs<F> {
     sessions: BTreeMap<u64, Session<F>>,
@@ -40,7 +40,7 @@ impl<F> Default for Execs<F> {
 }
 
 impl<F> Execs<F> {
-    /// Kills a program that nobody looks at any more; its end is noticed as always.
+    /// Kills a program that no client is connected to any more; its exit is handled as usual.
     pub fn kill(&mut self, kernel: &impl Kernel<Fd = F>, id: u64) {
         if let Some(session) = self.sessions.get(&id) {
             send_signal(kernel, &session.pidfd, libc::SIGKILL);
@@ -63,15 +63,14 @@ impl<F> Execs<F> {
         columns: u16,
     ) -> Result<(), Refusal> {
         let terminal = self.sessions.get(&id).and_then(|session| session.terminal.as_ref());
-        let terminal =
-            terminal.ok_or_else(|| refusal(Code::Conflict, "there is no such terminal"))?;
+        let terminal = terminal.ok_or_else(|| refusal(Code::Conflict, "terminal not found"))?;
         kernel
             .resize_terminal(terminal, rows, columns)
             .map_err(|errno| refusal(Code::Failed, errno.to_string()))
     }
 }
 
-/// Our ends of a program's input and outputs, and its own.
+/// Both ends of a program's input and outputs.
 struct Ends<F> {
     ours: Vec<F>,
     terminal: Option<F>,
@@ -81,7 +80,7 @@ struct Ends<F> {
 }
 
 impl<K: Kernel> Shell<K> {
-    /// Begins a program. Its descriptors are answered when it runs, or why it does not.
+    /// Starts a program. The answer follows when it runs: its descriptors, or why it does not run.
     pub(crate) fn exec(&mut self, id: u64, asked: &Exec) -> Result<(), Refusal> {
         let failed = |what: &str, error: &dyn std::fmt::Display| {
             refusal(Code::Failed, format!("{}: {what}: {error}", asked.name))
@@ -90,7 +89,7 @@ impl<K: Kernel> Shell<K> {
             return Err(refusal(Code::Invalid, "no command"));
         }
         if self.api.execs.sessions.contains_key(&id) {
-            return Err(refusal(Code::Invalid, "there is a program of this number"));
+            return Err(refusal(Code::Invalid, format!("request {id} already has a program")));
         }
         if self.api.execs.sessions.len() >= MAX {
             return Err(refusal(Code::Conflict, format!("{MAX} programs are running already")));
@@ -107,7 +106,7 @@ impl<K: Kernel> Shell<K> {
         if asked.tty.is_some() {
             given.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
         }
-        // The later one of two would not be seen by every program.
+        // Not every program uses the later one of two.
         let name_of = |variable: &String| variable.split('=').next().map(str::to_owned);
         process.env.retain(|old| name_of(old).is_none_or(|name| !given.contains_key(&name)));
         process.env.extend(given.iter().map(|(name, value)| format!("{name}={value}")));
@@ -148,13 +147,13 @@ impl<K: Kernel> Shell<K> {
         Ok(())
     }
 
-    /// Looks at the set-up of a program: when that is over, the one who asked is answered.
+    /// Reads the setup status of a program: when the setup is over, the request is answered.
     pub(crate) fn exec_set_up(&mut self, id: u64) {
         let Some(session) = self.api.execs.sessions.get_mut(&id) else { return };
         let Some(status) = &session.status else { return };
         let answer = match self.kernel.read_status(status) {
             Ok(Setup::Pending | Setup::Prepared) => return,
-            // Also of one that was killed meanwhile: its end comes after this.
+            // Also for a program that was killed meanwhile: its exit is sent after this.
             Ok(Setup::Done) => Answer::Ok(Value::Null),
             Ok(Setup::Failed(error)) => {
                 let code = match (error.step, error.errno) {

@@ -182,7 +182,7 @@ pub(crate) fn unknown(name: &str) -> String {
     format!("there is no unit {name}")
 }
 
-/// A path that may be read: absolute, without `..`, below one of [`READABLE`].
+/// A path that may be read: absolute, without `..`, below one of `READABLE`.
 pub fn allowed(path: &str) -> Result<&Path, String> {
     let path = Path::new(path);
     let plain =

@@ -1,4 +1,4 @@
-//! The core's orders, carried out.
+//! The policy's actions, carried out.
 
 use crate::kernel::{EpollFlags, Errno, Kernel, NetNs, Source, StartRequest, Started};
 use crate::running::notify;
@@ -15,7 +15,7 @@ use std::rc::Rc;
 use units::model::{NetworkMode, Ready, Unit, UserNamespace};
 
 impl<K: Kernel> Shell<K> {
-    /// Carries out one order.
+    /// Carries out one action.
     pub(crate) fn perform(&mut self, action: Action) {
         match action {
             Action::Persist { unit } => self.persist(&unit),
@@ -29,7 +29,7 @@ impl<K: Kernel> Shell<K> {
                 self.record_report(&unit, &report);
             }
             Action::HostDown { unit, kind, reason } => {
-                self.request_shutdown(kind, format!("{unit} has failed for good: {reason}"));
+                self.request_shutdown(kind, format!("{unit} has failed permanently: {reason}"));
             }
             Action::UnitsStopped => self.tell_init(ToInit::UnitsStopped, Vec::new()),
         }
@@ -44,8 +44,8 @@ impl<K: Kernel> Shell<K> {
         };
         match saved {
             Ok(()) => drop(self.unsaved.remove(unit)),
-            // /run is full or broken. Going on is better than not; but PID 1 keeps the exits until
-            // they are on file (see `init_says`).
+            // /run is full or broken. Continuing is better than ending, but PID 1 keeps the exits until
+            // they are saved (see `init_says`).
             Err(error) => {
                 log::error!("{error}");
                 self.unsaved.insert(unit.to_owned());
@@ -53,7 +53,7 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// Writes a unit's state now, and not again for the same changes.
+    /// Saves a unit's state now, and not again for the same changes.
     fn save_now(&mut self, name: &str) {
         self.actions.retain(|action| !matches!(action, Action::Persist { unit } if unit == name));
         self.persist(name);
@@ -76,8 +76,8 @@ impl<K: Kernel> Shell<K> {
                 self.runs.began(name, generation, started, oom_before);
                 self.runs.of(name).timeline.cloned_us = self.kernel.now_us();
                 self.feed_run(name, generation, RunEvent::Started { pid });
-                // At once, before anything else that is due: a successor that does not know the
-                // process could not tell its end from that of any other.
+                // At once, before anything else: a successor that does not know the process could not
+                // tell its exit from that of any other.
                 self.save_now(name);
                 self.let_go_if_attached(name);
             }
@@ -85,12 +85,13 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// Makes everything that the container needs, and the container.
+    /// Creates everything that the container needs, and the container.
     fn spawn(&mut self, name: &str, generation: u64) -> Result<(Started<K::Fd>, u64), String> {
         let unit = self.config.host.units.get(name).ok_or("the unit is gone")?.clone();
         let reference = &unit.container.image;
         let image = self.config.images.images.get(reference);
-        let image = image.ok_or_else(|| format!("image {reference} is not in this host"))?.clone();
+        let image =
+            image.ok_or_else(|| format!("image {reference} not found on this host"))?.clone();
         let process = plan::process(&unit, &image).map_err(|error| error.to_string())?;
         let filter = self.config.filters.of(name)?;
         let layers = self.mount_layers(&image)?;
@@ -98,7 +99,7 @@ impl<K: Kernel> Shell<K> {
         self.confine_devices(&unit, &cgroup)?;
         let oom_before = self.kernel.oom_kills(&cgroup).ok().flatten().unwrap_or(0);
         if oom_before > 0 {
-            // For a supervisor that takes this run over. Nothing noted means 0.
+            // For a supervisor that takes this run over. No note means 0.
             self.kernel.set_note(&cgroup, oom_before).map_err(|error| error.to_string())?;
         }
         self.namespaces(&unit)?;
@@ -113,8 +114,8 @@ impl<K: Kernel> Shell<K> {
         let mounts = mounts.map_err(|error| error.to_string())?;
         let gateway = self.config.host.host.network.bridge.addr;
         self.runs.of(name).timeline.prepared_us = self.kernel.now_us();
-        // Before there is somebody who writes: if we die in between, the readers must not die with us.
-        // Without a container the logger finds the pipes at their end, and drops them.
+        // Before the container exists: if the supervisor dies in between, the read ends must outlive
+        // it. If no container is created, the logger finds the pipes at their end and drops them.
         let keep =
             ToInit::Store { key: format!("log/{name}/{generation}"), holder: Service::Logger };
         if let Err(error) = self.to_init.send(&self.init, keep, vec![out, err]) {
@@ -161,8 +162,8 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// The unit's cgroup, made when it is first needed. It stays over restarts: making one costs more than
-    /// emptying it.
+    /// The unit's cgroup, created when it is first needed. It is kept over restarts: creating one costs
+    /// more than emptying it.
     pub(crate) fn cgroup(&mut self, unit: &Unit) -> Result<Rc<K::Cgroup>, String> {
         if let Some(group) = &self.runs.of(&unit.name).cgroup {
             return Ok(Rc::clone(group));
@@ -173,7 +174,7 @@ impl<K: Kernel> Shell<K> {
         Ok(group)
     }
 
-    /// Takes in a unit's cgroup and watches it.
+    /// Adopts a unit's cgroup and watches it.
     pub(crate) fn adopt_cgroup(&mut self, unit: &str, group: Rc<K::Cgroup>) {
         match self.kernel.group_events(&group) {
             Ok(events) => {
@@ -189,25 +190,24 @@ impl<K: Kernel> Shell<K> {
         self.runs.of(unit).cgroup = Some(group);
     }
 
-    /// Takes in a unit's user namespace that was made before.
+    /// Adopts a unit's user namespace that PID 1 has kept.
     pub(crate) fn adopt_userns(&mut self, unit: &str, ns: K::Fd) {
         match self.config.ids(unit) {
             Some(ids) => {
                 self.runs.of(unit).userns = Some((self.kernel.kept_userns(ns, ids), ids));
             }
-            None => log::warn!("PID 1 keeps the user namespace of {unit}, which has none"),
+            None => log::warn!("PID 1 keeps a user namespace for {unit}, which has none"),
         }
     }
 
-    /// The unit's user and network namespaces, made when they are first needed and then its own for
-    /// good.
+    /// The unit's user and network namespaces, created when they are first needed and then kept.
     fn namespaces(&mut self, unit: &Unit) -> Result<(), String> {
         let container = &unit.container;
         let runtime = self.runs.of(&unit.name);
         let user = container.userns != UserNamespace::Host && runtime.userns.is_none();
         let network = container.network != NetworkMode::Host && runtime.net.is_none();
         let range = match user {
-            true => Some(self.config.ids(&unit.name).ok_or("there are no ids left for it")?),
+            true => Some(self.config.ids(&unit.name).ok_or("no user ids are left for it")?),
             false => None,
         };
         if network
@@ -242,7 +242,7 @@ impl<K: Kernel> Shell<K> {
         Ok(())
     }
 
-    /// What came of making a network namespace. If this process is lost in it, it ends.
+    /// The result of creating a network namespace. If this process is lost in it, it ends.
     fn made<T>(&mut self, made: Result<T, NetNsError>) -> Result<T, String> {
         made.map_err(|error| {
             if matches!(error, NetNsError::Lost { .. }) {
@@ -270,7 +270,7 @@ impl<K: Kernel> Shell<K> {
         Ok(())
     }
 
-    /// Bounds what a unit moves to and from the data disk, which may have come since the last start.
+    /// Limits the unit's I/O on the data disk, which may have been found since the last start.
     fn limit_io(&self, unit: &Unit, cgroup: &K::Cgroup) -> Result<(), String> {
         let (read, write) = (unit.limits.io_read, unit.limits.io_write);
         let Some(data) = self.data_disk.path.as_deref() else { return Ok(()) };
@@ -282,8 +282,8 @@ impl<K: Kernel> Shell<K> {
 
     fn notify_socket(&mut self, unit: &str) -> Result<(), String> {
         if let Some(socket) = &self.runs.of(unit).notify {
-            // What the last run said of itself does not hold for the next one. It has no process any
-            // more, so this ends.
+            // Messages of the last run do not apply to the next one. The last run has no process any
+            // more, so this loop ends.
             while notify::receive(&self.kernel, socket).is_some() {}
             return Ok(());
         }
@@ -295,7 +295,7 @@ impl<K: Kernel> Shell<K> {
         Ok(())
     }
 
-    /// Takes in a unit's notify socket and watches it.
+    /// Adopts a unit's notify socket and watches it.
     pub(crate) fn adopt_notify(&mut self, unit: &str, socket: K::Fd) {
         let source = Source::Notify(unit.to_owned());
         if let Err(error) = self.kernel.watch(source, &socket, EpollFlags::EPOLLIN) {
@@ -324,8 +324,8 @@ impl<K: Kernel> Shell<K> {
         {
             log::error!("{error}");
         }
-        // A start is carried out before the next action is looked at, so there is no start to give up:
-        // a run that is not known here has none.
+        // A start is complete before the next action begins, so there is no start to abort: a run that
+        // is not known here has no process.
         let known = runtime.run.as_ref().is_some_and(|run| run.generation == generation);
         if known {
             self.draining.insert(name.to_owned());

@@ -13,7 +13,7 @@ impl<K: Kernel> Shell<K> {
         if unit.container.network != NetworkMode::Bridge {
             return;
         }
-        // A start without an address has failed before it came here.
+        // A start without an address has failed earlier.
         let Some(request) = self.config.net_request(unit) else { return };
         let Some(net) = self.runs.get(name).and_then(|runtime| runtime.net.as_ref()) else {
             return;
@@ -25,7 +25,7 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// Lets a container's program start if there is nothing (more) to wait for.
+    /// Lets a container's program start if its network is attached.
     pub(crate) fn let_go_if_attached(&mut self, name: &str) {
         let runtime = self.runs.of(name);
         if !runtime.net.as_ref().is_some_and(|net| net.attached) {
@@ -57,7 +57,7 @@ impl<K: Kernel> Shell<K> {
             FromNet::AttachFailed { unit, reason } => self.attach_failed(&unit, &reason),
             FromNet::PortsFailed { reason } => {
                 log::error!("published ports: {reason}");
-                let text = format!("published ports do not work: {reason}");
+                let text = format!("published ports are not available: {reason}");
                 self.reporter.note(&mut self.kernel, &text);
             }
             FromNet::State(state) => self.net_state_is(state),
@@ -68,8 +68,8 @@ impl<K: Kernel> Shell<K> {
     fn attach_failed(&mut self, unit: &str, reason: &str) {
         log::error!("{unit}: network: {reason}");
         let runtime = self.runs.of(unit);
-        // A fresh namespace next time, whether somebody waits for this one or not: it may be half set
-        // up, and nobody would ask for its attachment again.
+        // A new namespace next time, whether a run waits for this one or not: it may be half set up,
+        // and its attachment would never be requested again.
         runtime.net = None;
         let waiting = runtime.run.as_mut().filter(|run| run.go.is_some()).map(|run| {
             // Closing it ends the child.
@@ -98,7 +98,7 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// The data disk is there, or will not be.
+    /// The data disk was found, or will not be.
     pub(crate) fn data_disk_is(&mut self, disk: DataDisk) {
         if disk == self.data_disk {
             return;

@@ -1,11 +1,11 @@
-//! Where a value that a container could not be set up with comes from, for people.
+//! Which key a value comes from with which a container could not be set up.
 
 use container::{SetupError, Step};
 use layout::images::ImageConfig;
 use units::model::Unit;
 
-/// Why a set-up failed, with the key that is to blame where it is one of those that the unit and
-/// its image may both have: `exec: /srv: is a directory (the image's Entrypoint)`.
+/// Why a setup failed, with the key that caused it where both the unit and its image can have that
+/// key: `exec: /srv: is a directory (the image's Entrypoint)`.
 pub fn reason(error: &SetupError, unit: &Unit, image: &ImageConfig) -> String {
     let container = &unit.container;
     let either = |own: bool, inherited: bool, unit, image| match (own, inherited) {

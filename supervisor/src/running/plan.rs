@@ -1,4 +1,4 @@
-//! From a unit and its image to a container plan: which value wins, what is mounted where.
+//! From a unit and its image to a container: which value takes precedence, what is mounted where.
 
 use crate::config::address;
 use crate::kernel::{CallError, Kernel};
@@ -17,13 +17,13 @@ use units::process::parse_signal;
 /// Why a unit cannot be turned into a container.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Neither the unit nor the image says what to run.
+    /// Neither the unit nor the image names a program.
     #[error("nothing to run: neither the unit nor its image has an entrypoint or a command")]
     NoProgram,
-    /// A name in `cap_add` or `cap_drop` that is none.
+    /// An unknown name in `cap_add` or `cap_drop`.
     #[error("unknown capability {0}")]
     Capability(String),
-    /// A volume's directory cannot be made.
+    /// A volume's directory cannot be created.
     #[error("volume {name}: {source}")]
     Volume {
         /// The volume.
@@ -33,7 +33,7 @@ pub enum PlanError {
     },
 }
 
-/// What is run: the unit's words over the image's, as compose and podman do it.
+/// The program: the unit's values take precedence over the image's, as in compose and podman.
 ///
 /// # Errors
 /// There is nothing to run, or a capability is unknown.
@@ -108,8 +108,8 @@ pub fn limits(unit: &Unit) -> Limits {
     }
 }
 
-/// Volumes, tmpfs, and the files that the host gives to every container. Makes the directories of
-/// named volumes below `volumes`.
+/// Volumes, tmpfs, and the files that the host provides to every container. Creates the directories
+/// of named volumes below `volumes`.
 ///
 /// # Errors
 /// A volume's directory.
@@ -146,8 +146,8 @@ pub fn mounts(
         });
     }
     if container.network != NetworkMode::None {
-        // The file itself, not a copy: netsetup writes into it when name servers become known later.
-        // Its directory is netsetup's, which may not choose what else containers get to see.
+        // The file itself, not a copy: netsetup writes to it when name servers become known later. Its
+        // directory belongs to netsetup, which must not be able to make other files visible.
         mounts.push(Mount {
             target: "/etc/resolv.conf".to_owned(),
             read_only: true,
@@ -170,9 +170,9 @@ pub fn mounts(
     Ok(mounts)
 }
 
-/// The paths that the image declares as volumes and the unit mounts nothing on. Each is a directory
-/// of the unit's own that outlives its runs and is gone with the boot: what must last longer has a
-/// name. It is written to even where the root is read-only.
+/// The paths that the image declares as volumes and on which the unit mounts nothing. Each is a
+/// directory of the unit that outlives its runs but not the boot: data that must last longer needs a
+/// named volume. It is writable even where the root is read-only.
 fn image_volumes(
     kernel: &impl Kernel,
     unit: &Unit,
@@ -192,7 +192,7 @@ fn image_volumes(
         if target.is_empty() || taken.contains(&target) {
             continue;
         }
-        // No named volume has a name with this sign.
+        // Names of volumes cannot contain this character.
         let unit_dir = Path::new(paths::RUN_VOLUMES).join(format!("@{}", unit.name));
         let source = kernel
             .make_dir(&unit_dir, 0o700)

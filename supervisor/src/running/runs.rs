@@ -1,4 +1,4 @@
-//! What belongs to a unit while the supervisor lives: descriptors, and the run under way.
+//! What belongs to a unit while the supervisor runs: descriptors, and the current run.
 
 use crate::health::probe::NetProbe;
 use crate::kernel::{Handles, Started};
@@ -7,8 +7,8 @@ use ipc::control::Timeline;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-/// A unit's network namespace: its own, not its run's. It stays over restarts of the container, and
-/// with it the unit's address, its cable and the port maps.
+/// A unit's network namespace. It belongs to the unit, not to a run: it is kept over restarts of the
+/// container, and with it the unit's address, its virtual Ethernet link and its port maps.
 #[derive(Debug)]
 pub struct UnitNet<F> {
     /// The namespace.
@@ -28,13 +28,13 @@ pub struct Run<F> {
     pub pid: i32,
     /// The main process, safe from reuse of its number.
     pub pidfd: Option<F>,
-    /// Tells how the set-up ends; gone when it has ended.
+    /// The status pipe of the setup; `None` when the setup has ended.
     pub status: Option<F>,
-    /// Lets the program start; gone when it may.
+    /// Lets the program start; `None` when it has been started.
     pub go: Option<F>,
     /// `oom_kill` of the cgroup when the run began: the cgroup is older than the run.
     pub oom_before: u64,
-    /// The program runs, as far as we know.
+    /// The program has been executed.
     pub exec: bool,
     /// The main process has ended; the group may still hold others.
     pub ended: bool,
@@ -43,7 +43,7 @@ pub struct Run<F> {
 /// A health check in progress.
 #[derive(Debug)]
 pub struct Probe<F> {
-    /// The run that is asked.
+    /// The run that is checked.
     pub generation: u64,
     /// When it began; microseconds of `CLOCK_MONOTONIC`.
     pub began_us: u64,
@@ -53,7 +53,7 @@ pub struct Probe<F> {
     pub kind: ProbeKind<F>,
 }
 
-/// How health is being asked.
+/// How health is checked.
 #[derive(Debug)]
 pub enum ProbeKind<F> {
     /// A connection.
@@ -66,23 +66,23 @@ pub enum ProbeKind<F> {
         pidfd: F,
         /// Its standard output and error.
         output: F,
-        /// The end of what it has written.
+        /// The end of its output.
         said: Vec<u8>,
-        /// How its set-up ended, if that failed.
+        /// The status pipe of its setup.
         status: F,
     },
 }
 
 /// Everything of one unit.
 pub struct UnitRuntime<K: Handles> {
-    /// Its cgroup, made at the first start and used again at each.
+    /// Its cgroup, created at the first start and reused by the others.
     pub cgroup: Option<Rc<K::Cgroup>>,
     /// What its processes may open, as the cgroup's filter has it.
     pub devices: Option<Vec<DeviceRule>>,
     /// Watches `cgroup.events` while the group is being emptied.
     pub group_events: Option<K::Fd>,
-    /// Its user namespace (not with `userns = "host"`): its own as the network namespace is, which
-    /// belongs to it.
+    /// Its user namespace and the ids in it (not with `userns = "host"`). It is kept as the network
+    /// namespace is, which belongs to it.
     pub userns: Option<(K::UserNs, IdRange)>,
     /// Its network namespace (not with `network = "host"`).
     pub net: Option<UnitNet<K::Fd>>,
@@ -122,7 +122,7 @@ impl<K: Handles> UnitRuntime<K> {
     }
 }
 
-/// What a process that PID 1 reaps was.
+/// What a process is that PID 1 will reap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Process {
     /// The main process of a run.
@@ -134,7 +134,7 @@ pub enum Process {
     },
     /// A program that a person runs in a container.
     Exec {
-        /// The number of the ask.
+        /// The number of the request.
         id: u64,
     },
     /// A health probe's command.
@@ -144,7 +144,7 @@ pub enum Process {
     },
 }
 
-/// All units, and who is who among the processes.
+/// All units, and what each process is.
 pub struct Runs<K: Handles> {
     units: BTreeMap<String, UnitRuntime<K>>,
     /// Processes that have not been reported as ended.
@@ -158,7 +158,7 @@ impl<K: Handles> Default for Runs<K> {
 }
 
 impl<K: Handles> Runs<K> {
-    /// A unit's part; made when it is first asked for.
+    /// A unit's part; created when it is first needed.
     pub fn of(&mut self, unit: &str) -> &mut UnitRuntime<K> {
         self.units.entry(unit.to_owned()).or_default()
     }
@@ -178,7 +178,7 @@ impl<K: Handles> Runs<K> {
         self.units.get_mut(unit)?.run.as_mut().filter(|run| run.generation == generation)
     }
 
-    /// Takes in a process that has just been made.
+    /// Records a container that has just been started.
     pub fn began(&mut self, unit: &str, generation: u64, started: Started<K::Fd>, oom_before: u64) {
         let main = Process::Main { unit: unit.to_owned(), generation };
         self.processes.insert(started.pid, main);

@@ -9,16 +9,16 @@ use policy::{RunEvent, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// How long PID 1 may take to hand over what it keeps. It sends all of it right after the start.
+/// How long PID 1 may take to send what it keeps. It sends all of it right after the start.
 const HAND_OVER_MS: u16 = 10_000;
 
-/// Messages that came before their time.
+/// Other messages that arrived meanwhile.
 type Early<K> = Vec<Received<FromInit, <K as Handles>::Fd>>;
 
 /// Stored descriptors, by key.
 type Stored<K> = BTreeMap<String, Fds<K>>;
 
-/// Takes in what PID 1 has kept for us, by key, and what else it said meanwhile.
+/// Receives what PID 1 has kept for the supervisor, by key, and what else it has sent meanwhile.
 ///
 /// # Errors
 /// PID 1 is gone.
@@ -37,7 +37,9 @@ pub fn stored_descriptors<K: Kernel>(
             Ok(Some(other)) => early.push(other),
             Ok(None) => {
                 if kernel.wait_for_link(init, HAND_OVER_MS) == Ok(false) {
-                    log::error!("PID 1 hands nothing over: going on without");
+                    log::error!(
+                        "PID 1 has not sent its stored descriptors: continuing without them"
+                    );
                     return Ok((stored, early));
                 }
             }
@@ -63,7 +65,7 @@ pub fn saved_states(kernel: &impl Kernel) -> BTreeMap<String, SavedState> {
     states
 }
 
-/// Puts everything back in its place: descriptors, cgroups, processes.
+/// Restores everything: descriptors, cgroups, processes.
 pub fn take_over<K: Kernel>(
     shell: &mut Shell<K>,
     stored: Stored<K>,
@@ -88,7 +90,7 @@ fn take_descriptors<K: Kernel>(shell: &mut Shell<K>, key: &str, fds: Fds<K>) {
     match (key.split_once('/'), fds.next(), fds.next()) {
         (Some(("netns", unit)), Some(ns), Some(route_socket)) => {
             shell.runs.of(unit).net = Some(UnitNet { ns, route_socket, attached: false });
-            // It is attached already, and netsetup says so at once.
+            // It is attached already, and netsetup answers at once.
             shell.attach(unit);
         }
         (Some(("userns", unit)), Some(ns), None) => shell.adopt_userns(unit, ns),
@@ -96,7 +98,7 @@ fn take_descriptors<K: Kernel>(shell: &mut Shell<K>, key: &str, fds: Fds<K>) {
             shell.api.connect(&mut shell.kernel, link.into(), true)
         }
         (Some(("notify", unit)), Some(socket), None) => shell.adopt_notify(unit, socket),
-        _ => log::warn!("PID 1 keeps something unknown: {key}"),
+        _ => log::warn!("PID 1 keeps descriptors under an unknown key: {key}"),
     }
 }
 
@@ -104,14 +106,14 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
     let group = match shell.kernel.open_group(name) {
         Ok(group) => Rc::new(group),
         Err(error) => {
-            // Without a cgroup there never was a process.
+            // Without a cgroup there has never been a process.
             log::warn!("{error}");
             shell.feed_run(name, generation, RunEvent::GroupEmpty);
             return;
         }
     };
     shell.adopt_cgroup(name, Rc::clone(&group));
-    // An earlier supervisor has done it, but perhaps one that knew other devices.
+    // An earlier supervisor has set the filter, but the devices may have changed since.
     if let Some(unit) = shell.config.host.units.get(name).cloned()
         && let Err(error) = shell.confine_devices(&unit, &group)
     {
@@ -120,8 +122,8 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
     let kernel = &shell.kernel;
     let found = || if state.launching() { main_process(kernel, &group) } else { None };
     let pid = state.pid().or_else(found);
-    // An exit that PID 1 still has comes right after this. One that it has forgotten (our file could
-    // not be written when it came) never does: the empty group must tell.
+    // An exit that PID 1 still keeps arrives right after this. One that it no longer keeps (the state
+    // file could not be written then) never does: the empty group must show it.
     let alive = pid.filter(|pid| is_in(kernel, &group, *pid));
     if alive.is_some() {
         end_left_programs(kernel, &group, alive);
@@ -131,7 +133,8 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
         generation,
         pid: pid.unwrap_or(0),
         pidfd: alive.and_then(|pid| kernel.open_pidfd(pid).ok()),
-        // As the run began, not as it is now: the memory killer may have come while nobody watched.
+        // The count at the beginning of the run, not the current one: there may have been an OOM kill
+        // while no supervisor ran.
         oom_before: kernel.note(&group).unwrap_or(0),
         exec: !state.launching() && !state.in_setup(),
         ended: gone,
@@ -140,7 +143,7 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
     };
     shell.runs.of(name).run = Some(run);
     if gone {
-        // Nothing runs, or only what the main process left behind: the group tells.
+        // Nothing runs, or only what the main process left behind: the group shows it.
         shell.draining.insert(name.to_owned());
     }
     if let Some(pid) = pid {
@@ -184,11 +187,11 @@ fn is_in<K: Kernel>(kernel: &K, group: &K::Cgroup, pid: i32) -> bool {
     kernel.group_processes(group).is_ok_and(|pids| pids.contains(&pid))
 }
 
-/// Whatever lives in a cgroup that belongs to no run we know of is left over.
+/// Whatever lives in a cgroup that belongs to no known run is left over.
 fn clear_away<K: Kernel>(shell: &mut Shell<K>, name: &str) {
     let Ok(group) = shell.kernel.open_group(name) else { return };
     if shell.kernel.populated(&group).unwrap_or(false) {
-        log::warn!("{name}: processes of a forgotten run are killed");
+        log::warn!("{name}: killing processes of an unknown run");
         if let Err(error) = shell.kernel.kill_group(&group) {
             log::error!("{error}");
         }

@@ -1,7 +1,7 @@
 //! The state files, one for each unit, and directories.
 
 use super::errno_of;
-use crate::kernel::CallError;
+use crate::kernel::{CallError, StateFile};
 use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -26,7 +26,7 @@ pub fn save(dir: &Path, unit: &str, text: &str) -> Result<(), CallError> {
 ///
 /// # Errors
 /// The directory cannot be read.
-pub fn load(dir: &Path) -> Result<Vec<(String, Result<String, CallError>)>, CallError> {
+pub fn load(dir: &Path) -> Result<Vec<StateFile>, CallError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed(dir))?.flatten() {
         let name = entry.file_name();

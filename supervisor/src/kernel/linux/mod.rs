@@ -9,7 +9,7 @@ mod sockets;
 
 use crate::kernel::{
     CallError, ConnectError, Errno, ExecRequest, Executed, Handles, Kernel, NetNs, ProcessStatus,
-    Source, StartRequest, Started,
+    Source, StartRequest, Started, StateFile,
 };
 use crate::requests::metrics;
 use crate::running::plan;
@@ -159,7 +159,7 @@ impl Kernel for Linux {
         self.console.line(line);
     }
 
-    fn state_files(&self) -> Result<Vec<(String, Result<String, CallError>)>, CallError> {
+    fn state_files(&self) -> Result<Vec<StateFile>, CallError> {
         files::load(Path::new(paths::RUN_UNITS))
     }
 

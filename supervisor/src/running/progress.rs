@@ -1,0 +1,129 @@
+//! What happens to a run after its start: its setup ends, its program reports, its main process exits,
+//! its group becomes empty.
+
+use crate::kernel::{Kernel, Source};
+use crate::running::runs::Process;
+use crate::running::{notify, origin};
+use crate::shell::Shell;
+use container::Setup;
+use ipc::ExitStatus;
+use policy::RunEvent;
+
+impl<K: Kernel> Shell<K> {
+    /// A child of PID 1 has ended.
+    pub(crate) fn exited(&mut self, pid: i32, status: ExitStatus, at_ms: u64) {
+        match self.runs.processes.remove(&pid) {
+            Some(Process::Main { unit, generation }) => {
+                // The setup's message comes first: it explains the exit.
+                self.read_setup(&unit, Some(status));
+                let runtime = self.runs.of(&unit);
+                runtime.timeline.exited_us = at_ms * 1000;
+                let mut oom = false;
+                if let Some(run) = runtime.run.as_mut().filter(|run| run.generation == generation) {
+                    run.ended = true;
+                    run.pidfd = None;
+                    let group = runtime.cgroup.as_ref();
+                    let kills = group.and_then(|group| self.kernel.oom_kills(group).ok()?);
+                    oom = kills.is_some_and(|kills| kills > run.oom_before);
+                }
+                self.feed_run(&unit, generation, RunEvent::Exited { status, oom });
+                self.draining.insert(unit.clone());
+                self.drain();
+                self.check_group(&unit);
+            }
+            Some(Process::Exec { id }) => self.exec_ended(id, status),
+            Some(Process::Probe { unit }) => self.probe_command_ended(&unit, pid, status),
+            // The helper of a program started in a container, or a process of a run that is over.
+            None => log::debug!("process {pid} ended: {status:?}"),
+        }
+    }
+
+    /// Reads a setup's status pipe; `exit` is how the process ended, once that is known.
+    pub(crate) fn read_setup(&mut self, unit: &str, exit: Option<ExitStatus>) {
+        let runtime = self.runs.of(unit);
+        let Some(run) = runtime.run.as_mut() else { return };
+        let Some(status) = &run.status else { return };
+        // The end of the pipe means that the program runs, or that the process was killed before. If
+        // the process is dead, its exit status tells which.
+        let has_ended = |pidfd| self.kernel.has_ended(pidfd).unwrap_or(false);
+        let event = match (self.kernel.read_status(status), exit) {
+            (Ok(Setup::Pending | Setup::Prepared), _) => return,
+            (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
+            (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
+            (Ok(Setup::Done), _) => {
+                run.exec = true;
+                runtime.timeline.exec_us = self.kernel.now_us();
+                Some(RunEvent::ExecSucceeded)
+            }
+            (Ok(Setup::Failed(error)), _) => {
+                let owner = self.config.host.units.get(unit);
+                let image = owner.and_then(|it| self.config.images.images.get(&it.container.image));
+                let reason = match owner.zip(image) {
+                    Some((unit, image)) => origin::reason(&error, unit, &image.config),
+                    None => error.to_string(),
+                };
+                Some(RunEvent::StartFailed { reason })
+            }
+            (Err(errno), _) => {
+                Some(RunEvent::StartFailed { reason: format!("status pipe: {errno}") })
+            }
+        };
+        let generation = run.generation;
+        if let Some(status) = run.status.take() {
+            self.kernel.unwatch(&Source::Setup(unit.to_owned()), &status);
+        }
+        run.go = None;
+        if let Some(event) = event {
+            self.feed_run(unit, generation, event);
+        }
+    }
+
+    /// Runs taken over in the middle of their setup have no pipe any more: what their process executes
+    /// shows how far they are.
+    pub(crate) fn check_setups(&mut self) {
+        for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
+            match self.kernel.is_executed(pid) {
+                Ok(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
+                Ok(false) => self.in_setup.push((unit, generation, pid)),
+                Err(_) => {}
+            }
+        }
+    }
+
+    pub(crate) fn check_draining(&mut self) {
+        for unit in self.draining.clone() {
+            self.check_group(&unit);
+        }
+    }
+
+    /// Reports to the core when the group of an ended run is empty.
+    pub(crate) fn check_group(&mut self, unit: &str) {
+        let runtime = self.runs.of(unit);
+        let group = runtime.cgroup.as_ref();
+        let populated = group.is_some_and(|group| self.kernel.populated(group).unwrap_or(false));
+        let generation = runtime.run.as_ref().filter(|run| run.ended).map(|run| run.generation);
+        if populated {
+            return;
+        }
+        self.draining.remove(unit);
+        if let Some(generation) = generation {
+            self.feed_run(unit, generation, RunEvent::GroupEmpty);
+        }
+    }
+
+    pub(crate) fn read_notify(&mut self, unit: &str) {
+        let mut notices = Vec::new();
+        let runtime = self.runs.of(unit);
+        if let Some(socket) = &runtime.notify {
+            // Bounded: a program that floods its socket gets its turn again later.
+            for _ in 0..32 {
+                let Some(more) = notify::receive(&self.kernel, socket) else { break };
+                notices.extend(more);
+            }
+        }
+        let Some(generation) = runtime.run.as_ref().map(|run| run.generation) else { return };
+        for notice in notices {
+            self.feed_run(unit, generation, RunEvent::Notified(notice));
+        }
+    }
+}
