@@ -29,7 +29,8 @@ pub enum LastExit {
     SetupFailed(String),
     /// Every process is gone, but how the main process ended was never reported.
     Lost,
-    /// The supervisor itself ended in the middle of the start, before there was any process.
+    /// The supervisor itself was killed in the middle of the start: before there was any process, or
+    /// while the process waited for it.
     Interrupted,
 }
 

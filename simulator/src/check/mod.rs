@@ -139,7 +139,11 @@ impl Machine {
             ("setup_failed", Some(run)) => !run.executed || text.starts_with("status pipe"),
             ("interrupted", None) => true,
             // Nobody let it go: nothing is wrong with it.
-            ("interrupted", Some(run)) => run.abandoned || self.known_gap(run.key),
+            ("interrupted", Some(run)) => {
+                // Whether a bridged container that exits with this code was let go is not recorded.
+                let unknown = run.network.is_some() && ended == Some(ExitStatus::Code(125));
+                run.abandoned || unknown || self.known_gap(run.key)
+            }
             _ => false,
         };
         if !right {
