@@ -14,6 +14,20 @@ network = "bridge"
 seccomp = "unconfined"
 "#;
 
+/// A service with a health check that is a command.
+const CHECKED: &str = r#"
+restart = { policy = "always", delay = "100ms", max_delay = "1s" }
+[container]
+image = "./images/web.tar"
+network = "host"
+seccomp = "unconfined"
+[healthcheck]
+command = ["/check"]
+interval = "1s"
+timeout = "500ms"
+retries = 2
+"#;
+
 /// Asserts that a schedule breaks no rule.
 fn holds(scenario: &Scenario) {
     let outcome = World::run(scenario, false);
@@ -46,4 +60,15 @@ fn a_supervisor_killed_while_a_bridged_unit_waits_for_its_network_fails_no_unit(
     scenario.options.attach_us = Some(50_000);
     scenario.calm_us = 2_000_000;
     crash_everywhere(&scenario);
+}
+
+#[test]
+fn an_unreadable_cgroup_is_not_taken_for_an_empty_one() {
+    for seed in 1..=200 {
+        let mut scenario = Scenario::new(seed, &[("web", CHECKED)]);
+        scenario.options.benign = false;
+        scenario.options.fault_calls = vec!["populated"];
+        scenario.options.fault_ppm = 300_000;
+        holds(&scenario);
+    }
 }

@@ -1,7 +1,7 @@
 //! What happens to a run after its start: its setup ends, its program reports, its main process exits,
 //! its group becomes empty.
 
-use crate::kernel::{Kernel, Source};
+use crate::kernel::{Errno, Kernel, Source};
 use crate::running::runs::Process;
 use crate::running::{notify, origin};
 use crate::shell::Shell;
@@ -122,11 +122,20 @@ impl<K: Kernel> Shell<K> {
     /// Reports to the core when the group of an ended run is empty.
     pub(crate) fn check_group(&mut self, unit: &str) {
         let runtime = self.runs.of(unit);
-        let group = runtime.cgroup.as_ref();
-        let populated = group.is_some_and(|group| self.kernel.populated(group).unwrap_or(false));
         let generation = runtime.run.as_ref().filter(|run| run.ended).map(|run| run.generation);
-        if populated {
-            return;
+        match runtime.cgroup.as_ref().map(|group| self.kernel.populated(group)) {
+            Some(Ok(true)) => return,
+            // Removed, so nothing can live in it.
+            Some(Err(error)) if error.errno == Errno::ENODEV => {}
+            // Not known to be empty: a next run must not begin. It is asked again soon.
+            Some(Err(error)) => {
+                log::error!("{error}");
+                if generation.is_some() {
+                    self.draining.insert(unit.to_owned());
+                }
+                return;
+            }
+            Some(Ok(false)) | None => {}
         }
         self.draining.remove(unit);
         if let Some(generation) = generation {
