@@ -5,6 +5,7 @@ use crate::fdstore::FdStore;
 use crate::kernel::{Kernel, Watch};
 use crate::shutdown::{ShutdownProgress, Stage};
 use crate::slot::Slot;
+use ipc::outbox::RETRY_MS;
 use ipc::{
     API_LINK, BootReport, ChannelError, DataDisk, ExitStatus, FromInit, Link, Phase, Service,
     ShutdownKind, ToInit,
@@ -93,7 +94,7 @@ impl<K: Kernel> Pid1<K> {
         let mut owners = Vec::with_capacity(self.slots.len());
         for (at, slot) in self.slots.iter().enumerate() {
             if let Some(link) = &slot.link {
-                links.push(Watch { link, write: !slot.outbox.is_empty() });
+                links.push(Watch { link, write: slot.outbox.is_blocked() });
                 owners.push(at);
             }
         }
@@ -108,6 +109,7 @@ impl<K: Kernel> Pid1<K> {
         self.reap();
         self.kill_without_link();
         self.restart_due();
+        self.flush_due();
         self.advance_shutdown();
     }
 
@@ -117,7 +119,8 @@ impl<K: Kernel> Pid1<K> {
 
     /// Until the next thing that is due by time.
     fn timeout_ms(&self) -> Option<u64> {
-        let slots = self.slots.iter().flat_map(|slot| [slot.restart_at, slot.kill_at]).flatten();
+        let times = |slot: &Slot<K>| [slot.restart_at, slot.kill_at, slot.flush_at];
+        let slots = self.slots.iter().flat_map(times).flatten();
         let stage = self.shutdown.iter().map(|shutdown| shutdown.stage.until());
         let due = slots.chain(stage).min()?;
         Some(due.saturating_sub(self.now_ms()).min(MAX_WAIT_MS))
@@ -209,6 +212,16 @@ impl<K: Kernel> Pid1<K> {
         }
     }
 
+    /// Sends again what the kernel did not take.
+    fn flush_due(&mut self) {
+        let now = self.now_ms();
+        for at in 0..self.slots.len() {
+            if self.slots.get(at).and_then(|slot| slot.flush_at).is_some_and(|due| due <= now) {
+                self.flush(at);
+            }
+        }
+    }
+
     /// Starts a process with a new link, and sends it everything that still holds.
     fn start(&mut self, at: usize) {
         let now = self.now_ms();
@@ -285,6 +298,7 @@ impl<K: Kernel> Pid1<K> {
     }
 
     fn flush(&mut self, at: usize) {
+        let retry_at = self.now_ms() + RETRY_MS;
         let Some(slot) = self.slots.get_mut(at) else { return };
         let Some(link) = &slot.link else { return };
         // What does not fit into the process's queue now is sent when it has read some. After an error
@@ -293,6 +307,7 @@ impl<K: Kernel> Pid1<K> {
             log::debug!("{}: {error}", slot.service.applet());
             slot.outbox.clear();
         }
+        slot.flush_at = slot.outbox.is_stalled().then_some(retry_at);
     }
 
     fn read_messages(&mut self, at: usize, most: usize) {

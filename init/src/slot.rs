@@ -16,6 +16,8 @@ pub(crate) struct Slot<K: Kernel> {
     /// Failed starts and short runs since the last stable run.
     attempt: u32,
     pub(crate) restart_at: Option<u64>,
+    /// Messages that the kernel did not take are sent again then.
+    pub(crate) flush_at: Option<u64>,
     /// It has closed its link: if it is still running then, it is killed.
     pub(crate) kill_at: Option<u64>,
 }
@@ -30,6 +32,7 @@ impl<K: Kernel> Slot<K> {
             started_ms: 0,
             attempt: 0,
             restart_at: None,
+            flush_at: None,
             kill_at: None,
         }
     }
@@ -39,6 +42,7 @@ impl<K: Kernel> Slot<K> {
         self.pid = None;
         self.link = None;
         self.kill_at = None;
+        self.flush_at = None;
         self.outbox.clear();
     }
 
