@@ -51,7 +51,8 @@ pub enum ExitCause {
     SetupFailed(String),
     /// Every process is gone, but the main process's exit status was never reported.
     Lost,
-    /// The supervisor itself ended during the start, before there was a process.
+    /// The supervisor itself was killed during the start: before there was a process, or while the
+    /// process waited for it.
     Interrupted,
 }
 

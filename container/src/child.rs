@@ -37,7 +37,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Exit code of a child whose setup failed.
-const SETUP_FAILED: i32 = 125;
+pub const SETUP_FAILED: i32 = 125;
 
 /// Called in the child when a step has succeeded. The caller sets it before [`crate::spawn()`].
 #[cfg(feature = "trace-steps")]

@@ -33,6 +33,7 @@ pub mod userns;
 
 pub use caps::{CapSet, Capability};
 pub use cgroup::{Cgroup, CgroupError, Limits, Stats};
+pub use child::SETUP_FAILED;
 #[cfg(feature = "trace-steps")]
 pub use child::STEP_ENDED;
 pub use child::explain_format;

@@ -5,7 +5,7 @@
 use fuzz::{reads_back, steer};
 use init::exits::Exits;
 use init::fdstore::FdStore;
-use init::pid1::may_say;
+use init::pid1::may_send;
 use ipc::api::ToApi;
 use ipc::{ExitStatus, FromInit, FromNet, NetRequest, Service, ToInit, ToNet};
 use layout::images::Images;
@@ -69,7 +69,7 @@ fn init_hears(bytes: &[u8]) {
     for (line, from) in bytes.split(|byte| *byte == b'\n').zip(Service::ALL.into_iter().cycle()) {
         let Some(message) = reads_back::<ToInit>(line) else { continue };
         let trusted = from == Service::Supervisor;
-        if !may_say(from, &message) {
+        if !may_send(from, &message) {
             assert!(!trusted || matches!(message, ToInit::DataDisk(_)));
             continue;
         }

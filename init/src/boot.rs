@@ -1,4 +1,4 @@
-//! The boot, as a list that can be read aloud.
+//! The boot: a list of phases.
 //!
 //! Each phase is one line of [`PHASES`], runs to its end within milliseconds, and waits for
 //! nothing. What can take long (modules, disks, the network) is done by the processes that start
@@ -15,11 +15,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use units::model::Host;
 
-/// One phase. What it returns is shown beside its name.
+/// One phase. The note that it returns is shown next to its name.
 pub struct Step {
-    /// Shown on the console, and the word for `keel.fault=`.
+    /// Shown on the console, and the value that `keel.fault=` takes.
     pub name: &'static str,
-    /// Does it.
+    /// Runs it.
     pub run: fn(&mut Boot) -> Result<String, String>,
     /// The host cannot go on without it.
     pub fatal: bool,
@@ -40,19 +40,19 @@ pub const PHASES: &[Step] = &[
     Step { name: "loopback",  run: loopback,       fatal: false },
 ];
 
-/// What the phases find out.
+/// The results of the phases.
 #[derive(Debug, Default)]
 pub struct Boot {
     /// The kernel command line.
     pub cmdline: Cmdline,
     /// From host.toml.
     pub hostname: String,
-    /// Whether somebody may control the host over the network.
+    /// Whether clients may control the host over the network.
     pub api: bool,
-    /// Phases that are done.
+    /// The phases that have run.
     pub phases: Vec<Phase>,
-    /// What went wrong without stopping the boot.
-    pub troubles: Vec<String>,
+    /// Errors that did not stop the boot.
+    pub problems: Vec<String>,
 }
 
 /// Runs all phases.
@@ -65,13 +65,13 @@ pub fn run() -> Result<Boot, String> {
         let start_us = monotonic_ns() / 1000;
         let mut result = (step.run)(&mut boot);
         if boot.cmdline.fault.as_deref() == Some(step.name) {
-            result = Err("made to fail by keel.fault".to_owned());
+            result = Err("failure requested by keel.fault".to_owned());
         }
         let note = match result {
             Ok(note) => note,
             Err(why) if step.fatal => return Err(format!("boot phase {}: {why}", step.name)),
             Err(why) => {
-                boot.troubles.push(format!("boot phase {}: {why}", step.name));
+                boot.problems.push(format!("boot phase {}: {why}", step.name));
                 format!("failed: {why}")
             }
         };
@@ -83,10 +83,10 @@ pub fn run() -> Result<Boot, String> {
 
 fn early_mounts(boot: &mut Boot) -> Result<String, String> {
     if let Err((call, errno)) = mounts::make_root_pivotable() {
-        boot.troubles.push(format!("root: {call}: {errno}"));
+        boot.problems.push(format!("root: {call}: {errno}"));
     }
     let tolerated = mounts::mount_all(mounts::TABLE).map_err(|error| error.to_string())?;
-    boot.troubles.extend(tolerated.iter().map(ToString::to_string));
+    boot.problems.extend(tolerated.iter().map(ToString::to_string));
     boot.cmdline = Cmdline::read();
     Ok(String::new())
 }
@@ -105,16 +105,16 @@ fn kernel_log(boot: &mut Boot) -> Result<String, String> {
 fn clock_floor(_: &mut Boot) -> Result<String, String> {
     match clock::raise_to_floor()? {
         Clock::Plausible => Ok(String::new()),
-        Clock::Raised { from } => Ok(format!("stood at {from} s, set to the age of the image")),
+        Clock::Raised { from } => Ok(format!("was at {from} s, set to the age of the image")),
     }
 }
 
-/// Kernel settings of a host that runs other people's programs, each with its reason.
+/// Kernel settings of a host that runs untrusted programs, each with its reason.
 const SYSCTLS: &[(&str, &str)] = &[
     // A kernel panic ends in a reboot.
     ("kernel/panic", "10"),
     ("kernel/panic_on_oops", "1"),
-    // Addresses and messages of the kernel are of no use to a container but to attack it.
+    // A container needs the kernel's addresses and messages only to attack it.
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),
     ("kernel/unprivileged_bpf_disabled", "1"),
@@ -137,7 +137,7 @@ fn sysctls(_: &mut Boot) -> Result<String, String> {
         }
     }
     let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the struct is read only. No core dumps anywhere: there is nobody to collect them.
+    // SAFETY: the struct is only read. No core dumps anywhere: nothing collects them.
     unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
     let many = libc::rlimit { rlim_cur: 65_536, rlim_max: 1_048_576 };
     // SAFETY: as above. The descriptor store holds two for each unit and stream.
@@ -164,17 +164,17 @@ const FOLDERS: &[(&str, u32)] = &[
 
 fn state_folders(_: &mut Boot) -> Result<String, String> {
     for (path, owner) in FOLDERS {
-        // The top folder must be passable for the processes that own a folder in it.
+        // Processes that own a folder in the top folder must be able to traverse it.
         let mode = if *path == paths::RUN { 0o711 } else { 0o700 };
         fs::create_dir(path)
             .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(mode)))
             .and_then(|()| chown(path, Some(*owner), Some(*owner)))
             .map_err(|error| format!("{path}: {error}"))?;
     }
-    // Volumes in memory have a file system of their own: one that is full must not fill /run, where
-    // all of Keelhost keeps its state.
+    // Volumes in memory have a file system of their own: if it is full, /run, where all of Keelhost
+    // keeps its state, still has space.
     mounts::volumes_in_memory().map_err(|errno| format!("{}: {errno}", paths::RUN_VOLUMES))?;
-    // Containers hold on to this file from their start: it must be there before the network is.
+    // Containers mount this file at their start, so it must exist before the network is up.
     let resolv = paths::RUN_RESOLV;
     fs::write(resolv, "")
         .and_then(|()| fs::set_permissions(resolv, fs::Permissions::from_mode(0o644)))
@@ -191,15 +191,15 @@ fn config(boot: &mut Boot) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// host.toml, with defaults in the place of whatever in it is wrong: a mistake there must not
-/// brick the machine (talos#4724). The supervisor shows the mistakes.
+/// host.toml, with defaults in place of everything in it that is wrong: a mistake there must not
+/// brick the machine (talos#4724). The supervisor reports the mistakes.
 pub fn host_config() -> Host {
     HostFolder::read_host(Path::new(paths::CONFIG)).load().config.host
 }
 
 fn cgroup_tree(boot: &mut Boot) -> Result<String, String> {
     let missing = cgroups::set_up().map_err(|error| error.to_string())?;
-    boot.troubles.extend(missing.iter().map(|name| format!("cgroup controller {name}")));
+    boot.problems.extend(missing.iter().map(|name| format!("cgroup controller {name}")));
     Ok(String::new())
 }
 

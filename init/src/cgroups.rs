@@ -21,8 +21,8 @@ pub struct CgroupError {
     source: io::Error,
 }
 
-/// What our own processes get: a logger that is kept busy does not slow restarts down. Strangers talk
-/// to the API, and nothing waits for it: whatever they make it do harms nobody.
+/// Limits of our own processes. A busy logger must not slow restarts down. Untrusted clients talk to
+/// the API, and nothing waits for it, so it gets little.
 const LIMITS: [(ipc::Service, &str, &str); 4] = [
     (ipc::Service::Supervisor, "cpu.weight", "1000"),
     (ipc::Service::Api, "cpu.weight", "20"),
@@ -30,11 +30,11 @@ const LIMITS: [(ipc::Service, &str, &str); 4] = [
     (ipc::Service::Api, "pids.max", "64"),
 ];
 
-/// Makes the tree and turns the controllers on. A controller that this kernel lacks is passed over
-/// and returned, to be logged: a host without `io` is still a host.
+/// Creates the tree and enables the controllers. A controller that this kernel lacks is skipped and
+/// returned, to be logged: the host works without `io`, for example.
 ///
 /// # Errors
-/// A directory that cannot be made.
+/// A directory that cannot be created.
 pub fn set_up() -> Result<Vec<String>, CgroupError> {
     let mut missing = Vec::new();
     enable("/sys/fs/cgroup", &mut missing);
@@ -73,7 +73,7 @@ fn enable(dir: &str, missing: &mut Vec<String>) {
     if fs::write(&control, all).is_ok() {
         return;
     }
-    // One that is missing fails the whole line: go one by one.
+    // One missing controller makes the whole line fail: enable them one by one.
     for name in CONTROLLERS {
         if let Err(error) = fs::write(&control, format!("+{name}")) {
             missing.push(format!("{name}: {error}"));

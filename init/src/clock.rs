@@ -1,4 +1,4 @@
-//! Time and chance at boot: a floor under the clock, a seed for the random number generator.
+//! The clock and the random number generator at boot: a lower bound for the one, a seed for the other.
 
 pub use ipc::clock::{monotonic_ms, monotonic_ns};
 
@@ -13,23 +13,23 @@ const FLOOR: &str = "/keel/epoch";
 /// Bytes of randomness kept from one boot to the next.
 const SEED_BYTES: usize = 256;
 
-/// What became of the clock.
+/// The state of the clock.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Clock {
     /// It was already past the floor.
     Plausible,
-    /// It stood before the image was made, which cannot be, and was set to that moment.
+    /// It was earlier than the image was built, which is impossible, and was set to that time.
     Raised {
-        /// Where it stood, seconds since 1970.
+        /// Its value before, seconds since 1970.
         from: i64,
     },
 }
 
-/// Sets the wall clock to the image's own age if it stands before it (a machine without a battery
-/// starts in 1970, where no certificate is valid yet).
+/// Sets the wall clock to the time at which the image was built if it is earlier (a machine without a
+/// battery starts in 1970, when no certificate is valid yet).
 ///
 /// # Errors
-/// The clock cannot be set, or the image has no floor.
+/// The clock cannot be set, or the image does not say when it was built.
 pub fn raise_to_floor() -> Result<Clock, String> {
     let text = fs::read_to_string(FLOOR).map_err(|error| format!("{FLOOR}: {error}"))?;
     let floor: i64 =
@@ -48,7 +48,7 @@ pub fn raise_to_floor() -> Result<Clock, String> {
 /// (RNDADDENTROPY, random(4)), and replaces it at once, so that no seed is ever used twice.
 ///
 /// # Errors
-/// The file that failed, and why. A host without a seed goes on: the kernel gathers its own.
+/// The file that failed, and why. A host works without a seed: the kernel gathers its own entropy.
 pub fn renew_seed(dir: &str) -> Result<(), String> {
     let path = format!("{dir}/random-seed");
     let random = fs::File::options()

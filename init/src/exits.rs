@@ -1,15 +1,15 @@
-//! One owner of wait: who ended, how, and until when that must be remembered.
+//! The exits of PID 1's children that the supervisor has not recorded yet.
 //!
-//! Containers are PID 1's children, also those that the supervisor started (CLONE_PARENT). An exit
-//! is kept until the supervisor says that it has recorded it; after a restart of the supervisor all
-//! that it has not acknowledged are said again. So no exit is lost, whoever dies when.
+//! Containers are PID 1's children, also those that the supervisor started (CLONE_PARENT). PID 1 is
+//! the only process that waits for children. It keeps an exit until the supervisor acknowledges it,
+//! and sends all that are not acknowledged again after a restart of the supervisor. So no exit is
+//! lost, whichever process dies at whatever moment.
 
 use ipc::ExitStatus;
-use nix::errno::Errno;
 use std::collections::VecDeque;
 
-/// Most exits kept for a supervisor that does not come back: only running containers can end, so
-/// this is their number and some more. Beyond it the oldest is dropped, and that is logged.
+/// Most exits kept for a supervisor that does not come back. Only running containers can end, so this
+/// is more than their number. Beyond it the oldest is dropped and counted.
 pub const MAX_KEPT: usize = 16_384;
 
 /// A child that ended.
@@ -57,38 +57,6 @@ impl Exits {
     /// Those not acknowledged, oldest first.
     pub fn pending(&self) -> impl Iterator<Item = &Exit> {
         self.kept.iter()
-    }
-}
-
-/// The next child that has ended, or `None`. Signals coalesce: one SIGCHLD can stand for any
-/// number of children, so the caller asks until there is none (erlinit#52).
-///
-/// libc's call rather than nix's: nix has no name for real-time signals and answers EINVAL for a
-/// child that one of them killed, when the kernel has already forgotten it.
-pub fn reap() -> Option<(i32, ExitStatus)> {
-    loop {
-        let mut status = 0;
-        // SAFETY: waitpid writes one int, to `status`.
-        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
-        match pid {
-            0 => return None,
-            -1 => match Errno::last() {
-                Errno::EINTR => {}
-                Errno::ECHILD => return None,
-                errno => {
-                    log::error!("waitpid: {errno}");
-                    return None;
-                }
-            },
-            pid if libc::WIFEXITED(status) => {
-                return Some((pid, ExitStatus::Code(libc::WEXITSTATUS(status))));
-            }
-            pid if libc::WIFSIGNALED(status) => {
-                return Some((pid, ExitStatus::Signal(libc::WTERMSIG(status))));
-            }
-            // A stop or continue: not an end.
-            _ => {}
-        }
     }
 }
 

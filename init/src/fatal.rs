@@ -1,11 +1,11 @@
-//! When PID 1 cannot go on: say why, sync, reboot. Never a silent hang.
+//! When PID 1 cannot continue: it reports why, syncs and reboots. It never hangs silently.
 
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{ForkResult, fork};
 use std::time::Duration;
 
-/// How long a person has to read the reason before the machine goes away.
+/// How long a person has to read the reason before the machine reboots.
 const READING_TIME: Duration = Duration::from_secs(3);
 
 /// How long dirty data may take to reach the disk.
@@ -20,17 +20,17 @@ pub fn install_panic_hook() {
 pub fn die(reason: &str) -> ! {
     log::error!("{reason}");
     kmsg::console::Console::open()
-        .line(&format!("\r\n  keel cannot go on: {reason}\r\n  rebooting"));
+        .line(&format!("\r\n  Keelhost cannot continue: {reason}\r\n  rebooting"));
     sync_with_deadline();
     std::thread::sleep(READING_TIME);
-    // reboot(2) returns only on an error; the kernel's own answer to the end of PID 1 is a panic,
-    // which with panic=N on the command line is a reboot too.
+    // reboot(2) returns only on an error; when PID 1 exits, the kernel panics, which with panic=N on
+    // the command line is a reboot too.
     let _ = reboot(RebootMode::RB_AUTOBOOT);
     std::process::abort()
 }
 
-/// sync(2) can hang for ever on a dead disk, so a child does it, and is not waited for longer
-/// than `SYNC_TIME`.
+/// sync(2) can hang forever on a dead disk, so a child does it, and PID 1 waits at most `SYNC_TIME`
+/// for it.
 pub fn sync_with_deadline() {
     // SAFETY: PID 1 has one thread, so the child has a whole copy of the program.
     match unsafe { fork() } {

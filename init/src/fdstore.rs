@@ -1,23 +1,28 @@
 //! Descriptors that must outlive the processes that use them.
 //!
-//! A pipe whose only reader was a dead process is a broken pipe, a listening socket a refused
-//! connection. PID 1 keeps a copy of each, and gives it to the successor.
+//! When the only reader of a pipe dies, the pipe is broken; when the owner of a listening socket dies,
+//! connections are refused. PID 1 keeps a copy of each and gives it to the successor.
 
 use ipc::Service;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-/// Most keys kept at once: two a unit and some more, for a thousand units.
+/// Most keys kept at once: for a thousand units with several keys each.
 pub const MAX_KEYS: usize = 8192;
 
 /// The store. Entries are shared with messages that wait to be delivered.
-#[derive(Default)]
-pub struct FdStore {
-    entries: BTreeMap<String, (Service, Rc<[OwnedFd]>)>,
+pub struct FdStore<F = OwnedFd> {
+    entries: BTreeMap<String, (Service, Rc<[F]>)>,
 }
 
-impl FdStore {
+impl<F> Default for FdStore<F> {
+    fn default() -> FdStore<F> {
+        FdStore { entries: BTreeMap::new() }
+    }
+}
+
+impl<F> FdStore<F> {
     /// Keeps `fds` for `holder` under `key`; what was there before is closed.
     ///
     /// # Errors
@@ -26,18 +31,18 @@ impl FdStore {
         &mut self,
         key: String,
         holder: Service,
-        fds: Vec<OwnedFd>,
-    ) -> Result<Rc<[OwnedFd]>, StoreFull> {
+        fds: Vec<F>,
+    ) -> Result<Rc<[F]>, StoreFull> {
         if self.entries.len() >= MAX_KEYS && !self.entries.contains_key(&key) {
             return Err(StoreFull { key });
         }
-        let fds: Rc<[OwnedFd]> = Rc::from(fds);
+        let fds: Rc<[F]> = Rc::from(fds);
         self.entries.insert(key, (holder, Rc::clone(&fds)));
         Ok(fds)
     }
 
     /// Closes what is kept under `key`, if it is kept for `by` or `by` is the supervisor, which stored
-    /// it; an unknown key is nothing to do.
+    /// it. An unknown key changes nothing.
     pub fn remove(&mut self, key: &str, by: Service) {
         let may = |(holder, _): &(Service, _)| by == Service::Supervisor || *holder == by;
         if self.entries.get(key).is_some_and(may) {
@@ -46,7 +51,7 @@ impl FdStore {
     }
 
     /// Everything kept for one process, by key.
-    pub fn of(&self, holder: Service) -> impl Iterator<Item = (&String, &Rc<[OwnedFd]>)> {
+    pub fn of(&self, holder: Service) -> impl Iterator<Item = (&String, &Rc<[F]>)> {
         self.entries
             .iter()
             .filter(move |(_, (owner, _))| *owner == holder)
@@ -56,7 +61,7 @@ impl FdStore {
 
 /// The store holds [`MAX_KEYS`] keys already.
 #[derive(Debug, thiserror::Error)]
-#[error("no room to keep {key}: {MAX_KEYS} keys are kept already")]
+#[error("cannot keep {key}: the store holds {MAX_KEYS} keys already")]
 pub struct StoreFull {
     key: String,
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 pub struct Mount {
     /// File system type, also used as its source name.
     pub fstype: &'static str,
-    /// Where it goes; made if it is not there.
+    /// Where it is mounted; created if it does not exist.
     pub target: &'static str,
     /// Mount flags.
     pub flags: MsFlags,
@@ -43,7 +43,7 @@ pub const TABLE: &[Mount] = &[
     Mount { fstype: "devpts",     target: "/dev/pts",           flags: flags(&[NOSUID, NOEXEC]), data: "gid=5,mode=0620,ptmxmode=0666", fatal: false },
     Mount { fstype: "tmpfs",      target: "/dev/shm",           flags: ALL,                      data: "mode=1777", fatal: false },
     Mount { fstype: "tmpfs",      target: "/run",               flags: ALL,                      data: "mode=0755", fatal: true },
-    // nsdelegate: a container's cgroup namespace is a border that its processes cannot be moved over.
+    // nsdelegate: a container's processes cannot be moved out of its cgroup namespace.
     Mount { fstype: "cgroup2",    target: "/sys/fs/cgroup",     flags: ALL,                      data: "nsdelegate,memory_recursiveprot", fatal: true },
     Mount { fstype: "securityfs", target: "/sys/kernel/security", flags: ALL,                    data: "",          fatal: false },
 ];
@@ -80,22 +80,22 @@ pub fn mount_all(table: &'static [Mount]) -> Result<Vec<MountError>, MountError>
 
 fn mount_one(line: &Mount) -> Result<(), MountError> {
     let failed = |errno| MountError { fstype: line.fstype, target: line.target, errno };
-    // A directory that exists is as good as one just made; any other trouble shows in mount itself.
+    // The directory may exist; any other error shows up in mount itself.
     let _ = std::fs::create_dir_all(line.target);
     let data = if line.data.is_empty() { None } else { Some(line.data) };
     mount(Some(line.fstype), line.target, Some(line.fstype), line.flags, data).map_err(failed)
 }
 
-/// Puts a mount of the root on top of the root, and goes there.
+/// Mounts the root on top of itself, and enters the new mount.
 ///
-/// pivot_root(2) refuses to work below the kernel's initial ramfs, which is no mount that could be
-/// taken away; below this one containers can leave the host's files behind for good.
+/// pivot_root(2) refuses to work below the kernel's initial ramfs, which cannot be unmounted. Below
+/// this mount it works, so that containers can detach the host's files for good.
 ///
 /// # Errors
 /// The call that failed. The root is then as it was.
 pub fn make_root_pivotable() -> Result<(), (&'static str, Errno)> {
     let none: Option<&str> = None;
-    // Any directory does as the place to build it on.
+    // Any directory serves as the temporary mount point.
     mount(Some("/"), "/run", none, MsFlags::MS_BIND, none).map_err(|errno| ("bind /", errno))?;
     nix::unistd::chdir("/run").map_err(|errno| ("chdir", errno))?;
     mount(Some("."), "/", none, MsFlags::MS_MOVE, none).map_err(|errno| ("move /", errno))?;
@@ -103,7 +103,7 @@ pub fn make_root_pivotable() -> Result<(), (&'static str, Errno)> {
 }
 
 /// The tmpfs of named volumes on a host without a data disk, half of the memory at most. Programs
-/// may be kept and run there, as on a disk.
+/// may be stored and run there, as on a disk.
 ///
 /// # Errors
 /// mount(2)'s.
@@ -116,7 +116,7 @@ pub fn volumes_in_memory() -> Result<(), Errno> {
 /// Makes the program file read-only under its own path, by a bind mount of it on itself.
 ///
 /// Containers are forked from the supervisor, so `/proc/self/exe` inside them leads to this file
-/// until their own program runs; through this mount nobody can open it for writing
+/// until their own program runs; through this mount it cannot be opened for writing
 /// (CVE-2019-5736).
 ///
 /// # Errors
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_but_dev_holds_devices_and_nothing_at_all_is_setuid() {
+    fn only_dev_allows_device_nodes_and_no_mount_allows_setuid() {
         for line in TABLE {
             assert!(line.flags.contains(NOSUID), "{} allows setuid", line.target);
             assert!(line.flags.contains(NOEXEC), "{} allows programs", line.target);
@@ -151,7 +151,7 @@ mod tests {
             for later in &TABLE[at + 1..] {
                 assert!(
                     !line.target.starts_with(&format!("{}/", later.target)),
-                    "{} would hide {}",
+                    "{} hides {}",
                     later.target,
                     line.target
                 );

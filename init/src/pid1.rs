@@ -1,225 +1,143 @@
-//! PID 1's loop: wait for anything, handle it without waiting, again.
+//! PID 1's loop: wait for anything, handle it without blocking, repeat.
 
-use crate::clock::{monotonic_ms, monotonic_ns};
 use crate::exits::{self, Exits};
 use crate::fdstore::FdStore;
-use crate::going_down::GoingDown;
-use crate::shutdown::Stage;
-use crate::{VERSION, boot, fatal, services};
+use crate::kernel::{Kernel, Watch};
+use crate::shutdown::{ShutdownProgress, Stage};
+use crate::slot::Slot;
+use ipc::outbox::RETRY_MS;
 use ipc::{
-    API_LINK, BootReport, Channel, ChannelError, DataDisk, ExitStatus, FromInit, Outbox, Phase,
-    Service, ShutdownKind, ToInit,
+    API_LINK, BootReport, ChannelError, DataDisk, ExitStatus, FromInit, Link, Phase, Service,
+    ShutdownKind, ToInit,
 };
-use kmsg::console::Console;
-use layout::paths;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use std::os::fd::{AsFd, OwnedFd};
+use nix::sys::signal::Signal;
 use std::rc::Rc;
 
 /// Messages taken from one process before the others get their turn.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// Phases of the boot that are kept; there are some fifteen.
+/// Phases of the boot that are kept; a boot has about fifteen.
 const MAX_PHASES: usize = 64;
 
 /// From the end of a process's link to its SIGKILL. A process that ends closes its link a moment
-/// before; that moment is its own, and how it ended is what it says itself.
-const LINKLESS_MS: u64 = 1_000;
+/// before it can be reaped; killing it then would hide its own exit status.
+const LINK_CLOSED_GRACE_MS: u64 = 1_000;
 
-/// One of Keelhost's own processes, as PID 1 sees it.
-pub(crate) struct Slot {
-    service: Service,
-    pub(crate) pid: Option<i32>,
-    link: Option<Channel>,
-    outbox: Outbox<FromInit, Rc<[OwnedFd]>>,
-    started_ms: u64,
-    attempt: u32,
-    pub(crate) restart_at: Option<u64>,
-    /// Its link has ended: if it still lives then, it is killed.
-    kill_at: Option<u64>,
-}
+/// PID 1 never sleeps for longer than this.
+const MAX_WAIT_MS: u64 = 60_000;
 
-impl Slot {
-    fn new(service: Service) -> Slot {
-        Slot {
-            service,
-            pid: None,
-            link: None,
-            outbox: Outbox::default(),
-            started_ms: 0,
-            attempt: 0,
-            restart_at: None,
-            kill_at: None,
-        }
-    }
-}
-
-pub(crate) struct Pid1 {
-    signals: SignalFd,
-    pub(crate) console: Console,
+/// PID 1's state.
+pub struct Pid1<K: Kernel> {
+    pub(crate) kernel: K,
     exits: Exits,
-    store: FdStore,
-    pub(crate) slots: Vec<Slot>,
+    store: FdStore<K::Fd>,
+    pub(crate) slots: Vec<Slot<K>>,
     /// The link between supervisor and netsetup: kept over the deaths of both.
-    net: (Channel, Channel),
+    net: (K::Link, K::Link),
     data_disk: Option<DataDisk>,
-    pub(crate) down: Option<GoingDown>,
+    pub(crate) shutdown: Option<ShutdownProgress>,
     report: BootReport,
-    /// Whoever has said that it is up.
+    /// The processes that have reported that they are ready.
     ready: Vec<Service>,
 }
 
-/// Boots the host and runs it until it goes down.
-pub fn run() -> ! {
-    let start_us = monotonic_ns() / 1000;
-    fatal::install_panic_hook();
-    let booted = match boot::run() {
-        Ok(booted) => booted,
-        Err(why) => fatal::die(&why),
-    };
-    for trouble in &booted.troubles {
-        log::warn!("{trouble}");
-    }
-    let fault = booted.cmdline.fault.clone();
-    let mut pid1 = match Pid1::new(start_us, booted) {
-        Ok(pid1) => pid1,
-        Err(why) => fatal::die(&why),
-    };
-    for at in 0..pid1.slots.len() {
-        pid1.start(at);
-    }
-    if fault.as_deref() == Some("panic") {
-        panic!("made to fail by keel.fault");
-    }
-    loop {
-        pid1.turn();
-    }
-}
-
-/// The signals that PID 1 answers to, and what each asks for. (A SIGKILL or SIGSTOP cannot reach
-/// it; all others are blocked and stay without effect.)
+/// The signals that PID 1 handles, and what each requests. (SIGKILL and SIGSTOP cannot reach it; all
+/// others are blocked and have no effect.)
 fn meaning(signal: Signal) -> Option<(ShutdownKind, &'static str)> {
     match signal {
-        // Ctrl-Alt-Del, as the kernel passes it on after RB_DISABLE_CAD (reboot(2)).
+        // The kernel sends it for Ctrl-Alt-Del after RB_DISABLE_CAD (reboot(2)).
         Signal::SIGINT => Some((ShutdownKind::Reboot, "Ctrl-Alt-Del")),
         Signal::SIGTERM => Some((ShutdownKind::Poweroff, "SIGTERM")),
-        Signal::SIGPWR => Some((ShutdownKind::Poweroff, "the power is failing (SIGPWR)")),
+        Signal::SIGPWR => Some((ShutdownKind::Poweroff, "power failure (SIGPWR)")),
         _ => None,
     }
 }
 
-impl Pid1 {
-    fn new(start_us: u64, booted: boot::Boot) -> Result<Pid1, String> {
-        let mut mask = SigSet::all();
-        // A fault of our own must stay deadly: the kernel's panic reboots the machine.
-        for signal in
-            [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT]
-        {
-            mask.remove(signal);
-        }
-        mask.thread_block().map_err(|errno| format!("sigprocmask: {errno}"))?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .map_err(|errno| format!("signalfd: {errno}"))?;
-        if let Err(errno) = nix::sys::reboot::set_cad_enabled(false) {
-            log::warn!("Ctrl-Alt-Del stays with the kernel: {errno}");
-        }
-        let mut console = Console::open();
-        console.line("");
-        console.line(&format!("  Keelhost {VERSION}  {}  {}", booted.hostname, machine()));
-        console.line("");
-        let mut pid1 = Pid1 {
-            signals,
-            console,
+impl<K: Kernel> Pid1<K> {
+    /// PID 1 after the boot: nothing has been started yet.
+    ///
+    /// # Errors
+    /// The link between supervisor and netsetup cannot be made.
+    pub fn new(
+        mut kernel: K,
+        services: impl IntoIterator<Item = Service>,
+        start_us: u64,
+    ) -> Result<Pid1<K>, ChannelError> {
+        let net = kernel.link_pair()?;
+        Ok(Pid1 {
+            kernel,
             exits: Exits::default(),
             store: FdStore::default(),
-            slots: Service::ALL
-                .into_iter()
-                .filter(|service| *service != Service::Api || booted.api)
-                .map(Slot::new)
-                .collect(),
-            net: Channel::pair().map_err(|error| error.to_string())?,
+            slots: services.into_iter().map(Slot::new).collect(),
+            net,
             data_disk: None,
-            down: None,
+            shutdown: None,
             report: BootReport { start_us, phases: Vec::new() },
             ready: Vec::new(),
-        };
-        for phase in booted.phases {
-            pid1.record_phase(phase);
-        }
-        Ok(pid1)
+        })
     }
 
-    /// Waits for whatever comes next, and handles it.
-    fn turn(&mut self) {
-        let timeout = self.timeout();
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        // Which slot each further entry belongs to.
-        let mut owners = Vec::new();
+    /// Starts every process.
+    pub fn start_all(&mut self) {
+        for at in 0..self.slots.len() {
+            self.start(at);
+        }
+    }
+
+    /// Waits for whatever comes next, and handles it. Nothing but the wait blocks, and nothing
+    /// panics.
+    pub fn turn(&mut self) {
+        let timeout = self.timeout_ms();
+        let mut links = Vec::with_capacity(self.slots.len());
+        // Which slot each link belongs to.
+        let mut owners = Vec::with_capacity(self.slots.len());
         for (at, slot) in self.slots.iter().enumerate() {
             if let Some(link) = &slot.link {
-                let out =
-                    if slot.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-                fds.push(PollFd::new(link.as_fd(), PollFlags::POLLIN | out));
+                links.push(Watch { link, write: slot.outbox.is_blocked() });
                 owners.push(at);
             }
         }
-        if let Some(console) = self.console.waiting() {
-            fds.push(PollFd::new(console, PollFlags::POLLOUT));
-        }
-        if poll(&mut fds, timeout).is_err() {
-            // Interrupted: nothing is known of the descriptors, and nothing is lost by asking again.
-            return;
-        }
-        let busy: Vec<usize> = owners
-            .iter()
-            .zip(fds.iter().skip(1))
-            .filter(|(_, fd)| fd.any().unwrap_or(true))
-            .map(|(at, _)| *at)
-            .collect();
-        drop(fds);
-        self.console.flush();
-        for at in busy {
-            self.read_messages(at, MESSAGES_PER_TURN);
-            self.flush(at);
+        // After an interrupted wait nothing is known, and nothing is lost by asking again.
+        let Some(ready) = self.kernel.wait(&links, timeout) else { return };
+        self.kernel.flush_console();
+        for at in ready.into_iter().filter_map(|position| owners.get(position)) {
+            self.read_messages(*at, MESSAGES_PER_TURN);
+            self.flush(*at);
         }
         self.read_signals();
         self.reap();
-        self.kill_linkless();
+        self.kill_without_link();
         self.restart_due();
-        self.go_down();
+        self.flush_due();
+        self.advance_shutdown();
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.kernel.now_us() / 1000
     }
 
     /// Until the next thing that is due by time.
-    fn timeout(&self) -> PollTimeout {
-        let slots = self.slots.iter().flat_map(|slot| [slot.restart_at, slot.kill_at]).flatten();
-        let stage = self.down.iter().map(|down| down.stage.until());
-        match slots.chain(stage).min() {
-            None => PollTimeout::NONE,
-            Some(due) => {
-                let wait = due.saturating_sub(monotonic_ms()).min(60_000);
-                PollTimeout::try_from(i32::try_from(wait).unwrap_or(60_000))
-                    .unwrap_or(PollTimeout::ZERO)
-            }
-        }
+    fn timeout_ms(&self) -> Option<u64> {
+        let times = |slot: &Slot<K>| [slot.restart_at, slot.kill_at, slot.flush_at];
+        let slots = self.slots.iter().flat_map(times).flatten();
+        let stage = self.shutdown.iter().map(|shutdown| shutdown.stage.until());
+        let due = slots.chain(stage).min()?;
+        Some(due.saturating_sub(self.now_ms()).min(MAX_WAIT_MS))
     }
 
     fn read_signals(&mut self) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            let signal =
-                i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());
-            if let Some((kind, reason)) = signal.and_then(meaning) {
-                self.shut_down(kind, reason);
+        while let Some(signal) = self.kernel.next_signal() {
+            if let Some((kind, reason)) = meaning(signal) {
+                self.begin_shutdown(kind, reason);
             }
         }
     }
 
     fn reap(&mut self) {
-        while let Some((pid, status)) = exits::reap() {
+        while let Some((pid, status)) = self.kernel.reap() {
             if let Some(Stage::Unmount { pid: child, until }) =
-                self.down.as_mut().map(|down| &mut down.stage)
+                self.shutdown.as_mut().map(|shutdown| &mut shutdown.stage)
                 && *child == pid
             {
                 *until = 0;
@@ -229,64 +147,64 @@ impl Pid1 {
                 self.service_ended(at, status);
                 continue;
             }
-            let exit = self.exits.add(pid, status, monotonic_ms());
+            let exit = self.exits.add(pid, status, self.now_ms());
             self.send(Service::Supervisor, exited(&exit), Rc::default());
         }
     }
 
-    /// One of our own processes has ended: take in what it said last, and plan its return.
+    /// One of our own processes has ended: handles the messages it sent before, and plans its
+    /// restart.
     fn service_ended(&mut self, at: usize, status: ExitStatus) {
-        // Everything that it had sent counts, as if it had lived.
+        // Everything that it sent counts, as if it were still running.
         self.read_messages(at, usize::MAX);
-        let now = monotonic_ms();
-        let going_down =
-            self.down.as_ref().is_some_and(|down| !matches!(down.stage, Stage::Units { .. }));
+        let now = self.now_ms();
+        let stopping = self
+            .shutdown
+            .as_ref()
+            .is_some_and(|shutdown| !matches!(shutdown.stage, Stage::Units { .. }));
         let Some(slot) = self.slots.get_mut(at) else { return };
-        slot.pid = None;
-        slot.link = None;
-        slot.kill_at = None;
-        slot.outbox.clear();
+        slot.ended();
         if slot.service == Service::Api {
-            // A supervisor that starts now finds no link to a dead one.
+            // A supervisor that starts now gets no link to a process that is gone.
             self.store.remove(API_LINK, Service::Supervisor);
         }
-        if going_down {
+        if stopping {
             return;
         }
         let ran = now.saturating_sub(slot.started_ms);
-        slot.attempt = if ran >= 10_000 { 0 } else { slot.attempt.saturating_add(1) };
-        let delay = services::restart_delay_ms(ran, slot.attempt.saturating_sub(1));
-        slot.restart_at = Some(now + delay);
+        let delay = slot.restart_after(now, ran);
         let applet = slot.service.applet();
-        log::warn!("{applet} ended after {ran} ms ({}), again in {delay} ms", describe(status));
+        let status = describe(status);
+        log::warn!("{applet} ended after {ran} ms ({status}); restarting in {delay} ms");
     }
 
-    /// The link of a process has ended. It is watched no longer, because its end would be reported
-    /// for ever; and the process is of no use any more.
+    /// A process has closed its link. PID 1 stops watching the link, because it would report its end
+    /// again and again; and a process that has no link to PID 1 is of no use.
     fn link_ended(&mut self, at: usize) {
+        let kill_at = self.now_ms() + LINK_CLOSED_GRACE_MS;
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.link = None;
         slot.outbox.clear();
-        slot.kill_at = Some(monotonic_ms() + LINKLESS_MS);
-        log::debug!("{}: its link has ended", slot.service.applet());
+        slot.kill_at = Some(kill_at);
+        log::debug!("{}: link closed", slot.service.applet());
     }
 
-    /// Kills whoever goes on without a link; the usual restart follows.
-    fn kill_linkless(&mut self) {
-        let now = monotonic_ms();
+    /// Kills processes that closed their link and are still running; the usual restart follows.
+    fn kill_without_link(&mut self) {
+        let now = self.now_ms();
         for slot in &mut self.slots {
             if slot.kill_at.take_if(|due| *due <= now).is_none() {
                 continue;
             }
             let Some(pid) = slot.pid else { continue };
-            log::error!("{} lives on without its link: it is killed", slot.service.applet());
-            // SAFETY: the process is our child and not reaped yet, so the number is its.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+            let applet = slot.service.applet();
+            log::error!("{applet} closed its link but is still running; killing it");
+            self.kernel.kill(pid, Signal::SIGKILL);
         }
     }
 
     fn restart_due(&mut self) {
-        let now = monotonic_ms();
+        let now = self.now_ms();
         for at in 0..self.slots.len() {
             if self.slots.get(at).and_then(|slot| slot.restart_at).is_some_and(|due| due <= now) {
                 self.start(at);
@@ -294,29 +212,38 @@ impl Pid1 {
         }
     }
 
-    /// Starts a process, with a new link, and says to it all that still holds.
+    /// Sends again what the kernel did not take.
+    fn flush_due(&mut self) {
+        let now = self.now_ms();
+        for at in 0..self.slots.len() {
+            if self.slots.get(at).and_then(|slot| slot.flush_at).is_some_and(|due| due <= now) {
+                self.flush(at);
+            }
+        }
+    }
+
+    /// Starts a process with a new link, and sends it everything that still holds.
     fn start(&mut self, at: usize) {
+        let now = self.now_ms();
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.restart_at = None;
-        slot.started_ms = monotonic_ms();
+        slot.started_ms = now;
         let service = slot.service;
         let started = match service {
-            Service::Supervisor => services::start_one(service, &[self.net.0.as_fd()]),
-            Service::Netsetup => services::start_one(service, &[self.net.1.as_fd()]),
-            Service::Api => services::start_api(),
-            Service::Logger | Service::Devices => services::start_one(service, &[]),
+            Service::Supervisor => launch(&mut self.kernel, service, &[&self.net.0]),
+            Service::Netsetup => launch(&mut self.kernel, service, &[&self.net.1]),
+            Service::Api => launch_api(&mut self.kernel),
+            Service::Logger | Service::Devices => launch(&mut self.kernel, service, &[]),
         };
         let partner = match started {
-            Ok(services::Started { pid, link, partner }) => {
+            Ok(Started { pid, link, partner }) => {
                 slot.pid = Some(pid);
                 slot.link = Some(link);
                 partner
             }
             Err(why) => {
-                slot.attempt = slot.attempt.saturating_add(1);
-                let delay = services::restart_delay_ms(0, slot.attempt);
-                slot.restart_at = Some(slot.started_ms + delay);
-                log::error!("{why}; again in {delay} ms");
+                let delay = slot.retry_start();
+                log::error!("{why}; retrying in {delay} ms");
                 return;
             }
         };
@@ -331,7 +258,7 @@ impl Pid1 {
         plain(FromInit::StoredEnd);
         if service == Service::Supervisor {
             self.exits.pending().for_each(|exit| plain(exited(exit)));
-            if let Some(GoingDown { kind, stage: Stage::Units { .. } }) = &self.down {
+            if let Some(ShutdownProgress { kind, stage: Stage::Units { .. } }) = &self.shutdown {
                 plain(FromInit::StopUnits { kind: *kind });
             }
         }
@@ -341,17 +268,17 @@ impl Pid1 {
         }
     }
 
-    /// Hands the supervisor its end of the link to a new api, and keeps a copy for each supervisor
-    /// that starts while this api lives.
-    fn link_to_api(&mut self, link: Channel) {
+    /// Sends the supervisor its end of the link to a new api, and keeps a copy for each supervisor
+    /// that starts while this api runs.
+    fn link_to_api(&mut self, link: K::Link) {
         let fds =
             match self.store.store(API_LINK.to_owned(), Service::Supervisor, vec![link.into()]) {
                 Ok(fds) => fds,
-                // The api finds its link closed, ends, and is started again later.
+                // The api finds its link closed, exits, and is restarted later.
                 Err(error) => return log::error!("{error}"),
             };
-        // An api that dies again and again must not fill the memory while the supervisor takes
-        // nothing in: only the newest link counts.
+        // An api that keeps dying must not fill the memory while the supervisor reads nothing: only
+        // the newest link counts.
         let is_link =
             |message: &FromInit| matches!(message, FromInit::Stored { key } if key == API_LINK);
         if let Some(slot) = self.slots.iter_mut().find(|slot| slot.service == Service::Supervisor) {
@@ -360,9 +287,9 @@ impl Pid1 {
         self.send(Service::Supervisor, FromInit::Stored { key: API_LINK.to_owned() }, fds);
     }
 
-    /// Queues a message for a process; one that does not run now hears it at its next start, as
+    /// Queues a message for a process. One that is not running receives it at its next start, as
     /// part of what still holds.
-    pub(crate) fn send(&mut self, to: Service, message: FromInit, fds: Rc<[OwnedFd]>) {
+    pub(crate) fn send(&mut self, to: Service, message: FromInit, fds: Rc<[K::Fd]>) {
         let Some(at) = self.slots.iter().position(|slot| slot.service == to) else { return };
         if let Some(slot) = self.slots.get_mut(at).filter(|slot| slot.link.is_some()) {
             slot.outbox.push(message, fds);
@@ -371,14 +298,16 @@ impl Pid1 {
     }
 
     fn flush(&mut self, at: usize) {
+        let retry_at = self.now_ms() + RETRY_MS;
         let Some(slot) = self.slots.get_mut(at) else { return };
         let Some(link) = &slot.link else { return };
-        // What the process does not take now goes out when it has read some. After an error it is
-        // about to be reaped; its successor hears everything again.
+        // What does not fit into the process's queue now is sent when it has read some. After an error
+        // it is about to be reaped; its successor gets everything again.
         if let Err(error) = slot.outbox.flush(link) {
             log::debug!("{}: {error}", slot.service.applet());
             slot.outbox.clear();
         }
+        slot.flush_at = slot.outbox.is_stalled().then_some(retry_at);
     }
 
     fn read_messages(&mut self, at: usize, most: usize) {
@@ -389,28 +318,25 @@ impl Pid1 {
             match link.recv::<ToInit>() {
                 Ok(None) => return,
                 Ok(Some(received)) => self.handle(service, received.message, received.fds),
-                // Said once of a process that left something unread when it ended (unix_release_sock in
-                // net/unix/af_unix.c), before what itself has sent.
+                // Reported once for a process that ended with messages in its queue (unix_release_sock in
+                // net/unix/af_unix.c), before the messages that it sent itself.
                 Err(ChannelError::Sys { errno: Errno::ECONNRESET, .. }) => {}
-                // A packet of no bytes is how SOCK_SEQPACKET says that the other side has closed.
-                Err(ChannelError::Decode { size: 0, .. } | ChannelError::Sys { .. }) => {
-                    return self.link_ended(at);
-                }
+                Err(error) if error.is_closed() => return self.link_ended(at),
                 Err(error) => log::warn!("{}: {error}", service.applet()),
             }
         }
     }
 
-    fn handle(&mut self, from: Service, message: ToInit, fds: Vec<OwnedFd>) {
-        if !may_say(from, &message) {
-            log::warn!("{} has no business to say {message:?}", from.applet());
+    fn handle(&mut self, from: Service, message: ToInit, fds: Vec<K::Fd>) {
+        if !may_send(from, &message) {
+            log::warn!("{} is not allowed to send {message:?}", from.applet());
             return;
         }
         match message {
             ToInit::Ready => {
                 if !self.ready.contains(&from) {
                     self.ready.push(from);
-                    log::info!("{} is up", from.applet());
+                    log::info!("{} is ready", from.applet());
                 }
             }
             ToInit::Store { key, holder } => match self.store.store(key.clone(), holder, fds) {
@@ -420,9 +346,11 @@ impl Pid1 {
             },
             ToInit::Drop { key } => self.store.remove(&key, from),
             ToInit::AckExits { seq } => self.exits.acknowledge(seq),
-            ToInit::Shutdown { kind, reason } => self.shut_down(kind, &reason),
+            ToInit::Shutdown { kind, reason } => self.begin_shutdown(kind, &reason),
             ToInit::UnitsStopped => {
-                if let Some(GoingDown { stage: Stage::Units { until }, .. }) = &mut self.down {
+                if let Some(ShutdownProgress { stage: Stage::Units { until }, .. }) =
+                    &mut self.shutdown
+                {
                     *until = 0;
                 }
             }
@@ -437,11 +365,11 @@ impl Pid1 {
         }
     }
 
-    /// Shows a phase on the console and keeps it for `info`.
-    fn record_phase(&mut self, phase: Phase) {
+    /// Shows a phase on the console and keeps it for the boot report.
+    pub(crate) fn record_phase(&mut self, phase: Phase) {
         let took = phase.end_us.saturating_sub(phase.start_us) as f64 / 1000.0;
         let at = phase.end_us.saturating_sub(self.report.start_us) as f64 / 1000.0;
-        self.console.line(&format!(
+        self.kernel.print(&format!(
             "  {:<12} {took:>8.1} ms   at {at:>7.1} ms   {}",
             phase.name, phase.note
         ));
@@ -453,21 +381,47 @@ impl Pid1 {
         if self.report.phases.len() < MAX_PHASES {
             self.report.phases.push(phase);
         }
-        let write = || -> std::io::Result<()> {
-            let text = serde_json::to_vec(&self.report)?;
-            let fresh = format!("{}.new", paths::RUN_BOOT);
-            std::fs::write(&fresh, text)?;
-            std::fs::rename(&fresh, paths::RUN_BOOT)
-        };
-        if let Err(error) = write() {
-            log::warn!("{}: {error}", paths::RUN_BOOT);
+        if let Err(error) = self.kernel.write_boot_report(&self.report) {
+            log::warn!("boot report: {error}");
         }
     }
 }
 
-/// Who may say what. The processes without privileges read what others write; one of them that was
-/// taken over must not steer the machine.
-pub fn may_say(from: Service, message: &ToInit) -> bool {
+/// A process that has been started.
+struct Started<L> {
+    pid: i32,
+    /// PID 1's link to it.
+    link: L,
+    /// The other end of a link that was made for it, for its partner.
+    partner: Option<L>,
+}
+
+/// Starts a process with a new link to PID 1 and its links to `partners`.
+fn launch<K: Kernel>(
+    kernel: &mut K,
+    service: Service,
+    partners: &[&K::Link],
+) -> Result<Started<K::Link>, String> {
+    let (link, theirs) = new_link(kernel, service)?;
+    let pid = kernel.start(service, &theirs, partners).map_err(|error| error.to_string())?;
+    Ok(Started { pid, link, partner: None })
+}
+
+/// Starts the api with a new link to the supervisor. A client that took over an earlier api may have
+/// shut its link down, which cannot be undone (shutdown(2)): each api gets a link of its own.
+fn launch_api<K: Kernel>(kernel: &mut K) -> Result<Started<K::Link>, String> {
+    let (supervisors, apis) = new_link(kernel, Service::Api)?;
+    let started = launch(kernel, Service::Api, &[&apis])?;
+    Ok(Started { partner: Some(supervisors), ..started })
+}
+
+fn new_link<K: Kernel>(kernel: &mut K, service: Service) -> Result<(K::Link, K::Link), String> {
+    kernel.link_pair().map_err(|error| format!("{}: {error}", service.applet()))
+}
+
+/// Which process may send which message. The processes without privileges read untrusted input; one
+/// of them that was taken over must not control the machine.
+pub fn may_send(from: Service, message: &ToInit) -> bool {
     match message {
         ToInit::Ready => true,
         ToInit::Drop { .. } => matches!(from, Service::Supervisor | Service::Logger),
@@ -490,20 +444,6 @@ fn describe(status: ExitStatus) -> String {
         ExitStatus::Code(code) => format!("exit {code}"),
         ExitStatus::Signal(signal) => format!("signal {signal}"),
     }
-}
-
-/// Kernel, processors and memory, for the first line on the console.
-fn machine() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let cpus = read("/proc/cpuinfo").lines().filter(|line| line.starts_with("processor")).count();
-    let memory: u64 = read("/proc/meminfo")
-        .lines()
-        .find_map(|line| {
-            line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.trim().parse().ok()
-        })
-        .unwrap_or(0);
-    format!("Linux {}  {cpus} CPU  {} MiB", kernel.trim(), memory / 1024)
 }
 
 #[cfg(test)]

@@ -1,27 +1,23 @@
 use super::*;
+use crate::kernel::LinuxKernel;
+use ipc::Channel;
+use kmsg::console::Console;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
 use nix::sys::socket::{Shutdown, shutdown};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
-/// A PID 1 that is no PID 1: one that takes no signals and starts nothing.
-fn pid1(services: &[Service]) -> Pid1 {
-    Pid1 {
-        signals: SignalFd::with_flags(&SigSet::empty(), SfdFlags::SFD_NONBLOCK).unwrap(),
-        console: Console::on(std::fs::File::options().write(true).open("/dev/null").unwrap()),
-        exits: Exits::default(),
-        store: FdStore::default(),
-        slots: services.iter().map(|service| Slot::new(*service)).collect(),
-        net: Channel::pair().unwrap(),
-        data_disk: None,
-        down: None,
-        report: BootReport::default(),
-        ready: Vec::new(),
-    }
+/// PID 1's state in an ordinary process, which takes no signals and starts nothing.
+fn pid1(services: &[Service]) -> Pid1<LinuxKernel> {
+    let console = Console::on(std::fs::File::options().write(true).open("/dev/null").unwrap());
+    let kernel = LinuxKernel::new(&SigSet::empty(), console).unwrap();
+    Pid1::new(kernel, services.iter().copied(), 0).unwrap()
 }
 
 /// Gives a process its link, as [`Pid1::start`] does; the process's end.
-fn link(pid1: &mut Pid1, at: usize) -> Channel {
+fn link(pid1: &mut Pid1<LinuxKernel>, at: usize) -> Channel {
     let (ours, theirs) = Channel::pair().unwrap();
     pid1.slots[at].link = Some(ours);
     theirs
@@ -32,8 +28,8 @@ fn readable(link: &Channel) -> bool {
     poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
 }
 
-/// All the links that a supervisor is handed, the newest last.
-fn handed(supervisor: &Channel) -> Vec<Channel> {
+/// All the links that a supervisor receives, the newest last.
+fn received_links(supervisor: &Channel) -> Vec<Channel> {
     let mut links = Vec::new();
     while let Some(mut received) = supervisor.recv::<FromInit>().unwrap() {
         assert_eq!(received.message, FromInit::Stored { key: API_LINK.to_owned() });
@@ -43,7 +39,7 @@ fn handed(supervisor: &Channel) -> Vec<Channel> {
 }
 
 #[test]
-fn a_process_that_closes_its_link_and_lives_on_is_watched_no_longer_and_killed() {
+fn a_process_that_closes_its_link_but_is_still_running_is_killed() {
     // Not by closing it: other tests fork, and for a moment have copies.
     for how in [Shutdown::Write, Shutdown::Both] {
         let mut pid1 = pid1(&[Service::Api]);
@@ -55,26 +51,26 @@ fn a_process_that_closes_its_link_and_lives_on_is_watched_no_longer_and_killed()
             .spawn()
             .unwrap();
         pid1.slots[0].pid = Some(i32::try_from(child.id()).unwrap());
-        // What it has said before counts.
+        // A message that it sent before counts.
         theirs.send(&ToInit::Ready, &[]).unwrap();
         shutdown(theirs.as_fd().as_raw_fd(), how).unwrap();
         pid1.read_messages(0, MESSAGES_PER_TURN);
         assert_eq!(pid1.ready, [Service::Api]);
         assert!(pid1.slots[0].link.is_none());
-        // A process that ends has a moment for it.
-        pid1.kill_linkless();
+        // A process that is exiting has a grace period.
+        pid1.kill_without_link();
         assert_eq!(child.try_wait().unwrap(), None);
-        assert_ne!(pid1.timeout(), PollTimeout::NONE);
+        assert_ne!(pid1.timeout_ms(), None);
         pid1.slots[0].kill_at = Some(0);
-        pid1.kill_linkless();
+        pid1.kill_without_link();
         assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
         // Until it is reaped, nothing is due: PID 1 sleeps.
-        assert_eq!(pid1.timeout(), PollTimeout::NONE);
+        assert_eq!(pid1.timeout_ms(), None);
     }
 }
 
 #[test]
-fn the_last_words_of_a_process_that_left_something_unread_are_heard() {
+fn messages_of_a_process_that_ended_with_unread_input_are_handled() {
     let mut pid1 = pid1(&[Service::Devices]);
     let theirs = link(&mut pid1, 0);
     pid1.send(Service::Devices, FromInit::StoredEnd, Rc::default());
@@ -88,7 +84,7 @@ fn the_last_words_of_a_process_that_left_something_unread_are_heard() {
 }
 
 #[test]
-fn a_link_that_an_api_has_broken_is_not_the_link_of_the_next_one() {
+fn each_api_gets_a_new_link() {
     let mut pid1 = pid1(&[Service::Supervisor, Service::Api]);
     let supervisor = link(&mut pid1, 0);
     let (ours, broken) = Channel::pair().unwrap();
@@ -100,13 +96,13 @@ fn a_link_that_an_api_has_broken_is_not_the_link_of_the_next_one() {
 
     let (ours, next) = Channel::pair().unwrap();
     pid1.link_to_api(ours);
-    let links = handed(&supervisor);
+    let links = received_links(&supervisor);
     assert_eq!(links.len(), 2);
     assert!(readable(&links[0]) && !readable(&links[1]));
     next.send(&ToInit::Ready, &[]).unwrap();
     assert!(readable(&links[1]));
 
-    // The next supervisor finds it, though this one dies; and the api does not notice.
+    // After the death of this supervisor the next one gets the link, and the api does not notice.
     drop((links, supervisor));
     let kept: Vec<_> = pid1.store.of(Service::Supervisor).collect();
     assert_eq!(kept.len(), 1);
@@ -115,10 +111,10 @@ fn a_link_that_an_api_has_broken_is_not_the_link_of_the_next_one() {
 }
 
 #[test]
-fn an_api_that_dies_again_and_again_fills_nothing_while_the_supervisor_hangs() {
+fn an_api_that_keeps_dying_does_not_fill_the_queue_of_a_hanging_supervisor() {
     let mut pid1 = pid1(&[Service::Supervisor]);
     let supervisor = link(&mut pid1, 0);
-    // Whatever else waits stays in its place.
+    // Other waiting messages keep their place.
     while pid1.slots[0].outbox.is_empty() {
         pid1.send(Service::Supervisor, FromInit::StoredEnd, Rc::default());
     }
@@ -134,7 +130,7 @@ fn an_api_that_dies_again_and_again_fills_nothing_while_the_supervisor_hangs() {
     }
     pid1.flush(0);
     assert_eq!(supervisor.recv::<FromInit>().unwrap().unwrap().message, FromInit::StoredEnd);
-    let links = handed(&supervisor);
+    let links = received_links(&supervisor);
     assert_eq!(links.len(), 1);
     last.unwrap().send(&ToInit::Ready, &[]).unwrap();
     assert!(readable(&links[0]));

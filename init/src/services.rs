@@ -1,19 +1,11 @@
-//! Keelhost's own processes: how each is started, with what power, and when again.
+//! Keelhost's own processes: their users and privileges, and when PID 1 starts them again.
 
-use crate::cgroups;
-use ipc::{Channel, Service};
-use layout::paths;
-use nix::errno::Errno;
-use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use ipc::Service;
 
 /// User id of `netsetup` (and its group).
 pub const NETSETUP_UID: u32 = 101;
 /// User id of `logger` (and its group).
 pub const LOGGER_UID: u32 = 102;
-
 /// User id of `api` (and its group).
 pub const API_UID: u32 = 103;
 
@@ -24,249 +16,50 @@ const CAP_NET_RAW: u32 = 13;
 const CAP_SYS_TIME: u32 = 25;
 
 /// What a process may do.
-enum Power {
+pub(crate) enum Privileges {
     /// Root with everything: it mounts, makes namespaces, loads modules.
     Root,
-    /// A user of its own with these capabilities and no way to more.
+    /// A user of its own with these capabilities and no way to gain more.
     User(u32, &'static [u32]),
 }
 
-fn power(service: Service) -> Power {
+pub(crate) fn privileges(service: Service) -> Privileges {
     match service {
-        Service::Supervisor | Service::Devices => Power::Root,
-        Service::Netsetup => Power::User(
+        Service::Supervisor | Service::Devices => Privileges::Root,
+        Service::Netsetup => Privileges::User(
             NETSETUP_UID,
             &[CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_TIME],
         ),
-        Service::Logger => Power::User(LOGGER_UID, &[]),
-        Service::Api => Power::User(API_UID, &[]),
+        Service::Logger => Privileges::User(LOGGER_UID, &[]),
+        Service::Api => Privileges::User(API_UID, &[]),
     }
 }
 
 /// The kernel kills other processes before these, but a leak of ours must end before the machine
-/// does. The API is the one that strangers talk to, and the one that can be spared.
-fn oom_score_adj(service: Service) -> &'static str {
+/// does. The API talks to untrusted clients, and the host can do without it for a while.
+pub(crate) fn oom_score_adj(service: Service) -> &'static str {
     if service == Service::Api { "500" } else { "-900" }
 }
 
 /// The delay before a process is started again: none for one that ran for a while, then from
-/// 100 ms to 1 s. It is never given up. No longer than that, because everything waits for these
-/// processes (a crashed container for its restart, a full pipe for its reader) and because a start of
-/// one is cheap.
+/// 100 ms to 1 s, without a limit on the number of attempts. The delay stays short because
+/// everything waits for these processes (a crashed container for its restart, a full pipe for its
+/// reader) and because starting one is cheap.
 ///
 /// `attempt` counts the starts since the last stable run.
 pub fn restart_delay_ms(ran_ms: u64, attempt: u32) -> u64 {
-    if ran_ms >= 10_000 { 0 } else { (100u64 << attempt.min(4)).min(1_000) }
+    if ran_ms >= STABLE_MS { 0 } else { (100u64 << attempt.min(4)).min(1_000) }
 }
 
-/// A step of a start that failed.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot start {applet}: {step}: {errno}")]
-pub struct StartError {
-    applet: &'static str,
-    step: &'static str,
-    errno: Errno,
-}
-
-/// Starts one process with its link to PID 1 and its links to `partners`, which it finds at
-/// [`ipc::fds::PARTNERS`] and the numbers after it.
-/// Returns its process id.
-///
-/// # Errors
-/// The cgroup or clone3(2) failed. What fails in the child ends it with code 127.
-pub fn start(
-    service: Service,
-    link: &Channel,
-    partners: &[BorrowedFd<'_>],
-) -> Result<i32, StartError> {
-    let failed = |step| move |errno| StartError { applet: service.applet(), step, errno };
-    let cgroup = File::options()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY)
-        .open(cgroups::service_dir(service))
-        .map_err(|error| failed("cgroup")(Errno::from_raw(error.raw_os_error().unwrap_or(0))))?;
-    let program = CString::new(paths::BINARY).map_err(|_| failed("name")(Errno::EINVAL))?;
-    let applet = CString::new(service.applet()).map_err(|_| failed("name")(Errno::EINVAL))?;
-    let pid = clone_into(cgroup.as_fd()).map_err(failed("clone3"))?;
-    if pid == 0 {
-        // The child: from here on nothing may return.
-        let _ = become_service(service, link.as_fd(), partners, &program, &applet);
-        // SAFETY: ends the child at once, without running anything that belongs to PID 1.
-        unsafe { libc::_exit(127) }
-    }
-    Ok(pid)
-}
-
-/// A process that has been started.
-pub(crate) struct Started {
-    pub(crate) pid: i32,
-    /// Our link to it.
-    pub(crate) link: Channel,
-    /// The other end of a link that was made for it, for its partner.
-    pub(crate) partner: Option<Channel>,
-}
-
-/// Starts a process with a new link to PID 1; `partners` as for [`start`].
-pub(crate) fn start_one(service: Service, partners: &[BorrowedFd<'_>]) -> Result<Started, String> {
-    let (link, theirs) = new_link(service)?;
-    let pid = start(service, &theirs, partners).map_err(|error| error.to_string())?;
-    Ok(Started { pid, link, partner: None })
-}
-
-/// Starts the api with a new link to the supervisor. Whatever strangers have made of an earlier api,
-/// they may have done to its link (shutdown(2) cannot be undone): no other api gets that one.
-pub(crate) fn start_api() -> Result<Started, String> {
-    let (supervisors, apis) = new_link(Service::Api)?;
-    let started = start_one(Service::Api, &[apis.as_fd()])?;
-    Ok(Started { partner: Some(supervisors), ..started })
-}
-
-fn new_link(service: Service) -> Result<(Channel, Channel), String> {
-    Channel::pair().map_err(|error| format!("{}: {error}", service.applet()))
-}
-
-/// include/uapi/linux/sched.h; libc's constant of this name overflows its type.
-const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
-
-/// fork(2) that puts the child into a cgroup. SIGCHLD as exit signal: what the child makes with
-/// CLONE_PARENT inherits it, and PID 1 hears of those too.
-fn clone_into(cgroup: BorrowedFd<'_>) -> Result<i32, Errno> {
-    // SAFETY: clone_args is plain numbers, for which all zeros is "nothing asked for".
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = CLONE_INTO_CGROUP;
-    args.exit_signal = libc::SIGCHLD as u64;
-    args.cgroup = cgroup.as_raw_fd() as u64;
-    // SAFETY: without CLONE_VM the child is a copy of this single-threaded process and may run
-    // ordinary code; `args` lives through the call and its size is the one given.
-    let pid =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    Errno::result(pid).map(|pid| pid as i32)
-}
-
-fn become_service(
-    service: Service,
-    link: BorrowedFd<'_>,
-    partners: &[BorrowedFd<'_>],
-    program: &CString,
-    applet: &CString,
-) -> Result<(), Errno> {
-    let _ = std::fs::write("/proc/self/oom_score_adj", oom_score_adj(service));
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)))?;
-    let null_fd = null.as_raw_fd();
-    let mut wanted = vec![(null_fd, 0), (null_fd, 1), (null_fd, 2)];
-    wanted.push((link.as_raw_fd(), ipc::fds::INIT));
-    let numbers = ipc::fds::PARTNERS..;
-    wanted.extend(partners.iter().map(AsRawFd::as_raw_fd).zip(numbers));
-    place(&wanted)?;
-    let first_unused = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or(0);
-    // SAFETY: closes what the next program must not see; nothing here uses it any more.
-    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first_unused, u32::MAX, 0) })?;
-    std::mem::forget(null);
-    nix::sys::signal::sigprocmask(
-        nix::sys::signal::SigmaskHow::SIG_SETMASK,
-        Some(&nix::sys::signal::SigSet::empty()),
-        None,
-    )?;
-    nix::unistd::setsid()?;
-    if let Power::User(uid, caps) = power(service) {
-        drop_to(uid, caps)?;
-    }
-    let environment: [&CString; 0] = [];
-    nix::unistd::execve(program, &[applet], &environment).map(|_| ())
-}
-
-/// Gives each open descriptor its number. The copies are made first, at numbers that the kernel
-/// finds free: PID 1 has many descriptors open, and whatever number one chose could be the one that
-/// is still needed.
-fn place(wanted: &[(RawFd, RawFd)]) -> Result<(), Errno> {
-    let least = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or(0);
-    let mut copies = Vec::new();
-    for (from, to) in wanted {
-        // SAFETY: plain descriptor arithmetic; `from` is open.
-        let copy = Errno::result(unsafe { libc::fcntl(*from, libc::F_DUPFD, least) })?;
-        copies.push((copy, *to));
-    }
-    for (copy, to) in copies {
-        // SAFETY: as above; `copy` has just been made, and no later one has a number this low. dup2
-        // clears close-on-exec.
-        Errno::result(unsafe { libc::dup2(copy, to) })?;
-    }
-    Ok(())
-}
-
-/// Becomes `uid` with exactly `caps`, over exec too (ambient), and nothing to gain by exec.
-fn drop_to(uid: u32, caps: &[u32]) -> Result<(), Errno> {
-    let prctl = |option: libc::c_int, a: libc::c_ulong, b: libc::c_ulong| {
-        // SAFETY: the options used here take numbers only.
-        Errno::result(unsafe { libc::prctl(option, a, b, 0, 0) })
-    };
-    for cap in 0..64 {
-        // The first number that the kernel does not know ends the list.
-        if !caps.contains(&cap)
-            && prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(cap), 0).is_err()
-        {
-            break;
-        }
-    }
-    prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
-    nix::unistd::setgroups(&[])?;
-    nix::unistd::setresgid(uid.into(), uid.into(), uid.into())?;
-    nix::unistd::setresuid(uid.into(), uid.into(), uid.into())?;
-    let mask = caps.iter().fold(0u32, |mask, cap| mask | (1 << cap));
-    // struct __user_cap_header_struct { version 3, pid 0 (self) }, and two __user_cap_data_struct
-    // { effective, permitted, inheritable }, the low 32 capabilities first (capget(2)).
-    let header: [u32; 2] = [0x2008_0522, 0];
-    let data: [u32; 6] = [mask, mask, mask, 0, 0, 0];
-    // SAFETY: both arrays have the layout that version 3 asks for, and are only read.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) })?;
-    for cap in caps {
-        prctl(
-            libc::PR_CAP_AMBIENT,
-            libc::PR_CAP_AMBIENT_RAISE as libc::c_ulong,
-            libc::c_ulong::from(*cap),
-        )?;
-    }
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?;
-    Ok(())
-}
+/// A process that ran for this long is stable: its next failure is the first again.
+pub(crate) const STABLE_MS: u64 = 10_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// In a child, because it gives this process's descriptors other numbers.
     #[test]
-    fn a_link_with_the_number_of_a_copy_reaches_the_process_whole() {
-        use std::os::unix::fs::MetadataExt;
-        for number in [5, 10, 99, 100, 101, 102, 103, 104] {
-            // SAFETY: the child only makes system calls and ends in _exit.
-            let child = unsafe { libc::fork() };
-            if child == 0 {
-                let placed = || -> Option<bool> {
-                    let null = File::open("/dev/null").ok()?;
-                    let link = File::open("/proc/self/exe").ok()?;
-                    let inode = link.metadata().ok()?.ino();
-                    // SAFETY: nothing else in this child uses the number.
-                    let at = unsafe { libc::dup2(link.as_raw_fd(), number) };
-                    place(&[(null.as_raw_fd(), 0), (null.as_raw_fd(), 1), (at, 3)]).ok()?;
-                    Some(std::fs::metadata("/proc/self/fd/3").ok()?.ino() == inode)
-                };
-                // SAFETY: ends the child.
-                unsafe { libc::_exit(i32::from(placed() != Some(true))) }
-            }
-            let mut status = 0;
-            // SAFETY: waits for the child just made.
-            unsafe { libc::waitpid(child, &raw mut status, 0) };
-            assert_eq!(status, 0, "a link at {number}");
-        }
-    }
-
-    #[test]
-    fn a_process_that_dies_at_once_is_not_started_in_a_storm_and_never_given_up() {
+    fn a_process_that_keeps_dying_is_restarted_forever_with_a_delay() {
         let delays: Vec<u64> = (0..200).map(|attempt| restart_delay_ms(3, attempt)).collect();
         assert_eq!(delays[..4], [100, 200, 400, 800]);
         assert!(delays[10..].iter().all(|delay| *delay == 1_000));

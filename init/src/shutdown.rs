@@ -1,29 +1,29 @@
-//! The way down: units, own processes, whatever is left, disks, the machine. Each stage has a
-//! deadline, so that nothing can keep the host from going down.
+//! The stages of a shutdown: units, Keelhost's own processes, all other processes, disks, the
+//! machine. Each stage has a deadline, so that nothing can keep the host from shutting down.
 
-use ipc::ShutdownKind;
-use layout::paths;
-use nix::errno::Errno;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::reboot::{RebootMode, reboot};
-use std::fs;
+use crate::kernel::Kernel;
+use crate::pid1::Pid1;
+use ipc::{FromInit, Service, ShutdownKind};
+use nix::sys::signal::Signal;
+use std::rc::Rc;
 
-/// Units have their own timeouts, which the supervisor keeps; this one is for a supervisor that
-/// does not come back.
+/// The supervisor enforces the units' own timeouts; this one is for a supervisor that does not come
+/// back.
 pub const UNITS_MS: u64 = 15 * 60 * 1000;
-/// Our own processes have nothing to do but flush.
+/// Our own processes only have to flush what they have buffered.
 pub const SERVICES_MS: u64 = 5_000;
-/// What SIGKILL does not end in this time is stuck in the kernel.
+/// A process that SIGKILL does not end in this time is stuck in the kernel.
 pub const KILL_MS: u64 = 2_000;
-/// Dirty data may be many and a disk slow; a dead one must not hold the machine for ever.
+/// There may be much dirty data and the disk may be slow; a dead disk must not hold up the shutdown
+/// forever.
 pub const UNMOUNT_MS: u64 = 60_000;
 
-/// Where a shutdown stands. Times are milliseconds of `CLOCK_MONOTONIC`.
+/// How far a shutdown has come. Times are milliseconds of `CLOCK_MONOTONIC`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
     /// The supervisor stops the units.
     Units {
-        /// Go on without it then.
+        /// Go on without the supervisor then.
         until: u64,
     },
     /// Our own processes have been asked to end.
@@ -67,173 +67,81 @@ impl Stage {
     }
 }
 
-/// Kills every process but PID 1, containers first.
-pub fn kill_everything() {
-    if let Ok(entries) = fs::read_dir(paths::CGROUP_UNITS) {
-        for entry in entries.flatten() {
-            // Files of the directory itself have no such child; that is fine.
-            let _ = fs::write(entry.path().join("cgroup.kill"), "1");
+/// A shutdown in progress.
+pub(crate) struct ShutdownProgress {
+    pub(crate) kind: ShutdownKind,
+    pub(crate) stage: Stage,
+}
+
+impl<K: Kernel> Pid1<K> {
+    /// Begins a shutdown. A second request changes only how it ends: a power-off that is requested
+    /// during a reboot takes effect.
+    pub(crate) fn begin_shutdown(&mut self, kind: ShutdownKind, reason: &str) {
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.kind = kind;
+            return;
         }
+        log::info!("shutting down ({kind:?}): {reason}");
+        self.kernel.print("");
+        self.kernel.print(&format!("  shutting down: {reason}"));
+        let stage = Stage::Units { until: self.now_ms() + UNITS_MS };
+        self.shutdown = Some(ShutdownProgress { kind, stage });
+        self.send(Service::Supervisor, FromInit::StopUnits { kind }, Rc::default());
     }
-    // SAFETY: kill(-1) from PID 1 reaches every process but PID 1 itself (kill(2)).
-    unsafe { libc::kill(-1, libc::SIGKILL) };
-}
 
-/// Whether PID 1 has no child any more, dead or alive: after [`kill_everything`] this means that
-/// nothing runs, because every orphan is a child of PID 1.
-pub fn nothing_is_left() -> bool {
-    // SAFETY: siginfo_t is plain data, for which all zeros is valid.
-    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: writes one siginfo_t; WNOWAIT leaves every child as it is.
-    let done = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) };
-    Errno::result(done) == Err(Errno::ECHILD)
-}
-
-/// Starts the child that syncs and unmounts. Unmounting can block on a dead disk, so PID 1 does
-/// not do it.
-///
-/// # Errors
-/// fork(2)'s.
-pub fn start_unmounting() -> Result<i32, Errno> {
-    // SAFETY: PID 1 has one thread; the child is a whole copy and ends in _exit.
-    match unsafe { nix::unistd::fork() }? {
-        nix::unistd::ForkResult::Parent { child } => Ok(child.as_raw()),
-        nix::unistd::ForkResult::Child => {
-            let clean = unmount_all();
-            // SAFETY: ends the child without running anything of the parent's.
-            unsafe { libc::_exit(i32::from(!clean)) }
-        }
+    /// Moves a shutdown on past every stage that is over.
+    pub(crate) fn advance_shutdown(&mut self) {
+        while self.next_stage() {}
     }
-}
 
-/// Mounts that live in memory: there is nothing on them to save.
-const IN_MEMORY: &[&str] = &[
-    "proc",
-    "sysfs",
-    "devtmpfs",
-    "devpts",
-    "tmpfs",
-    "ramfs",
-    "rootfs",
-    "cgroup2",
-    "securityfs",
-    "mqueue",
-];
-
-/// Syncs, then unmounts in reverse order all that is on a disk (and the layers, which are files
-/// in memory but hold nothing up); what is busy is made read-only instead, so that it is clean.
-fn unmount_all() -> bool {
-    // Do this before anything can go wrong with unmounting: it is what saves the data.
-    nix::unistd::sync();
-    let mut clean = true;
-    // Again as long as something gives way: one mount may stand on another.
-    for _round in 0..4 {
-        let mut left = targets(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
-        left.reverse();
-        if left.is_empty() {
-            return true;
+    /// Moves a shutdown on if its stage is over. Whether the stage after that may be over too.
+    fn next_stage(&mut self) -> bool {
+        let now = self.now_ms();
+        let Some(shutdown) = &self.shutdown else { return false };
+        let over = now >= shutdown.stage.until()
+            || match shutdown.stage {
+                Stage::Services { .. } => self.slots.iter().all(|slot| slot.pid.is_none()),
+                // Also what the supervisor left running: a container's mounts keep the disk busy.
+                Stage::Kill { .. } => self.kernel.nothing_left(),
+                Stage::Units { .. } | Stage::Unmount { .. } => false,
+            };
+        if !over {
+            return false;
         }
-        clean = true;
-        for target in &left {
-            if let Err(errno) = umount2(target.as_str(), MntFlags::UMOUNT_NOFOLLOW) {
-                clean = false;
-                log::debug!("umount {target}: {errno}");
+        let kind = shutdown.kind;
+        let next = match shutdown.stage {
+            Stage::Units { .. } => {
+                // From here on nothing is started again: it would keep the disk busy.
+                for slot in &mut self.slots {
+                    slot.restart_at = None;
+                }
+                for pid in self.slots.iter().filter_map(|slot| slot.pid) {
+                    self.kernel.kill(pid, Signal::SIGTERM);
+                }
+                Stage::Services { until: now + SERVICES_MS }
             }
-        }
-    }
-    let none: Option<&str> = None;
-    for target in targets(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default()) {
-        let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
-        match mount(none, target.as_str(), none, flags, none) {
-            Ok(()) => log::warn!("{target} is busy ({}): made read-only", holders(&target)),
-            Err(errno) => log::error!(
-                "{target} is busy ({}) and cannot be made read-only: {errno}",
-                holders(&target)
-            ),
-        }
-    }
-    nix::unistd::sync();
-    clean
-}
-
-/// The mount points to unmount, in the order in which they were mounted (proc_pid_mountinfo(5)).
-fn targets(mountinfo: &str) -> Vec<String> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (before, after) = line.split_once(" - ")?;
-            let target = before.split(' ').nth(4)?;
-            let fstype = after.split(' ').next()?;
-            (!IN_MEMORY.contains(&fstype)).then(|| unescape(target))
-        })
-        .collect()
-}
-
-/// mountinfo writes space, tab, line end and backslash as three octal digits.
-fn unescape(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('\\') {
-        out.push_str(before);
-        match after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                rest = after.get(3..).unwrap_or_default();
+            Stage::Services { .. } => {
+                self.kernel.kill_everything();
+                Stage::Kill { until: now + KILL_MS }
             }
-            None => {
-                out.push('\\');
-                rest = after;
+            Stage::Kill { .. } => match self.kernel.start_unmounting() {
+                Ok(pid) => Stage::Unmount { pid, until: now + UNMOUNT_MS },
+                Err(errno) => {
+                    log::error!("cannot start unmounting: fork: {errno}");
+                    Stage::Unmount { pid: 0, until: now }
+                }
+            },
+            Stage::Unmount { .. } => {
+                log::info!("shutdown complete");
+                self.kernel.print(&format!("  shutdown complete ({kind:?})").to_lowercase());
+                self.kernel.finish(kind);
+                // Refused: try again every second rather than hang.
+                Stage::Unmount { pid: 0, until: now + 1000 }
             }
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
-/// Who keeps a mount busy: processes with their working directory, root or a file on it.
-fn holders(target: &str) -> String {
-    let mut names = Vec::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let path = process.path();
-        let links = ["cwd", "root", "exe"].iter().map(|link| path.join(link));
-        let fds =
-            fs::read_dir(path.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path());
-        if links.chain(fds).any(|link| fs::read_link(link).is_ok_and(|to| to.starts_with(target))) {
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            names.push(format!("{} {}", process.file_name().to_string_lossy(), name.trim_end()));
-        }
-    }
-    if names.is_empty() { "by no process that can be seen".to_owned() } else { names.join(", ") }
-}
-
-/// The last call: power off, reboot or halt. Returns only if the kernel refuses.
-pub fn finish(kind: ShutdownKind) {
-    let mode = match kind {
-        ShutdownKind::Poweroff => RebootMode::RB_POWER_OFF,
-        ShutdownKind::Reboot => RebootMode::RB_AUTOBOOT,
-        ShutdownKind::Halt => RebootMode::RB_HALT_SYSTEM,
-    };
-    let Err(errno) = reboot(mode);
-    log::error!("reboot: {errno}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn only_what_is_on_a_disk_is_unmounted() {
-        let text = "22 1 0:20 / /proc rw - proc proc rw\n30 1 254:0 / /data rw,noatime shared:1 - ext4 /dev/vda rw\n\
-                    31 30 254:16 / /data/my\\040disk rw - ext4 /dev/vdb rw\n32 1 0:30 / /run rw - tmpfs tmpfs rw\n";
-        assert_eq!(targets(text), ["/data", "/data/my disk"]);
-    }
-
-    proptest! {
-        #[test]
-        fn any_mountinfo_is_read(text in "([0-9]+ [0-9]+ 0:1 / /\\PC* rw - \\PC*\n|\\PC*\n)*") {
-            targets(&text);
-        }
+        };
+        log::info!("shutdown: {}", next.describe());
+        let last = matches!(next, Stage::Unmount { .. });
+        self.shutdown = Some(ShutdownProgress { kind, stage: next });
+        !last
     }
 }

@@ -53,6 +53,13 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
+    /// Whether the message can be sent later although nothing else changes: the kernel was short of
+    /// memory, or too many descriptors are under way.
+    pub fn is_temporary(&self) -> bool {
+        use Errno::{ENOBUFS, ENOMEM, ETOOMANYREFS};
+        matches!(self, ChannelError::Sys { errno: ENOBUFS | ENOMEM | ETOOMANYREFS, .. })
+    }
+
     /// Whether the link can no longer be used: the other side has closed its end (no message is
     /// empty, so an empty packet is the end of the link), or a system call failed.
     pub fn is_closed(&self) -> bool {

@@ -6,6 +6,9 @@ use std::collections::VecDeque;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 
+/// The time after which a stalled outbox is flushed again, milliseconds.
+pub const RETRY_MS: u64 = 100;
+
 /// A queue before a link, for a sender that must neither wait nor lose anything.
 ///
 /// `F` holds the descriptors that go with a message: a `Vec` of the link's descriptors, or an
@@ -13,11 +16,12 @@ use std::os::fd::OwnedFd;
 #[derive(Debug)]
 pub struct Outbox<M, F = Vec<OwnedFd>> {
     queue: VecDeque<(M, F)>,
+    stalled: bool,
 }
 
 impl<M, F> Default for Outbox<M, F> {
     fn default() -> Outbox<M, F> {
-        Outbox { queue: VecDeque::new() }
+        Outbox { queue: VecDeque::new(), stalled: false }
     }
 }
 
@@ -41,7 +45,9 @@ impl<M, F> Outbox<M, F> {
     }
 
     /// Sends what the other side takes now. Call it when the link says `POLLOUT`, which it should be
-    /// watched for while [`Outbox::is_empty`] is false.
+    /// watched for while [`Outbox::is_empty`] is false. After an error that may pass (the kernel is
+    /// short of memory) the outbox is stalled: the messages stay, and `POLLOUT` says nothing; call it
+    /// again some time later.
     ///
     /// # Errors
     /// A message that cannot be sent at all; it has been dropped.
@@ -50,10 +56,15 @@ impl<M, F> Outbox<M, F> {
         M: Serialize,
         F: Deref<Target = [L::Fd]>,
     {
+        self.stalled = false;
         while let Some((message, fds)) = self.queue.front() {
             let borrowed: Vec<&L::Fd> = fds.iter().collect();
             match link.send(message, &borrowed) {
                 Err(ChannelError::WouldBlock) => return Ok(()),
+                Err(error) if error.is_temporary() => {
+                    self.stalled = true;
+                    return Ok(());
+                }
                 done => {
                     self.queue.pop_front();
                     done?;
@@ -70,7 +81,19 @@ impl<M, F> Outbox<M, F> {
 
     /// Forgets everything that waits: the other side is gone.
     pub fn clear(&mut self) {
+        self.stalled = false;
         self.queue.clear();
+    }
+
+    /// Whether the messages wait for the kernel, not for the other side: watch for no `POLLOUT`, and
+    /// flush again in [`RETRY_MS`].
+    pub fn is_stalled(&self) -> bool {
+        self.stalled
+    }
+
+    /// Whether the messages wait for the other side: watch for `POLLOUT`.
+    pub fn is_blocked(&self) -> bool {
+        !self.stalled && !self.queue.is_empty()
     }
 
     /// How many wait.

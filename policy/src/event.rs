@@ -117,6 +117,9 @@ pub enum RunEvent {
         /// The OOM killer has killed a process of its group (`oom_kill` in `memory.events`).
         oom: bool,
     },
+    /// The main process ended because its setup waited for a supervisor that was killed: the unit's
+    /// program has not run. Comes in place of `Exited`.
+    SetupAbandoned,
     /// The run's cgroup holds no process and will hold none. For a run that was restored while
     /// launching: no process of it exists.
     GroupEmpty,

@@ -29,6 +29,7 @@ impl Core {
             RunEvent::Exited { status, oom } => {
                 self.exited(id, ExitCause::from_status(status, oom));
             }
+            RunEvent::SetupAbandoned => self.exited(id, ExitCause::Interrupted),
             RunEvent::GroupEmpty => self.group_empty(id),
             RunEvent::Notified(notice) => self.notified(id, notice),
             RunEvent::Health { result } => self.probed(id, result),

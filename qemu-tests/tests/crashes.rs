@@ -393,7 +393,9 @@ fn a_thousand_starts_are_counted_and_failed_ones_leak_nothing() {
 
 #[test]
 fn a_failed_unit_can_reboot_the_host() {
-    for (word, console) in [("poweroff", "down (poweroff)"), ("reboot", "down (reboot)")] {
+    for (word, console) in
+        [("poweroff", "shutdown complete (poweroff)"), ("reboot", "shutdown complete (reboot)")]
+    {
         let top = format!("type = \"oneshot\"\non_failure = \"{word}\"");
         let units =
             [("vital", probe(&top, "[\"exit\", \"6\"]")), ("other", probe("", "[\"wait\"]"))];
@@ -403,7 +405,7 @@ fn a_failed_unit_can_reboot_the_host() {
         let mut guest = Guest::boot(folder.path(), &Options { nic: "none", ..Options::default() });
         assert!(guest.wait_end().success(), "{}", guest.console());
         let shown = guest.console();
-        for text in ["going down: vital has failed permanently: exit code 6", console] {
+        for text in ["shutting down: vital has failed permanently: exit code 6", console] {
             assert!(shown.contains(text), "no {text:?} in\n{shown}");
         }
     }

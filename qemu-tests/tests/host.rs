@@ -95,7 +95,7 @@ fn a_host_boots_runs_reboots_and_powers_off() {
         assert!(line.contains(" ms   at "), "{line}");
     }
     // A phase that fails and is not essential: the reason is shown, and the boot continues.
-    assert!(console.contains("failed: made to fail by keel.fault"), "{console}");
+    assert!(console.contains("failed: failure requested by keel.fault"), "{console}");
     // The clock was set to a time before the build of the image.
     assert!(console.contains("set to the age of the image"), "{console}");
     let lines = guest.logs("base", 1);
@@ -159,8 +159,8 @@ fn a_host_boots_runs_reboots_and_powers_off() {
 
     // Ctrl-Alt-Del reboots cleanly.
     guest.press_keys(&["ctrl", "alt", "delete"]);
-    guest.wait_console("going down: Ctrl-Alt-Del");
-    guest.wait_console("down (reboot)");
+    guest.wait_console("shutting down: Ctrl-Alt-Del");
+    guest.wait_console("shutdown complete (reboot)");
     let console = guest.console();
     let at = |text: &str| console.find(text).unwrap_or_else(|| guest.fail(&format!("no {text:?}")));
     let line = |unit: &str, text: &str| at(&format!("{unit:<16} {text}"));
@@ -168,7 +168,7 @@ fn a_host_boots_runs_reboots_and_powers_off() {
     let killed = line("middle", "did not stop within its stop_timeout; killing it");
     assert!(line("top", "stopped") < killed && killed < line("middle", "stopped"));
     assert!(line("middle", "stopped") < line("base", "ended as requested"));
-    assert!(line("base", "stopped") < at("down (reboot)"));
+    assert!(line("base", "stopped") < at("shutdown complete (reboot)"));
 
     // The second boot, on the same disk; then the power button.
     guest.wait_for("the second boot", |guest| {
@@ -176,9 +176,9 @@ fn a_host_boots_runs_reboots_and_powers_off() {
     });
     guest.wait_state("top", "running");
     guest.interrupt();
-    guest.wait_console("going down: the power button was pressed");
+    guest.wait_console("shutting down: the power button was pressed");
     assert!(guest.wait_end().success());
-    assert!(guest.console().contains("down (poweroff)"), "{}", guest.console());
+    assert!(guest.console().contains("shutdown complete (poweroff)"), "{}", guest.console());
     disk::assert_clean(&disk_file);
 }
 
@@ -187,15 +187,18 @@ fn a_boot_that_cannot_continue_says_why_and_reboots() {
     let folder = Folder::host("hostname = \"doomed\"\n", &[]);
     for (fault, reason) in [
         ("panic", "PID 1 panicked"),
-        ("mounts", "boot phase mounts: made to fail by keel.fault"),
-        ("cgroups", "boot phase cgroups: made to fail by keel.fault"),
+        ("mounts", "boot phase mounts: failure requested by keel.fault"),
+        ("cgroups", "boot phase cgroups: failure requested by keel.fault"),
     ] {
         let append = format!("keel.fault={fault}");
         let mut guest = Guest::boot(folder.path(), &Options { append, ..Options::default() });
         // With --no-reboot, QEMU exits instead of rebooting.
         assert!(guest.wait_end().success());
         let console = guest.console();
-        assert!(console.contains("keel cannot go on: ") && console.contains(reason), "{console}");
+        assert!(
+            console.contains("Keelhost cannot continue: ") && console.contains(reason),
+            "{console}"
+        );
         assert!(console.contains("rebooting"), "{console}");
     }
 }

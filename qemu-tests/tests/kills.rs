@@ -158,13 +158,13 @@ fn nothing_is_lost_when_processes_of_keelhost_are_killed() {
     // Shutdown, during which the supervisor is killed whenever it is restarted. `stubborn` makes the
     // shutdown long enough.
     let _ = guest.try_ask::<Reply>(&Request::Shutdown { kind: ipc::ShutdownKind::Poweroff });
-    guest.wait_console("going down");
+    guest.wait_console("shutting down");
     for _ in 0..5 {
         guest.signal_service(Service::Supervisor, libc::SIGKILL);
     }
     assert!(guest.wait_end().success());
     let console = guest.console();
-    assert!(console.contains("down (poweroff)"), "{console}");
+    assert!(console.contains("shutdown complete (poweroff)"), "{console}");
     assert!(console.contains("did not stop within"), "{console}");
 }
 
@@ -351,7 +351,7 @@ fn units_start_and_stop_in_order() {
 
     assert!(guest.power_off().success());
     let console = guest.console();
-    let down = console.split("going down").nth(1).unwrap_or_default();
+    let down = console.split("shutting down").nth(1).unwrap_or_default();
     let at = |unit: &str, text: &str| {
         let line = down
             .lines()

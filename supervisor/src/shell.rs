@@ -9,6 +9,7 @@ use crate::requests::control::Control;
 use crate::running::runs::Runs;
 use crate::takeover;
 use api_types::EventKind;
+use ipc::outbox::RETRY_MS;
 use ipc::{
     API_LINK, ChannelError, DataDisk, FromInit, FromNet, Link, Network, Outbox, Phase, Service,
     ShutdownKind, ToInit, ToNet,
@@ -240,9 +241,19 @@ impl<K: Kernel> Shell<K> {
         let probes = self.runs.iter().filter_map(|(_, unit)| Some(unit.probe.as_ref()?.until_ms));
         let polls = (!self.draining.is_empty() || !self.in_setup.is_empty())
             .then(|| now.as_millis() + GROUP_POLL_MS);
+        let stalled =
+            self.to_init.is_stalled() || self.to_net.is_stalled() || self.api.is_stalled();
+        let stalled = stalled.then(|| now.as_millis() + RETRY_MS);
         let settle = self.reporter.due_ms();
         let down = self.going_down.as_ref().map(|(due, _, _)| *due);
-        let due = core.into_iter().chain(probes).chain(polls).chain(settle).chain(down).min()?;
+        let due = core
+            .into_iter()
+            .chain(probes)
+            .chain(polls)
+            .chain(stalled)
+            .chain(settle)
+            .chain(down)
+            .min()?;
         Some(due.saturating_sub(now.as_millis()))
     }
 
@@ -367,8 +378,8 @@ impl<K: Kernel> Shell<K> {
 
     /// Sends what waits, and watches the links as long as something does.
     fn flush_outboxes(&mut self) {
-        let flags = |empty| {
-            if empty { EpollFlags::EPOLLIN } else { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT }
+        let flags = |blocked| {
+            if blocked { EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT } else { EpollFlags::EPOLLIN }
         };
         if let Err(error) = self.to_init.flush(&self.init) {
             log::error!("PID 1: {error}");
@@ -377,7 +388,7 @@ impl<K: Kernel> Shell<K> {
             log::error!("netsetup: {error}");
         }
         self.flush_api();
-        let (init, net) = (flags(self.to_init.is_empty()), flags(self.to_net.is_empty()));
+        let (init, net) = (flags(self.to_init.is_blocked()), flags(self.to_net.is_blocked()));
         let _ = self.kernel.rewatch(&Source::Init, self.init.as_ref(), init);
         let _ = self.kernel.rewatch(&Source::Net, self.net.as_ref(), net);
     }

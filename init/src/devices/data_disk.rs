@@ -1,4 +1,4 @@
-//! The data disk: the ext4 file system labelled `KEEL-DATA`, wherever it is.
+//! The data disk: the ext4 file system labelled `KEEL-DATA`, on any disk.
 
 use layout::paths;
 use nix::errno::Errno;
@@ -6,27 +6,26 @@ use nix::mount::{MsFlags, mount};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-/// Where ext4 keeps what (Documentation/filesystems/ext4/super.rst): the superblock begins at
-/// byte 1024.
+/// Offsets in ext4 (Documentation/filesystems/ext4/super.rst): the superblock begins at byte 1024.
 const SUPERBLOCK: u64 = 1024;
 const MAGIC_AT: usize = 0x38;
 const MAGIC: [u8; 2] = [0x53, 0xef];
 const LABEL_AT: usize = 0x78;
 const LABEL_BYTES: usize = 16;
 
-/// What a look at all disks found.
+/// The result of a search on all disks.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     /// It is mounted at [`paths::DATA`]; the device's name.
     Mounted(String),
     /// No disk has the label.
     Nothing,
-    /// It is there and cannot be used: the device and why. Volumes must not silently live in
-    /// memory then.
+    /// It exists but cannot be used: the device and why. Volumes must not silently be in memory
+    /// then.
     Broken(String),
 }
 
-/// Looks at every block device and mounts the data disk.
+/// Searches every block device and mounts the data disk.
 pub fn find_and_mount() -> Found {
     if let Some(device) = already_mounted() {
         return Found::Mounted(device);
@@ -71,7 +70,7 @@ fn already_mounted() -> Option<String> {
 }
 
 fn mount_data(device: &str) -> Result<(), Errno> {
-    // The directory may be there from before a restart of this process.
+    // The directory may exist from before a restart of this process.
     let _ = fs::create_dir(paths::DATA);
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
     // errors=remount-ro: a damaged disk must not take the host down with it (errors=panic may be
@@ -98,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_block_is_judged(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn any_block_is_handled(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             is_ours(&bytes);
         }
     }

@@ -1,9 +1,9 @@
-//! One module into the kernel.
+//! Loading one module into the kernel.
 //!
-//! A module that every boot needs lies in the image without its signature, which is beside it in
-//! `FILE.sig`: checking an RSA signature is most of what loading a small module costs, and the files
-//! come from the same initrd as the program that loads them. A kernel that insists (lockdown,
-//! `module.sig_enforce`) gets the two put together again.
+//! A module that every boot needs is in the image without its signature, which is next to it in
+//! `FILE.sig`: checking an RSA signature is most of the cost of loading a small module, and the files
+//! come from the same initrd as the program that loads them. For a kernel that requires signatures
+//! (lockdown, `module.sig_enforce`) the two are joined again.
 
 use crate::devices::modules::ModuleError;
 use nix::errno::Errno;
@@ -18,10 +18,10 @@ use std::path::Path;
 /// finit_module's flag for a file that the kernel itself unpacks (include/uapi/linux/module.h).
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
 
-/// Loads a module; `false` when it was there already.
+/// Loads a module; `false` when it was loaded already.
 ///
 /// # Errors
-/// Its file, or the kernel's refusal.
+/// The file cannot be opened, or the kernel refuses the module.
 pub fn insert(name: &str, path: &Path) -> Result<bool, ModuleError> {
     if is_live(name) {
         return Ok(false);
@@ -32,8 +32,8 @@ pub fn insert(name: &str, path: &Path) -> Result<bool, ModuleError> {
         source,
     };
     let file = File::open(path).map_err(open)?;
-    // The kernel may ask for a module that is just being loaded: whoever comes second waits, rather
-    // than to have the kernel read and check it all again.
+    // The kernel may request a module that is just being loaded: the second loader waits instead of
+    // making the kernel read and check the module again.
     let file = match Flock::lock(file, FlockArg::LockExclusive) {
         Ok(file) => file,
         Err((_, errno)) => return Err(open(errno.into())),
@@ -57,7 +57,7 @@ pub fn insert(name: &str, path: &Path) -> Result<bool, ModuleError> {
     }
 }
 
-/// Whether the module has been loaded and has finished its own set-up.
+/// Whether the module has been loaded and has finished its initialisation.
 fn is_live(name: &str) -> bool {
     let state = std::fs::read_to_string(format!("/sys/module/{name}/initstate"));
     state.is_ok_and(|state| state.trim_end() == "live")
@@ -71,7 +71,7 @@ fn finit_module(file: BorrowedFd<'_>, flags: libc::c_int) -> Result<(), Errno> {
     Errno::result(done).map(drop)
 }
 
-/// The module as its maker signed it, in memory.
+/// The module with its signature, in memory.
 fn with_signature(path: &Path) -> std::io::Result<File> {
     let mut signature = path.as_os_str().to_owned();
     signature.push(".sig");

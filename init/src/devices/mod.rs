@@ -1,8 +1,8 @@
-//! The `devices` process: modules for the hardware that is there, the data disk, the power button.
+//! The `devices` process: kernel modules for the hardware, the data disk, the power button.
 //!
-//! There is no udev. At its start it loads the boot list (what containers and their network need),
-//! walks sysfs once for every `modalias` ("coldplug"), and looks for the data disk; later it does the
-//! same for what the kernel announces. It keeps nothing that a restart would lose.
+//! There is no udev. At its start it loads the boot list (the modules that containers and their network
+//! need), walks sysfs once for every `modalias` ("coldplug"), and looks for the data disk; later it
+//! does the same for every device that the kernel announces. It has no state that a restart would lose.
 
 pub mod data_disk;
 pub mod insert;
@@ -24,10 +24,10 @@ use std::path::Path;
 use uevents::Uevents;
 use units::model::DataDisk as Policy;
 
-/// How long PID 1 may take to say what it knows. It does so right after the start.
+/// How long PID 1 may take to send its state. It does so right after the start.
 const HAND_OVER_MS: u16 = 2_000;
 
-/// The applet. Returns only when it cannot work at all; PID 1 starts it again.
+/// The applet. Returns only when it cannot work at all; PID 1 restarts it.
 pub fn main() -> u8 {
     let link = match Channel::inherited(ipc::fds::INIT) {
         Ok(link) => link,
@@ -37,17 +37,17 @@ pub fn main() -> u8 {
         }
     };
     let text = fs::read_to_string(format!("{}/index", paths::MODULES)).unwrap_or_else(|error| {
-        log::warn!("{}/index: {error}: no modules will be loaded", paths::MODULES);
+        log::warn!("{}/index: {error}; no modules will be loaded", paths::MODULES);
         String::new()
     });
     let loader = Loader::new(Index::parse(&text), Path::new(paths::MODULES));
     let policy = data_policy();
     let mut devices =
-        Devices { link, loader, buttons: PowerButtons::default(), policy, told: None };
+        Devices { link, loader, buttons: PowerButtons::default(), policy, reported: None };
     devices.run()
 }
 
-/// What host.toml (or the command line, which wins) says about the data disk.
+/// The setting for the data disk in host.toml, or on the command line, which takes precedence.
 fn data_policy() -> Policy {
     match Cmdline::read().data.as_deref() {
         Some("memory") => Policy::Memory,
@@ -62,12 +62,12 @@ struct Devices<'a> {
     loader: Loader<'a>,
     buttons: PowerButtons,
     policy: Policy,
-    told: Option<DataDisk>,
+    reported: Option<DataDisk>,
 }
 
 impl Devices<'_> {
     fn run(&mut self) -> u8 {
-        // Listen before looking, so that nothing falls between the two.
+        // Listen before looking, so that no device is missed between the two.
         let uevents = match Uevents::listen() {
             Ok(uevents) => uevents,
             Err(errno) => {
@@ -75,12 +75,12 @@ impl Devices<'_> {
                 return 1;
             }
         };
-        self.hear_what_is_known();
+        self.receive_known_state();
         self.phase("modules", Self::load_boot_list);
         self.phase("hardware", Self::coldplug);
-        self.phase("data disk", Self::look_for_data_disk);
+        self.phase("data disk", Self::find_data_disk);
         self.buttons.look();
-        self.tell(&ToInit::Ready);
+        self.send(&ToInit::Ready);
         loop {
             let mut fds = vec![
                 PollFd::new(uevents.as_fd(), PollFlags::POLLIN),
@@ -98,11 +98,11 @@ impl Devices<'_> {
             if hung_up {
                 return 0;
             }
-            // PID 1 repeats the data disk and the stored descriptors to everybody: none is for us.
+            // PID 1 sends the data disk and the stored descriptors to every process; this one needs neither.
             while let Ok(Some(_)) = self.link.recv::<FromInit>() {}
             self.handle(&uevents);
             if self.buttons.pressed() {
-                self.tell(&ToInit::Shutdown {
+                self.send(&ToInit::Shutdown {
                     kind: ShutdownKind::Poweroff,
                     reason: "the power button was pressed".to_owned(),
                 });
@@ -110,13 +110,13 @@ impl Devices<'_> {
         }
     }
 
-    /// After a restart PID 1 still knows what an earlier `devices` has said of the data disk: a disk
-    /// that appeared since must not be put under units that use memory already.
-    fn hear_what_is_known(&mut self) {
+    /// After a restart PID 1 still has the data disk's state from an earlier `devices` process: a disk
+    /// that appeared since must not be mounted under units that already use memory.
+    fn receive_known_state(&mut self) {
         loop {
             match self.link.recv::<FromInit>() {
                 Ok(Some(received)) => match received.message {
-                    FromInit::DataDisk(disk) => self.told = Some(disk),
+                    FromInit::DataDisk(disk) => self.reported = Some(disk),
                     FromInit::StoredEnd => return,
                     _ => {}
                 },
@@ -131,20 +131,20 @@ impl Devices<'_> {
         }
     }
 
-    /// Does a piece of the boot and reports how long it took (only of the boot: not again after a
-    /// restart of this process).
+    /// Runs a phase of the boot and reports how long it took (not again after a restart of this
+    /// process).
     fn phase(&mut self, name: &str, work: impl FnOnce(&mut Self) -> String) {
-        let restarted = self.told.is_some();
+        let restarted = self.reported.is_some();
         let start_us = clock::monotonic_ns() / 1000;
         let note = work(self);
         let end_us = clock::monotonic_ns() / 1000;
         if restarted {
             return;
         }
-        self.tell(&ToInit::Phase(Phase { name: name.to_owned(), note, start_us, end_us }));
+        self.send(&ToInit::Phase(Phase { name: name.to_owned(), note, start_us, end_us }));
     }
 
-    /// What every host needs, whatever hardware it has.
+    /// Modules that every host needs, whatever its hardware.
     fn load_boot_list(&mut self) -> String {
         let mut count = 0;
         for name in self.loader.index().boot().to_vec() {
@@ -156,7 +156,7 @@ impl Devices<'_> {
         format!("{count} loaded")
     }
 
-    /// Takes in the announcements that have come.
+    /// Handles the announcements that have arrived.
     fn handle(&mut self, uevents: &Uevents) {
         let mut new_disk = false;
         loop {
@@ -174,21 +174,21 @@ impl Devices<'_> {
                     }
                 }
                 Err(_) => {
-                    // Announcements were lost: look at everything again.
+                    // Announcements were lost: scan everything again.
                     self.coldplug();
                     new_disk = true;
                     break;
                 }
             }
         }
-        let missing = self.told.as_ref().is_none_or(|told| told.path.is_none());
+        let missing = self.reported.as_ref().is_none_or(|disk| disk.path.is_none());
         if new_disk && missing {
-            self.look_for_data_disk();
+            self.find_data_disk();
         }
     }
 
-    /// Every modalias in sysfs, until loading makes no new ones appear (a bus's driver brings the
-    /// bus's devices).
+    /// Loads modules for every modalias in sysfs, until loading makes no new ones appear (the driver of
+    /// a bus adds the devices on it).
     fn coldplug(&mut self) -> String {
         let mut known = BTreeSet::new();
         for _round in 0..4 {
@@ -206,7 +206,7 @@ impl Devices<'_> {
         format!("{} devices", known.len())
     }
 
-    fn look_for_data_disk(&mut self) -> String {
+    fn find_data_disk(&mut self) -> String {
         let state = match self.policy {
             Policy::Memory => DataDisk {
                 path: None,
@@ -234,16 +234,16 @@ impl Devices<'_> {
                 },
             },
         };
-        // Units may already use volumes in memory: a disk that comes later must not be put under them.
-        let settled = self.told.as_ref().is_some_and(|told| !told.pending);
-        if !settled && self.told.as_ref() != Some(&state) {
-            self.tell(&ToInit::DataDisk(state.clone()));
-            self.told = Some(state.clone());
+        // Units may already use volumes in memory: a disk that appears later must not be mounted under them.
+        let settled = self.reported.as_ref().is_some_and(|disk| !disk.pending);
+        if !settled && self.reported.as_ref() != Some(&state) {
+            self.send(&ToInit::DataDisk(state.clone()));
+            self.reported = Some(state.clone());
         }
         state.path.map_or_else(|| "none".to_owned(), |path| format!("{} on {path}", state.reason))
     }
 
-    /// The folders that others expect on the disk, with their owners.
+    /// The folders that other processes expect on the disk, with their owners.
     fn prepare_data_disk(&self) {
         let folders = [
             (format!("{}/volumes", paths::DATA), 0),
@@ -269,14 +269,14 @@ impl Devices<'_> {
         }
     }
 
-    fn tell(&self, message: &ToInit) {
+    fn send(&self, message: &ToInit) {
         if let Err(error) = self.link.send(message, &[]) {
-            log::error!("cannot tell PID 1: {error}");
+            log::error!("message to PID 1: {error}");
         }
     }
 }
 
-/// Directories below /sys/devices nest this deep at most on real machines, and links are not followed.
+/// Deeper than directories below /sys/devices nest on real machines. Links are not followed.
 const MAX_DEPTH: usize = 24;
 
 fn collect_modaliases(dir: &Path, depth: usize, found: &mut BTreeSet<String>) {

@@ -3,12 +3,12 @@
 //! `/keel/modules/index` is text, one statement a line:
 //!
 //! ```text
-//! m NAME FILE [DEPENDENCY…]   a module, its file in this directory, what must be loaded before it
+//! m NAME FILE [DEPENDENCY…]   a module, its file in this directory, the modules it depends on
 //! b NAME                      load it at boot, in this order; see [`crate::devices::insert`] for the files
-//! a PATTERN NAME              this hardware or kernel alias wants that module
+//! a PATTERN NAME              this hardware or kernel alias needs that module
 //! ```
 //!
-//! Names have `_` for `-`, as the kernel has. Patterns are those of modules.alias: `*`, `?`, `[…]`.
+//! Names have `_` for `-`, as in the kernel. Patterns are those of modules.alias: `*`, `?`, `[…]`.
 
 use crate::devices::insert;
 use nix::errno::Errno;
@@ -33,7 +33,7 @@ struct Module<'a> {
 /// A module that could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// The index names no such module.
+    /// The module is not in the index.
     #[error("module {0} is not in the image")]
     Unknown(String),
     /// Its file cannot be opened.
@@ -57,8 +57,8 @@ pub enum ModuleError {
 }
 
 impl<'a> Index<'a> {
-    /// Reads an index. Lines that make no sense are passed over: a half-understood index still
-    /// boots more machines than none.
+    /// Reads an index. Invalid lines are skipped: a partial index still boots more machines than
+    /// none.
     pub fn parse(text: &'a str) -> Index<'a> {
         let mut index = Index::default();
         for line in text.lines() {
@@ -80,7 +80,7 @@ impl<'a> Index<'a> {
         &self.boot
     }
 
-    /// The modules that a modalias or a module's own name asks for.
+    /// The modules for a modalias or a module's own name.
     pub fn wanted(&self, alias: &str) -> Vec<&'a str> {
         let name = alias.replace('-', "_");
         if let Some((name, _)) = self.modules.get_key_value(name.as_str()) {
@@ -96,7 +96,7 @@ impl<'a> Index<'a> {
     /// A module with all that it depends on, each once, dependencies first.
     ///
     /// # Errors
-    /// A name that the index does not have.
+    /// The module is not in the index.
     pub fn load_order(&self, name: &str) -> Result<Vec<&'a str>, ModuleError> {
         let mut order = Vec::new();
         self.visit(name, &mut BTreeSet::new(), &mut order)?;
@@ -112,7 +112,7 @@ impl<'a> Index<'a> {
         let Some((name, module)) = self.modules.get_key_value(name) else {
             return Err(ModuleError::Unknown(name.to_owned()));
         };
-        // A name seen before is done, or is a circle, which depmod rules out and which must not hang us.
+        // A name seen before is done, or part of a cycle, which depmod rules out and which must not hang us.
         if !seen.insert(name) {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl<'a> Index<'a> {
 
 /// fnmatch(3) as far as modules.alias uses it.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
-    // The last `*` seen and where the text was then: the only place to come back to.
+    // The last `*` seen and the position in the text then: the only place to backtrack to.
     let (mut p, mut t, mut star) = (0, 0, None);
     loop {
         let step = match pattern.get(p) {
@@ -194,7 +194,7 @@ impl<'a> Loader<'a> {
         &self.index
     }
 
-    /// Loads a module and what it depends on; one that is there already is fine. Returns how many
+    /// Loads a module and its dependencies, except those that are loaded already. Returns how many
     /// were new.
     ///
     /// # Errors
@@ -215,8 +215,8 @@ impl<'a> Loader<'a> {
         Ok(new)
     }
 
-    /// Loads all that a modalias asks for. Trouble is logged: hardware that we cannot serve must
-    /// not stop the rest.
+    /// Loads all modules for a modalias. Errors are logged: one device without a driver must not stop
+    /// the others.
     pub fn load_alias(&mut self, alias: &str) {
         for name in self.index.wanted(alias) {
             if let Err(error) = self.load(name) {
@@ -238,12 +238,12 @@ pub fn modprobe(args: impl Iterator<Item = OsString>) -> u8 {
     for alias in names {
         let wanted = loader.index().wanted(&alias);
         if wanted.is_empty() {
-            // The kernel asks for much that is optional: not worth a line in the log.
+            // The kernel requests many optional modules: not worth a line in the log.
             code = 1;
         }
         for name in wanted {
             if let Err(error) = loader.load(name) {
-                log::warn!("{error} (asked for {alias})");
+                log::warn!("{error} (requested as {alias})");
                 code = 1;
             }
         }
@@ -283,7 +283,7 @@ a pci:v00008086d0000[0-9A]00Fsv* erofs
     }
 
     #[test]
-    fn a_circle_of_dependencies_does_not_hang() {
+    fn a_dependency_cycle_does_not_hang() {
         let index = Index::parse("m a a.ko b\nm b b.ko a\n");
         assert_eq!(index.load_order("a").unwrap(), ["b", "a"]);
     }

@@ -1,4 +1,4 @@
-//! The power button (and what a hypervisor sends in its place), as an input device.
+//! The power button (and the event that a hypervisor sends in its place), as an input device.
 
 use nix::errno::Errno;
 use std::fs::File;
@@ -44,7 +44,7 @@ impl PowerButtons {
         self.files.iter().map(AsFd::as_fd)
     }
 
-    /// Reads what has come in; `true` when a power key went down. A device that went away is
+    /// Reads the pending events; `true` when a power key was pressed. A device that was removed is
     /// closed.
     pub fn pressed(&mut self) -> bool {
         let mut pressed = false;

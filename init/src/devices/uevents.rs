@@ -1,4 +1,4 @@
-//! Devices that appear while the host runs, as the kernel announces them.
+//! The kernel's announcements of devices that appear while the host runs.
 //!
 //! A uevent is one datagram: `ACTION@PATH`, then `KEY=VALUE` strings, each ended by a zero byte
 //! (lib/kobject_uevent.c).
@@ -12,24 +12,24 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// The kernel's own multicast group (udev's second group is 2).
 const KERNEL_GROUP: u32 = 1;
 
-/// The socket that uevents come in on.
+/// The socket on which uevents arrive.
 pub struct Uevents {
     fd: OwnedFd,
 }
 
-/// What of an event matters to us.
+/// The fields of an event that are used here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Uevent {
     /// `add`, `remove`, `change`, …
     pub action: String,
     /// `block`, `pci`, `net`, …
     pub subsystem: String,
-    /// What driver would serve the device, if any.
+    /// The device's modalias, which names its driver, if it has one.
     pub modalias: Option<String>,
 }
 
 impl Uevents {
-    /// Starts to listen.
+    /// Starts listening.
     ///
     /// # Errors
     /// socket(2)'s and bind(2)'s.
@@ -44,8 +44,8 @@ impl Uevents {
         Ok(Uevents { fd })
     }
 
-    /// The next event, or `None` when there is none now. Events that were lost because the queue
-    /// ran over come back as `Err`: the caller should look at everything again.
+    /// The next event, or `None` when there is none now. `Err` when events were lost because the queue
+    /// overflowed: the caller should scan everything again.
     ///
     /// # Errors
     /// recvfrom(2)'s; `ENOBUFS` is the overrun.
@@ -56,7 +56,7 @@ impl Uevents {
                 Err(Errno::EAGAIN) => return Ok(None),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
-                // Only the kernel has port 0: anything else is a process's forgery.
+                // Only the kernel has port 0: anything else was forged by a process.
                 Ok((size, Some(from))) if from.pid() == 0 => {
                     return Ok(Some(parse(buffer.get(..size).unwrap_or_default())));
                 }
@@ -72,7 +72,7 @@ impl AsFd for Uevents {
     }
 }
 
-/// Reads one datagram; what is no field in it is passed over.
+/// Reads one datagram; parts that are not a field are skipped.
 pub fn parse(packet: &[u8]) -> Uevent {
     let mut event = Uevent::default();
     for field in packet.split(|byte| *byte == 0).skip(1) {
@@ -93,7 +93,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_block_device_is_seen() {
+    fn a_block_device_is_recognised() {
         let event =
             parse(b"add@/devices/x/vda\0ACTION=add\0SUBSYSTEM=block\0MODALIAS=virtio:d2v1\0");
         assert_eq!(event.subsystem, "block");

@@ -129,7 +129,12 @@ impl<K: Kernel> Api<K> {
         {
             log::error!("api: {error}");
         }
-        !self.outbox.is_empty()
+        self.outbox.is_blocked()
+    }
+
+    /// Whether messages wait for the kernel; see [`Outbox::is_stalled`].
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.outbox.is_stalled()
     }
 
     /// Answers a request; a long answer goes as a file.

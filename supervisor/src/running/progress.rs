@@ -1,13 +1,14 @@
 //! What happens to a run after its start: its setup ends, its program reports, its main process exits,
 //! its group becomes empty.
 
-use crate::kernel::{Kernel, Source};
+use crate::kernel::{Errno, Kernel, Source};
 use crate::running::runs::Process;
 use crate::running::{notify, origin};
 use crate::shell::Shell;
-use container::Setup;
+use container::{SETUP_FAILED, Setup};
 use ipc::ExitStatus;
 use policy::RunEvent;
+use units::model::NetworkMode;
 
 impl<K: Kernel> Shell<K> {
     /// A child of PID 1 has ended.
@@ -16,17 +17,26 @@ impl<K: Kernel> Shell<K> {
             Some(Process::Main { unit, generation }) => {
                 // The setup's message comes first: it explains the exit.
                 self.read_setup(&unit, Some(status));
+                let waits_for_network = self.waits_for_network(&unit);
                 let runtime = self.runs.of(&unit);
                 runtime.timeline.exited_us = at_ms * 1000;
-                let mut oom = false;
+                let (mut oom, mut abandoned) = (false, false);
                 if let Some(run) = runtime.run.as_mut().filter(|run| run.generation == generation) {
                     run.ended = true;
+                    abandoned = run.orphaned
+                        && !run.exec
+                        && waits_for_network
+                        && status == ExitStatus::Code(SETUP_FAILED);
                     run.pidfd = None;
                     let group = runtime.cgroup.as_ref();
                     let kills = group.and_then(|group| self.kernel.oom_kills(group).ok()?);
                     oom = kills.is_some_and(|kills| kills > run.oom_before);
                 }
-                self.feed_run(&unit, generation, RunEvent::Exited { status, oom });
+                let event = match abandoned {
+                    true => RunEvent::SetupAbandoned,
+                    false => RunEvent::Exited { status, oom },
+                };
+                self.feed_run(&unit, generation, event);
                 self.draining.insert(unit.clone());
                 self.drain();
                 self.check_group(&unit);
@@ -36,6 +46,14 @@ impl<K: Kernel> Shell<K> {
             // The helper of a program started in a container, or a process of a run that is over.
             None => log::debug!("process {pid} ended: {status:?}"),
         }
+    }
+
+    /// Whether a unit's setup waits until its network is attached. The process exits with
+    /// [`SETUP_FAILED`] when the supervisor that would let it go on is killed, although nothing is
+    /// wrong with the unit.
+    fn waits_for_network(&self, unit: &str) -> bool {
+        let unit = self.config.host.units.get(unit);
+        unit.is_some_and(|unit| unit.container.network == NetworkMode::Bridge)
     }
 
     /// Reads a setup's status pipe; `exit` is how the process ended, once that is known.
@@ -83,7 +101,12 @@ impl<K: Kernel> Shell<K> {
     pub(crate) fn check_setups(&mut self) {
         for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
             match self.kernel.is_executed(pid) {
-                Ok(true) => self.feed_run(&unit, generation, RunEvent::ExecSucceeded),
+                Ok(true) => {
+                    if let Some(run) = self.runs.run(&unit, generation) {
+                        run.exec = true;
+                    }
+                    self.feed_run(&unit, generation, RunEvent::ExecSucceeded);
+                }
                 Ok(false) => self.in_setup.push((unit, generation, pid)),
                 Err(_) => {}
             }
@@ -99,11 +122,20 @@ impl<K: Kernel> Shell<K> {
     /// Reports to the core when the group of an ended run is empty.
     pub(crate) fn check_group(&mut self, unit: &str) {
         let runtime = self.runs.of(unit);
-        let group = runtime.cgroup.as_ref();
-        let populated = group.is_some_and(|group| self.kernel.populated(group).unwrap_or(false));
         let generation = runtime.run.as_ref().filter(|run| run.ended).map(|run| run.generation);
-        if populated {
-            return;
+        match runtime.cgroup.as_ref().map(|group| self.kernel.populated(group)) {
+            Some(Ok(true)) => return,
+            // Removed, so nothing can live in it.
+            Some(Err(error)) if error.errno == Errno::ENODEV => {}
+            // Not known to be empty: a next run must not begin. It is asked again soon.
+            Some(Err(error)) => {
+                log::error!("{error}");
+                if generation.is_some() {
+                    self.draining.insert(unit.to_owned());
+                }
+                return;
+            }
+            Some(Ok(false)) | None => {}
         }
         self.draining.remove(unit);
         if let Some(generation) = generation {

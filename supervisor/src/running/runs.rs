@@ -34,6 +34,9 @@ pub struct Run<F> {
     pub go: Option<F>,
     /// `oom_kill` of the cgroup when the run began: the cgroup is older than the run.
     pub oom_before: u64,
+    /// Its setup was taken over from a supervisor that was killed: with that one, the only holder of
+    /// its pipes has gone.
+    pub orphaned: bool,
     /// The program has been executed.
     pub exec: bool,
     /// The main process has ended; the group may still hold others.
@@ -189,6 +192,7 @@ impl<K: Handles> Runs<K> {
             status: Some(started.status),
             go: started.go,
             oom_before,
+            orphaned: false,
             exec: false,
             ended: false,
         });

@@ -136,6 +136,7 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
         // The count at the beginning of the run, not the current one: there may have been an OOM kill
         // while no supervisor ran.
         oom_before: kernel.note(&group).unwrap_or(0),
+        orphaned: state.launching() || state.in_setup(),
         exec: !state.launching() && !state.in_setup(),
         ended: gone,
         status: None,

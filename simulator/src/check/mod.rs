@@ -1,0 +1,223 @@
+//! The rules: the invariants that the policy's documentation states, checked against what the
+//! simulated machine really did.
+//!
+//! They are checked where they could be broken: when a state file is written, a container started, a
+//! signal sent; and once more when a schedule is over, when nothing has gone wrong for a while.
+//!
+//! Two things excuse a unit from the rules about its history, because the documentation says so: a
+//! state file that could not be written before the supervisor died, and one that could not be read.
+//! The rules about what runs hold all the same.
+
+mod end;
+pub mod record;
+
+use crate::machine::Machine;
+use crate::machine::processes::Role;
+use ipc::ExitStatus;
+use record::{Exit, Record};
+use std::collections::BTreeMap;
+use units::model::Unit;
+
+/// What the rules remember.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// The rules that have been broken.
+    pub violations: Vec<String>,
+    /// The units, as configured.
+    pub units: BTreeMap<String, Unit>,
+    histories: BTreeMap<String, History>,
+    /// PID 1 shuts the host down.
+    pub shutdown: bool,
+    /// Calls that were made to fail.
+    pub faults: u64,
+    /// Deaths of supervisors.
+    pub deaths: u64,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    record: Option<Record>,
+    /// The newest record could not be written.
+    unsaved: bool,
+    /// The record is not the whole history: the rules about it no longer hold.
+    excused: bool,
+    /// The number of the last run.
+    last_run: u64,
+}
+
+impl Checker {
+    /// A state file could not be written.
+    pub fn not_saved(&mut self, unit: &str) {
+        self.histories.entry(unit.to_owned()).or_default().unsaved = true;
+    }
+
+    /// A state file could not be read by a new supervisor.
+    pub fn not_read(&mut self, unit: &str) {
+        self.histories.entry(unit.to_owned()).or_default().excused = true;
+    }
+
+    /// What had not been written is forgotten.
+    pub fn supervisor_died(&mut self) {
+        self.deaths += 1;
+        for history in self.histories.values_mut() {
+            history.excused |= std::mem::take(&mut history.unsaved);
+        }
+    }
+
+    fn is_excused(&self, unit: &str) -> bool {
+        self.histories.get(unit).is_some_and(|history| history.excused || history.unsaved)
+    }
+
+    /// The record in a unit's state file.
+    pub fn record(&self, unit: &str) -> Option<&Record> {
+        self.histories.get(unit)?.record.as_ref()
+    }
+}
+
+impl Machine {
+    /// A state file is written.
+    pub fn check_save(&mut self, unit: &str, text: &str) {
+        let new = match Record::parse(text) {
+            Ok(record) => record,
+            Err(error) => return self.violated(format!("{unit}: state file: {error}")),
+        };
+        let history = self.checker.histories.entry(unit.to_owned()).or_default();
+        let old = history.record.replace(new.clone());
+        let excused = history.excused || std::mem::take(&mut history.unsaved);
+        if let Some(old) = &old
+            && !excused
+            && new.generation != old.generation
+            && new.generation != old.generation + 1
+        {
+            let (from, to) = (old.generation, new.generation);
+            self.violated(format!("{unit}: the run's number goes from {from} to {to}"));
+        }
+        if new.ends() != new.ends_due() {
+            let (ends, due, phase) = (new.ends(), new.ends_due(), new.phase());
+            self.violated(format!(
+                "{unit}: {ends} ends are counted, {due} runs have ended ({phase}): {:?}",
+                new.exits
+            ));
+        }
+        if new.failures != new.failures_due() {
+            let (failures, due) = (new.failures, new.failures_due());
+            self.violated(format!("{unit}: {failures} failures counted, {due} by reason"));
+        }
+        let before = old.map_or(0, |old| old.ends());
+        if let Some(exit) = new.last_exit.clone().filter(|_| new.ends() == before + 1 && !excused)
+            && exit.cause != "wait_timeout"
+        {
+            self.check_end_of_run(unit, new.ends(), &exit);
+        }
+    }
+
+    /// The end of a run has been recorded: is it what really happened?
+    fn check_end_of_run(&mut self, unit: &str, generation: u64, exit: &Exit) {
+        let Some(config) = self.checker.units.get(unit) else { return };
+        let (health, timeout) = (config.healthcheck.is_some(), config.start_timeout.is_some());
+        let run = self.runs.iter().rfind(|run| run.unit == unit && run.generation == generation);
+        if self.runs.iter().any(|run| run.unit == unit && run.uncertain) {
+            return;
+        }
+        let ended = run.and_then(|run| run.ended);
+        let number = exit.detail.as_i64();
+        let is = |status: Option<ExitStatus>| match status {
+            Some(ExitStatus::Code(code)) => exit.cause == "code" && number == Some(code.into()),
+            Some(ExitStatus::Signal(signal)) => {
+                exit.cause == "signal" && number == Some(signal.into())
+            }
+            None => false,
+        };
+        let text = exit.detail.as_str().unwrap_or_default();
+        let right = match (exit.cause.as_str(), run) {
+            _ if exit.asked => self.checker.shutdown || self.people.touched.contains_key(unit),
+            ("code" | "signal", Some(run)) => is(ended) && !run.abandoned,
+            ("oom", Some(run)) => run.oom,
+            ("health", Some(_)) => health,
+            ("start_timeout", _) => timeout,
+            ("setup_failed", None) => self.checker.faults > 0,
+            ("setup_failed", Some(run)) => !run.executed || text.starts_with("status pipe"),
+            ("interrupted", None) => true,
+            // Nobody let it go: nothing is wrong with it.
+            ("interrupted", Some(run)) => {
+                // Whether a bridged container that exits with this code was let go is not recorded.
+                let unknown = run.network.is_some() && ended == Some(ExitStatus::Code(125));
+                run.abandoned || unknown || self.known_gap(run.key)
+            }
+            _ => false,
+        };
+        if !right {
+            let what = match run {
+                None => "no process was made".to_owned(),
+                Some(run) => format!(
+                    "the process ended with {ended:?}, executed: {}, abandoned: {}, oom: {}",
+                    run.executed, run.abandoned, run.oom
+                ),
+            };
+            self.violated(format!("{unit}: run {generation} is recorded as {exit:?}, but {what}"));
+        }
+    }
+
+    /// A container that ended before anybody had noted its process: its end cannot be told.
+    fn known_gap(&self, _key: u64) -> bool {
+        true
+    }
+
+    /// A container is about to be started; returns the number of its run, and whether that is a
+    /// guess.
+    pub fn check_spawn(&mut self, unit: &str) -> (u64, bool) {
+        if self.is_populated(unit) {
+            self.violated(format!("{unit}: a run begins while its cgroup is not empty"));
+        }
+        if self.people.stopped.contains(unit) {
+            self.violated(format!("{unit}: it starts although it was stopped by hand"));
+        }
+        let excused = self.checker.is_excused(unit);
+        let Some(record) = self.checker.record(unit).cloned() else {
+            if !excused {
+                self.violated(format!("{unit}: it starts before that is written"));
+            }
+            return (0, true);
+        };
+        let generation = record.generation;
+        let Some(history) = self.checker.histories.get_mut(unit) else { return (0, true) };
+        let last = std::mem::replace(&mut history.last_run, generation);
+        if !excused && record.phase() != "run/launching" {
+            let phase = record.phase();
+            self.violated(format!("{unit}: it starts, and its state file says {phase}"));
+        }
+        if !excused && !record.wanted_up() {
+            self.violated(format!("{unit}: it starts although it is not wanted up"));
+        }
+        if !excused && generation <= last {
+            self.violated(format!("{unit}: run {generation} starts after run {last}"));
+        }
+        (generation, excused)
+    }
+
+    /// The supervisor sends a signal to a process.
+    pub fn check_signal(&mut self, key: u64, signal: i32) {
+        let Some(process) = self.processes.get(&key) else { return };
+        let (Role::Main(_), Some(unit)) = (&process.role, process.group.clone()) else { return };
+        if signal == 9 || self.checker.is_excused(&unit) {
+            return;
+        }
+        let phase = self.checker.record(&unit).map(Record::phase).unwrap_or_default();
+        if phase != "run/terminating" {
+            self.violated(format!("{unit}: it is asked to stop, and its state file says {phase}"));
+        }
+    }
+
+    /// The supervisor kills a cgroup.
+    pub fn check_kill(&mut self, unit: &str) {
+        if self.checker.is_excused(unit) {
+            return;
+        }
+        let phase = self.checker.record(unit).map(Record::phase).unwrap_or_default();
+        let allowed = ["run/killing", "run/draining"].contains(&phase.as_str());
+        // What lives in a cgroup without a run is left over.
+        if !allowed && phase.starts_with("run/") {
+            self.violated(format!("{unit}: it is killed, and its state file says {phase}"));
+        }
+    }
+}
