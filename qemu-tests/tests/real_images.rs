@@ -146,7 +146,7 @@ fn file_capabilities(guest: &mut Guest) {
     guest.wait_state("ping-refused", "failed");
     let explained = guest.explain("ping-refused").join("\n");
     let words = "exec: /usr/bin/ping: has the file capability NET_RAW, which the container does not \
-                 have (cap_add = [\"NET_RAW\"])";
+                 have; set cap_add = [\"NET_RAW\"]";
     must(guest, "ping-refused", explained.contains(words), "is not explained");
 }
 
