@@ -86,6 +86,7 @@ impl<M: Serialize> Link<M> {
 #[derive(Debug)]
 struct Pending {
     unit: NetRequest,
+    request: u64,
     namespace: OwnedFd,
     inside: Netlink,
     since: Duration,
@@ -191,7 +192,9 @@ impl App {
             receive::<ToNet>(self.supervisor.peer, &self.supervisor.channel)?
         {
             match message {
-                Some(ToNet::Attach { unit }) => self.asked_to_attach(unit, fds)?,
+                Some(ToNet::Attach { unit, request }) => {
+                    self.asked_to_attach(unit, request, fds)?;
+                }
                 Some(ToNet::Ports { units }) => {
                     self.firewall.want(units);
                     // Every supervisor begins with this. The link outlives it, so a new one is
@@ -248,9 +251,14 @@ impl App {
         self.supervisor.send(FromNet::State(state))
     }
 
-    fn asked_to_attach(&mut self, unit: NetRequest, fds: Vec<OwnedFd>) -> Result<(), AppError> {
+    fn asked_to_attach(
+        &mut self,
+        unit: NetRequest,
+        request: u64,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), AppError> {
         let name = unit.unit.clone();
-        let failed = |reason: String| FromNet::AttachFailed { unit: name, reason };
+        let failed = |reason: String| FromNet::AttachFailed { unit: name, request, reason };
         let Ok([namespace, socket]) = <[OwnedFd; 2]>::try_from(fds) else {
             let reason = "the request did not come with a namespace and a socket".into();
             return self.supervisor.send(failed(reason));
@@ -262,7 +270,7 @@ impl App {
         let since = (self.now)();
         // A newer request for the same unit takes the place of one that waits.
         self.pending.retain(|pending| pending.unit.unit != unit.unit);
-        self.pending.push_back(Pending { unit, namespace, inside, since });
+        self.pending.push_back(Pending { unit, request, namespace, inside, since });
         self.place_all()
     }
 
@@ -294,9 +302,9 @@ impl App {
                 (Some(error), _) => Err(Failure::of(error)),
                 (None, None) => continue,
             };
-            let unit = pending.unit.unit.clone();
+            let (unit, request) = (pending.unit.unit.clone(), pending.request);
             match result {
-                Ok(()) => self.supervisor.send(FromNet::Attached { unit })?,
+                Ok(()) => self.supervisor.send(FromNet::Attached { unit, request })?,
                 Err(failure)
                     if failure.may_pass && now.saturating_sub(pending.since) < MODULE_PATIENCE =>
                 {
@@ -305,7 +313,7 @@ impl App {
                 }
                 Err(Failure { reason, .. }) => {
                     log::error!("{unit}: {reason}");
-                    self.supervisor.send(FromNet::AttachFailed { unit, reason })?;
+                    self.supervisor.send(FromNet::AttachFailed { unit, request, reason })?;
                 }
             }
         }
