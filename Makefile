@@ -23,7 +23,7 @@ BENCH_PACKAGES := e2fsprogs erofs-utils binutils
 # The kernel is unpacked, never installed. The meta package names the newest 6.12.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
-.PHONY: help run stack test test-host test-fuzz test-qemu test-oci test-full fuzz lint build images clean
+.PHONY: help run stack test test-host test-simulate simulate test-fuzz test-qemu test-oci test-full fuzz lint build images clean
 .PHONY: bench bench-host bench-engine bench-engine-native bench-engine-calls bench-engine-programs
 .PHONY: packages-build packages-run packages-test packages-fuzz packages-bench packages-calls packages-oci schemathesis
 
@@ -98,7 +98,7 @@ stack: build packages-run
 
 # --- Testing ---------------------------------------------------------------------------------------
 
-test: lint test-host test-fuzz test-qemu
+test: lint test-host test-simulate test-fuzz test-qemu
 
 lint:
 	cargo fmt --all --check
@@ -120,6 +120,20 @@ $(SCHEMATHESIS)/.installed: api/tests/schemathesis/requirements.txt | packages-t
 # The tests of namespaces, cgroups and links need root; they say so if they do not have it.
 test-host: packages-build packages-test schemathesis
 	cargo test --locked --workspace --exclude qemu-tests
+
+# PID 1 and the supervisor on a simulated kernel (see simulator/src/lib.rs).
+#   make simulate SEEDS=1..2000      these schedules
+#   make simulate SEED=17 TRACE=1    one of them, with everything that happens in it
+SEEDS := 1..2000
+SEED :=
+TRACE :=
+SIMULATE := cargo run --locked --quiet -p simulator --bin simulate --
+simulate: packages-build
+	@$(SIMULATE) $(if $(SEED),$(SEED)..$(SEED),$(SEEDS)) $(if $(TRACE),--trace)
+
+# Bounded by the number of schedules: less than a minute.
+test-simulate: packages-build
+	@$(SIMULATE) 1..20000
 
 # The fuzzers with their committed inputs alone: building them takes minutes as it is.
 test-fuzz: packages-build packages-fuzz
