@@ -24,7 +24,7 @@ BENCH_PACKAGES := e2fsprogs erofs-utils binutils
 # The kernel package is unpacked, not installed. The metapackage depends on the newest 6.12 kernel.
 KERNEL_META    := linux-image-6.12-cloud-amd64
 
-.PHONY: help run stack recording test test-host test-fuzz test-qemu test-oci test-full fuzz lint build images clean
+.PHONY: help run stack recording test test-host test-simulate simulate test-fuzz test-qemu test-oci test-full fuzz lint build images clean
 .PHONY: bench bench-host bench-engine bench-engine-native bench-engine-calls bench-engine-programs
 .PHONY: packages-build packages-run packages-test packages-fuzz packages-bench packages-calls packages-oci schemathesis
 
@@ -118,7 +118,7 @@ recording: build packages-run
 
 # --- Testing ---------------------------------------------------------------------------------------
 
-test: lint test-host test-fuzz test-qemu
+test: lint test-host test-simulate test-fuzz test-qemu
 
 lint:
 	cargo fmt --all --check
@@ -140,6 +140,20 @@ $(SCHEMATHESIS)/.installed: api/tests/schemathesis/requirements.txt | packages-t
 # Tests of namespaces, cgroups and network links need root and fail with a message without it.
 test-host: packages-build packages-test schemathesis
 	cargo test --locked --workspace --exclude qemu-tests
+
+# PID 1 and the supervisor on a simulated kernel (see simulator/src/lib.rs).
+#   make simulate SEEDS=1..2000      these schedules
+#   make simulate SEED=17 TRACE=1    one of them, with everything that happens in it
+SEEDS := 1..2000
+SEED :=
+TRACE :=
+SIMULATE := cargo run --locked --quiet -p simulator --bin simulate --
+simulate: packages-build
+	@$(SIMULATE) $(if $(SEED),$(SEED)..$(SEED),$(SEEDS)) $(if $(TRACE),--trace)
+
+# Bounded by the number of schedules: less than a minute.
+test-simulate: packages-build
+	@$(SIMULATE) 1..20000
 
 # Runs the fuzzers on their committed corpus only; building them alone takes minutes.
 test-fuzz: packages-build packages-fuzz

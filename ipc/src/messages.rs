@@ -126,6 +126,9 @@ pub enum ToNet {
     Attach {
         /// The unit and its ports.
         unit: NetRequest,
+        /// Comes back with the answer: one about an earlier namespace of the unit says nothing about
+        /// this one.
+        request: u64,
     },
     /// Publish exactly these units' ports from now on (one nftables transaction). Sent at the
     /// supervisor's start and whenever the set changes.
@@ -169,11 +172,15 @@ pub enum FromNet {
     Attached {
         /// The unit's name.
         unit: String,
+        /// From [`ToNet::Attach`].
+        request: u64,
     },
     /// The unit's namespace could not be set up.
     AttachFailed {
         /// The unit's name.
         unit: String,
+        /// From [`ToNet::Attach`].
+        request: u64,
         /// The step and the error, for people.
         reason: String,
     },

@@ -86,6 +86,7 @@ impl<M: Serialize> Link<M> {
 #[derive(Debug)]
 struct Pending {
     unit: NetRequest,
+    request: u64,
     namespace: OwnedFd,
     inside: Netlink,
     since: Duration,
@@ -191,7 +192,9 @@ impl App {
             receive::<ToNet>(self.supervisor.peer, &self.supervisor.channel)?
         {
             match message {
-                Some(ToNet::Attach { unit }) => self.handle_attach(unit, fds)?,
+                Some(ToNet::Attach { unit, request }) => {
+                    self.handle_attach(unit, request, fds)?;
+                }
                 Some(ToNet::Ports { units }) => {
                     self.firewall.want(units);
                     // Every supervisor sends this first. The link outlives the supervisor, so this
@@ -250,9 +253,14 @@ impl App {
         self.supervisor.send(FromNet::State(state))
     }
 
-    fn handle_attach(&mut self, unit: NetRequest, fds: Vec<OwnedFd>) -> Result<(), AppError> {
+    fn handle_attach(
+        &mut self,
+        unit: NetRequest,
+        request: u64,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), AppError> {
         let name = unit.unit.clone();
-        let failed = |reason: String| FromNet::AttachFailed { unit: name, reason };
+        let failed = |reason: String| FromNet::AttachFailed { unit: name, request, reason };
         let Ok([namespace, socket]) = <[OwnedFd; 2]>::try_from(fds) else {
             let reason = "the request has no namespace and socket".into();
             return self.supervisor.send(failed(reason));
@@ -264,7 +272,7 @@ impl App {
         let since = (self.now)();
         // A newer request for the same unit replaces a pending one.
         self.pending.retain(|pending| pending.unit.unit != unit.unit);
-        self.pending.push_back(Pending { unit, namespace, inside, since });
+        self.pending.push_back(Pending { unit, request, namespace, inside, since });
         self.attach_pending()
     }
 
@@ -296,9 +304,9 @@ impl App {
                 (Some(error), _) => Err(Failure::of(error)),
                 (None, None) => continue,
             };
-            let unit = pending.unit.unit.clone();
+            let (unit, request) = (pending.unit.unit.clone(), pending.request);
             match result {
-                Ok(()) => self.supervisor.send(FromNet::Attached { unit })?,
+                Ok(()) => self.supervisor.send(FromNet::Attached { unit, request })?,
                 Err(failure)
                     if failure.transient && now.saturating_sub(pending.since) < MODULE_TIMEOUT =>
                 {
@@ -307,7 +315,7 @@ impl App {
                 }
                 Err(Failure { reason, .. }) => {
                     log::error!("{unit}: {reason}");
-                    self.supervisor.send(FromNet::AttachFailed { unit, reason })?;
+                    self.supervisor.send(FromNet::AttachFailed { unit, request, reason })?;
                 }
             }
         }

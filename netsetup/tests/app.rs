@@ -348,7 +348,7 @@ fn a_unit_is_attached_and_published_through_messages() {
                 Netsetup::start(scope, &host, &directory.0, BTreeMap::new(), netsetup::since_boot);
             assert_eq!(net.next(), FromNet::Hello);
             let (namespace, socket) = (web.dup(), web.socket());
-            let attach = ToNet::Attach { unit: unit.clone() };
+            let attach = ToNet::Attach { unit: unit.clone(), request: 7 };
             net.supervisor.send(&attach, &[namespace.as_fd(), socket.as_fd()]).unwrap();
             net.supervisor.send(&attach, &[namespace.as_fd()]).unwrap();
             net.supervisor.send(&ToNet::Ports { units: vec![unit.clone()] }, &[]).unwrap();
@@ -363,7 +363,10 @@ fn a_unit_is_attached_and_published_through_messages() {
             }
             // The first waits while modules are being loaded, the second is invalid.
             let failed = |answer: &FromNet| matches!(answer, FromNet::AttachFailed { .. });
-            assert!(answers.contains(&FromNet::Attached { unit: "web".into() }), "{answers:?}");
+            assert!(
+                answers.contains(&FromNet::Attached { unit: "web".into(), request: 7 }),
+                "{answers:?}"
+            );
             assert!(answers.iter().any(failed), "{answers:?}");
             let until = Instant::now() + PATIENCE;
             while tcp(&host, &web, 80, (Ipv4Addr::LOCALHOST, 8080)).is_none() {

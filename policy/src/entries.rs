@@ -128,7 +128,7 @@ impl Entry {
                 Stage::Killing { sweep, .. } | Stage::Draining { sweep, .. } => {
                     Some(sweep.again_at)
                 }
-                Stage::Unreported { until } => Some(*until),
+                Stage::Unreported { until, .. } => Some(*until),
             },
         }
     }

@@ -161,6 +161,7 @@ impl Core {
     fn group_empty(&mut self, id: Id) {
         let until = self.now.plus(KILL_PATIENCE);
         let Some(run) = self.change(id).run_mut() else { return };
+        let pid = run.pid();
         match &mut run.stage {
             Stage::Draining { verdict, .. } => {
                 let verdict = verdict.clone();
@@ -174,7 +175,8 @@ impl Core {
             }
             Stage::Unreported { .. } => {}
             stage => {
-                *stage = Stage::Unreported { until };
+                let exec = !matches!(stage, Stage::Setup { .. });
+                *stage = Stage::Unreported { pid, exec, until };
                 self.changed(id);
             }
         }

@@ -71,7 +71,10 @@ impl SavedState {
     /// The main process of that run, if it had one that was not known to have ended.
     pub fn pid(&self) -> Option<i32> {
         match &self.record.phase {
-            Phase::Run(run) => run.pid(),
+            Phase::Run(run) => match run.stage {
+                Stage::Unreported { pid, .. } => pid,
+                _ => run.pid(),
+            },
             _ => None,
         }
     }
@@ -81,6 +84,18 @@ impl SavedState {
     pub fn launching(&self) -> bool {
         matches!(&self.record.phase, Phase::Run(run)
             if matches!(run.stage, Stage::Launching | Stage::Killing { pid: None, .. }))
+    }
+
+    /// Whether the unit's program is known to have begun to run in that run.
+    pub fn executed(&self) -> bool {
+        match &self.record.phase {
+            Phase::Run(run) => match run.stage {
+                Stage::Launching | Stage::Setup { .. } => false,
+                Stage::Unreported { exec, .. } => exec,
+                _ => true,
+            },
+            _ => false,
+        }
     }
 
     /// Whether the process was being set up: the new supervisor tells the core `ExecSucceeded`

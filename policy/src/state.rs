@@ -188,6 +188,12 @@ pub(super) enum Stage {
     },
     /// The group is empty; how the main process ended has not been reported yet.
     Unreported {
+        /// Main process. Its exit may still come, also to a later supervisor.
+        #[serde(default)]
+        pid: Option<i32>,
+        /// The program had begun to run.
+        #[serde(default)]
+        exec: bool,
         /// When the core stops waiting for the report.
         until: Instant,
     },

@@ -166,7 +166,7 @@ fn a_full_disk_loses_only_log_lines() {
     let seq = |guest: &Guest| guest.logs("other", 1).last().map(|line| line.seq);
     let before = seq(&guest);
     guest.wait_for("another line", |guest| (seq(guest) > before).then_some(()));
-    assert!(guest.ask::<String>(&Request::Dmesg).contains("cannot write its log file"));
+    assert!(guest.ask::<String>(&Request::Dmesg).contains("cannot write log file"));
 
     // When space is available again, new lines are written to the files.
     let _: Reply = guest.ask(&Request::Stop { name: "filler".to_owned() });

@@ -85,6 +85,7 @@ impl World {
             this: this.clone(),
         });
         world.live(scenario);
+        machine.borrow_mut().over = true;
         drop(world.init.borrow_mut().take());
         let mut machine = machine.borrow_mut();
         machine.note_log();

@@ -15,7 +15,7 @@ use ipc::{
     ShutdownKind, ToInit, ToNet,
 };
 use policy::{Action, Core, Event, Instant, RunEvent};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Why the supervisor ends.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,10 @@ pub enum ShellError {
     /// PID 1 has closed the link.
     #[error("PID 1 has closed its link")]
     Orphaned,
+    /// What an earlier supervisor left cannot be read now. The next attempt begins anew: going on
+    /// without it could start a container beside one that runs.
+    #[error("taking over: {0}")]
+    TakeOver(String),
     /// The process cannot leave a container's network namespace.
     #[error("{0}")]
     Lost(String),
@@ -39,6 +43,9 @@ const MESSAGES_PER_TURN: usize = 256;
 
 /// How often a group that has not reported that it is empty is checked.
 const GROUP_POLL_MS: u64 = 50;
+
+/// A unit's state that could not be written is written again after this long.
+const SAVE_AGAIN_MS: u64 = 1_000;
 
 /// The supervisor's state around the core.
 pub struct Shell<K: Kernel> {
@@ -69,6 +76,17 @@ pub struct Shell<K: Kernel> {
     pub(crate) draining: BTreeSet<String>,
     /// Runs taken over in the middle of their setup: unit, run, process.
     pub(crate) in_setup: Vec<(String, u64, i32)>,
+    /// Starts that wait until the unit's group is empty and PID 1 has taken what it must keep: unit,
+    /// run.
+    pub(crate) held: BTreeMap<String, u64>,
+    /// The number of the last request to netsetup.
+    pub(crate) requests: u64,
+    /// Units whose attachment could not be requested.
+    pub(crate) unattached: BTreeSet<String>,
+    /// When units whose state could not be written are tried again.
+    pub(crate) save_again_ms: Option<u64>,
+    /// The last exit that PID 1 still keeps because a unit's state could not be written.
+    unacknowledged: Option<u64>,
     fatal: Option<ShellError>,
 }
 
@@ -97,7 +115,7 @@ impl<K: Kernel> Shell<K> {
         let readable = EpollFlags::EPOLLIN;
         kernel.watch(Source::Init, init.as_ref(), readable).map_err(ShellError::Watch)?;
         kernel.watch(Source::Net, net.as_ref(), readable).map_err(ShellError::Watch)?;
-        let saved = takeover::saved_states(&kernel);
+        let (saved, unreadable) = takeover::saved_states(&kernel)?;
         let restart = !saved.is_empty();
         let (core, actions) = Core::restore(
             config.host.units.clone(),
@@ -111,7 +129,8 @@ impl<K: Kernel> Shell<K> {
         let api = Api::new(api::clients(&config.host.host, &cmdline));
         let reporter = Reporter::new(restart, now(&kernel));
         let events = Events::new(kernel.now_us());
-        let layers = kernel.mounted_layers();
+        let layers = kernel.mounted_layers().map_err(takeover::failed)?;
+        let clock = !kernel.clock_was_raised().map_err(takeover::failed)?;
         let mut shell = Shell {
             kernel,
             core,
@@ -134,6 +153,11 @@ impl<K: Kernel> Shell<K> {
             actions: actions.into(),
             draining: BTreeSet::new(),
             in_setup: Vec::new(),
+            held: BTreeMap::new(),
+            requests: 0,
+            unattached: BTreeSet::new(),
+            save_again_ms: None,
+            unacknowledged: None,
             fatal: None,
         };
         for problem in &shell.config.problems {
@@ -147,9 +171,12 @@ impl<K: Kernel> Shell<K> {
         } else {
             shell.reporter.problems(&mut shell.kernel, &shell.config.problems);
         }
-        takeover::take_over(&mut shell, stored, &saved);
+        takeover::take_over(&mut shell, stored, &saved)?;
+        for unit in unreadable {
+            // What an unreadable file says no longer holds, also if a later supervisor can read it.
+            shell.perform(Action::Persist { unit });
+        }
         // The clock condition holds unless PID 1 had to set the clock itself.
-        let clock = !shell.kernel.clock_was_raised();
         shell.feed(Event::ConditionChanged {
             condition: units::model::Condition::Clock,
             holds: clock,
@@ -197,6 +224,9 @@ impl<K: Kernel> Shell<K> {
         }
         self.check_draining();
         self.check_setups();
+        self.check_held();
+        self.attach_again();
+        self.save_again();
         self.check_probes();
         self.go_down_if_due();
         if self.core.next_deadline().is_some_and(|due| due <= self.now()) {
@@ -239,10 +269,11 @@ impl<K: Kernel> Shell<K> {
         let now = self.now();
         let core = self.core.next_deadline().map(|due| due.as_millis());
         let probes = self.runs.iter().filter_map(|(_, unit)| Some(unit.probe.as_ref()?.until_ms));
-        let polls = (!self.draining.is_empty() || !self.in_setup.is_empty())
-            .then(|| now.as_millis() + GROUP_POLL_MS);
+        let polls = !self.draining.is_empty() || !self.in_setup.is_empty() || !self.held.is_empty();
+        let polls = polls.then(|| now.as_millis() + GROUP_POLL_MS);
         let stalled =
             self.to_init.is_stalled() || self.to_net.is_stalled() || self.api.is_stalled();
+        let stalled = stalled || !self.unattached.is_empty();
         let stalled = stalled.then(|| now.as_millis() + RETRY_MS);
         let settle = self.reporter.due_ms();
         let down = self.going_down.as_ref().map(|(due, _, _)| *due);
@@ -251,6 +282,7 @@ impl<K: Kernel> Shell<K> {
             .chain(probes)
             .chain(polls)
             .chain(stalled)
+            .chain(self.save_again_ms)
             .chain(settle)
             .chain(down)
             .min()?;
@@ -326,12 +358,8 @@ impl<K: Kernel> Shell<K> {
                 self.exited(pid, status, at_ms);
                 // Recorded means saved: only then may PID 1 forget this exit and all before it.
                 self.drain();
-                for unit in self.unsaved.clone() {
-                    self.perform(Action::Persist { unit });
-                }
-                if self.unsaved.is_empty() {
-                    self.tell_init(ToInit::AckExits { seq }, Vec::new());
-                }
+                self.unacknowledged = Some(seq);
+                self.save_unsaved();
             }
             FromInit::StopUnits { kind } => {
                 log::info!("stopping all units ({kind:?})");
@@ -344,6 +372,30 @@ impl<K: Kernel> Shell<K> {
                 }
             }
             FromInit::Stored { .. } | FromInit::StoredEnd => drop(fds),
+        }
+    }
+
+    /// Writes the states that could not be written, and acknowledges the exits that waited for it.
+    fn save_unsaved(&mut self) {
+        for unit in self.unsaved.clone() {
+            self.perform(Action::Persist { unit });
+        }
+        if self.unsaved.is_empty()
+            && let Some(seq) = self.unacknowledged.take()
+        {
+            self.tell_init(ToInit::AckExits { seq }, Vec::new());
+        }
+    }
+
+    /// As [`Self::save_unsaved`], from time to time.
+    fn save_again(&mut self) {
+        let now = self.now().as_millis();
+        if self.unsaved.is_empty() && self.unacknowledged.is_none() {
+            self.save_again_ms = None;
+        } else if self.save_again_ms.is_none_or(|due| due <= now) {
+            self.save_unsaved();
+            let still = !self.unsaved.is_empty();
+            self.save_again_ms = still.then_some(now + SAVE_AGAIN_MS);
         }
     }
 

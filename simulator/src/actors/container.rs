@@ -19,6 +19,8 @@ pub struct Script {
     pub setup_us: u64,
     /// Its set-up fails.
     pub setup_fails: bool,
+    /// It is killed during its set-up, by somebody else than the supervisor.
+    pub setup_killed: bool,
     /// When its program says READY=1, microseconds after it began.
     pub ready_us: Option<u64>,
     /// How many processes it forks.
@@ -59,6 +61,8 @@ pub struct Run {
     pub uncertain: bool,
     /// Its program has said that it is ready, and somebody could have heard it.
     pub said_ready: bool,
+    /// Its main process was in the record before it ended.
+    pub noted: bool,
     /// Its main process, by key.
     pub key: u64,
     /// Its main process's number.
@@ -83,7 +87,7 @@ pub struct Run {
     pub oom: bool,
     /// When it was started.
     pub began_us: u64,
-    /// The supervisor has been told to end it, or has ended it.
+    /// The supervisor has sent it a signal, or tried to.
     pub signalled: bool,
 }
 
@@ -97,6 +101,7 @@ impl Machine {
             return Script {
                 setup_us: 3_000,
                 setup_fails: false,
+                setup_killed: false,
                 ready_us: Some(20_000),
                 forks: 0,
                 ends: oneshot.then_some((50_000, ExitStatus::Code(0))),
@@ -121,6 +126,7 @@ impl Machine {
         Script {
             setup_us: rng.latency(5_000, 8_000_000),
             setup_fails: rng.percent(5),
+            setup_killed: rng.percent(3),
             ready_us: rng.percent(95).then(|| rng.latency(50_000, 8_000_000)),
             forks: u8::try_from(rng.below(3)).unwrap_or(0),
             ends,
@@ -167,7 +173,9 @@ impl Machine {
 
     fn is_set_up(&mut self, key: u64) {
         let Some(run) = self.run_of(key) else { return };
-        if run.script.setup_fails {
+        if run.script.setup_killed {
+            self.begin_exit(key, ExitStatus::Signal(9));
+        } else if run.script.setup_fails {
             let failure = SetupError {
                 step: SetupStep::Mounts,
                 errno: Errno::ENOENT,
@@ -273,8 +281,11 @@ impl Machine {
         }
         // The kernel keeps signals without a handler from the first process of a pid namespace, which
         // it is from the beginning.
-        let Some(run) = self.run_of(key).filter(|run| run.executed) else { return };
+        let Some(run) = self.run_of(key) else { return };
         run.signalled = true;
+        if !run.executed {
+            return;
+        }
         if let Some((after, status)) = run.script.on_stop {
             self.after(after, Event::Process(key, Step::End(status)));
         }
@@ -282,11 +293,11 @@ impl Machine {
 
     /// A process begins to end: what is known of its run.
     pub(crate) fn process_ends(&mut self, key: u64, role: &Role, status: ExitStatus) {
-        if let Role::Main(number) = role {
-            if let Some(run) = self.runs.get_mut(*number) {
-                run.ended = Some(status);
-                run.waits = false;
-            }
+        if let Role::Main(number) = role
+            && let Some(run) = self.runs.get_mut(*number)
+        {
+            run.ended = Some(status);
+            run.waits = false;
         }
         if let Role::Service(_) = role {
             self.actors.remove(&key);

@@ -103,7 +103,8 @@ impl Machine {
         }
         let Some(connection) = self.connect() else {
             // Nobody listens: again later.
-            return self.after(200_000, Event::Person);
+            let delay = self.rng.latency(2_000, 200_000);
+            return self.after(delay, Event::Person);
         };
         let Some((_, request)) = self.people.plan.pop_front() else { return };
         self.people.last += 1;

@@ -22,7 +22,7 @@ pub struct Actor {
     /// It does nothing until it is killed.
     hangs: bool,
     /// netsetup: namespaces to be attached, and when.
-    attaching: Vec<(u64, String, Id, Id)>,
+    attaching: Vec<(u64, String, u64, [Id; 2])>,
     /// netsetup: what the supervisor has not taken yet.
     outbox: VecDeque<FromNet>,
     /// logger: the pipes that it reads, by key.
@@ -129,7 +129,7 @@ impl Machine {
         }
         while let Ok(Some((message, ids))) = self.recv::<ToNet>(net) {
             match (message, ids.as_slice()) {
-                (ToNet::Attach { unit }, [ns, socket]) => {
+                (ToNet::Attach { unit, request }, [ns, socket]) => {
                     let delay = match self.options.attach_us {
                         _ if self.is_attached(*ns) => 0,
                         Some(delay) => delay,
@@ -139,7 +139,7 @@ impl Machine {
                     if let Some(process) = self.processes.get_mut(&key) {
                         process.holds.extend(&ids);
                     }
-                    actor.attaching.push((due, unit.unit, *ns, *socket));
+                    actor.attaching.push((due, unit.unit, request, [*ns, *socket]));
                     // Not through `wake_actor`: an earlier wake-up may be due before this is.
                     self.after(delay, Event::Actor(Service::Netsetup, key));
                 }
@@ -150,14 +150,16 @@ impl Machine {
             }
         }
         let now = self.now_us;
-        for (_, unit, ns, socket) in actor.attaching.extract_if(.., |(due, ..)| *due <= now) {
+        for (_, unit, request, [ns, socket]) in
+            actor.attaching.extract_if(.., |(due, ..)| *due <= now)
+        {
             let Some(Object::NetNs(number)) = self.object(ns).cloned() else { continue };
             if !self.calm && self.rng.percent(self.options.attach_fails_percent) {
                 let reason = "simulated".to_owned();
-                actor.outbox.push_back(FromNet::AttachFailed { unit, reason });
+                actor.outbox.push_back(FromNet::AttachFailed { unit, request, reason });
             } else {
                 self.attached.insert(number);
-                actor.outbox.push_back(FromNet::Attached { unit });
+                actor.outbox.push_back(FromNet::Attached { unit, request });
             }
             self.forget(key, &[ns, socket]);
         }

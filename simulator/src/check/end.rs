@@ -116,8 +116,13 @@ impl Machine {
     /// it that is still starting.
     fn is_held_back(&self, unit: &Unit) -> bool {
         let starting = unit.after.iter().any(|name| {
-            let record = self.checker.record(name);
-            record.is_some_and(|record| record.phase() == "run/up" && !record.is_ready())
+            let Some(record) = self.checker.record(name) else { return false };
+            let other = self.checker.units.get(name);
+            match record.phase().as_str() {
+                "run/up" => !record.is_ready(),
+                "waiting" => other.is_some_and(|other| self.is_held_back(other)),
+                _ => false,
+            }
         });
         starting
             || unit.requires.iter().any(|name| {

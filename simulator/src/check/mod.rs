@@ -103,6 +103,10 @@ impl Machine {
             let (failures, due) = (new.failures, new.failures_due());
             self.violated(format!("{unit}: {failures} failures counted, {due} by reason"));
         }
+        self.check_run(unit, old.as_ref(), &new);
+        if let Some(old) = old.as_ref().filter(|_| !excused) {
+            self.check_run_over(unit, old, &new);
+        }
         let before = old.map_or(0, |old| old.ends());
         if let Some(exit) = new.last_exit.clone().filter(|_| new.ends() == before + 1 && !excused)
             && exit.cause != "wait_timeout"
@@ -142,7 +146,9 @@ impl Machine {
             ("interrupted", Some(run)) => {
                 // Whether a bridged container that exits with this code was let go is not recorded.
                 let unknown = run.network.is_some() && ended == Some(ExitStatus::Code(125));
-                run.abandoned || unknown || self.known_gap(run.key)
+                // A container that ended before anybody had noted its process: its end cannot be
+                // told.
+                run.abandoned || unknown || !run.noted
             }
             _ => false,
         };
@@ -158,9 +164,39 @@ impl Machine {
         }
     }
 
-    /// A container that ended before anybody had noted its process: its end cannot be told.
-    fn known_gap(&self, _key: u64) -> bool {
-        true
+    /// The record of a unit says that a run is over.
+    fn check_run_over(&mut self, unit: &str, old: &Record, new: &Record) {
+        let over = old.phase().starts_with("run/")
+            && (new.generation != old.generation || !new.phase().starts_with("run/"));
+        let generation = old.generation;
+        let number = self
+            .runs
+            .iter()
+            .rposition(|run| run.unit == unit && run.generation == generation && !run.uncertain);
+        if over && number.is_some_and(|number| self.is_run_populated(number)) {
+            let phase = new.phase();
+            self.violated(format!(
+                "{unit}: run {generation} is over ({phase}) and its cgroup is not empty"
+            ));
+        }
+    }
+
+    /// What the record of a unit says about its run.
+    fn check_run(&mut self, unit: &str, old: Option<&Record>, new: &Record) {
+        let Some(run) = self.runs.iter_mut().rfind(|run| run.unit == unit) else { return };
+        if run.uncertain || run.generation != new.generation {
+            return;
+        }
+        run.noted |= run.ended.is_none() && new.pid() == Some(i64::from(run.pid));
+        let (generation, executed, signalled) = (run.generation, run.executed, run.signalled);
+        let (ended, phase) = (run.ended.is_some(), new.phase());
+        if phase == "run/up" && !executed {
+            self.violated(format!("{unit}: run {generation} is up and has executed nothing"));
+        }
+        let given_up = old.is_some_and(|old| old.phase() == "run/terminating");
+        if given_up && phase == "run/killing" && !signalled && !ended {
+            self.violated(format!("{unit}: run {generation} was never asked to stop"));
+        }
     }
 
     /// A container is about to be started; returns the number of its run, and whether that is a
@@ -169,10 +205,10 @@ impl Machine {
         if self.is_populated(unit) {
             self.violated(format!("{unit}: a run begins while its cgroup is not empty"));
         }
-        if self.people.stopped.contains(unit) {
+        let excused = self.checker.is_excused(unit);
+        if !excused && self.people.stopped.contains(unit) {
             self.violated(format!("{unit}: it starts although it was stopped by hand"));
         }
-        let excused = self.checker.is_excused(unit);
         let Some(record) = self.checker.record(unit).cloned() else {
             if !excused {
                 self.violated(format!("{unit}: it starts before that is written"));
@@ -203,7 +239,9 @@ impl Machine {
             return;
         }
         let phase = self.checker.record(&unit).map(Record::phase).unwrap_or_default();
-        if phase != "run/terminating" {
+        // A supervisor that was held up may have decided already what follows.
+        let decided = ["run/terminating", "run/killing", "run/draining"];
+        if !decided.contains(&phase.as_str()) {
             self.violated(format!("{unit}: it is asked to stop, and its state file says {phase}"));
         }
     }
@@ -214,8 +252,8 @@ impl Machine {
             return;
         }
         let phase = self.checker.record(unit).map(Record::phase).unwrap_or_default();
-        let allowed = ["run/killing", "run/draining"].contains(&phase.as_str());
-        // What lives in a cgroup without a run is left over.
+        // A run that has not begun, or none: what lives in the cgroup is left over.
+        let allowed = ["run/killing", "run/draining", "run/launching"].contains(&phase.as_str());
         if !allowed && phase.starts_with("run/") {
             self.violated(format!("{unit}: it is killed, and its state file says {phase}"));
         }

@@ -7,7 +7,7 @@ use crate::machine::objects::{Id, Object};
 use crate::machine::processes::Role;
 use container::{ExecError, SetupError, Step as SetupStep};
 use ipc::ExitStatus;
-use supervisor::kernel::{CallError, Errno};
+use supervisor::kernel::{CallError, Errno, StateFile};
 use units::model::{Kind, Unit};
 
 /// References to what a process has been made with.
@@ -78,25 +78,20 @@ impl Machine {
     }
 
     /// Reads all state files.
-    pub(crate) fn read_state_files(
-        &mut self,
-    ) -> Result<Vec<(String, Result<String, CallError>)>, CallError> {
+    pub(crate) fn read_state_files(&mut self) -> Result<Vec<StateFile>, CallError> {
         let errors = [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
         let units: Vec<String> = self.files.keys().cloned().collect();
         if let Some(errno) = self.fault("state_files", &errors) {
-            for unit in &units {
-                self.checker.not_read(unit);
-            }
             return Err(CallError::new("state files", errno));
         }
         let mut files = Vec::new();
         for unit in units {
-            let text = match self.fault("state_file", &errors) {
-                Some(errno) => {
-                    self.note("fate", || format!("{unit}.json cannot be read"));
-                    self.checker.not_read(&unit);
-                    Err(CallError::new(format!("{unit}.json"), errno))
-                }
+            let broken = self.fault("state_file_content", &[Errno::EIO, Errno::EILSEQ]);
+            if broken.is_some() {
+                self.checker.not_read(&unit);
+            }
+            let text = match broken.or_else(|| self.fault("state_file", &errors)) {
+                Some(errno) => Err(CallError::new(format!("{unit}.json"), errno)),
                 None => Ok(self.files.get(&unit).cloned().unwrap_or_default()),
             };
             files.push((unit, text));
@@ -127,6 +122,11 @@ impl Machine {
         {
             pipe.go_of = Some(key);
         }
+        for output in outputs {
+            if let Some(pipe) = self.pipe_of(output) {
+                pipe.output_of = Some(unit.name.clone());
+            }
+        }
         let mut holds = vec![status_writer];
         holds.extend(go.map(|(reader, _)| reader));
         holds.extend(outputs.map(|id| self.refer(id)));
@@ -147,6 +147,7 @@ impl Machine {
             generation,
             uncertain,
             said_ready: false,
+            noted: false,
             key,
             pid,
             script,

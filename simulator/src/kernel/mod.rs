@@ -1,5 +1,6 @@
 //! The simulated machine as PID 1 and the supervisor see it: their traits, implemented.
 
+mod calls;
 mod files;
 pub mod handles;
 pub mod init;

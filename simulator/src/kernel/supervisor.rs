@@ -4,7 +4,6 @@
 
 use super::handles::{Caller, SimFd, SimGroup, SimLink, SimUserNs};
 use crate::machine::Machine;
-use crate::machine::agenda::Event;
 use crate::machine::objects::{Id, Object};
 use crate::machine::processes::{Life, Role};
 use api_types::Clock;
@@ -19,15 +18,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use supervisor::kernel::{
     CallError, ConnectError, EpollFlags, Errno, ExecRequest, Executed, Handles, Kernel, NetNs,
-    Observe, ProcessStatus, Source, StartRequest, Started,
+    Observe, ProcessStatus, Source, StartRequest, Started, StateFile,
 };
 
 /// Errors of calls that make a descriptor.
-const OPEN: &[Errno] = &[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
+pub(super) const OPEN: &[Errno] = &[Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM];
 
 /// The supervisor's kernel.
 pub struct SupervisorKernel {
-    caller: Caller,
+    pub(super) caller: Caller,
 }
 
 impl SupervisorKernel {
@@ -94,23 +93,7 @@ impl Kernel for SupervisorKernel {
     }
 
     fn wait(&mut self, timeout_ms: Option<u64>) -> Vec<(Source, EpollFlags)> {
-        let Some(world) = self.caller.world.upgrade() else { return Vec::new() };
-        self.caller.call("wait", Machine::supervisor_waits);
-        let deadline = timeout_ms.map(|ms| self.now_us() + ms * 1000);
-        let found = world.wait_until(deadline, |machine| {
-            let (mut ready, stale) = machine.ready();
-            if ready.is_empty() && !stale {
-                return None;
-            }
-            machine.rng.shuffle(&mut ready);
-            ready.truncate(64);
-            let numbers: Vec<u64> = ready.iter().map(|(number, ..)| *number).collect();
-            machine.reported(&numbers);
-            Some(ready)
-        });
-        let found = found.unwrap_or_default();
-        self.caller.call("woken", |machine| machine.supervisor_wakes(found.len()));
-        found.into_iter().map(|(_, source, flags)| (source, flags)).collect()
+        self.wait_for_any(timeout_ms)
     }
 
     fn wait_for_link(&self, link: &SimLink, timeout_ms: u16) -> Result<bool, CallError> {
@@ -197,36 +180,25 @@ impl Kernel for SupervisorKernel {
         Cmdline::default()
     }
 
-    fn clock_was_raised(&self) -> bool {
-        false
+    fn clock_was_raised(&self) -> Result<bool, CallError> {
+        self.nothing("boot report", OPEN).map(|()| false)
     }
 
     fn print(&mut self, line: &str) {
         self.caller.machine.borrow_mut().note("console", || line.to_owned());
     }
 
-    fn state_files(&self) -> Result<Vec<(String, Result<String, CallError>)>, CallError> {
+    fn state_files(&self) -> Result<Vec<StateFile>, CallError> {
         self.caller.call("state_files", Machine::read_state_files)
     }
 
     fn save_state(&self, unit: &str, text: &str) -> Result<(), CallError> {
-        let errors = [Errno::ENOSPC, Errno::ENOMEM, Errno::EMFILE, Errno::ENFILE];
-        self.caller.call("save_state", |machine| {
-            if let Some(errno) = machine.fault("save_state", &errors) {
-                machine.checker.not_saved(unit);
-                return Err(CallError::new(format!("{unit}.json"), errno));
-            }
-            machine.files.insert(unit.to_owned(), text.to_owned());
-            machine.check_save(unit, text);
-            Ok(())
-        })
+        self.write_state(unit, text)
     }
 
-    fn groups(&self) -> BTreeSet<String> {
-        self.caller.call("groups", |machine| match machine.fault("groups", OPEN) {
-            Some(_) => BTreeSet::new(),
-            None => machine.group_names(),
-        })
+    fn groups(&self) -> Result<BTreeSet<String>, CallError> {
+        let read = self.caller.fallible("groups", OPEN, |machine| Ok(machine.group_names()));
+        read.map_err(|errno| CallError::new("groups", errno))
     }
 
     fn create_group(&self, unit: &str, _: &Limits) -> Result<SimGroup, CgroupError> {
@@ -321,11 +293,10 @@ impl Kernel for SupervisorKernel {
         self.on_group(group, "limit_io", |_, _| Ok(()))
     }
 
-    fn mounted_layers(&self) -> BTreeSet<String> {
-        self.caller.call("mounted_layers", |machine| match machine.fault("mounted_layers", OPEN) {
-            Some(_) => BTreeSet::new(),
-            None => machine.layers.clone(),
-        })
+    fn mounted_layers(&self) -> Result<BTreeSet<String>, CallError> {
+        let read =
+            self.caller.fallible("mounted_layers", OPEN, |machine| Ok(machine.layers.clone()));
+        read.map_err(|errno| CallError::new("mounted_layers", errno))
     }
 
     fn mount_layer(&self, layer: &str) -> Result<(), CallError> {
@@ -357,26 +328,7 @@ impl Kernel for SupervisorKernel {
     }
 
     fn create_netns(&self, _: Option<&SimUserNs>) -> Result<NetNs<SimFd>, NetNsError> {
-        let errors = [Errno::ENOSPC, Errno::EUSERS, Errno::ENOMEM, Errno::EMFILE, Errno::EPERM];
-        let made = self.caller.call("create_netns", |machine| {
-            match machine.fault("create_netns", &errors) {
-                Some(errno) => {
-                    // Rarely on the way back.
-                    Err(match machine.rng.percent(10) {
-                        true => NetNsError::Lost { errno },
-                        false => NetNsError::Failed { action: "unshare", errno },
-                    })
-                }
-                None => {
-                    let number = machine.new_namespace();
-                    let ns = machine.make(Object::NetNs(number));
-                    let socket = machine.make(Object::RouteSocket(number));
-                    Ok((self.caller.open(machine, ns), self.caller.open(machine, socket)))
-                }
-            }
-        });
-        let (ns, route_socket) = made?;
-        Ok(NetNs { ns: self.caller.own(ns), route_socket: self.caller.own(route_socket) })
+        self.new_netns()
     }
 
     fn create_userns_and_netns(
@@ -404,64 +356,30 @@ impl Kernel for SupervisorKernel {
         })
     }
 
-    fn receive_notice(&self, socket: &SimFd, buffer: &mut [u8]) -> Option<usize> {
-        self.caller.call("receive_notice", |machine| {
+    fn peek_notice(&self, socket: &SimFd, buffer: &mut [u8]) -> Option<usize> {
+        self.caller.call("peek_notice", |machine| {
             let Object::Notify(unit) = machine.object(socket.id)?.clone() else { return None };
-            let text = machine.notices.get_mut(&unit)?.pop_front()?;
+            let text = machine.notices.get(&unit)?.front()?;
             let size = text.len().min(buffer.len());
             buffer.get_mut(..size)?.copy_from_slice(text.get(..size)?);
             Some(size)
         })
     }
 
+    fn drop_notice(&self, socket: &SimFd) {
+        self.caller.call("drop_notice", |machine| {
+            if let Some(Object::Notify(unit)) = machine.object(socket.id).cloned() {
+                machine.notices.entry(unit).or_default().pop_front();
+            }
+        });
+    }
+
     fn spawn(&self, request: &StartRequest<'_, Self>) -> Result<Started<SimFd>, SpawnError> {
-        let errors = [
-            Errno::EMFILE,
-            Errno::ENFILE,
-            Errno::EAGAIN,
-            Errno::ENOMEM,
-            Errno::ENOSPC,
-            Errno::EBUSY,
-        ];
-        let network = request.netns.filter(|_| request.wait_for_go).map(|fd| fd.id);
-        let outputs = [request.stdout.id, request.stderr.id];
-        let started = self
-            .caller
-            .fallible("spawn", &errors, |machine| {
-                let made = machine.spawn(request.unit, network, request.wait_for_go, outputs);
-                Ok((
-                    made.pid,
-                    self.caller.open(machine, made.pidfd),
-                    self.caller.open(machine, made.status),
-                    made.go.map(|go| self.caller.open(machine, go)),
-                ))
-            })
-            .map_err(|errno| SpawnError::Sys { call: "clone3", errno })?;
-        let (pid, pidfd, status, go) = started;
-        Ok(Started {
-            pid,
-            pidfd: self.caller.own(pidfd),
-            status: self.caller.own(status),
-            go: go.map(|go| self.caller.own(go)),
-        })
+        self.start_container(request)
     }
 
     fn exec(&self, request: &ExecRequest<'_, Self>) -> Result<Executed<SimFd>, ExecError> {
-        let errors = [Errno::EMFILE, Errno::ENFILE, Errno::EAGAIN, Errno::ENOMEM];
-        let made = self.caller.call("exec", |machine| {
-            if let Some(errno) = machine.fault("exec", &errors) {
-                return Err(ExecError::Sys { call: "clone3", errno });
-            }
-            let outputs = [request.stdout.id, request.stderr.id];
-            let made = machine.exec_program(request.pidfd.id, &request.group.unit, outputs)?;
-            Ok((
-                made.pid,
-                self.caller.open(machine, made.pidfd),
-                self.caller.open(machine, made.status),
-            ))
-        });
-        let (pid, pidfd, status) = made?;
-        Ok(Executed { pid, pidfd: self.caller.own(pidfd), status: self.caller.own(status) })
+        self.start_program(request)
     }
 
     fn read_status(&self, status: &SimFd) -> Result<Setup, Errno> {
@@ -476,18 +394,7 @@ impl Kernel for SupervisorKernel {
     }
 
     fn signal(&self, pidfd: &SimFd, signal: i32) -> Result<(), Errno> {
-        self.caller.fallible("signal", &[Errno::ENOMEM, Errno::EAGAIN], |machine| {
-            let Some(Object::Pidfd(key)) = machine.object(pidfd.id).cloned() else {
-                return Err(Errno::EBADF);
-            };
-            let Some(pid) = machine.processes.get(&key).map(|process| process.pid) else {
-                return Err(Errno::ESRCH);
-            };
-            machine.note("supervisor", || format!("sends signal {signal} to {pid}"));
-            machine.check_signal(key, signal);
-            machine.signal_process(key, signal);
-            Ok(())
-        })
+        self.send_signal(pidfd, signal)
     }
 
     fn has_ended(&self, pidfd: &SimFd) -> Result<bool, CallError> {
@@ -516,19 +423,8 @@ impl Kernel for SupervisorKernel {
             .map_err(|errno| CallError::new("stat", errno))
     }
 
-    fn process_status(&self, pid: i32) -> Option<ProcessStatus> {
-        self.caller.call("process_status", |machine| {
-            if machine.fault("process_status", OPEN).is_some() {
-                return None;
-            }
-            let process = machine.processes.get(&machine.by_pid(pid)?)?;
-            let ns_pids = match process.role {
-                Role::Main(_) => vec![pid, 1],
-                Role::Member(_) | Role::Program(_) => vec![pid, 2],
-                _ => vec![pid],
-            };
-            Some(ProcessStatus { parent: process.parent, ns_pids })
-        })
+    fn process_status(&self, pid: i32) -> Result<ProcessStatus, CallError> {
+        self.status_of(pid)
     }
 
     fn signal_service(&self, service: Service, signal: i32) -> Result<i32, CallError> {
@@ -584,23 +480,5 @@ impl Kernel for SupervisorKernel {
 
     fn open_port(&self, _: &str) -> Option<SimFd> {
         None
-    }
-}
-
-impl Machine {
-    /// What came of a health check's connection: after how long (`None`: never), and what.
-    pub(crate) fn draw_probe(&mut self) -> (Option<u64>, Result<(), Errno>) {
-        let (calm, rng) = (self.calm || self.options.benign, &mut self.rng);
-        match rng.below(10) {
-            _ if calm => (Some(500), Ok(())),
-            0..7 => (Some(rng.latency(1_000, 3_000_000)), Ok(())),
-            7..9 => (Some(rng.latency(1_000, 1_000_000)), Err(Errno::ECONNREFUSED)),
-            _ => (None, Ok(())),
-        }
-    }
-
-    /// A signal for PID 1, from a person at the keyboard or from the hypervisor.
-    pub fn plan_signal(&mut self, after_us: u64, signal: Signal) {
-        self.after(after_us, Event::Signal(signal as i32));
     }
 }

@@ -105,6 +105,8 @@ pub struct Machine {
     pub pending_signals: Vec<i32>,
     /// The end of the machine.
     pub finished: Option<ShutdownKind>,
+    /// The schedule is over; what is closed now is closed by nobody.
+    pub over: bool,
     /// Nothing goes wrong any more.
     pub calm: bool,
     /// Calls that supervisors have made.
@@ -161,6 +163,7 @@ impl Machine {
             supervisor_to_be_killed: false,
             pending_signals: Vec::new(),
             finished: None,
+            over: false,
             calm: false,
             calls: 0,
             init_wait: None,
@@ -303,9 +306,6 @@ impl Machine {
         self.note("fate", || "calm: no more faults, kills and commands".to_owned());
         self.calm = true;
         self.options.kill_ppm = 0;
-        if !self.people.shutdown_requested {
-            self.after(0, Event::Kill(Service::Netsetup));
-        }
     }
 
     /// A signal for one of PID 1's own children.

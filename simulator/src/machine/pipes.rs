@@ -17,6 +17,8 @@ pub struct Pipe {
     /// Somebody may still read.
     pub readable: bool,
     reader: Id,
+    /// The unit whose output it takes.
+    pub output_of: Option<String>,
     /// The process that reads it to learn whether its program may start.
     pub go_of: Option<u64>,
 }
@@ -81,6 +83,8 @@ impl Machine {
         state.bytes.clear();
         if !state.writable {
             self.pipes.remove(&pipe);
+        } else if let Some(unit) = state.output_of.clone().filter(|_| !self.over) {
+            self.violated(format!("{unit}: nobody can read its output any more"));
         }
     }
 }

@@ -58,6 +58,8 @@ pub struct Process {
     pub life: Life,
     /// How it ends or has ended.
     pub status: Option<ExitStatus>,
+    /// The run in which it was made, if it is in a unit's cgroup.
+    pub run: Option<usize>,
     /// It runs its own program.
     pub executed: bool,
     /// What its descriptors refer to.
@@ -72,6 +74,11 @@ impl Machine {
     /// A new process; returns its key.
     pub fn new_process(&mut self, role: Role, parent: i32, group: Option<String>) -> u64 {
         let pid = self.free_pid();
+        let run = match (&role, &group) {
+            (Role::Main(number), _) => Some(*number),
+            (_, Some(unit)) => self.runs.iter().rposition(|run| run.unit == *unit),
+            _ => None,
+        };
         self.last_process += 1;
         let key = self.last_process;
         let process = Process {
@@ -81,6 +88,7 @@ impl Machine {
             group: group.clone(),
             life: Life::Alive,
             status: None,
+            run,
             executed: false,
             holds: Vec::new(),
             killed: false,
@@ -115,6 +123,14 @@ impl Machine {
     /// Whether a process is dead (or has been reaped).
     pub fn is_dead(&self, key: u64) -> bool {
         self.processes.get(&key).is_none_or(|process| process.life == Life::Zombie)
+    }
+
+    /// Whether a process that was made in a run is still in its cgroup.
+    pub fn is_run_populated(&self, run: usize) -> bool {
+        self.processes.values().any(|process| {
+            process.run == Some(run)
+                && matches!(process.life, Life::Alive | Life::Exiting | Life::FilesClosed)
+        })
     }
 
     /// Whether a process runs, as far as it knows itself.

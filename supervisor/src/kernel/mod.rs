@@ -192,7 +192,10 @@ pub trait Kernel: Observe {
     fn cmdline(&self) -> Cmdline;
 
     /// Whether PID 1 had to set the clock in this boot, because it was before the image was made.
-    fn clock_was_raised(&self) -> bool;
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM` (open(2)).
+    fn clock_was_raised(&self) -> Result<bool, CallError>;
 
     /// Prints a line on the console, now or when the console takes it. Lines that a slow console
     /// leaves too long are lost.
@@ -217,8 +220,11 @@ pub trait Kernel: Observe {
 
     // Cgroups.
 
-    /// The names of all units that have a cgroup; an error reads as none.
-    fn groups(&self) -> BTreeSet<String>;
+    /// The names of all units that have a cgroup.
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM` (open(2), getdents(2)).
+    fn groups(&self) -> Result<BTreeSet<String>, CallError>;
 
     /// Makes a unit's cgroup with these limits, or takes an existing one over and sets its limits.
     /// Not atomic: after an error, or a death in the middle of it, there may be a cgroup without all
@@ -305,7 +311,10 @@ pub trait Kernel: Observe {
     // What a container is made of.
 
     /// The layers that are mounted.
-    fn mounted_layers(&self) -> BTreeSet<String>;
+    ///
+    /// # Errors
+    /// `EMFILE`, `ENFILE`, `ENOMEM` (open(2)).
+    fn mounted_layers(&self) -> Result<BTreeSet<String>, CallError>;
 
     /// Mounts a layer that is not mounted yet at [`Kernel::layer_path`]. It outlives the supervisor.
     ///
@@ -363,8 +372,13 @@ pub trait Kernel: Observe {
     /// `EMFILE`, `ENFILE`, `ENOMEM`, `ENOBUFS`, `EADDRINUSE`, `ENOSPC` (socket(2), bind(2)).
     fn notify_socket(&self, unit: &str) -> Result<Self::Fd, CallError>;
 
-    /// The next datagram of a notify socket, as far as it fits; `None`: there is none now.
-    fn receive_notice(&self, socket: &Self::Fd, buffer: &mut [u8]) -> Option<usize>;
+    /// The next datagram of a notify socket, as far as it fits, which stays in the socket; `None`:
+    /// there is none now. A successor finds it there, if this supervisor dies before what it says is
+    /// saved.
+    fn peek_notice(&self, socket: &Self::Fd, buffer: &mut [u8]) -> Option<usize>;
+
+    /// Takes the datagram away that [`Kernel::peek_notice`] has shown.
+    fn drop_notice(&self, socket: &Self::Fd);
 
     // Processes.
 
@@ -418,8 +432,11 @@ pub trait Kernel: Observe {
     /// `ENOENT`, `ESRCH`: there is no such process, or it is dead; `ENOMEM`.
     fn is_executed(&self, pid: i32) -> Result<bool, CallError>;
 
-    /// What the kernel says of a process; `None`: it is gone, or this cannot be read.
-    fn process_status(&self, pid: i32) -> Option<ProcessStatus>;
+    /// What the kernel says of a process.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ESRCH`: it is gone; `EMFILE`, `ENFILE`, `ENOMEM` (open(2), read(2)).
+    fn process_status(&self, pid: i32) -> Result<ProcessStatus, CallError>;
 
     /// Sends a signal to one of PID 1's services and says which process it was.
     ///

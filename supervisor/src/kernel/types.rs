@@ -18,6 +18,11 @@ pub struct CallError {
 }
 
 impl CallError {
+    /// Whether the call was about a process that does not exist any more.
+    pub fn is_gone(&self) -> bool {
+        matches!(self.errno, Errno::ENOENT | Errno::ESRCH)
+    }
+
     /// The error of this call.
     pub fn new(call: impl Into<Cow<'static, str>>, errno: Errno) -> CallError {
         CallError { call: call.into(), errno }

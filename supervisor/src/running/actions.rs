@@ -1,6 +1,6 @@
 //! The policy's actions, carried out.
 
-use crate::kernel::{EpollFlags, Errno, Kernel, NetNs, Source, StartRequest, Started};
+use crate::kernel::{CallError, EpollFlags, Errno, Kernel, NetNs, Source, StartRequest, Started};
 use crate::running::notify;
 use crate::running::plan;
 use crate::running::runs::UnitNet;
@@ -13,6 +13,14 @@ use policy::{Action, RunEvent};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use units::model::{NetworkMode, Ready, Unit, UserNamespace};
+
+/// What came of the attempt to start a container.
+enum Start<F> {
+    /// It exists; before it, the OOM killer had killed this many in its group.
+    Made(Started<F>, u64),
+    /// PID 1 has not taken yet what it must keep.
+    Waits,
+}
 
 impl<K: Kernel> Shell<K> {
     /// Carries out one action.
@@ -59,19 +67,70 @@ impl<K: Kernel> Shell<K> {
         self.persist(name);
     }
 
-    fn start_unit(&mut self, name: &str, generation: u64) {
+    /// Saves a unit's state now if that is ordered.
+    pub(crate) fn save_now_if_due(&mut self, name: &str) {
+        let ordered = |action: &Action| matches!(action, Action::Persist { unit } if unit == name);
+        if self.actions.iter().any(ordered) {
+            self.save_now(name);
+        }
+    }
+
+    /// Whether the end of a run that has not begun yet is ordered already.
+    fn is_aborted(&self, name: &str, generation: u64) -> bool {
+        self.actions.iter().any(|action| {
+            matches!(action, Action::KillGroup { unit, generation: number }
+                if unit == name && *number == generation)
+        })
+    }
+
+    /// Whether nothing of an earlier run lives in a unit's group. If something does (the supervisor
+    /// that knew of it was killed), it is killed, and the start waits.
+    fn is_clear(&mut self, name: &str) -> Result<bool, String> {
+        let unit = self.config.host.units.get(name).ok_or("the unit is gone")?.clone();
+        let group = self.cgroup(&unit)?;
+        let populated = self.kernel.populated(&group);
+        if populated == Ok(true) {
+            if !self.held.contains_key(name) {
+                log::warn!("{name}: killing processes of an earlier run before the next");
+            }
+            self.kernel.kill_group(&group).map_err(|error| error.to_string())?;
+        }
+        populated.map(|populated| !populated).map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn start_unit(&mut self, name: &str, generation: u64) {
+        if self.is_aborted(name, generation) {
+            self.held.remove(name);
+            let reason = "the start was aborted".to_owned();
+            return self.feed_run(name, generation, RunEvent::StartFailed { reason });
+        }
+        match self.is_clear(name) {
+            Ok(true) => drop(self.held.remove_entry(name)),
+            Ok(false) => {
+                self.held.insert(name.to_owned(), generation);
+                return;
+            }
+            Err(reason) => {
+                self.held.remove(name);
+                return self.feed_run(name, generation, RunEvent::StartFailed { reason });
+            }
+        }
         self.runs.of(name).timeline = api_types::Timeline {
             ordered_us: self.kernel.now_us(),
             exited_us: self.runs.of(name).timeline.exited_us,
             ..Default::default()
         };
         match self.spawn(name, generation) {
-            Ok((started, oom_before)) => {
+            Ok(Start::Waits) => {
+                self.held.insert(name.to_owned(), generation);
+            }
+            Ok(Start::Made(started, oom_before)) => {
                 let pid = started.pid;
                 let source = Source::Setup(name.to_owned());
                 let watch = self.kernel.watch(source, &started.status, EpollFlags::EPOLLIN);
                 if let Err(error) = watch {
-                    log::error!("{name}: {error}");
+                    log::error!("{name}: {error}: polling");
+                    self.in_setup.push((name.to_owned(), generation, pid));
                 }
                 self.runs.began(name, generation, started, oom_before);
                 self.runs.of(name).timeline.cloned_us = self.kernel.now_us();
@@ -86,7 +145,7 @@ impl<K: Kernel> Shell<K> {
     }
 
     /// Creates everything that the container needs, and the container.
-    fn spawn(&mut self, name: &str, generation: u64) -> Result<(Started<K::Fd>, u64), String> {
+    fn spawn(&mut self, name: &str, generation: u64) -> Result<Start<K::Fd>, String> {
         let unit = self.config.host.units.get(name).ok_or("the unit is gone")?.clone();
         let reference = &unit.container.image;
         let image = self.config.images.images.get(reference);
@@ -97,7 +156,8 @@ impl<K: Kernel> Shell<K> {
         let layers = self.mount_layers(&image)?;
         let cgroup = self.cgroup(&unit)?;
         self.confine_devices(&unit, &cgroup)?;
-        let oom_before = self.kernel.oom_kills(&cgroup).ok().flatten().unwrap_or(0);
+        let oom_before = self.kernel.oom_kills(&cgroup).map_err(|error| error.to_string())?;
+        let oom_before = oom_before.unwrap_or(0);
         if oom_before > 0 {
             // For a supervisor that takes this run over. No note means 0.
             self.kernel.set_note(&cgroup, oom_before).map_err(|error| error.to_string())?;
@@ -107,20 +167,13 @@ impl<K: Kernel> Shell<K> {
         if unit.ready == Ready::Notify {
             self.notify_socket(name)?;
         }
-        // The container's ends block, as programs expect of their standard output.
-        let (out, out_write) = self.kernel.pipe().map_err(|error| error.to_string())?;
-        let (err, err_write) = self.kernel.pipe().map_err(|error| error.to_string())?;
         let mounts = plan::mounts(&self.kernel, &unit, &image, &self.volumes_dir());
         let mounts = mounts.map_err(|error| error.to_string())?;
         let gateway = self.config.host.host.network.bridge.addr;
         self.runs.of(name).timeline.prepared_us = self.kernel.now_us();
-        // Before the container exists: if the supervisor dies in between, the read ends must outlive
-        // it. If no container is created, the logger finds the pipes at their end and drops them.
-        let keep =
-            ToInit::Store { key: format!("log/{name}/{generation}"), holder: Service::Logger };
-        if let Err(error) = self.to_init.send(&self.init, keep, vec![out, err]) {
-            return Err(format!("log pipes: {error}"));
-        }
+        let Some([stdout, stderr]) = self.outputs(name, generation)? else {
+            return Ok(Start::Waits);
+        };
         let runtime = self.runs.get(name);
         let net = runtime.and_then(|runtime| runtime.net.as_ref());
         let request = StartRequest {
@@ -133,12 +186,38 @@ impl<K: Kernel> Shell<K> {
             group: &*cgroup,
             userns: runtime.and_then(|runtime| runtime.userns.as_ref()).map(|(ns, _)| ns),
             netns: net.map(|net| &net.ns),
-            stdout: &out_write,
-            stderr: &err_write,
+            stdout: &stdout,
+            stderr: &stderr,
             wait_for_go: unit.container.network == NetworkMode::Bridge,
         };
         let started = self.kernel.spawn(&request).map_err(|error| error.to_string())?;
-        Ok((started, oom_before))
+        Ok(Start::Made(started, oom_before))
+    }
+
+    /// The ends of pipes that a container writes its output to, once PID 1 has the other ends or will
+    /// have them whatever happens to this process; `None`: PID 1 has not taken them yet. If the
+    /// supervisor dies with them, nobody reads what the container writes, and it dies of SIGPIPE.
+    fn outputs(&mut self, name: &str, generation: u64) -> Result<Option<[K::Fd; 2]>, String> {
+        let kept = self.runs.of(name).outputs.take().filter(|(run, _)| *run == generation);
+        let outputs = match kept {
+            Some((_, outputs)) => outputs,
+            None => {
+                // The container's ends block, as programs expect of their standard output.
+                let (out, stdout) = self.kernel.pipe().map_err(|error| error.to_string())?;
+                let (err, stderr) = self.kernel.pipe().map_err(|error| error.to_string())?;
+                // If no container is created, the logger finds the pipes at their end and drops them.
+                let key = format!("log/{name}/{generation}");
+                let keep = ToInit::Store { key, holder: Service::Logger };
+                let sent = self.to_init.send(&self.init, keep, vec![out, err]);
+                sent.map_err(|error| format!("log pipes: {error}"))?;
+                [stdout, stderr]
+            }
+        };
+        if self.to_init.is_empty() {
+            return Ok(Some(outputs));
+        }
+        self.runs.of(name).outputs = Some((generation, outputs));
+        Ok(None)
     }
 
     /// Mounts an image's layers that are not mounted yet; their mount points, highest first.
@@ -263,7 +342,8 @@ impl<K: Kernel> Shell<K> {
         let copies = [&made.ns, &made.route_socket].map(|fd| self.kernel.duplicate(fd));
         let copies: Result<Fds<K>, _> = copies.into_iter().collect();
         let copies = copies.map_err(|error| error.to_string())?;
-        let net = UnitNet { ns: made.ns, route_socket: made.route_socket, attached: false };
+        let net =
+            UnitNet { ns: made.ns, route_socket: made.route_socket, request: 0, attached: false };
         self.runs.of(unit).net = Some(net);
         self.keep(format!("netns/{unit}"), Service::Supervisor, copies);
         self.attach(unit);
@@ -284,24 +364,23 @@ impl<K: Kernel> Shell<K> {
         if let Some(socket) = &self.runs.of(unit).notify {
             // Messages of the last run do not apply to the next one. The last run has no process any
             // more, so this loop ends.
-            while notify::receive(&self.kernel, socket).is_some() {}
+            while notify::peek(&self.kernel, socket).is_some() {
+                self.kernel.drop_notice(socket);
+            }
             return Ok(());
         }
         let socket = self.kernel.notify_socket(unit).map_err(|error| error.to_string())?;
         let copy = self.kernel.duplicate(&socket);
         let copy = copy.map_err(|error| format!("notify socket: {error}"))?;
         self.keep(format!("notify/{unit}"), Service::Supervisor, vec![copy]);
-        self.adopt_notify(unit, socket);
-        Ok(())
+        self.adopt_notify(unit, socket).map_err(|error| format!("notify socket: {error}"))
     }
 
     /// Adopts a unit's notify socket and watches it.
-    pub(crate) fn adopt_notify(&mut self, unit: &str, socket: K::Fd) {
-        let source = Source::Notify(unit.to_owned());
-        if let Err(error) = self.kernel.watch(source, &socket, EpollFlags::EPOLLIN) {
-            log::warn!("{unit}: notify socket: {error}");
-        }
+    pub(crate) fn adopt_notify(&mut self, unit: &str, socket: K::Fd) -> Result<(), CallError> {
+        self.kernel.watch(Source::Notify(unit.to_owned()), &socket, EpollFlags::EPOLLIN)?;
         self.runs.of(unit).notify = Some(socket);
+        Ok(())
     }
 
     fn signal(&mut self, name: &str, generation: u64, signal: Option<i32>) {
@@ -324,8 +403,13 @@ impl<K: Kernel> Shell<K> {
         {
             log::error!("{error}");
         }
-        // A start is complete before the next action begins, so there is no start to abort: a run that
-        // is not known here has no process.
+        if self.held.get(name) == Some(&generation) {
+            self.held.remove(name);
+            let reason = "the start was aborted".to_owned();
+            return self.feed_run(name, generation, RunEvent::StartFailed { reason });
+        }
+        // A start that does not wait is complete before the next action begins: a run that is not known
+        // here has no process.
         let known = runtime.run.as_ref().is_some_and(|run| run.generation == generation);
         if known {
             self.draining.insert(name.to_owned());
@@ -340,6 +424,7 @@ impl<K: Kernel> Shell<K> {
         {
             self.kernel.unwatch(&Source::Setup(name.to_owned()), &status);
         }
+        runtime.outputs = None;
         self.draining.remove(name);
     }
 }

@@ -15,13 +15,26 @@ impl<K: Kernel> Shell<K> {
         }
         // A start without an address has failed earlier.
         let Some(request) = self.config.net_request(unit) else { return };
-        let Some(net) = self.runs.get(name).and_then(|runtime| runtime.net.as_ref()) else {
-            return;
-        };
+        let number = self.requests.max(self.kernel.now_us()) + 1;
+        let Some(net) = self.runs.of(name).net.as_mut() else { return };
         let fds = [&net.ns, &net.route_socket].map(|fd| self.kernel.duplicate(fd));
         match fds.into_iter().collect() {
-            Ok(fds) => self.tell_net(ToNet::Attach { unit: request }, fds),
-            Err(error) => log::error!("{name}: {error}"),
+            Ok(fds) => {
+                net.request = number;
+                self.requests = number;
+                self.tell_net(ToNet::Attach { unit: request, request: number }, fds);
+            }
+            Err(error) => {
+                log::error!("{name}: {error}");
+                self.unattached.insert(name.to_owned());
+            }
+        }
+    }
+
+    /// Requests again the attachments that could not be requested.
+    pub(crate) fn attach_again(&mut self) {
+        for name in std::mem::take(&mut self.unattached) {
+            self.attach(&name);
         }
     }
 
@@ -48,13 +61,19 @@ impl<K: Kernel> Shell<K> {
                 let ports = self.config.published();
                 self.tell_net(ToNet::Ports { units: ports }, Vec::new());
             }
-            FromNet::Attached { unit } => {
-                if let Some(net) = self.runs.of(&unit).net.as_mut() {
+            FromNet::Attached { unit, request } => {
+                if self.is_current(&unit, request)
+                    && let Some(net) = self.runs.of(&unit).net.as_mut()
+                {
                     net.attached = true;
+                    self.let_go_if_attached(&unit);
                 }
-                self.let_go_if_attached(&unit);
             }
-            FromNet::AttachFailed { unit, reason } => self.attach_failed(&unit, &reason),
+            FromNet::AttachFailed { unit, request, reason } => {
+                if self.is_current(&unit, request) {
+                    self.attach_failed(&unit, &reason);
+                }
+            }
             FromNet::PortsFailed { reason } => {
                 log::error!("published ports: {reason}");
                 let text = format!("published ports are not available: {reason}");
@@ -62,6 +81,12 @@ impl<K: Kernel> Shell<K> {
             }
             FromNet::State(state) => self.net_state_is(state),
         }
+    }
+
+    /// Whether an answer is about the namespace that a unit has now.
+    fn is_current(&self, unit: &str, request: u64) -> bool {
+        let net = self.runs.get(unit).and_then(|runtime| runtime.net.as_ref());
+        net.is_some_and(|net| net.request == request)
     }
 
     /// A run that waits for its network has failed; the next attempt asks again.

@@ -12,11 +12,12 @@ pub fn path(unit: &str) -> PathBuf {
     PathBuf::from(format!("{}/{unit}.notify", layout::paths::RUN_UNITS))
 }
 
-/// The next datagram's notices; `None` when there is none now.
-pub fn receive<K: Kernel>(kernel: &K, socket: &K::Fd) -> Option<Vec<Notice>> {
+/// The next datagram's notices; `None` when there is none now. The datagram stays in the socket
+/// ([`Kernel::drop_notice`]).
+pub fn peek<K: Kernel>(kernel: &K, socket: &K::Fd) -> Option<Vec<Notice>> {
     // systemd's own limit for such a message is a page.
     let mut buffer = [0u8; 4096];
-    let size = kernel.receive_notice(socket, &mut buffer)?;
+    let size = kernel.peek_notice(socket, &mut buffer)?;
     Some(parse(buffer.get(..size).unwrap_or_default()))
 }
 

@@ -2,7 +2,7 @@
 //! its group becomes empty.
 
 use crate::kernel::{Errno, Kernel, Source};
-use crate::running::runs::Process;
+use crate::running::runs::{Process, Run};
 use crate::running::{notify, origin};
 use crate::shell::Shell;
 use container::{SETUP_FAILED, Setup};
@@ -61,12 +61,15 @@ impl<K: Kernel> Shell<K> {
         let runtime = self.runs.of(unit);
         let Some(run) = runtime.run.as_mut() else { return };
         let Some(status) = &run.status else { return };
-        // The end of the pipe means that the program runs, or that the process was killed before. If
-        // the process is dead, its exit status tells which.
-        let has_ended = |pidfd| self.kernel.has_ended(pidfd).unwrap_or(false);
+        // The end of the pipe means that the program runs, or that the process was killed before. A
+        // process that is dead or about to be executes nothing: its exit status tells which.
+        let runs = |run: &Run<K::Fd>| {
+            let ended = run.pidfd.as_ref().map(|pidfd| self.kernel.has_ended(pidfd));
+            self.kernel.is_executed(run.pid) == Ok(true) && ended == Some(Ok(false))
+        };
         let event = match (self.kernel.read_status(status), exit) {
             (Ok(Setup::Pending | Setup::Prepared), _) => return,
-            (Ok(Setup::Done), None) if run.pidfd.as_ref().is_some_and(has_ended) => return,
+            (Ok(Setup::Done), None) if !runs(run) => return,
             (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
             (Ok(Setup::Done), _) => {
                 run.exec = true;
@@ -108,8 +111,24 @@ impl<K: Kernel> Shell<K> {
                     self.feed_run(&unit, generation, RunEvent::ExecSucceeded);
                 }
                 Ok(false) => self.in_setup.push((unit, generation, pid)),
-                Err(_) => {}
+                Err(error) if error.is_gone() => {}
+                Err(error) => {
+                    log::warn!("{unit}: {error}");
+                    self.in_setup.push((unit, generation, pid));
+                }
             }
+        }
+    }
+
+    /// Goes on with the starts that wait for an empty group, or for PID 1.
+    pub(crate) fn check_held(&mut self) {
+        if !self.held.is_empty()
+            && let Err(error) = self.to_init.flush(&self.init)
+        {
+            log::error!("PID 1: {error}");
+        }
+        for (unit, generation) in self.held.clone() {
+            self.start_unit(&unit, generation);
         }
     }
 
@@ -144,18 +163,21 @@ impl<K: Kernel> Shell<K> {
     }
 
     pub(crate) fn read_notify(&mut self, unit: &str) {
-        let mut notices = Vec::new();
-        let runtime = self.runs.of(unit);
-        if let Some(socket) = &runtime.notify {
-            // Bounded: a program that floods its socket gets its turn again later.
-            for _ in 0..32 {
-                let Some(more) = notify::receive(&self.kernel, socket) else { break };
-                notices.extend(more);
+        // Bounded: a program that floods its socket gets its turn again later.
+        for _ in 0..32 {
+            let runtime = self.runs.of(unit);
+            let Some(socket) = &runtime.notify else { return };
+            let Some(notices) = notify::peek(&self.kernel, socket) else { return };
+            if let Some(generation) = runtime.run.as_ref().map(|run| run.generation) {
+                for notice in notices {
+                    self.feed_run(unit, generation, RunEvent::Notified(notice));
+                }
+                // Saved first: the program does not say it again to a successor.
+                self.save_now_if_due(unit);
             }
-        }
-        let Some(generation) = runtime.run.as_ref().map(|run| run.generation) else { return };
-        for notice in notices {
-            self.feed_run(unit, generation, RunEvent::Notified(notice));
+            if let Some(socket) = &self.runs.of(unit).notify {
+                self.kernel.drop_notice(socket);
+            }
         }
     }
 }

@@ -15,6 +15,8 @@ pub struct UnitNet<F> {
     pub ns: F,
     /// A route socket inside it.
     pub route_socket: F,
+    /// The number of the latest request to attach it.
+    pub request: u64,
     /// netsetup has given it its place on the bridge.
     pub attached: bool,
 }
@@ -91,6 +93,9 @@ pub struct UnitRuntime<K: Handles> {
     pub net: Option<UnitNet<K::Fd>>,
     /// Its sd_notify socket.
     pub notify: Option<K::Fd>,
+    /// The ends for the container to write to, of pipes whose other ends are on their way to PID 1, and
+    /// the run that they are for.
+    pub outputs: Option<(u64, [K::Fd; 2])>,
     /// The run.
     pub run: Option<Run<K::Fd>>,
     /// The probe.
@@ -110,6 +115,7 @@ impl<K: Handles> Default for UnitRuntime<K> {
             userns: None,
             net: None,
             notify: None,
+            outputs: None,
             run: None,
             probe: None,
             latency_us: None,

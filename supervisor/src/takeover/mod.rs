@@ -1,12 +1,14 @@
 //! Taking over: what an earlier supervisor of this boot has left.
 
-use crate::kernel::{Handles, Kernel};
+use crate::kernel::{CallError, Errno, Handles, Kernel, ProcessStatus};
 use crate::running::actions::send_signal;
 use crate::running::runs::{Process, Run, UnitNet};
 use crate::shell::{Fds, Shell, ShellError};
+use container::CgroupError;
 use ipc::{API_LINK, FromInit, Link, Received};
 use policy::{RunEvent, SavedState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::rc::Rc;
 
 /// How long PID 1 may take to send what it keeps. It sends all of it right after the start.
@@ -49,47 +51,85 @@ pub fn stored_descriptors<K: Kernel>(
     }
 }
 
-/// The state files. One that cannot be read is reported and left out: its unit then looks as if it had
-/// never been started, which the cgroup tree corrects.
-pub fn saved_states(kernel: &impl Kernel) -> BTreeMap<String, SavedState> {
-    let mut states = BTreeMap::new();
-    for (unit, text) in kernel.state_files().unwrap_or_default() {
-        let state = text.map_err(|error| error.to_string()).and_then(|text| {
-            SavedState::from_json(&text).map_err(|error| format!("{unit}.json: {error}"))
-        });
+/// The state files. One that is not understood is reported and left out: its unit then looks as if it
+/// had never been started, which the cgroup tree corrects. One that cannot be read now, because this
+/// process or the kernel is short of something, is read by the next attempt. Also returns the units
+/// whose file was left out.
+///
+/// # Errors
+/// The files cannot be read now.
+pub fn saved_states(
+    kernel: &impl Kernel,
+) -> Result<(BTreeMap<String, SavedState>, Vec<String>), ShellError> {
+    let (mut states, mut unreadable) = (BTreeMap::new(), Vec::new());
+    let files = match kernel.state_files() {
+        Err(error) if error.errno == Errno::ENOENT => Vec::new(),
+        files => files.map_err(failed)?,
+    };
+    for (unit, text) in files {
+        let state = match text {
+            Err(error) if is_shortage(error.errno) => return Err(failed(error)),
+            Err(error) => Err(error.to_string()),
+            Ok(text) => {
+                SavedState::from_json(&text).map_err(|error| format!("{unit}.json: {error}"))
+            }
+        };
         match state {
             Ok(state) => drop(states.insert(unit, state)),
-            Err(error) => log::warn!("{error}: the unit starts without a history"),
+            Err(error) => {
+                log::warn!("{error}: the unit starts without a history");
+                unreadable.push(unit);
+            }
         }
     }
-    states
+    Ok((states, unreadable))
+}
+
+/// Whether an error says that something is missing for the moment.
+fn is_shortage(errno: Errno) -> bool {
+    matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM)
+}
+
+/// The end of a supervisor that cannot learn what an earlier one left.
+pub fn failed(error: impl ToString) -> ShellError {
+    ShellError::TakeOver(error.to_string())
 }
 
 /// Restores everything: descriptors, cgroups, processes.
+///
+/// # Errors
+/// What was left cannot be read. Taking an error for an answer could start a container beside one
+/// that runs, or leave one without anybody who knows of it.
 pub fn take_over<K: Kernel>(
     shell: &mut Shell<K>,
     stored: Stored<K>,
     saved: &BTreeMap<String, SavedState>,
-) {
+) -> Result<(), ShellError> {
     for (key, fds) in stored {
-        take_descriptors(shell, &key, fds);
+        take_descriptors(shell, &key, fds)?;
     }
-    let mut left: BTreeSet<String> = shell.kernel.groups();
+    let mut left: BTreeSet<String> = shell.kernel.groups().map_err(failed)?;
     for (name, state) in saved {
         let Some(generation) = state.generation() else { continue };
         left.remove(name);
-        take_run(shell, name, generation, state);
+        take_run(shell, name, generation, state)?;
     }
     for name in left {
-        clear_away(shell, &name);
+        clear_away(shell, &name).map_err(failed)?;
     }
+    Ok(())
 }
 
-fn take_descriptors<K: Kernel>(shell: &mut Shell<K>, key: &str, fds: Fds<K>) {
+fn take_descriptors<K: Kernel>(
+    shell: &mut Shell<K>,
+    key: &str,
+    fds: Fds<K>,
+) -> Result<(), ShellError> {
     let mut fds = fds.into_iter();
     match (key.split_once('/'), fds.next(), fds.next()) {
         (Some(("netns", unit)), Some(ns), Some(route_socket)) => {
-            shell.runs.of(unit).net = Some(UnitNet { ns, route_socket, attached: false });
+            shell.runs.of(unit).net =
+                Some(UnitNet { ns, route_socket, request: 0, attached: false });
             // It is attached already, and netsetup answers at once.
             shell.attach(unit);
         }
@@ -97,20 +137,29 @@ fn take_descriptors<K: Kernel>(shell: &mut Shell<K>, key: &str, fds: Fds<K>) {
         (_, Some(link), None) if key == API_LINK => {
             shell.api.connect(&mut shell.kernel, link.into(), true)
         }
-        (Some(("notify", unit)), Some(socket), None) => shell.adopt_notify(unit, socket),
+        (Some(("notify", unit)), Some(socket), None) => {
+            shell.adopt_notify(unit, socket).map_err(failed)?;
+        }
         _ => log::warn!("PID 1 keeps descriptors under an unknown key: {key}"),
     }
+    Ok(())
 }
 
-fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state: &SavedState) {
+fn take_run<K: Kernel>(
+    shell: &mut Shell<K>,
+    name: &str,
+    generation: u64,
+    state: &SavedState,
+) -> Result<(), ShellError> {
     let group = match shell.kernel.open_group(name) {
         Ok(group) => Rc::new(group),
-        Err(error) => {
+        Err(error) if error.errno == Errno::ENOENT => {
             // Without a cgroup there has never been a process.
             log::warn!("{error}");
             shell.feed_run(name, generation, RunEvent::GroupEmpty);
-            return;
+            return Ok(());
         }
+        Err(error) => return Err(failed(error)),
     };
     shell.adopt_cgroup(name, Rc::clone(&group));
     // An earlier supervisor has set the filter, but the devices may have changed since.
@@ -120,24 +169,31 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
         log::warn!("{name}: {error}");
     }
     let kernel = &shell.kernel;
-    let found = || if state.launching() { main_process(kernel, &group) } else { None };
-    let pid = state.pid().or_else(found);
+    let pid = match state.pid() {
+        None if state.launching() => main_process(kernel, &group).map_err(failed)?,
+        pid => pid,
+    };
     // An exit that PID 1 still keeps arrives right after this. One that it no longer keeps (the state
     // file could not be written then) never does: the empty group must show it.
-    let alive = pid.filter(|pid| is_in(kernel, &group, *pid));
+    let members = kernel.group_processes(&group).map_err(failed)?;
+    let alive = pid.filter(|pid| members.contains(pid));
     if alive.is_some() {
-        end_left_programs(kernel, &group, alive);
+        end_left_programs(kernel, &group, alive).map_err(failed)?;
     }
-    let gone = pid.is_none() || (alive.is_none() && !kernel.populated(&group).unwrap_or(true));
+    let gone = pid.is_none() || (alive.is_none() && !kernel.populated(&group).map_err(failed)?);
+    let pidfd = match alive.map(|pid| kernel.open_pidfd(pid)) {
+        Some(Err(error)) if !error.is_gone() => return Err(failed(error)),
+        pidfd => pidfd.and_then(Result::ok),
+    };
     let run = Run {
         generation,
         pid: pid.unwrap_or(0),
-        pidfd: alive.and_then(|pid| kernel.open_pidfd(pid).ok()),
+        pidfd,
         // The count at the beginning of the run, not the current one: there may have been an OOM kill
         // while no supervisor ran.
         oom_before: kernel.note(&group).unwrap_or(0),
-        orphaned: state.launching() || state.in_setup(),
-        exec: !state.launching() && !state.in_setup(),
+        orphaned: !state.executed(),
+        exec: state.executed(),
         ended: gone,
         status: None,
         go: None,
@@ -157,47 +213,71 @@ fn take_run<K: Kernel>(shell: &mut Shell<K>, name: &str, generation: u64, state:
             shell.in_setup.push((name.to_owned(), generation, pid));
         }
     }
+    Ok(())
 }
 
 /// The process of a cgroup that is PID 1 of its own namespace: the last number of `NSpid` is 1
 /// (proc_pid_status(5)).
-fn main_process<K: Kernel>(kernel: &K, group: &K::Cgroup) -> Option<i32> {
-    kernel.group_processes(group).ok()?.into_iter().find(|pid| {
-        let status = kernel.process_status(*pid);
-        status.is_some_and(|status| status.ns_pids.len() == 2 && status.ns_pids.last() == Some(&1))
-    })
+fn main_process<K: Kernel>(kernel: &K, group: &K::Cgroup) -> Result<Option<i32>, Box<dyn Error>> {
+    for pid in kernel.group_processes(group)? {
+        if let Some(status) = status_of(kernel, pid)?
+            && status.ns_pids.len() == 2
+            && status.ns_pids.last() == Some(&1)
+        {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
+}
+
+/// What the kernel says of a process; `None` when it is gone.
+fn status_of(kernel: &impl Kernel, pid: i32) -> Result<Option<ProcessStatus>, CallError> {
+    match kernel.process_status(pid) {
+        Ok(status) => Ok(Some(status)),
+        Err(error) if error.is_gone() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Kills the programs that people and health checks of an earlier supervisor started in a container:
 /// their output is lost, and nothing else would ever end them. They are PID 1's children as the main
 /// process is; everything else in a container descends from that.
-fn end_left_programs<K: Kernel>(kernel: &K, group: &K::Cgroup, main: Option<i32>) {
-    for pid in kernel.group_processes(group).unwrap_or_default() {
-        // First the descriptor, so that what is looked at is what is killed.
-        let Some(pidfd) = kernel.open_pidfd(pid).ok().filter(|_| Some(pid) != main) else {
+fn end_left_programs<K: Kernel>(
+    kernel: &K,
+    group: &K::Cgroup,
+    main: Option<i32>,
+) -> Result<(), Box<dyn Error>> {
+    for pid in kernel.group_processes(group)? {
+        if Some(pid) == main {
             continue;
+        }
+        // First the descriptor, so that what is looked at is what is killed.
+        let pidfd = match kernel.open_pidfd(pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) if error.is_gone() => continue,
+            Err(error) => return Err(error.into()),
         };
-        let from_init = kernel.process_status(pid).is_some_and(|status| status.parent == 1);
-        if from_init && is_in(kernel, group, pid) {
+        let from_init = status_of(kernel, pid)?.is_some_and(|status| status.parent == 1);
+        if from_init && kernel.group_processes(group)?.contains(&pid) {
             send_signal(kernel, &pidfd, libc::SIGKILL);
         }
     }
-}
-
-fn is_in<K: Kernel>(kernel: &K, group: &K::Cgroup, pid: i32) -> bool {
-    kernel.group_processes(group).is_ok_and(|pids| pids.contains(&pid))
+    Ok(())
 }
 
 /// Whatever lives in a cgroup that belongs to no known run is left over.
-fn clear_away<K: Kernel>(shell: &mut Shell<K>, name: &str) {
-    let Ok(group) = shell.kernel.open_group(name) else { return };
-    if shell.kernel.populated(&group).unwrap_or(false) {
+fn clear_away<K: Kernel>(shell: &mut Shell<K>, name: &str) -> Result<(), CgroupError> {
+    let group = match shell.kernel.open_group(name) {
+        Ok(group) => group,
+        Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if shell.kernel.populated(&group)? {
         log::warn!("{name}: killing processes of an unknown run");
-        if let Err(error) = shell.kernel.kill_group(&group) {
-            log::error!("{error}");
-        }
+        shell.kernel.kill_group(&group)?;
     }
     if shell.config.host.units.contains_key(name) {
         shell.adopt_cgroup(name, Rc::new(group));
     }
+    Ok(())
 }

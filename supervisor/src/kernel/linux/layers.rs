@@ -15,14 +15,16 @@ use std::path::Path;
 const RAM: &str = "/run/keel/ram";
 
 /// The layers that are mounted.
-pub fn mounted() -> BTreeSet<String> {
-    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+///
+/// # Errors
+/// /proc/self/mounts cannot be read.
+pub fn mounted() -> Result<BTreeSet<String>, CallError> {
+    const FILE: &str = "/proc/self/mounts";
+    let mounts =
+        fs::read_to_string(FILE).map_err(|error| CallError::new(FILE, errno_of(&error)))?;
     let prefix = format!("{}/", paths::RUN_LAYERS);
-    mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1)?.strip_prefix(&prefix))
-        .map(str::to_owned)
-        .collect()
+    let targets = mounts.lines().filter_map(|line| line.split(' ').nth(1)?.strip_prefix(&prefix));
+    Ok(targets.map(str::to_owned).collect())
 }
 
 /// Mounts a layer.

@@ -150,9 +150,15 @@ impl Kernel for Linux {
         Cmdline::read()
     }
 
-    fn clock_was_raised(&self) -> bool {
-        let report = observe::boot_report();
-        report.phases.iter().any(|phase| phase.name == "clock" && !phase.note.is_empty())
+    fn clock_was_raised(&self) -> Result<bool, CallError> {
+        let report = match fs::read(paths::RUN_BOOT) {
+            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                ipc::BootReport::default()
+            }
+            Err(error) => return Err(CallError::new(paths::RUN_BOOT, errno_of(&error))),
+        };
+        Ok(report.phases.iter().any(|phase| phase.name == "clock" && !phase.note.is_empty()))
     }
 
     fn print(&mut self, line: &str) {
@@ -167,10 +173,16 @@ impl Kernel for Linux {
         files::save(Path::new(paths::RUN_UNITS), unit, text)
     }
 
-    fn groups(&self) -> BTreeSet<String> {
-        let entries = fs::read_dir(paths::CGROUP_UNITS).into_iter().flatten().flatten();
-        let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        dirs.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    fn groups(&self) -> Result<BTreeSet<String>, CallError> {
+        let failed = |error| CallError::new(paths::CGROUP_UNITS, errno_of(&error));
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir(paths::CGROUP_UNITS).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_type().map_err(failed)?.is_dir() {
+                found.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(found)
     }
 
     fn create_group(&self, unit: &str, limits: &Limits) -> Result<Cgroup, CgroupError> {
@@ -247,7 +259,7 @@ impl Kernel for Linux {
         group.limit_io(disk, read, write)
     }
 
-    fn mounted_layers(&self) -> BTreeSet<String> {
+    fn mounted_layers(&self) -> Result<BTreeSet<String>, CallError> {
         layers::mounted()
     }
 
@@ -291,8 +303,13 @@ impl Kernel for Linux {
         sockets::notify(unit).map_err(|errno| CallError::new("notify socket", errno))
     }
 
-    fn receive_notice(&self, socket: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
-        sockets::receive(socket, buffer)
+    fn peek_notice(&self, socket: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
+        sockets::receive(socket, buffer, nix::sys::socket::MsgFlags::MSG_PEEK)
+    }
+
+    fn drop_notice(&self, socket: &OwnedFd) {
+        // What does not fit in the buffer goes with the rest (recv(2)).
+        let _ = sockets::receive(socket, &mut [], nix::sys::socket::MsgFlags::empty());
     }
 
     fn spawn(&self, request: &StartRequest<'_, Linux>) -> Result<Started<OwnedFd>, SpawnError> {
@@ -367,7 +384,7 @@ impl Kernel for Linux {
         processes::is_executed(pid)
     }
 
-    fn process_status(&self, pid: i32) -> Option<ProcessStatus> {
+    fn process_status(&self, pid: i32) -> Result<ProcessStatus, CallError> {
         processes::status(pid)
     }
 

@@ -77,16 +77,21 @@ pub fn is_executed(pid: i32) -> Result<bool, CallError> {
         Err(error) => Err(CallError::new(path, errno_of(&error))),
     };
     let theirs = identity(format!("/proc/{pid}/exe"))?;
-    Ok(identity("/proc/self/exe".to_owned()).ok() != Some(theirs))
+    Ok(identity("/proc/self/exe".to_owned())? != theirs)
 }
 
-/// What /proc/PID/status says; `None` when the process is gone.
-pub fn status(pid: i32) -> Option<ProcessStatus> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let parent = status_field(&text, "PPid")?.parse().ok()?;
+/// What /proc/PID/status says.
+///
+/// # Errors
+/// The process is gone, or the file cannot be read.
+pub fn status(pid: i32) -> Result<ProcessStatus, CallError> {
+    let path = format!("/proc/{pid}/status");
+    let failed = |errno| CallError::new(path.clone(), errno);
+    let text = fs::read_to_string(&path).map_err(|error| failed(errno_of(&error)))?;
+    let parent = status_field(&text, "PPid").and_then(|number| number.parse().ok());
     let ids = status_field(&text, "NSpid").unwrap_or_default();
     let ns_pids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect();
-    Some(ProcessStatus { parent, ns_pids })
+    Ok(ProcessStatus { parent: parent.ok_or_else(|| failed(Errno::EBADMSG))?, ns_pids })
 }
 
 /// Sends a signal to the process in a service's cgroup.

@@ -37,8 +37,8 @@ pub fn notify(unit: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// The next datagram, if there is one now.
-pub fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
-    retry(|| recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)).ok()
+pub fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: MsgFlags) -> Option<usize> {
+    retry(|| recv(fd.as_raw_fd(), buffer, flags | MsgFlags::MSG_DONTWAIT)).ok()
 }
 
 /// Begins to connect to port `port` on loopback, inside `netns` (`None`: the host's own). The socket
