@@ -1,8 +1,10 @@
 //! `keel --host` in tests, with configuration and state of its own.
 
+use crate::guest::PATIENCE;
 use crate::{Guest, keel};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// The result of a command.
 #[derive(Debug, Clone)]
@@ -35,7 +37,14 @@ pub fn own_folders(command: &mut Command, scratch: &Path) {
 impl Guest {
     /// A `keel` command for this host, which must have been booted with `api`, as the admin whose key
     /// `keel run` has generated.
+    ///
+    /// Waits until the API listens: before, QEMU accepts the connection and resets it. A host whose API
+    /// never listens gets the command all the same, which then fails with the reason.
     pub fn command(&self, args: &[&str]) -> Command {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.console().contains("host key ") && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(100));
+        }
         let mut command = Command::new(keel());
         own_folders(&mut command, self.scratch.path());
         command.arg("--host").arg(self.api_address()).args(args);

@@ -7,7 +7,7 @@ use crate::{
 use ipc::Reply;
 use ipc::Service;
 use qemu_tests::{Guest, keel};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const WATCH: &str = "entrypoint = [\"/probe\", \"watch\"]";
 
@@ -90,7 +90,14 @@ fn on_a_terminal(guest: &Guest, args: &[&str]) -> String {
             None => script.env_remove(name),
         };
     }
-    let done = script.args(["-qec", &line.join(" "), "/dev/null"]).output().expect("script(1)");
+    // Its standard input stays open to the end: at its end script(1) types the terminal's EOF character,
+    // which is a NUL once `keel` has made the terminal raw.
+    script.args(["-qec", &line.join(" "), "/dev/null"]);
+    let piped = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("script(1)");
+    let stdin = child.stdin.take();
+    let done = child.wait_with_output().expect("script(1)");
+    drop(stdin);
     String::from_utf8_lossy(&done.stdout).replace('\r', "")
 }
 
