@@ -7,6 +7,7 @@
 use crate::error::Error;
 use api_types::{ErrorCode, ExecRequest};
 use ipc::api::{ApiRequest, FromApi, ToApi};
+use ipc::outbox::RETRY_MS;
 use ipc::{Answer, Channel, ChannelError, ExitStatus, Outbox, Received, Reply};
 use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
@@ -153,11 +154,15 @@ impl Link {
         loop {
             self.waiting.notified().await;
             while !self.outbox.borrow().is_empty() {
+                if self.outbox.borrow().is_stalled() {
+                    // The kernel is short of memory: the link does not say when it takes more.
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                }
                 let mut guard = self.wire.fd.writable().await?;
                 if let Err(error) = self.outbox.borrow_mut().flush(self.wire.channel()) {
                     log::error!("a message to the supervisor is lost: {error}");
                 }
-                if !self.outbox.borrow().is_empty() {
+                if self.outbox.borrow().is_blocked() {
                     guard.clear_ready();
                 }
             }

@@ -185,6 +185,7 @@ impl<K: Kernel> Pid1<K> {
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.link = None;
         slot.outbox.clear();
+        slot.flush_at = None;
         slot.kill_at = Some(kill_at);
         log::debug!("{}: link closed", slot.service.applet());
     }

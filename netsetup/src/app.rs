@@ -1,5 +1,6 @@
 //! The main loop: one thread, one poll, and no blocking on any single operation.
 
+use ipc::outbox::RETRY_MS;
 use ipc::{Channel, ChannelError, FromInit, FromNet, NetRequest, Network, Outbox, ToInit, ToNet};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use serde::Serialize;
@@ -77,7 +78,7 @@ impl<M: Serialize> Link<M> {
     }
 
     fn poll_fd(&self) -> PollFd<'_> {
-        let out = if self.outbox.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
+        let out = if self.outbox.is_blocked() { PollFlags::POLLOUT } else { PollFlags::empty() };
         PollFd::new(self.channel.as_fd(), PollFlags::POLLIN | out)
     }
 }
@@ -164,7 +165,11 @@ impl App {
 
     fn wait(&self, longest: Option<Duration>) -> Result<(), AppError> {
         let now = (self.now)();
-        let deadlines = [self.uplinks.deadline(now), self.firewall.deadline(), self.retry.next()];
+        // A link that the kernel has no memory for does not say when it takes more.
+        let stalled = self.supervisor.outbox.is_stalled() || self.init.outbox.is_stalled();
+        let resend = stalled.then(|| now + Duration::from_millis(RETRY_MS));
+        let deadlines =
+            [self.uplinks.deadline(now), self.firewall.deadline(), self.retry.next(), resend];
         let next = deadlines.into_iter().flatten().min().map(|at| at.saturating_sub(now));
         let timeout = match next.into_iter().chain(longest).min() {
             None => PollTimeout::NONE,

@@ -69,7 +69,16 @@ impl<K: Kernel> Shell<K> {
         };
         let event = match (self.kernel.read_status(status), exit) {
             (Ok(Setup::Pending | Setup::Prepared), _) => return,
-            (Ok(Setup::Done), None) if !runs(run) => return,
+            (Ok(Setup::Done), None) if !runs(run) => {
+                // The pipe would report its end in every turn. What the process executes, or its exit,
+                // tells what became of it.
+                self.kernel.unwatch(&Source::Setup(unit.to_owned()), status);
+                let setup = (unit.to_owned(), run.generation, run.pid);
+                if !self.in_setup.contains(&setup) {
+                    self.in_setup.push(setup);
+                }
+                return;
+            }
             (Ok(Setup::Done), Some(ExitStatus::Signal(_))) => None,
             (Ok(Setup::Done), _) => {
                 run.exec = true;
@@ -99,16 +108,23 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// Runs taken over in the middle of their setup have no pipe any more: what their process executes
-    /// shows how far they are.
+    /// Runs taken over in the middle of their setup have no pipe any more, and the pipes of others have
+    /// ended: what their process executes shows how far they are.
     pub(crate) fn check_setups(&mut self) {
         for (unit, generation, pid) in std::mem::take(&mut self.in_setup) {
             match self.kernel.is_executed(pid) {
                 Ok(true) => {
-                    if let Some(run) = self.runs.run(&unit, generation) {
+                    let exec_us = self.kernel.now_us();
+                    let runtime = self.runs.of(&unit);
+                    let run = runtime.run.as_mut().filter(|run| run.generation == generation);
+                    // Of a run that has ended, the number may be another process's by now.
+                    if let Some(run) = run.filter(|run| !run.ended) {
                         run.exec = true;
+                        run.status = None;
+                        run.go = None;
+                        runtime.timeline.exec_us = exec_us;
+                        self.feed_run(&unit, generation, RunEvent::ExecSucceeded);
                     }
-                    self.feed_run(&unit, generation, RunEvent::ExecSucceeded);
                 }
                 Ok(false) => self.in_setup.push((unit, generation, pid)),
                 Err(error) if error.is_gone() => {}

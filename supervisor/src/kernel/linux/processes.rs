@@ -26,7 +26,11 @@ pub fn list() -> Vec<Process> {
 }
 
 fn report(pid: i32) -> Option<Process> {
-    let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+    // Not UTF-8 where the process has chosen such a name (PR_SET_NAME).
+    let read = |file: &str| {
+        let bytes = fs::read(format!("/proc/{pid}/{file}")).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
     // Not all of it: a program may have megabytes of arguments.
     let mut shown = Vec::new();
     let command = File::open(format!("/proc/{pid}/cmdline")).ok()?;
@@ -87,7 +91,9 @@ pub fn is_executed(pid: i32) -> Result<bool, CallError> {
 pub fn status(pid: i32) -> Result<ProcessStatus, CallError> {
     let path = format!("/proc/{pid}/status");
     let failed = |errno| CallError::new(path.clone(), errno);
-    let text = fs::read_to_string(&path).map_err(|error| failed(errno_of(&error)))?;
+    // Not UTF-8 where the process has chosen such a name (PR_SET_NAME).
+    let bytes = fs::read(&path).map_err(|error| failed(errno_of(&error)))?;
+    let text = String::from_utf8_lossy(&bytes);
     let parent = status_field(&text, "PPid").and_then(|number| number.parse().ok());
     let ids = status_field(&text, "NSpid").unwrap_or_default();
     let ns_pids = ids.split_ascii_whitespace().filter_map(|id| id.parse().ok()).collect();
@@ -137,6 +143,33 @@ fn unit_of(text: &str) -> Option<String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_name_that_is_not_utf8_hides_no_process() {
+        use std::io::Read;
+        // A child that has given itself such a name, and says so.
+        let (mut said, says) = std::io::pipe().unwrap();
+        // SAFETY: the child makes system calls only, and ends in _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: the name ends with a NUL; the descriptor is open; `pause` returns at a signal.
+            unsafe {
+                libc::prctl(libc::PR_SET_NAME, c"\xff\xfe".as_ptr());
+                libc::write(std::os::fd::AsRawFd::as_raw_fd(&says), b"n".as_ptr().cast(), 1);
+                libc::pause();
+                libc::_exit(0)
+            }
+        }
+        said.read_exact(&mut [0]).unwrap();
+        let (status, report) = (status(child), report(child));
+        // SAFETY: the process is a child of this one that nobody has waited for.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+        assert_eq!(status.unwrap().parent, i32::try_from(std::process::id()).unwrap());
+        assert_eq!(report.unwrap().pid, child);
+    }
 
     #[test]
     fn this_process_is_found() {
