@@ -54,7 +54,7 @@ pub struct Shell<K: Kernel> {
     pub(crate) api: Api<K>,
     pub(crate) events: Events,
     /// A requested shutdown: when (ms), how it ends, why.
-    pub(crate) going_down: Option<(u64, ShutdownKind, String)>,
+    pub(crate) pending_shutdown: Option<(u64, ShutdownKind, String)>,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
     /// Units whose state could not be written.
@@ -124,7 +124,7 @@ impl<K: Kernel> Shell<K> {
             control,
             api,
             events,
-            going_down: None,
+            pending_shutdown: None,
             layers,
             unsaved: BTreeSet::new(),
             persists: 0,
@@ -245,7 +245,7 @@ impl<K: Kernel> Shell<K> {
             self.to_init.is_stalled() || self.to_net.is_stalled() || self.api.is_stalled();
         let stalled = stalled.then(|| now.as_millis() + RETRY_MS);
         let settle = self.reporter.due_ms();
-        let down = self.going_down.as_ref().map(|(due, _, _)| *due);
+        let down = self.pending_shutdown.as_ref().map(|(due, _, _)| *due);
         let due = core
             .into_iter()
             .chain(probes)
