@@ -13,8 +13,8 @@ pub enum Role {
     Reader,
     /// Also starts, stops, restarts and signals units.
     Operator,
-    /// Also downloads the support bundle, reboots, powers off, and runs commands and copies files in
-    /// containers.
+    /// Also downloads the support bundle, reboots, powers off, and runs commands and copies files
+    /// in containers.
     Admin,
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_on_the_command_line_is_complete_or_an_error() {
+    fn incomplete_clients_on_the_command_line_are_errors() {
         let client: Client = "me:admin:SHA256:abc".parse().unwrap();
         assert_eq!((client.name.as_str(), client.role), ("me", Role::Admin));
         assert_eq!(client.key, "SHA256:abc");

@@ -18,7 +18,7 @@ pub struct Problem {
     pub code: ErrorCode,
     /// For people.
     pub message: String,
-    /// More for people, line by line.
+    /// Further lines for people.
     #[serde(default)]
     pub details: Vec<String>,
 }
@@ -29,7 +29,7 @@ impl Problem {
         Problem { code, message: message.into(), details: Vec::new() }
     }
 
-    /// Something was tried and did not work.
+    /// A failed operation.
     pub fn failed(message: impl Into<String>) -> Problem {
         Problem::new(ErrorCode::Failed, message)
     }

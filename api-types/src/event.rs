@@ -64,7 +64,7 @@ pub enum EventKind {
         /// Unstable runs in a row so far.
         attempts: u32,
     },
-    /// The unit has failed for good.
+    /// The unit has failed permanently.
     Failed(Failure),
     /// The unit finished with exit code 0.
     Done,
@@ -262,7 +262,7 @@ fn write_end(f: &mut fmt::Formatter<'_>, end: &LastExit) -> fmt::Result {
     let ran = human(Duration::from_millis(*ran_ms));
     match cause {
         _ if *asked => write!(f, "ended as requested after {ran}: {cause}"),
-        // There was no run that could have ended.
+        // No run was started.
         crate::ExitCause::WaitTimeout(unmet) => {
             write!(f, "not started, after {ran} (wait_timeout): {unmet}")
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 /// Bytes before a frame's payload.
 pub const FRAME_HEADER: usize = 5;
 
-/// Longest payload. More input or output is simply more frames.
+/// Longest payload. Longer input or output takes several frames.
 pub const MAX_FRAME: usize = 64 * 1024;
 
 /// What to run; goes into the header `X-Keel-Exec`.
@@ -20,19 +20,19 @@ pub const MAX_FRAME: usize = 64 * 1024;
 pub struct ExecRequest {
     /// The program and its arguments; the program is searched in the container's `PATH`.
     pub command: Vec<String>,
-    /// Variables above those of the unit.
+    /// Variables in addition to those of the unit; they take precedence.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Lines and characters of the terminal to give it, if it is to have one.
+    /// Lines and characters of its terminal; none: no terminal.
     #[serde(default)]
     #[cfg_attr(feature = "schema", schema(value_type = Option<[u16; 2]>))]
     pub tty: Option<(u16, u16)>,
 }
 
-/// What a frame holds.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FrameKind {
-    /// From the client: input; without payload, the end of it.
+    /// From the client: input; without payload, end of input.
     Stdin,
     /// From the host: what the command wrote to its standard output, or to its terminal.
     Stdout,
@@ -70,7 +70,7 @@ impl FrameKind {
 /// One frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// What it holds.
+    /// Its kind.
     pub kind: FrameKind,
     /// At most [`MAX_FRAME`] bytes.
     pub payload: Vec<u8>,
@@ -125,7 +125,7 @@ impl Resize {
     }
 }
 
-/// Bytes that are no frames. Nothing after them on the connection can be understood.
+/// Bytes that are not a frame. Nothing after them on the connection can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
     /// No kind has this code.
@@ -150,7 +150,7 @@ impl std::fmt::Display for FrameError {
 
 impl std::error::Error for FrameError {}
 
-/// Makes frames of bytes that come in pieces.
+/// Splits a stream of bytes into frames.
 #[derive(Debug, Default)]
 pub struct Decoder {
     held: Vec<u8>,
@@ -159,19 +159,19 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// Takes in the next bytes.
+    /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
-        // What has been given out is dropped here and not in `next`, so that a piece with many
-        // small frames is moved once and not once for each.
+        // Returned bytes are removed here and not in `next`, so that a piece with many small frames
+        // is moved once and not once per frame.
         self.held.drain(..self.taken);
         self.taken = 0;
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next frame, or `None` when it has not come as a whole.
+    /// The next frame, or `None` if it is incomplete.
     ///
     /// # Errors
-    /// The bytes are no frames; then they never will be.
+    /// The bytes are not a frame. All further calls fail.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let rest = self.held.get(self.taken..).unwrap_or_default();
         let Some((&[code, a, b, c, d], after)) = rest.split_first_chunk::<FRAME_HEADER>() else {
@@ -188,7 +188,7 @@ impl Decoder {
         Ok(Some(frame))
     }
 
-    /// Whether part of a frame has come and the rest has not.
+    /// Whether an incomplete frame has been received.
     pub fn is_partial(&self) -> bool {
         self.taken < self.held.len()
     }
@@ -231,7 +231,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn arbitrary_bytes_give_frames_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             let mut decoder = Decoder::default();
             decoder.push(&bytes);
             let mut eaten = 0;

@@ -52,8 +52,8 @@ pub struct Unit {
     /// Failed attempts.
     #[serde(default)]
     pub failures: u64,
-    /// How often runs and attempts have ended, by reason: the `cause` of [`LastExit`], `success` for
-    /// exit code 0, or `asked` for a requested end.
+    /// How often runs and attempts have ended, by reason: the `cause` of [`LastExit`], `success`
+    /// for exit code 0, or `asked` for a requested end.
     #[serde(default)]
     pub exits: BTreeMap<String, u64>,
     /// Unstable runs in a row; 0 after a stable run.
@@ -153,7 +153,7 @@ pub enum State {
     Stopping,
     /// To be started again at a known time.
     Backoff,
-    /// Failed for good, with the reason.
+    /// Failed permanently, with the reason.
     Failed,
     /// Not meant to run.
     Stopped,
@@ -195,7 +195,7 @@ impl fmt::Display for State {
     }
 }
 
-/// What a unit is meant to be.
+/// The desired state of a unit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -228,7 +228,7 @@ pub enum By {
     Person,
     /// The named unit requires or wants it.
     Unit(String),
-    /// Nobody: it is not enabled and has never been started.
+    /// No decision: it is not enabled and has never been started.
     Default,
     /// The host is shutting down.
     Shutdown,
@@ -327,8 +327,8 @@ pub struct Stall {
     pub full_us: u64,
 }
 
-/// When the steps of a unit's latest start happened: microseconds of `CLOCK_MONOTONIC`, 0 for a step
-/// that has not happened.
+/// When the steps of a unit's latest start happened: microseconds of `CLOCK_MONOTONIC`, 0 for a
+/// step that has not happened.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(default)]

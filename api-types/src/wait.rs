@@ -39,7 +39,7 @@ pub enum Unmet {
     Missing,
     /// Its unit file is invalid.
     Broken,
-    /// It has failed for good.
+    /// It has failed permanently.
     Failed {
         /// Why.
         why: String,

@@ -54,7 +54,7 @@ fn an_end_has_a_cause_and_perhaps_a_detail() {
         assert_eq!(serde_json::to_value(end(cause.clone())).unwrap(), json);
         assert_eq!(serde_json::from_value::<LastExit>(json).unwrap(), end(cause));
     }
-    // Of a host that says less.
+    // From a host that sends fewer fields.
     let short: LastExit = serde_json::from_str(r#"{"cause":"oom"}"#).unwrap();
     assert_eq!((short.cause, short.at), (ExitCause::Oom, 0));
 }
@@ -200,7 +200,7 @@ fn an_event_of_a_kind_that_is_not_known_can_be_read() {
         assert_eq!(event.kind, EventKind::Unknown { kind: "melted".into() });
         assert_eq!((event.kind.name(), event.text.as_str()), ("melted", "melted"));
     }
-    // As hosts said it before events had details.
+    // From a host before events had details.
     let old = r#"{"seq":1,"time_us":2,"unit":"web","kind":"ready","text":"ready after 40 ms"}"#;
     assert_eq!(serde_json::from_str::<Event>(old).unwrap().kind.name(), "ready");
 }

@@ -1,14 +1,14 @@
 //! Dropping privileges once all files and sockets are open. The process already has no capabilities
-//! and its own user; from here on it cannot open a file, connect to anything or start a program, and
-//! can make only the system calls that serving needs.
+//! and its own user; from here on it cannot open a file, connect to anything or start a program,
+//! and can make only the system calls that serving needs.
 
 mod landlock;
 mod seccomp;
 
 use std::io;
 
-/// Drops them for good. A kernel without landlock does not stop the API: the seccomp filter forbids
-/// opening files, too.
+/// Drops privileges permanently. A kernel without landlock does not stop the API: the seccomp
+/// filter forbids opening files, too.
 ///
 /// # Errors
 /// no_new_privs cannot be set, or the filter cannot be installed.

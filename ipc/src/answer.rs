@@ -1,4 +1,4 @@
-//! Answers of the supervisor, to `api` and on the control socket.
+//! The supervisor's answers to `api` and on the control socket.
 
 use api_types::{
     Client, ConfigValue, Event, Explanation, Host, LogLine, Pressure, Problem, Process, Unit,
@@ -34,19 +34,19 @@ pub struct OpenedFile {
     pub mode: u32,
 }
 
-/// A reply that is not the one that a request has.
+/// A reply that does not belong to the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the supervisor sent a reply to a different request")]
 pub struct UnexpectedReply;
 
-/// Defines [`Reply`], and for each variant the conversion into what it holds.
+/// Defines [`Reply`], and for each variant the conversion into its content.
 macro_rules! replies {
     ($($(#[$doc:meta])* $name:ident($content:ty) $($packed:ident)?,)+) => {
-        /// What a request that was carried out gives; the request's documentation names the variant.
+        /// The result of a successful request; the request's documentation names the variant.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
         pub enum Reply {
-            /// Nothing but that it was done, or the file descriptors beside the packet.
+            /// Success without a result, or with only the attached file descriptors.
             Done,
             $($(#[$doc])* $name(replies!(@type $($packed)? $content)),)+
         }
@@ -79,7 +79,7 @@ replies! {
     Lines(Vec<LogLine>),
     /// The host.
     Host(Host) boxed,
-    /// The client that asks.
+    /// The requesting client.
     Client(Client),
     /// Events, oldest first.
     Events(Vec<Event>),
@@ -89,7 +89,7 @@ replies! {
     Pressure(BTreeMap<String, Pressure>),
     /// Settings of the host folder.
     Config(Vec<ConfigValue>),
-    /// An opened file; its descriptor is beside the packet.
+    /// An opened file; its descriptor is attached to the packet.
     File(OpenedFile),
     /// Text of a file or of the kernel's log.
     Text(String),
@@ -116,7 +116,7 @@ mod tests {
     use api_types::ErrorCode;
 
     #[test]
-    fn a_reply_is_what_its_request_has_or_an_error() {
+    fn a_reply_to_another_request_is_an_error() {
         let reply = Reply::Unit(Box::new(Unit::new("web")));
         let text = serde_json::to_string(&Answer::Ok(reply.clone())).unwrap();
         assert_eq!(serde_json::from_str::<Answer>(&text).unwrap(), Answer::Ok(reply.clone()));

@@ -1,7 +1,7 @@
-//! Between the `api` process and the supervisor: [`FromApi`] and [`ToApi`], packets with file
-//! descriptors beside them ([`crate::Channel`]).
+//! The messages between the `api` process and the supervisor: [`FromApi`] and [`ToApi`], packets
+//! with attached file descriptors ([`crate::Channel`]).
 //!
-//! `api` parses what the network sends and has no privileges. It names the key of the client (the
+//! `api` parses input from the network and has no privileges. It names the key of the client (the
 //! fingerprint that a TLS handshake has proved) and the request; the supervisor alone decides which
 //! role the key has and whether that role is sufficient.
 
@@ -10,11 +10,11 @@ use crate::control::Request;
 use api_types::{Client, Event, ExecRequest, ExitStatus, Role};
 use serde::{Deserialize, Serialize};
 
-/// Longer answers are sent as a file ([`ToApi::Answer`]); a packet has room for this much and the
-/// message around it ([`crate::channel::MAX_PACKET`]).
+/// Longer answers are sent as a file ([`ToApi::Answer`]); a packet can hold an answer of this
+/// length and the message around it ([`crate::channel::MAX_PACKET`]).
 pub const MAX_INLINE: usize = 64 * 1024;
 
-/// `api` to the supervisor.
+/// From `api` to the supervisor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromApi {
@@ -23,7 +23,7 @@ pub enum FromApi {
     Hello {
         /// Fingerprint of the host's own key, shown on the console; as [`Client::key`].
         host_key: String,
-        /// Where it listens, for people (`port 7443`); or why it does not.
+        /// Where it listens (`port 7443`), or why it does not; for people.
         listens: String,
     },
     /// A request of a client; answered by [`ToApi::Answer`] with the same number.
@@ -51,7 +51,7 @@ pub enum ApiRequest {
         /// See [`Request`].
         request: Request,
     },
-    /// The client that asks: [`Reply::Client`](crate::Reply::Client).
+    /// The requesting client: [`Reply::Client`](crate::Reply::Client).
     Whoami,
     /// The recent log of a unit: [`Reply::Done`](crate::Reply::Done) and the ring, opened for
     /// reading; no descriptor if the unit has written nothing in this boot.
@@ -134,11 +134,12 @@ impl ApiRequest {
     }
 }
 
-/// The supervisor to `api`. Not tagged inside: a long answer is decoded without being buffered.
+/// From the supervisor to `api`. Externally tagged, so that long answers are decoded without
+/// buffering.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToApi {
-    /// The present list of clients: after each [`FromApi::Hello`], each start of a supervisor and
+    /// The current list of clients: after each [`FromApi::Hello`], each start of a supervisor and
     /// each change. Only clients whose keys are listed can connect.
     Clients {
         /// All clients.
@@ -148,16 +149,16 @@ pub enum ToApi {
     Answer {
         /// The number.
         id: u64,
-        /// The answer; none: it is the JSON in the attached file.
+        /// The answer; none: the attached file contains it as JSON.
         answer: Option<Answer>,
     },
     /// A program that [`ApiRequest::Exec`] started has ended.
     Exited {
         /// The number of the request.
         id: u64,
-        /// How.
+        /// How it ended.
         status: ExitStatus,
     },
-    /// Something happened.
+    /// An event.
     Event(Event),
 }

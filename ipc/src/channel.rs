@@ -1,4 +1,4 @@
-//! One end of a link: packets of JSON with file descriptors beside them.
+//! One end of a link: packets of JSON with attached file descriptors.
 
 use crate::Link;
 use nix::errno::Errno;
@@ -10,16 +10,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Largest packet. The kernel's default send buffer (212,992 bytes) holds one with room to spare.
+/// Largest packet. The kernel's default send buffer (212,992 bytes) can hold it.
 pub const MAX_PACKET: usize = 128 * 1024;
 
-/// Most descriptors in one packet.
+/// Maximum number of descriptors in a packet.
 pub const MAX_FDS: usize = 64;
 
-/// How messages are sent: without waiting, and without a signal when the other side is gone.
+/// Send without blocking, and without SIGPIPE if the other side is closed.
 const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
-/// What can go wrong on a link.
+/// An error of a link.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The other side's queue is full; nothing was sent.
@@ -33,15 +33,16 @@ pub enum ChannelError {
         /// Its error.
         errno: Errno,
     },
-    /// A packet that is not the message it should be; it has been taken off the queue.
+    /// A packet that is not a known message; it has been removed from the queue.
     #[error("a packet of {size} bytes is not a known message: {source}")]
     Decode {
         /// Its length.
         size: usize,
-        /// What the decoder said.
+        /// The decoder's error.
         source: serde_json::Error,
     },
-    /// A packet was cut: longer than [`MAX_PACKET`] or with more descriptors than [`MAX_FDS`].
+    /// A packet was truncated: longer than [`MAX_PACKET`] or with more descriptors than
+    /// [`MAX_FDS`].
     #[error("a packet was longer than {MAX_PACKET} bytes or held more than {MAX_FDS} descriptors")]
     Truncated,
     /// A message to send that does not fit.
@@ -53,8 +54,8 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// Whether the message can be sent later although nothing else changes: the kernel was short of
-    /// memory, or too many descriptors are under way.
+    /// Whether sending can succeed later without any event: the kernel was short of memory, or too
+    /// many descriptors are in flight.
     pub fn is_temporary(&self) -> bool {
         use Errno::{ENOBUFS, ENOMEM, ETOOMANYREFS};
         matches!(self, ChannelError::Sys { errno: ENOBUFS | ENOMEM | ETOOMANYREFS, .. })
@@ -76,7 +77,7 @@ pub struct Received<M, F = OwnedFd> {
     pub fds: Vec<F>,
 }
 
-/// A message as it travels, if it fits in a packet together with `fds` descriptors.
+/// Encodes a message for a packet that also carries `fds` descriptors.
 ///
 /// # Errors
 /// [`ChannelError::Encode`] and [`ChannelError::TooLong`].
@@ -88,7 +89,7 @@ pub fn encode<M: Serialize>(message: &M, fds: usize) -> Result<Vec<u8>, ChannelE
     Ok(bytes)
 }
 
-/// The message in a packet. An empty packet, which is how the end of a link reads, has none.
+/// Decodes the message in a packet. An empty packet, which means the end of a link, has none.
 ///
 /// # Errors
 /// [`ChannelError::Decode`].
@@ -119,13 +120,13 @@ impl Channel {
         Ok((Channel { fd: a }, Channel { fd: b }))
     }
 
-    /// Takes over a descriptor that PID 1 left open at a known number ([`crate::fds`]), and
-    /// marks it close-on-exec.
+    /// Adopts a descriptor that PID 1 left open at a known number ([`crate::fds`]), and sets its
+    /// close-on-exec flag.
     ///
     /// # Errors
     /// The number is not an open descriptor.
     pub fn inherited(number: RawFd) -> Result<Channel, ChannelError> {
-        // SAFETY: F_SETFD touches nothing but the descriptor's flag.
+        // SAFETY: F_SETFD only changes the descriptor's flag.
         let done = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
         Errno::result(done).map_err(|errno| ChannelError::Sys { call: "fcntl(F_SETFD)", errno })?;
         // SAFETY: the number is open (checked above), and the process that calls this at its start
@@ -148,7 +149,7 @@ impl Channel {
 
     fn send_packet(&self, bytes: &[u8], raw: &[RawFd]) -> Result<(), ChannelError> {
         loop {
-            // A process that never sends descriptors can do without sendmsg(2).
+            // A process that never sends descriptors does not need permission for sendmsg(2).
             let (call, sent) = if raw.is_empty() {
                 ("send", send(self.fd.as_raw_fd(), bytes, SEND))
             } else {
@@ -167,11 +168,12 @@ impl Channel {
     /// The next message, or `None` when there is none now.
     ///
     /// # Errors
-    /// [`ChannelError::Decode`] and [`ChannelError::Truncated`] cost one packet; the link goes on.
+    /// [`ChannelError::Decode`] and [`ChannelError::Truncated`] lose one packet; the link stays
+    /// usable.
     pub fn recv<M: DeserializeOwned>(&self) -> Result<Option<Received<M>>, ChannelError> {
         let mut buffer = vec![0u8; MAX_PACKET];
-        // Room for all that the kernel lets a sender attach (SCM_MAX_FD, include/net/scm.h): of
-        // descriptors that did not fit, some would have been installed and nobody would know which.
+        // Space for as many as the kernel lets a sender attach (SCM_MAX_FD, include/net/scm.h).
+        // With less, some of the descriptors would be installed without a record of which.
         let mut control = nix::cmsg_space!([RawFd; 253]);
         let mut slice = [IoSliceMut::new(&mut buffer)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;
@@ -186,7 +188,8 @@ impl Channel {
         let mut fds = Vec::new();
         for message in got.cmsgs().map_err(|_| ChannelError::Truncated)? {
             if let ControlMessageOwned::ScmRights(raw) = message {
-                // SAFETY: the kernel has just installed these descriptors for this call alone.
+                // SAFETY: the kernel has just installed these descriptors for this call; nothing
+                // else owns them.
                 fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
             }
         }

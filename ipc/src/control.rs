@@ -1,6 +1,6 @@
 //! Requests to the supervisor: one JSON object per line, over a unix socket
-//! (`layout::paths::RUN_CONTROL`) or, if the kernel's command line names one, a virtio port. Each is
-//! answered with an [`crate::Answer`]; the same requests are part of what `api` can ask
+//! (`layout::paths::RUN_CONTROL`) or, if the kernel's command line names one, a virtio port. Each
+//! is answered with an [`crate::Answer`]; `api` can send the same requests
 //! ([`crate::api::ApiRequest::Plain`]).
 
 use crate::Service;
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Longest request line, in bytes; a longer one is an error, and the connection is closed.
 pub const MAX_REQUEST: usize = 64 * 1024;
 
-/// A request or an answer with its number: an answer has its request's, so that a late answer is
-/// never taken for that of another request.
+/// A request or an answer with its number. An answer has the number of its request, so that a late
+/// answer is not mistaken for the answer to another request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Numbered<T> {
     /// Chosen by the sender of the request; 0 if it does not matter.
@@ -38,7 +38,7 @@ pub enum Request {
         /// Its name.
         name: String,
     },
-    /// Start a unit now, in whatever state it is: [`Reply::Unit`](crate::Reply::Unit).
+    /// Start a unit now, regardless of its state: [`Reply::Unit`](crate::Reply::Unit).
     Start {
         /// Its name.
         name: String,
@@ -69,8 +69,8 @@ pub enum Request {
     },
     /// The host: [`Reply::Host`](crate::Reply::Host).
     Host,
-    /// The text of a file below /proc, /sys, /run/keel or the data disk, for support and measurements:
-    /// [`Reply::Text`](crate::Reply::Text).
+    /// The text of a file below /proc, /sys, /run/keel or the data disk, for support and
+    /// measurements: [`Reply::Text`](crate::Reply::Text).
     Read {
         /// Absolute path without `..`.
         path: String,
@@ -86,7 +86,7 @@ pub enum Request {
     /// Send a signal to one of Keelhost's own processes, which PID 1 restarts if it ends:
     /// [`Reply::Pid`](crate::Reply::Pid).
     SignalService {
-        /// Which.
+        /// The process.
         service: Service,
         /// Signal number.
         signal: i32,
@@ -99,9 +99,9 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether the request is accepted on the control socket only: it reaches what no role may
-    /// reach, such as the host's private key. The API does not offer it, and the supervisor does not
-    /// accept it from `api`, which an attacker may control.
+    /// Whether the request is accepted on the control socket only: it gives access to data that no
+    /// role may access, such as the host's private key. The API does not offer it, and the
+    /// supervisor does not accept it from `api`, which an attacker may control.
     pub fn host_only(&self) -> bool {
         matches!(self, Request::Read { .. } | Request::List { .. } | Request::SignalService { .. })
     }

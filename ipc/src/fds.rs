@@ -4,6 +4,6 @@
 pub const INIT: i32 = 3;
 /// The first link to a partner; more follow.
 pub const PARTNERS: i32 = 4;
-/// The link between supervisor and netsetup (only in these two). In api, the one at [`PARTNERS`]
-/// is its link with the supervisor, whose end comes as [`crate::API_LINK`].
+/// The link between supervisor and netsetup (only in these two). In api, [`PARTNERS`] is
+/// its link to the supervisor, which receives its end as [`crate::API_LINK`].
 pub const NET: i32 = PARTNERS;

@@ -1,13 +1,14 @@
 //! The messages between the host's own processes, and the links that carry them.
 //!
-//! Every link is a `SOCK_SEQPACKET` socket pair made by PID 1. A message is one packet: JSON (small,
-//! readable in strace) and, for some, file descriptors. A process that dies closes its link to
-//! PID 1: PID 1 reads what it had sent, gives its successor a new link, and repeats all that still
-//! holds (stored descriptors, exits not yet acknowledged, the data disk, a shutdown in progress). The link between supervisor and netsetup is kept by PID 1 over the deaths of both ends; that
-//! between supervisor and api over the death of the supervisor. Each api gets a new one: an api that
-//! an attacker controls must not break it for good.
+//! Every link is a `SOCK_SEQPACKET` socket pair made by PID 1. A message is one packet: JSON
+//! (small, readable in strace) and, for some, file descriptors. A process that dies closes its link
+//! to PID 1. PID 1 then reads the messages that are still queued, gives the successor a new link,
+//! and sends again what is still valid (stored descriptors, unacknowledged exits, the data disk, a
+//! shutdown in progress). PID 1 keeps the link between supervisor and netsetup open when either of
+//! them dies, and the link between supervisor and api when the supervisor dies. Each api gets a new
+//! link, so that an api under an attacker's control cannot break it permanently.
 //!
-//! The links (the left side speaks first):
+//! The links (the left side sends the first message):
 //! - supervisor ↔ init: [`ToInit`] / [`FromInit`]
 //! - logger, netsetup, devices ↔ init: [`ToInit`] / [`FromInit`]
 //! - supervisor ↔ netsetup: [`ToNet`] / [`FromNet`]

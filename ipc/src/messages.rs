@@ -1,28 +1,28 @@
-//! The messages themselves. Descriptors travel beside a message, in the order its text names.
+//! The messages. Descriptors are attached in the order in which the documentation names them.
 
 use api_types::{DataDisk, ExitStatus, Network, Phase, ShutdownKind};
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
 /// The key under which PID 1 itself keeps the supervisor's end of its link with api
-/// ([`FromInit::Stored`]). The link is made anew for each api.
+/// ([`FromInit::Stored`]). Each api gets a new link.
 pub const API_LINK: &str = "link/api";
 
-/// Anything PID 1 started, to PID 1.
+/// From a service of PID 1 to PID 1.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToInit {
-    /// The sender is up and has taken in what PID 1 gave it.
+    /// The sender has started and has processed what PID 1 sent it.
     Ready,
-    /// Keep the attached descriptors under `key` until [`ToInit::Drop`], over any death of the
-    /// sender, and hand a copy to `holder` now and at each of its starts.
+    /// Keep the attached descriptors under `key` until [`ToInit::Drop`], also when the sender dies,
+    /// and send duplicates to `holder` now and at each of its starts.
     Store {
         /// Unique name, e.g. `log/web/17`. Storing a name again replaces it.
         key: String,
         /// The process that gets a copy (and again after a restart).
         holder: Service,
     },
-    /// Close what is kept under `key`.
+    /// Close the descriptors that are kept under `key`.
     Drop {
         /// The name given to [`ToInit::Store`].
         key: String,
@@ -32,34 +32,35 @@ pub enum ToInit {
         /// From [`FromInit::Exited`].
         seq: u64,
     },
-    /// Shut the host down in order (asked by a unit's `on_failure` or by a person).
+    /// Shut the host down in order (requested by a unit's `on_failure` or by a person).
     Shutdown {
         /// How it ends.
         kind: ShutdownKind,
-        /// Shown and logged.
+        /// The reason, which is shown and logged.
         reason: String,
     },
-    /// Every unit has been stopped; go on with the shutdown.
+    /// Every unit has been stopped; continue the shutdown.
     UnitsStopped,
-    /// Something at boot took this long: shown on the console and kept in `layout::paths::RUN_BOOT`.
+    /// The duration of a boot phase: shown on the console and recorded in
+    /// `layout::paths::RUN_BOOT`.
     Phase(Phase),
-    /// From `devices`: what became of the data disk; passed on as [`FromInit::DataDisk`].
+    /// From `devices`: the state of the data disk; forwarded as [`FromInit::DataDisk`].
     DataDisk(DataDisk),
 }
 
-/// PID 1 to the processes it started.
+/// From PID 1 to its services.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromInit {
-    /// A stored descriptor set (attached): at the start of a process once for each key whose
-    /// holder it is, and later at each [`ToInit::Store`] by somebody else. To the supervisor also at
-    /// each start of api ([`API_LINK`]).
+    /// Stored descriptors (attached): at the start of a process once for each key whose holder it
+    /// is, and later at each [`ToInit::Store`] by another process. To the supervisor also at each
+    /// start of api ([`API_LINK`]).
     Stored {
         /// Its name.
         key: String,
     },
-    /// All that was stored before this start has been handed over, and the data disk's state said if
-    /// it is known.
+    /// All descriptors that were stored before this start have been sent, and the state of the data
+    /// disk if it is known.
     StoredEnd,
     /// A child of PID 1 that is not one of its own services ended. Repeated at each start of the
     /// supervisor until acknowledged.
@@ -78,7 +79,7 @@ pub enum FromInit {
         /// How the shutdown ends.
         kind: ShutdownKind,
     },
-    /// What became of the data disk; repeated at each start and each change.
+    /// The state of the data disk; sent at each start and each change.
     DataDisk(DataDisk),
 }
 
@@ -90,11 +91,11 @@ pub enum Service {
     Supervisor,
     /// Configures the network.
     Netsetup,
-    /// Keeps what the containers write.
+    /// Stores the containers' output.
     Logger,
-    /// Loads modules for hardware, finds the data disk, listens to the power button.
+    /// Loads modules for hardware, finds the data disk, handles the power button.
     Devices,
-    /// Listens to the network for those who may control the host.
+    /// Serves the API over the network.
     Api,
 }
 
@@ -103,7 +104,7 @@ impl Service {
     pub const ALL: [Service; 5] =
         [Service::Devices, Service::Supervisor, Service::Netsetup, Service::Logger, Service::Api];
 
-    /// The `argv[0]` under which the binary becomes this process.
+    /// The `argv[0]` that selects this process in the boot program.
     pub fn applet(self) -> &'static str {
         match self {
             Service::Supervisor => "keel-supervisor",
@@ -115,14 +116,14 @@ impl Service {
     }
 }
 
-/// The supervisor to netsetup.
+/// From the supervisor to netsetup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToNet {
-    /// Give the attached network namespace its place on the bridge. Attached: the namespace, and a
-    /// `NETLINK_ROUTE` socket that was opened inside it. Asking again for a unit that is already
-    /// attached is answered at once and changes nothing. The namespace belongs to the unit, not to
-    /// one run of it: it stays attached over restarts.
+    /// Connect the attached network namespace to the bridge. Attached: the namespace, and a
+    /// `NETLINK_ROUTE` socket that was opened inside it. A repeated request for a unit that is
+    /// already attached is answered immediately and changes nothing. The namespace belongs to the
+    /// unit, not to a run: it stays attached when the unit is restarted.
     Attach {
         /// The unit and its ports.
         unit: NetRequest,
@@ -162,11 +163,11 @@ pub struct PublishedPort {
     pub udp: bool,
 }
 
-/// netsetup to the supervisor.
+/// From netsetup to the supervisor.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromNet {
-    /// netsetup has just started (or restarted) and knows of no unit: send everything again.
+    /// netsetup has just started (or restarted) and does not know any unit: send everything again.
     Hello,
     /// The unit's namespace is ready to use.
     Attached {

@@ -1,4 +1,4 @@
-//! Messages that wait until the other side takes them.
+//! Messages that wait until the other side can accept them.
 
 use crate::{ChannelError, Link};
 use serde::Serialize;
@@ -9,9 +9,9 @@ use std::os::fd::OwnedFd;
 /// The time after which a stalled outbox is flushed again, milliseconds.
 pub const RETRY_MS: u64 = 100;
 
-/// A queue before a link, for a sender that must neither wait nor lose anything.
+/// A queue in front of a link, for a sender that must neither block nor lose messages.
 ///
-/// `F` holds the descriptors that go with a message: a `Vec` of the link's descriptors, or an
+/// `F` holds the descriptors attached to a message: a `Vec` of the link's descriptors, or an
 /// `Rc<[_]>` where the sender keeps them too.
 #[derive(Debug)]
 pub struct Outbox<M, F = Vec<OwnedFd>> {
@@ -26,7 +26,7 @@ impl<M, F> Default for Outbox<M, F> {
 }
 
 impl<M, F> Outbox<M, F> {
-    /// Sends a message behind those that wait, now or at a later [`Outbox::flush`].
+    /// Sends a message after those that are queued, now or in a later [`Outbox::flush`].
     ///
     /// # Errors
     /// As `flush`.
@@ -39,15 +39,15 @@ impl<M, F> Outbox<M, F> {
         self.flush(link)
     }
 
-    /// Puts a message behind those that wait, for the next [`Outbox::flush`].
+    /// Queues a message for the next [`Outbox::flush`].
     pub fn push(&mut self, message: M, fds: F) {
         self.queue.push_back((message, fds));
     }
 
-    /// Sends what the other side takes now. Call it when the link says `POLLOUT`, which it should be
-    /// watched for while [`Outbox::is_empty`] is false. After an error that may pass (the kernel is
-    /// short of memory) the outbox is stalled: the messages stay, and `POLLOUT` says nothing; call it
-    /// again some time later.
+    /// Sends as much as the other side accepts now. Watch the link for `POLLOUT` while
+    /// [`Outbox::is_empty`] is false, and call this when it is reported. After a temporary error
+    /// (the kernel is short of memory) the outbox is stalled: the messages stay queued, and
+    /// `POLLOUT` is not a useful signal; call this again later.
     ///
     /// # Errors
     /// A message that cannot be sent at all; it has been dropped.
@@ -74,19 +74,20 @@ impl<M, F> Outbox<M, F> {
         Ok(())
     }
 
-    /// Forgets those of the waiting messages for which `keep` is false: a newer one says it better.
+    /// Removes the queued messages for which `keep` is false, for example because a newer one
+    /// replaces them.
     pub fn retain(&mut self, mut keep: impl FnMut(&M) -> bool) {
         self.queue.retain(|(message, _)| keep(message));
     }
 
-    /// Forgets everything that waits: the other side is gone.
+    /// Removes all queued messages: the other side is gone.
     pub fn clear(&mut self) {
         self.stalled = false;
         self.queue.clear();
     }
 
-    /// Whether the messages wait for the kernel, not for the other side: watch for no `POLLOUT`, and
-    /// flush again in [`RETRY_MS`].
+    /// Whether the messages wait for the kernel and not for the other side: do not watch for
+    /// `POLLOUT`, but flush again after [`RETRY_MS`].
     pub fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -96,12 +97,12 @@ impl<M, F> Outbox<M, F> {
         !self.stalled && !self.queue.is_empty()
     }
 
-    /// How many wait.
+    /// Number of queued messages.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether no message is queued.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }

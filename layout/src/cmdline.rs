@@ -1,17 +1,17 @@
-//! The kernel command line, as far as it speaks to Keelhost: `keel.KEY=VALUE`.
+//! Keelhost's parameters on the kernel command line: `keel.KEY=VALUE`.
 
-/// What the command line says to us.
+/// Keelhost's parameters.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cmdline {
-    /// `keel.debug`: log everything, keep the kernel's messages on the console.
+    /// `keel.debug`: log everything, and keep kernel messages on the console.
     pub debug: bool,
     /// `keel.data=auto|memory|required`: overrides `storage.data` of host.toml.
     pub data: Option<String>,
-    /// `keel.control=NAME`: serve the control protocol on the virtio port of this name. Whoever can
-    /// add such a port owns the machine anyway; without the word the host does not look for one.
+    /// `keel.control=NAME`: serve the control protocol on the virtio port of this name. Adding
+    /// such a port requires control of the machine anyway; without this parameter no port is used.
     pub control: Option<String>,
-    /// `keel.client=NAME:ROLE:KEY`, once or more: clients of the API for this boot, beside those of
-    /// host.toml, as [`crate::api::Client::from_word`] reads them.
+    /// `keel.client=NAME:ROLE:KEY`, repeatable: clients of the API for this boot in addition to
+    /// those of host.toml. Not parsed here.
     pub clients: Vec<String>,
     /// `keel.fault=WHAT`: make something fail on purpose, for tests of the failure paths:
     /// `panic`, or the name of a boot phase.
@@ -19,14 +19,14 @@ pub struct Cmdline {
 }
 
 impl Cmdline {
-    /// Reads `/proc/cmdline`; an unreadable one is an empty one.
+    /// Reads `/proc/cmdline`; if that fails, no parameter is set.
     pub fn read() -> Cmdline {
         Cmdline::parse(&std::fs::read_to_string("/proc/cmdline").unwrap_or_default())
     }
 
-    /// Picks our words out of a command line. Of a word given twice the last one counts, as in the
-    /// kernel. Words of others are passed over; so are unknown `keel.` words (an older host must boot
-    /// with a newer boot loader entry).
+    /// Extracts Keelhost's parameters. If one is repeated, the last value counts, as for the
+    /// kernel's own. Other parameters are ignored, including unknown `keel.` ones: an older host
+    /// must boot with a newer boot loader entry.
     pub fn parse(text: &str) -> Cmdline {
         let mut found = Cmdline::default();
         for word in text.split_ascii_whitespace() {

@@ -1,9 +1,9 @@
 //! The host folder: `host.toml`, `units/*.toml`, and what the image builder adds to them.
 //!
-//! [`HostFolder::read`] is the only reader, on the build machine and on the host, with one policy for
-//! errors: a file that does not exist is absent and nothing more; a file that exists and cannot be read
-//! is listed in [`HostFolder::unreadable`], and the rest of the folder is read all the same. The caller
-//! decides what that means: `keel build` refuses, a running host reports it and goes on.
+//! [`HostFolder::read`] is the only reader, on the build machine and on the host, with one policy
+//! for errors: a file that does not exist is not an error; a file that exists but cannot be read is
+//! listed in [`HostFolder::unreadable`], and the rest of the folder is still read. The caller
+//! decides what that means: `keel build` fails, a running host reports it and continues.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -16,8 +16,8 @@ pub const HOST: &str = "host.toml";
 pub const UNITS: &str = "units";
 /// The index of the images ([`crate::images::Images`], JSON), which the image builder adds.
 pub const IMAGES: &str = "images.json";
-/// The seccomp profiles by the text of the units' `seccomp` key (a JSON object of texts), which the image
-/// builder adds. Absent where no unit has a profile of its own.
+/// The seccomp profiles by the text of the units' `seccomp` key (a JSON object of texts), which the
+/// image builder adds. Absent if no unit has its own profile.
 pub const SECCOMP: &str = "seccomp.json";
 
 /// A file of the host folder that exists and cannot be read.
@@ -39,19 +39,19 @@ impl Unreadable {
     }
 }
 
-/// The text files of a host folder, as they were read at one time.
+/// The text files of a host folder, read at one time.
 #[derive(Debug, Default)]
 pub struct HostFolder {
     /// `host.toml`; `None` if there is none.
     pub host: Option<SourceFile>,
-    /// `units/*.toml`, in the order of their names.
+    /// `units/*.toml`, sorted by name.
     pub units: Vec<SourceFile>,
-    /// What exists and cannot be read.
+    /// Files and folders that exist but cannot be read.
     pub unreadable: Vec<Unreadable>,
 }
 
 impl HostFolder {
-    /// Reads `dir`. [`SourceFile::path`] is the path below and including `dir`.
+    /// Reads `dir`. [`SourceFile::path`] includes `dir`.
     pub fn read(dir: &Path) -> HostFolder {
         let mut folder = HostFolder::read_host(dir);
         let units = dir.join(UNITS);
@@ -71,7 +71,7 @@ impl HostFolder {
         folder
     }
 
-    /// Reads `host.toml` alone, for processes that have nothing to do with units.
+    /// Reads only `host.toml`, for processes that do not need the units.
     pub fn read_host(dir: &Path) -> HostFolder {
         let mut folder = HostFolder::default();
         folder.host = match read_text(dir.join(HOST)) {
@@ -101,14 +101,14 @@ impl HostFolder {
         units::load(self.host.clone(), self.units.clone())
     }
 
-    /// A file that was read, or `None` and one more in [`HostFolder::unreadable`].
+    /// The file that was read, or `None` after adding the error to [`HostFolder::unreadable`].
     fn take(&mut self, read: Result<SourceFile, Unreadable>) -> Option<SourceFile> {
         read.map_err(|unreadable| self.unreadable.push(unreadable)).ok()
     }
 }
 
-/// The unit files of a `units` folder, sorted. An entry that cannot be read fails the whole list: a unit
-/// that is left out silently would be missed only at run time.
+/// The unit files of a `units` folder, sorted. An entry that cannot be read fails the whole list: a
+/// unit that is left out silently would be missed only at run time.
 fn unit_files(units: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(units)?.map(|entry| Ok(entry?.path()));
     let mut paths = entries.collect::<io::Result<Vec<PathBuf>>>()?;
@@ -138,7 +138,7 @@ fn read_text(path: PathBuf) -> Result<SourceFile, Unreadable> {
 mod tests {
     use super::*;
 
-    /// A folder of its own for a test, removed at its end.
+    /// A temporary folder, removed when dropped.
     struct Temporary(PathBuf);
 
     impl Temporary {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_folder_is_empty_and_no_error() {
+    fn a_missing_folder_is_empty_and_not_an_error() {
         let folder = HostFolder::read(Path::new("/nonexistent"));
         assert!(folder.is_empty());
     }

@@ -17,7 +17,7 @@ pub struct Image {
     pub digest: String,
     /// Layers, lowest first: the hex names of the files in `/keel/layers`.
     pub layers: Vec<String>,
-    /// The OCI config's fields that matter at run time.
+    /// The OCI config's run-time fields.
     pub config: ImageConfig,
 }
 

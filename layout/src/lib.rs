@@ -3,7 +3,7 @@
 //! - [`paths`]: the paths that more than one process knows
 //! - [`cmdline`]: the parameters of the kernel command line that Keelhost reads
 //! - [`images`]: the index of the images, `images.json`
-//! - [`folder`]: the host folder, read at one place
+//! - [`folder`]: the host folder and its only reader
 
 pub mod cmdline;
 pub mod folder;

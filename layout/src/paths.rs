@@ -1,8 +1,8 @@
 //! Every path of the running host that more than one process knows.
 
-/// The one binary; each process runs it under its own `argv[0]`.
+/// The boot program; each process runs it under its own `argv[0]`.
 pub const BINARY: &str = "/init";
-/// The host folder as it was baked in; see [`crate::folder`].
+/// The host folder as it is in the image; see [`crate::folder`].
 pub const CONFIG: &str = "/keel";
 /// One EROFS image per layer, `<hex digest>.erofs`.
 pub const LAYERS: &str = "/keel/layers";
@@ -26,9 +26,9 @@ pub const RUN_BOOT: &str = "/run/keel/boot.json";
 pub const RUN_CONTROL: &str = "/run/keel/control.sock";
 /// The resolv.conf that netsetup writes and containers get.
 pub const RUN_RESOLV: &str = "/run/keel/net/resolv.conf";
-/// The API's own folder on a host without a data disk: its key.
+/// The folder of the API's key on a host without a data disk.
 pub const RUN_API: &str = "/run/keel/api";
-/// The API's own folder on the data disk.
+/// The folder of the API's key on the data disk.
 pub const DATA_API: &str = "/data/keel-api";
 /// Where the data disk is mounted.
 pub const DATA: &str = "/data";

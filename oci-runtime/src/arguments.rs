@@ -4,22 +4,22 @@ use crate::error::Error;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// An option that a command knows.
-struct Known {
+/// An option that a command accepts.
+struct OptionSpec {
     long: &'static str,
     short: Option<char>,
     value: bool,
 }
 
-const fn flag(long: &'static str, short: Option<char>) -> Known {
-    Known { long, short, value: false }
+const fn flag(long: &'static str, short: Option<char>) -> OptionSpec {
+    OptionSpec { long, short, value: false }
 }
 
-const fn value(long: &'static str, short: Option<char>) -> Known {
-    Known { long, short, value: true }
+const fn value(long: &'static str, short: Option<char>) -> OptionSpec {
+    OptionSpec { long, short, value: true }
 }
 
-const GLOBAL: &[Known] = &[
+const GLOBAL: &[OptionSpec] = &[
     value("root", None),
     value("log", None),
     value("log-format", None),
@@ -29,10 +29,10 @@ const GLOBAL: &[Known] = &[
     flag("help", Some('h')),
 ];
 
-const CREATE: &[Known] =
+const CREATE: &[OptionSpec] =
     &[value("bundle", Some('b')), value("pid-file", None), value("console-socket", None)];
 
-const RUN: &[Known] = &[
+const RUN: &[OptionSpec] = &[
     value("bundle", Some('b')),
     value("pid-file", None),
     value("console-socket", None),
@@ -40,7 +40,7 @@ const RUN: &[Known] = &[
     flag("keep", None),
 ];
 
-const EXEC: &[Known] = &[
+const EXEC: &[OptionSpec] = &[
     value("process", Some('p')),
     value("pid-file", None),
     value("console-socket", None),
@@ -52,9 +52,9 @@ const EXEC: &[Known] = &[
     flag("tty", Some('t')),
 ];
 
-const DELETE: &[Known] = &[flag("force", Some('f'))];
-const KILL: &[Known] = &[flag("all", Some('a'))];
-const LIST: &[Known] = &[value("format", Some('f')), flag("quiet", Some('q'))];
+const DELETE: &[OptionSpec] = &[flag("force", Some('f'))];
+const KILL: &[OptionSpec] = &[flag("all", Some('a'))];
+const LIST: &[OptionSpec] = &[value("format", Some('f')), flag("quiet", Some('q'))];
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
@@ -70,7 +70,7 @@ keel-oci [--root DIR] [--log FILE] [--log-format text|json] COMMAND
   list [--format table|json] [--quiet]
 ";
 
-/// What is meant.
+/// A parsed command line.
 #[derive(Debug)]
 pub(crate) struct Invocation {
     pub(crate) global: Global,
@@ -86,7 +86,7 @@ pub(crate) struct Global {
     pub(crate) json: bool,
 }
 
-/// A command with what it needs.
+/// A command with its options and operands.
 #[derive(Debug)]
 pub(crate) enum Command {
     Create(Create),
@@ -130,18 +130,18 @@ fn usage(text: impl Into<String>) -> Error {
     Error::Usage(text.into())
 }
 
-/// Options as they were given.
+/// Options as given, in order.
 #[derive(Default)]
-struct Given {
+struct Options {
     options: Vec<(&'static str, String)>,
 }
 
-impl Given {
+impl Options {
     fn all(&self, name: &str) -> impl Iterator<Item = &String> {
         self.options.iter().filter(move |(known, _)| *known == name).map(|(_, value)| value)
     }
 
-    /// The last one counts.
+    /// If an option is repeated, the last value counts.
     fn text(&self, name: &str) -> Option<String> {
         self.all(name).last().cloned()
     }
@@ -155,13 +155,17 @@ impl Given {
     }
 }
 
-/// Arguments from the first to the last.
-struct Words(std::vec::IntoIter<String>);
+/// The arguments that have not been parsed yet.
+struct Arguments(std::vec::IntoIter<String>);
 
-impl Words {
-    /// Takes options up to `operands` words that are none, or up to `--`.
-    fn read(&mut self, known: &[Known], operands: usize) -> Result<(Given, Vec<String>), Error> {
-        let (mut given, mut words) = (Given::default(), Vec::new());
+impl Arguments {
+    /// Parses options until `operands` operands have been found, or `--`.
+    fn read(
+        &mut self,
+        known: &[OptionSpec],
+        operands: usize,
+    ) -> Result<(Options, Vec<String>), Error> {
+        let (mut given, mut words) = (Options::default(), Vec::new());
         while words.len() < operands {
             let Some(word) = self.0.next() else { break };
             if word == "--" {
@@ -172,7 +176,7 @@ impl Words {
                 Some((name, value)) if word.starts_with('-') => (name, Some(value.to_owned())),
                 _ => (word.as_str(), None),
             };
-            let find = |option: &&Known| {
+            let find = |option: &&OptionSpec| {
                 name.strip_prefix("--") == Some(option.long)
                     || option.short.is_some_and(|short| {
                         name.strip_prefix('-').is_some_and(|rest| rest.chars().eq([short]))
@@ -190,7 +194,7 @@ impl Words {
                     Some(_) => return Err(usage(format!("{name} takes no value"))),
                 },
                 None if word.len() > 1 && word.starts_with('-') => {
-                    return Err(usage(format!("there is no option {name} here")));
+                    return Err(usage(format!("unknown option {name}")));
                 }
                 None => words.push(word),
             }
@@ -198,47 +202,51 @@ impl Words {
         Ok((given, words))
     }
 
-    /// All the options of a command and its operands.
-    fn all(&mut self, known: &[Known], operands: usize) -> Result<(Given, Vec<String>), Error> {
+    /// Parses all options and operands of a command.
+    fn all(
+        &mut self,
+        known: &[OptionSpec],
+        operands: usize,
+    ) -> Result<(Options, Vec<String>), Error> {
         let (given, words) = self.read(known, operands + 1)?;
         match words.get(operands) {
             None => Ok((given, words)),
-            Some(word) => Err(usage(format!("{word:?} is one word too many"))),
+            Some(word) => Err(usage(format!("unexpected argument {word:?}"))),
         }
     }
 }
 
 fn id(words: Vec<String>) -> Result<String, Error> {
-    words.into_iter().next().ok_or_else(|| usage("the container's id is missing"))
+    words.into_iter().next().ok_or_else(|| usage("missing container id"))
 }
 
-/// Reads the arguments behind the program's name.
+/// Parses the arguments after the program's name.
 pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Invocation, Error> {
     let words: Result<Vec<String>, OsString> = args.map(OsString::into_string).collect();
-    let words = words.map_err(|word| usage(format!("{word:?} is not UTF-8")))?;
-    let mut words = Words(words.into_iter());
+    let words = words.map_err(|word| usage(format!("argument {word:?} is not UTF-8")))?;
+    let mut words = Arguments(words.into_iter());
     let (given, command) = words.read(GLOBAL, 1)?;
     if given.set("systemd-cgroup") {
-        return Err(usage("--systemd-cgroup: there is no systemd here; cgroups are made directly"));
+        return Err(usage("--systemd-cgroup: not supported; cgroups are created without systemd"));
     }
     let json = match given.text("log-format").as_deref() {
         None | Some("text") => false,
         Some("json") => true,
-        Some(other) => return Err(usage(format!("--log-format {other}: there are text and json"))),
+        Some(other) => return Err(usage(format!("--log-format {other}: must be text or json"))),
     };
     let root = given.path("root").unwrap_or_else(|| PathBuf::from("/run/keel-oci"));
     let global = Global { root, log: given.path("log"), json };
     let command = match command.first().map(String::as_str) {
         _ if given.set("version") => Command::Version,
         _ if given.set("help") => Command::Help,
-        None => return Err(usage(format!("a command is missing\n{HELP}"))),
+        None => return Err(usage(format!("missing command\n{HELP}"))),
         Some("help") => Command::Help,
         Some(name) => self::command(name, &mut words)?,
     };
     Ok(Invocation { global, command })
 }
 
-fn command(name: &str, words: &mut Words) -> Result<Command, Error> {
+fn command(name: &str, words: &mut Arguments) -> Result<Command, Error> {
     Ok(match name {
         "create" => {
             let (given, operands) = words.all(CREATE, 1)?;
@@ -262,7 +270,7 @@ fn command(name: &str, words: &mut Words) -> Result<Command, Error> {
             Command::Delete { id: id(operands)?, force: given.set("force") }
         }
         "exec" => {
-            // What comes after the id is the program and its own options.
+            // Everything after the id is the program and its arguments.
             let (given, operands) = words.read(EXEC, 1)?;
             let mut argv: Vec<String> = words.0.by_ref().collect();
             if argv.first().is_some_and(|word| word == "--") {
@@ -276,16 +284,16 @@ fn command(name: &str, words: &mut Words) -> Result<Command, Error> {
                 None | Some("table") => false,
                 Some("json") => true,
                 Some(other) => {
-                    return Err(usage(format!("--format {other}: there are table and json")));
+                    return Err(usage(format!("--format {other}: must be table or json")));
                 }
             };
             Command::List { json, quiet: given.set("quiet") }
         }
-        other => return Err(usage(format!("there is no command {other:?}\n{HELP}"))),
+        other => return Err(usage(format!("unknown command {other:?}\n{HELP}"))),
     })
 }
 
-fn create(given: &Given, operands: Vec<String>) -> Result<Create, Error> {
+fn create(given: &Options, operands: Vec<String>) -> Result<Create, Error> {
     Ok(Create {
         id: id(operands)?,
         bundle: given.path("bundle").unwrap_or_else(|| PathBuf::from(".")),
@@ -294,7 +302,7 @@ fn create(given: &Given, operands: Vec<String>) -> Result<Create, Error> {
     })
 }
 
-fn exec(given: &Given, id: String, argv: Vec<String>) -> Result<Exec, Error> {
+fn exec(given: &Options, id: String, argv: Vec<String>) -> Result<Exec, Error> {
     let numbers = |text: &String| {
         let number = |word: &str| word.parse().ok().filter(|id| *id != u32::MAX);
         let all: Option<Vec<u32>> = text.split(',').map(number).collect();
@@ -306,7 +314,7 @@ fn exec(given: &Given, id: String, argv: Vec<String>) -> Result<Exec, Error> {
     }
     let process = given.path("process");
     if process.is_none() == argv.is_empty() {
-        return Err(usage("exec takes a program or --process, one of the two"));
+        return Err(usage("exec: requires either a program or --process"));
     }
     Ok(Exec {
         id,
@@ -333,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn managers_are_understood() {
+    fn command_lines_of_managers_are_parsed() {
         let conmon = "--root=/r --log /l --log-format json create --bundle /b --pid-file /p web.1";
         let Invocation { global, command: Command::Create(create) } = parse(conmon).unwrap() else {
             panic!()
@@ -354,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_is_refused_and_named() {
+    fn invalid_command_lines_are_refused_with_the_word() {
         for (line, word) in [
             ("", "command"),
             ("checkpoint x", "checkpoint"),
@@ -375,7 +383,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_arguments_panic(words in proptest::collection::vec(
+        fn parsing_never_panics(words in proptest::collection::vec(
             "(--?[a-z-]{0,14}(=[a-z]{0,4})?|create|exec|kill|run|list|start|[a-z]{0,4})", 0..9)) {
             let _ = super::parse(words.into_iter().map(OsString::from));
         }

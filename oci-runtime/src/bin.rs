@@ -1,4 +1,4 @@
-//! `keel-oci` as a program of its own, for tests; in a host it is an applet of the one binary.
+//! `keel-oci` as a separate program, for tests; on a host it is an applet of the boot program.
 
 fn main() -> std::process::ExitCode {
     oci_runtime::main()

@@ -1,4 +1,4 @@
-//! Where a container's cgroup is, and how it gets there and away.
+//! The path of a container's cgroup, its creation and its removal.
 
 use crate::config::{Config, Setting};
 use crate::error::{About, Error};
@@ -11,13 +11,13 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long killed processes may take to go. Beyond that the machine is in deep trouble.
+/// How long to wait for killed processes to end. Longer means that they are stuck in the kernel.
 const KILLED: Duration = Duration::from_secs(20);
 
-/// Where containers are that name no cgroup.
+/// Parent of the cgroups of containers whose `config.json` names none.
 const PARENT: &str = "keel-oci";
 
-/// Where the file system of version 2 is mounted (proc_pid_mountinfo(5)).
+/// The mount point of the cgroup v2 file system (proc_pid_mountinfo(5)).
 fn mount_point() -> Result<PathBuf, Error> {
     let path = Path::new("/proc/self/mountinfo");
     let table = fs::read_to_string(path).about("read", path)?;
@@ -27,17 +27,17 @@ fn mount_point() -> Result<PathBuf, Error> {
     });
     found.ok_or_else(|| Error::Host {
         key: "linux.cgroupsPath".to_owned(),
-        reason: "no cgroup file system of version 2 is mounted".to_owned(),
+        reason: "no cgroup v2 file system is mounted".to_owned(),
     })
 }
 
-/// Where the cgroup of a container is to be.
+/// The path that the container's cgroup will have.
 pub(crate) fn path(config: &Config, id: &str) -> Result<PathBuf, Error> {
     let below = config.cgroup.clone().unwrap_or_else(|| Path::new(PARENT).join(id));
     Ok(mount_point()?.join(below))
 }
 
-/// The cgroups above `path` that have to be made for it, the uppermost first.
+/// The cgroups above `path` that must be created for it, topmost first.
 pub(crate) fn missing_parents(path: &Path) -> Vec<PathBuf> {
     let missing = path.ancestors().skip(1).take_while(|path| !path.exists());
     let mut missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
@@ -45,7 +45,7 @@ pub(crate) fn missing_parents(path: &Path) -> Vec<PathBuf> {
     missing
 }
 
-/// Makes a container's cgroup. One that is there is taken if nobody is in it: it may have been made
+/// Creates a container's cgroup. An existing one is used if it is empty: it may have been created
 /// for this container.
 pub(crate) fn make(path: &Path, settings: &[Setting]) -> Result<Cgroup, Error> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str()))
@@ -56,7 +56,7 @@ pub(crate) fn make(path: &Path, settings: &[Setting]) -> Result<Cgroup, Error> {
     };
     for one in missing_parents(path) {
         match fs::create_dir(&one) {
-            // Another container has the same parent.
+            // Another container may have the same parent.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
             done => done.about("create", &one)?,
         }
@@ -66,15 +66,15 @@ pub(crate) fn make(path: &Path, settings: &[Setting]) -> Result<Cgroup, Error> {
     }
     let group = Cgroup::create(parent, name, &Limits::default())?;
     if group.populated()? {
-        let reason = format!("processes live in {} already", path.display());
+        let reason = format!("{} already contains processes", path.display());
         return Err(Error::Host { key: "linux.cgroupsPath".to_owned(), reason });
     }
     for setting in settings {
         group.set(&setting.file, &setting.value).map_err(|error| {
             let reason = match error.errno {
-                Errno::ENOENT => format!("the kernel has no {} here", setting.file),
+                Errno::ENOENT => format!("this cgroup has no file {}", setting.file),
                 errno => {
-                    format!("{} does not take {}: {}", setting.file, setting.value, errno.desc())
+                    format!("cannot write {} to {}: {}", setting.value, setting.file, errno.desc())
                 }
             };
             Error::Host { key: setting.key.clone(), reason }
@@ -83,7 +83,7 @@ pub(crate) fn make(path: &Path, settings: &[Setting]) -> Result<Cgroup, Error> {
     Ok(group)
 }
 
-/// Hands a controller down, from the root of the file system to `parent`.
+/// Enables a controller in every cgroup from the root of the file system down to `parent`.
 fn enable(parent: &Path, setting: &Setting) -> Result<(), Error> {
     let controller = setting.file.split('.').next().unwrap_or_default();
     let root = mount_point()?;
@@ -98,11 +98,11 @@ fn enable(parent: &Path, setting: &Setting) -> Result<(), Error> {
         }
         enable_controllers(dir, &[controller]).map_err(|error| {
             let reason = match error.errno {
-                // No such controller, or none that is not in the hands of version 1.
+                // The controller does not exist, or cgroup v1 uses it.
                 Errno::EINVAL | Errno::ENOENT => {
-                    format!("the cgroups of this host have no controller {controller:?}")
+                    format!("the cgroup v2 controller {controller:?} is not available")
                 }
-                Errno::EBUSY => format!("{} has processes of its own", dir.display()),
+                Errno::EBUSY => format!("{} contains processes", dir.display()),
                 errno => format!("{}: {}", error.path.display(), errno.desc()),
             };
             Error::Host { key: setting.key.clone(), reason }
@@ -111,7 +111,7 @@ fn enable(parent: &Path, setting: &Setting) -> Result<(), Error> {
     Ok(())
 }
 
-/// The cgroup of a container, if there is one.
+/// The cgroup of a container, if it has one.
 pub(crate) fn open(state: &State) -> Result<Option<Cgroup>, Error> {
     let Some(path) = &state.cgroup else { return Ok(None) };
     match Cgroup::open(path) {
@@ -120,21 +120,21 @@ pub(crate) fn open(state: &State) -> Result<Option<Cgroup>, Error> {
     }
 }
 
-/// Ends every process of a container and removes its cgroup, with those above it that were made for it
-/// and are empty.
+/// Kills every process of a container and removes its cgroup, as well as the empty parents that
+/// were created for it.
 pub(crate) fn remove(state: &State) -> Result<(), Error> {
     if let Some(group) = open(state)? {
         kill(&group)?;
         group.remove()?;
     }
     for parent in state.parents.iter().rev() {
-        // Another container may be in it.
+        // It may contain another container.
         let _ = fs::remove_dir(parent);
     }
     Ok(())
 }
 
-/// Kills every process and waits until they are gone.
+/// Kills every process and waits until all have ended.
 pub(crate) fn kill(group: &Cgroup) -> Result<(), Error> {
     group.kill()?;
     let until = Instant::now() + KILLED;

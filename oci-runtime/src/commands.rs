@@ -1,4 +1,4 @@
-//! From the arguments to what is done, and the commands that only look.
+//! Dispatches the command line, and implements `state` and `list`.
 
 use crate::arguments::{Command, HELP, Invocation, parse};
 use crate::error::Error;
@@ -12,13 +12,13 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
-/// The version of the specification that this follows.
+/// The version of the OCI runtime specification that is implemented.
 const SPECIFICATION: &str = "1.2.0";
 
 static REPORT: OnceLock<Report> = OnceLock::new();
 
-/// Says why a command has failed.
-pub(crate) fn last_words(error: &Error) {
+/// Reports why a command failed.
+pub(crate) fn report_error(error: &Error) {
     REPORT.get_or_init(Report::default).error(&error.to_string());
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let Invocation { global, command } = match parse(args) {
         Ok(invocation) => invocation,
         Err(error) => {
-            last_words(&error);
+            report_error(&error);
             return ExitCode::from(2);
         }
     };
@@ -34,7 +34,7 @@ pub(crate) fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     match run_command(&Store::new(global.root), command, report) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            last_words(&error);
+            report_error(&error);
             ExitCode::FAILURE
         }
     }
@@ -62,11 +62,11 @@ fn run_command(store: &Store, command: Command, report: &Report) -> Result<u8, E
 }
 
 fn print(text: &str) {
-    // Nobody may be reading.
+    // The reader may have closed the pipe.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The state of a container as the specification has it.
+/// The state of a container in the format of the specification.
 fn state(entry: &Entry) -> Result<Value, Error> {
     let state = entry.load()?.ok_or_else(|| Error::NoContainer(entry.id().to_owned()))?;
     let (status, _) = status::of(entry, &state)?;
@@ -78,7 +78,7 @@ fn list(store: &Store, json: bool, quiet: bool, report: &Report) -> Result<(), E
     for entry in store.all()? {
         match state(&entry) {
             Ok(state) => states.push(state),
-            // One that is being made or deleted.
+            // It is being created or deleted.
             Err(Error::NoContainer(_)) => {}
             Err(error) => report.warn(&error.to_string()),
         }

@@ -1,4 +1,4 @@
-//! `create`: everything but the exec.
+//! `create`: sets a container up, without executing its program.
 
 use crate::arguments;
 use crate::cgroups;
@@ -24,7 +24,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-/// Reads a file of at most the size that a `config.json` may have, and a byte more.
+/// Reads at most one byte more than the maximum size of a `config.json`, so that the parser can
+/// refuse a larger file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let mut text = Vec::new();
     let file = File::open(path).about("open", path)?;
@@ -32,7 +33,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(text)
 }
 
-/// Creates a container. When that fails nothing of it is left.
+/// Creates a container. On failure everything that was created for it is removed.
 pub(crate) fn create(
     store: &Store,
     wanted: &arguments::Create,
@@ -46,11 +47,11 @@ pub(crate) fn create(
         (Some(_), Some(path)) => Some(console::connect(path)?),
         (None, None) => None,
         (Some(_), None) => {
-            let text = "process.terminal needs --console-socket, which gets the terminal";
+            let text = "config.json: process.terminal: requires --console-socket";
             return Err(Error::Usage(text.to_owned()));
         }
         (None, Some(_)) => {
-            let text = "--console-socket is for a config.json with process.terminal";
+            let text = "--console-socket: requires process.terminal in config.json";
             return Err(Error::Usage(text.to_owned()));
         }
     };
@@ -89,7 +90,7 @@ fn pid(state: &State) -> i32 {
     state.process.map_or(0, |process| process.pid)
 }
 
-/// All that `delete::destroy` takes away again.
+/// Creates everything that `delete::destroy` removes.
 fn make(
     entry: &Entry,
     state: &mut State,
@@ -106,11 +107,11 @@ fn make(
         mkfifo(&path, Mode::from_bits_truncate(0o600)).about("create", &path)?;
     }
     let cgroup = cgroups::path(config, &state.id)?;
-    // Noted before it is done: whoever cleans up knows where to look.
+    // Recorded before the cgroups are created, so that `delete` can always find them.
     state.parents = cgroups::missing_parents(&cgroup);
     state.cgroup = Some(cgroup.clone());
     if cgroup.exists() && Cgroup::open(&cgroup)?.populated()? {
-        // Somebody else's: it must not be cleaned up.
+        // It belongs to another program and must not be removed.
         state.cgroup = None;
     }
     entry.save(state)?;
@@ -133,7 +134,7 @@ fn make(
     };
     let status_reader = fifo(&status_path, OFlag::O_RDONLY | OFlag::O_NONBLOCK)?;
     let status = fifo(&status_path, OFlag::O_WRONLY | OFlag::O_NONBLOCK)?;
-    // For reading and writing, so that no end is seen while nobody else has it open.
+    // Opened for reading and writing, so that the container sees no end of file without a writer.
     let go = fifo(&entry.path("go"), OFlag::O_RDWR)?;
     let devices = config.devices.iter().map(device).collect::<Result<_, _>>()?;
     let hostname = match &config.hostname {
@@ -203,18 +204,18 @@ fn plan<'a>(
     }
 }
 
-/// Whether the engine takes it, found without touching anything.
+/// Whether the engine accepts the configuration. Changes nothing.
 pub(crate) fn check(config: &Config) -> Result<(), Error> {
     let root = Cgroup::open(Path::new("/"))?;
     let hostname = config.hostname.clone().unwrap_or_else(|| "x".to_owned());
     let stdio = Stdio::own()?;
     let mut plan = plan(config, hostname, &root, &stdio);
-    // Settings of the network go with a network of one's own.
+    // Network settings require a network namespace of the container's own.
     plan.netns = (config.network != Network::Host).then(|| stdio.0.as_fd());
     Ok(plan.check()?)
 }
 
-/// Copies of this program's input and outputs, which become the container's.
+/// Duplicates of this program's standard streams, which become the container's.
 pub(crate) struct Stdio(pub(crate) OwnedFd, pub(crate) OwnedFd, pub(crate) OwnedFd);
 
 impl Stdio {
@@ -228,7 +229,8 @@ impl Stdio {
     }
 }
 
-/// The process, with what the specification has inherited from the caller where nothing is said.
+/// The process, with the values that the specification inherits from the caller if they are
+/// missing.
 pub(crate) fn inherit(program: &Program) -> Result<Process, Error> {
     let mut process = program.process.clone();
     if !program.oom_score_given {
@@ -248,11 +250,11 @@ fn as_device(node: &DeviceNode) -> Device {
     Device { source: PathBuf::from(&node.path), target: node.path.clone() }
 }
 
-/// The engine shows the host's nodes; one that is not the same as the host's cannot be had.
+/// The engine binds the host's device nodes into the container, so a node must match the host's.
 fn device(node: &DeviceNode) -> Result<Device, Error> {
     let differs = |what: &str| Error::Host {
         key: "linux.devices".to_owned(),
-        reason: format!("{} has another {what} on this host", node.path),
+        reason: format!("{} has a different {what} on this host", node.path),
     };
     let found = stat(node.path.as_str()).about("find", Path::new(&node.path))?;
     let kind = match node.kind {
@@ -277,8 +279,8 @@ fn device(node: &DeviceNode) -> Result<Device, Error> {
     Ok(as_device(node))
 }
 
-/// Puts the list of devices that may be opened into force: those that every container has, and those
-/// that the file allows.
+/// Installs the device filter: allows the devices that every container has and those of
+/// `config.json`.
 fn enforce(devices: &Devices, group: &Cgroup) -> Result<(), Error> {
     let Devices::Only(more) = devices else { return Ok(()) };
     let mut rules = DeviceRule::USUAL.to_vec();

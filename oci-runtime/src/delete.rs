@@ -12,15 +12,15 @@ use container::Cgroup;
 use nix::errno::Errno;
 use std::fs;
 
-/// Says that a command needs the container to be in another state.
-pub(crate) fn wrong(id: &str, status: Status, wanted: &'static str) -> Error {
-    Error::Status { id: id.to_owned(), status: status.name(), wanted }
+/// The error of a command that requires another state of the container.
+pub(crate) fn wrong_state(id: &str, status: Status, required: &'static str) -> Error {
+    Error::Status { id: id.to_owned(), status: status.name(), required }
 }
 
 /// Sends a signal to a container's first process, or to all of its processes.
 pub(crate) fn kill(store: &Store, id: &str, signal: &str, all: bool) -> Result<(), Error> {
     let signal = units::process::parse_signal(signal)
-        .map_err(|mistake| Error::Usage(format!("{signal:?}: {}", mistake.message)))?;
+        .map_err(|error| Error::Usage(format!("{signal:?}: {}", error.message)))?;
     let entry = store.open(id)?;
     let state = entry.load()?.ok_or_else(|| Error::NoContainer(id.to_owned()))?;
     if all {
@@ -35,11 +35,11 @@ pub(crate) fn kill(store: &Store, id: &str, signal: &str, all: bool) -> Result<(
         Some(pidfd) if status != Status::Creating => {
             container::send_signal(&pidfd, signal).map_err(sys("pidfd_send_signal"))
         }
-        _ => Err(wrong(id, status, "and gets no signals")),
+        _ => Err(wrong_state(id, status, "only created and running containers can be signalled")),
     }
 }
 
-/// One that is made while the list is read may be missed, as with every signal to a group.
+/// A process that is created while the list is read may be missed.
 fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Error> {
     let path = group.path().join("cgroup.procs");
     let list = fs::read_to_string(&path).about("read", &path)?;
@@ -54,7 +54,8 @@ fn signal_all(group: &Cgroup, signal: i32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Removes what is left of a container that has ended, or with `force` of any; then none is fine, too.
+/// Removes a stopped container, or with `force` a container in any state. With `force`, a container
+/// that does not exist is no error.
 pub(crate) fn delete(store: &Store, id: &str, force: bool, report: &Report) -> Result<(), Error> {
     let entry = match store.open(id) {
         Err(Error::NoContainer(_)) if force => return Ok(()),
@@ -62,16 +63,16 @@ pub(crate) fn delete(store: &Store, id: &str, force: bool, report: &Report) -> R
     };
     let _lock = entry.lock()?;
     let Some(state) = entry.load()? else {
-        // A `create` that was killed at its very beginning.
+        // `create` was killed before it saved anything.
         return entry.remove();
     };
     let (status, _) = status::of(&entry, &state)?;
     if status != Status::Stopped && !force {
-        return Err(wrong(id, status, "and only one that is stopped is deleted without --force"));
+        return Err(wrong_state(id, status, "stop it first or use --force"));
     }
     let hooks = match config(&entry, &state) {
         Ok(config) => config.hooks.poststop,
-        // It has been created with it; whatever happened to the copy, the container must go.
+        // The copy was valid at `create`. Even if it no longer is, the container must be removed.
         Err(error) => {
             report.warn(&error.to_string());
             Vec::new()
@@ -80,8 +81,8 @@ pub(crate) fn delete(store: &Store, id: &str, force: bool, report: &Report) -> R
     destroy(&entry, &state, &hooks, report)
 }
 
-/// Ends what runs, removes all there is, and runs the last hooks, whose failure is told and nothing
-/// else.
+/// Kills the processes, removes the container, and runs the poststop hooks. A hook that fails is
+/// only reported.
 pub(crate) fn destroy(
     entry: &Entry,
     state: &State,
@@ -89,7 +90,7 @@ pub(crate) fn destroy(
     report: &Report,
 ) -> Result<(), Error> {
     let removed = cgroups::remove(state);
-    // A process that somebody has moved to another cgroup.
+    // The process may have been moved to another cgroup.
     if let Some(pidfd) = state.process.map(status::hold).transpose()?.flatten() {
         container::send_signal(&pidfd, libc::SIGKILL).map_err(sys("pidfd_send_signal"))?;
     }

@@ -1,4 +1,4 @@
-//! What can go wrong, in words that name it.
+//! Errors.
 
 use crate::config::ConfigError;
 use container::{
@@ -8,37 +8,35 @@ use container::{
 use nix::errno::Errno;
 use std::path::{Path, PathBuf};
 
-/// Why a command has failed.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The arguments.
+    /// Invalid arguments.
     #[error("{0}")]
     Usage(String),
     /// A container's id is also the name of a directory.
-    #[error(
-        "{0:?} is no id: letters, digits and _ + . - only, a letter or digit first, at most 255"
-    )]
+    #[error("invalid id {0:?}: use up to 255 letters, digits or _+.-, the first a letter or digit")]
     Id(String),
-    /// Ids are unique.
-    #[error("there is a container {0} already")]
+    /// The id is in use.
+    #[error("container {0} already exists")]
     Exists(String),
-    /// It was never created, or is deleted.
-    #[error("there is no container {0}")]
+    /// The container was never created, or has been deleted.
+    #[error("container {0} not found")]
     NoContainer(String),
-    /// The container is not in the state that the command needs.
-    #[error("container {id} is {status}, {wanted}")]
+    /// The container is not in the state that the command requires.
+    #[error("container {id} is {status}; {required}")]
     Status {
         /// Which container.
         id: String,
-        /// What it is.
+        /// Its state.
         status: &'static str,
-        /// What is possible and when.
-        wanted: &'static str,
+        /// The required state.
+        required: &'static str,
     },
-    /// `config.json`.
+    /// `config.json` is invalid or asks for something that is not supported.
     #[error("config.json: {0}")]
     Config(#[from] ConfigError),
-    /// A key of `config.json` asks for something that this host does not have.
+    /// A key of `config.json` asks for something that this host cannot provide.
     #[error("config.json: {key}: {reason}")]
     Host {
         /// The key.
@@ -49,62 +47,62 @@ pub enum Error {
     /// The engine refuses the plan.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// No process was made.
+    /// The container's process could not be created.
     #[error(transparent)]
     Spawn(#[from] SpawnError),
-    /// The set-up has failed, and at which step.
+    /// A step of the container's setup failed.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// No process was made in the container.
+    /// A process could not be created in the container.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// No terminal was made in the container.
+    /// A terminal could not be created in the container.
     #[error(transparent)]
     Inside(#[from] InsideError),
-    /// The cgroup.
+    /// A cgroup operation failed.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
-    /// The device filter.
+    /// The device filter could not be installed.
     #[error(transparent)]
     Devices(#[from] DeviceFilterError),
-    /// The user namespace.
+    /// The user namespace could not be created.
     #[error(transparent)]
     UserNs(#[from] UserNsError),
-    /// The network namespace.
+    /// The network namespace could not be created.
     #[error(transparent)]
     NetNs(#[from] NetNsError),
-    /// The process was killed during its set-up.
-    #[error("the container's process ended during its set-up")]
+    /// The process was killed during the setup.
+    #[error("the container's process ended during its setup")]
     Ended,
-    /// A program of `hooks`.
+    /// A hook failed.
     #[error("hook {path}: {reason}")]
     Hook {
-        /// Which.
+        /// Its path.
         path: PathBuf,
         /// What happened.
         reason: String,
     },
-    /// A file.
+    /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The operation.
         action: &'static str,
         /// Which file.
         path: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
-    /// A system call.
+    /// A system call failed.
     #[error("{call}: {}", errno.desc())]
     Sys {
-        /// Which.
+        /// Its name.
         call: &'static str,
         /// Its error.
         errno: Errno,
     },
 }
 
-/// Names the file that an operation was about.
+/// Adds the operation and its file to an error.
 pub(crate) trait About<T> {
     fn about(self, action: &'static str, path: &Path) -> Result<T, Error>;
 }
@@ -115,7 +113,7 @@ impl<T, E: Into<std::io::Error>> About<T> for Result<T, E> {
     }
 }
 
-/// Names the system call that has failed.
+/// Adds the name of the system call to an error.
 pub(crate) fn sys(call: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Sys { call, errno }
 }

@@ -1,11 +1,11 @@
-//! `exec`: another program in a running container.
+//! `exec`: runs another program in a running container.
 
 use crate::arguments;
 use crate::cgroups;
 use crate::config::{Config, Program};
 use crate::console;
 use crate::create::{Stdio, inherit, read};
-use crate::delete::wrong;
+use crate::delete::wrong_state;
 use crate::error::{Error, sys};
 use crate::run::{Outcome, with_child};
 use crate::start::config;
@@ -15,26 +15,27 @@ use crate::wait;
 use container::{Execution, Setup, open_terminal, resize_terminal};
 use std::os::fd::AsFd;
 
-/// Runs a program in a container. Without `--detach` it is waited for; its exit code is the result.
+/// Runs a program in a container. Without `--detach` this waits for the program and
+/// returns its exit code.
 pub(crate) fn exec(store: &Store, wanted: &arguments::Exec) -> Result<u8, Error> {
     if wanted.detach {
         return start(store, wanted).map(|_| 0);
     }
-    // Processes that the engine makes are children of the caller's parent: to wait for one, its
-    // parent has to be this process.
+    // Processes that the engine creates are children of the caller's parent. To wait for the
+    // program, this process must be its parent.
     match with_child(|| start(store, wanted))? {
-        Outcome::Runs { pid, pidfd, kept } => wait::program(&kept, pid, &pidfd),
+        Outcome::Runs { pid, pidfd, blocked } => wait::program(&blocked, pid, &pidfd),
         Outcome::Failed => Ok(1),
     }
 }
 
-/// Makes the process and waits until it runs; returns its number.
+/// Creates the process and waits until it runs; returns its process ID.
 fn start(store: &Store, wanted: &arguments::Exec) -> Result<i32, Error> {
     let entry = store.open(&wanted.id)?;
     let state = entry.load()?.ok_or_else(|| Error::NoContainer(wanted.id.clone()))?;
     let (status, pidfd) = status::of(&entry, &state)?;
     let (Status::Running, Some(main), Some(identity)) = (status, pidfd, state.process) else {
-        return Err(wrong(&wanted.id, status, "and runs no other program"));
+        return Err(wrong_state(&wanted.id, status, "it must be running"));
     };
     let Some(cgroup) = cgroups::open(&state)? else { return Err(Error::Ended) };
     let config = config(&entry, &state)?;
@@ -50,7 +51,7 @@ fn start(store: &Store, wanted: &arguments::Exec) -> Result<i32, Error> {
             (Some((outer, inner)), Some(socket))
         }
         (Some(_), None) => {
-            let text = "a terminal needs --console-socket, which gets it";
+            let text = "a terminal requires --console-socket";
             return Err(Error::Usage(text.to_owned()));
         }
     };
@@ -78,7 +79,8 @@ fn start(store: &Store, wanted: &arguments::Exec) -> Result<i32, Error> {
     Ok(executed.pid)
 }
 
-/// What is run: what a file says, or the container's own process with another program.
+/// The program to run: that of the `--process` file, or the container's own process with other
+/// arguments.
 fn program(config: &Config, wanted: &arguments::Exec) -> Result<Program, Error> {
     let mut program = match &wanted.process {
         Some(path) => Program::parse(&read(path)?)?,
@@ -91,7 +93,7 @@ fn program(config: &Config, wanted: &arguments::Exec) -> Result<Program, Error> 
     };
     let process = &mut program.process;
     for variable in &wanted.env {
-        // Most programs take the first of two that have the same name.
+        // Most programs use the first of two variables with the same name.
         process.env.retain(|old| old.split('=').next() != variable.split('=').next());
         process.env.push(variable.clone());
     }

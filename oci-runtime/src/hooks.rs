@@ -1,4 +1,4 @@
-//! Programs of the host that are run for a container (runtime-spec `config.md`, "POSIX-platform
+//! Hooks: programs that run on the host for a container (runtime-spec `config.md`, "POSIX-platform
 //! Hooks").
 
 use crate::config::Hook;
@@ -14,13 +14,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs them in order; the first that fails ends it.
+/// Runs hooks in order and stops at the first failure.
 pub(crate) fn run(hooks: &[Hook], state: &State, status: Status) -> Result<(), Error> {
     hooks.iter().try_for_each(|hook| one(hook, state, status))
 }
 
-/// Runs them in order; one that fails is told, and the others are run all the same (`runtime.md` of
-/// version 1.0.2, "Lifecycle", poststart and poststop; later drafts stop the container for poststart).
+/// Runs hooks in order. A failed one is reported, and the others still run (`runtime.md` of version
+/// 1.0.2, "Lifecycle", poststart and poststop; later drafts stop the container if poststart fails).
 pub(crate) fn run_all(hooks: &[Hook], state: &State, status: Status, report: &Report) {
     for error in hooks.iter().filter_map(|hook| one(hook, state, status).err()) {
         report.warn(&error.to_string());
@@ -38,19 +38,21 @@ fn one(hook: &Hook, state: &State, status: Status) -> Result<(), Error> {
     command.envs(hook.env.iter().filter_map(|variable| variable.split_once('=')));
     let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // It may not want to know: the pipe takes a state, and who does not read it is no failure. A
-        // state beyond what a pipe holds waits for the reader, within no time limit of ours.
+        // A hook need not read the state: an error is ignored. A state that is larger than the
+        // pipe's buffer waits for the reader; the timeout does not cover this.
         let _ = stdin.write_all(text.as_bytes());
     }
     let ended = wait(&mut child, hook.timeout).map_err(|error| fail(error.to_string()))?;
     match ended {
-        None => Err(fail(format!("not done after {} s; killed", hook.timeout.unwrap_or(0)))),
+        None => {
+            Err(fail(format!("timed out after {} s and was killed", hook.timeout.unwrap_or(0))))
+        }
         Some(exit) if exit.success() => Ok(()),
         Some(exit) => Err(fail(exit.to_string())),
     }
 }
 
-/// Waits for a child; `None`: it took too long and was killed.
+/// Waits for a child; `None`: the timeout expired and the child was killed.
 fn wait(
     child: &mut Child,
     timeout: Option<u32>,
@@ -58,7 +60,7 @@ fn wait(
     let Some(seconds) = timeout else { return child.wait().map(Some) };
     let pid = i32::try_from(child.id()).map_err(|_| Errno::ESRCH)?;
     let start_time = status::start_time(pid).unwrap_or(0);
-    // `None`: it has ended already.
+    // `None`: it has already ended.
     let held = status::hold(Identity { pid, start_time }).map_err(std::io::Error::other)?;
     let Some(pidfd) = held else { return child.wait().map(Some) };
     let until = Instant::now() + Duration::from_secs(u64::from(seconds));

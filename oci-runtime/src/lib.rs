@@ -1,12 +1,12 @@
 //! `keel-oci`: the command line of an OCI runtime (runtime-spec `runtime.md`) over [`container`].
 //!
-//! For tests, and for managers that speak to runtimes in this way. It adds nothing to the engine:
-//! `config.json` becomes the plan that a unit becomes, too ([`config::Config`]). There is no process
-//! beside the container: `create` ends, and the container's first process waits on a FIFO in the state
-//! directory ([`store`]) for `start`.
+//! For tests, and for container managers that call an OCI runtime. It adds nothing to the engine:
+//! `config.json` is converted to the same plan that a unit is ([`config::Config`]). No process
+//! stays besides the container: `create` exits, and the container's first process waits for `start`
+//! on a FIFO in the state directory ([`store`]).
 //!
-//! What a container is doing is asked of the kernel each time ([`status`]); nothing in the state
-//! directory can be wrong about it.
+//! The state of a container is determined from the kernel each time ([`status`]) and not stored, so
+//! it cannot become stale.
 
 mod arguments;
 mod cgroups;
@@ -29,20 +29,20 @@ pub use error::Error;
 
 use std::process::ExitCode;
 
-/// The program: reads its arguments, does what they say.
+/// The program: parses the arguments and carries out the command.
 ///
-/// The exit code is 0, that of the container's program (`run`, `exec`; 128 and the signal's number if
-/// one has ended it), or 1 with the reason on standard error and in the file of `--log`. 2 is for
-/// arguments that are none.
+/// The exit code is 0; or that of the container's program (`run` and `exec`; 128 plus the signal
+/// number if a signal killed it); or 1 with the reason on standard error and in the `--log` file;
+/// or 2 for invalid arguments.
 pub fn main() -> ExitCode {
     commands::main(std::env::args_os().skip(1))
 }
 
-/// A plan for this configuration with nothing behind its descriptors, for tests: whether the engine
-/// takes what was read.
+/// Checks, for tests, whether the engine accepts a parsed configuration. The plan's descriptors are
+/// placeholders.
 ///
 /// # Errors
-/// What the engine says.
+/// The engine's reason for refusing it.
 pub fn check(config: &config::Config) -> Result<(), Error> {
     create::check(config)
 }

@@ -1,4 +1,4 @@
-//! What is said besides results: errors and warnings, on standard error and in the file of `--log`.
+//! Errors and warnings, on standard error and in the `--log` file.
 
 use crate::arguments::Global;
 use serde_json::json;
@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where messages go.
+/// Where messages are written.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     log: Option<PathBuf>,
@@ -20,13 +20,13 @@ impl Report {
         Report { log: global.log.clone(), json: global.json }
     }
 
-    /// The last words of a command that has failed; for people, and for the manager that reads the log.
+    /// Reports why a command failed, on standard error and in the log for the manager.
     pub(crate) fn error(&self, text: &str) {
         eprintln!("keel-oci: {text}");
         self.log("error", text);
     }
 
-    /// Something that is not exactly as asked.
+    /// Reports a setting that differs from the request.
     pub(crate) fn warn(&self, text: &str) {
         match self.log {
             Some(_) => self.log("warning", text),

@@ -15,33 +15,33 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 
-/// What came of a child that was to make a process.
+/// The result of [`with_child`].
 pub(crate) enum Outcome {
-    /// The process is a child of this one now.
-    Runs { pid: i32, pidfd: OwnedFd, kept: SigSet },
-    /// It could not, and has said why.
+    /// The process runs and is now a child of this one.
+    Runs { pid: i32, pidfd: OwnedFd, blocked: SigSet },
+    /// It could not be created; the reason has been reported.
     Failed,
 }
 
-/// Does something in a short-lived child, so that processes that the engine makes there become
-/// children of this process. `first` returns the number of the one to wait for.
+/// Calls `first` in a short-lived child, so that processes that the engine creates there become
+/// children of this process. `first` returns the ID of the process to wait for.
 pub(crate) fn with_child(first: impl FnOnce() -> Result<i32, Error>) -> Result<Outcome, Error> {
-    let kept = wait::keep_signals()?;
+    let blocked = wait::block_signals()?;
     let (read, write) = pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(sys("pipe2"))?;
-    // SAFETY: this program has one thread; the child goes on as it would.
+    // SAFETY: this program has a single thread, so the child can continue like the parent.
     match unsafe { fork() }.map_err(sys("fork"))? {
         ForkResult::Child => {
             drop(read);
             let code = match first() {
                 Ok(pid) => {
-                    // Who waits for it is there for as long as this process is.
+                    // The reader is this child's parent, which waits for it.
                     let _ = File::from(write).write_all(&pid.to_le_bytes());
                     0
                 }
                 Err(error) => {
                     drop(write);
-                    // The words go where those of the command itself would have gone.
-                    crate::commands::last_words(&error);
+                    // Reported where the command itself would report it.
+                    crate::commands::report_error(&error);
                     1
                 }
             };
@@ -50,27 +50,27 @@ pub(crate) fn with_child(first: impl FnOnce() -> Result<i32, Error>) -> Result<O
         ForkResult::Parent { child } => {
             drop(write);
             let mut word = [0; 4];
-            let told = File::from(read).read_exact(&mut word);
-            if !wait::child(child)? || told.is_err() {
+            let received = File::from(read).read_exact(&mut word);
+            if !wait::child(child)? || received.is_err() {
                 return Ok(Outcome::Failed);
             }
             let pid = i32::from_le_bytes(word);
-            // It is not reaped before this process does so: the number is its own.
+            // Only this process can reap it, so its ID cannot have been reused.
             let start_time = start_time(pid).ok_or(Error::Ended)?;
             match hold(Identity { pid, start_time })? {
-                Some(pidfd) => Ok(Outcome::Runs { pid, pidfd, kept }),
-                // It has ended already, and is still to be waited for.
+                Some(pidfd) => Ok(Outcome::Runs { pid, pidfd, blocked }),
+                // It has already ended but must still be waited for.
                 None => {
                     let null = File::open("/dev/null").map(OwnedFd::from);
                     let pidfd = null.map_err(|_| Error::Ended)?;
-                    Ok(Outcome::Runs { pid, pidfd, kept })
+                    Ok(Outcome::Runs { pid, pidfd, blocked })
                 }
             }
         }
     }
 }
 
-/// Runs a container to its end, or with `detach` until its program runs.
+/// Runs a container until it ends, or with `detach` until its program runs.
 pub(crate) fn run(
     store: &Store,
     wanted: &arguments::Create,
@@ -93,9 +93,9 @@ pub(crate) fn run(
         let state = store.open(&wanted.id)?.load()?;
         state.and_then(|state| state.process).map(|process| process.pid).ok_or(Error::Ended)
     })?;
-    let Outcome::Runs { pid, kept, .. } = made else { return Ok(1) };
-    let done =
-        start(store, &wanted.id, report).and_then(|(_, pidfd)| wait::program(&kept, pid, &pidfd));
+    let Outcome::Runs { pid, blocked, .. } = made else { return Ok(1) };
+    let done = start(store, &wanted.id, report)
+        .and_then(|(_, pidfd)| wait::program(&blocked, pid, &pidfd));
     if !keep || done.is_err() {
         delete(store, &wanted.id, true, report)?;
     }

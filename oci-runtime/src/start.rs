@@ -1,8 +1,8 @@
-//! `start`: the one byte that a created container waits for.
+//! `start`: sends the byte that a created container waits for.
 
 use crate::config::Config;
 use crate::create::read;
-use crate::delete::wrong;
+use crate::delete::wrong_state;
 use crate::error::{About, Error, sys};
 use crate::hooks;
 use crate::report::Report;
@@ -14,17 +14,17 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use std::os::fd::OwnedFd;
 
-/// Starts the program of a created container and waits until it runs or cannot.
+/// Starts the program of a created container and waits until it runs or has failed.
 pub(crate) fn start(store: &Store, id: &str, report: &Report) -> Result<(State, OwnedFd), Error> {
     let entry = store.open(id)?;
     let _lock = entry.lock()?;
     let state = entry.load()?.ok_or_else(|| Error::NoContainer(id.to_owned()))?;
     let (status, pidfd) = status::of(&entry, &state)?;
     let (Status::Created, Some(pidfd)) = (status, pidfd) else {
-        return Err(wrong(id, status, "and only one that is created can be started"));
+        return Err(wrong_state(id, status, "it must be created and not yet started"));
     };
     let path = entry.path("status");
-    // Before the byte is written: the answer must find somebody.
+    // Opened before the byte is written, because the answer needs a reader.
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let answer = open(&path, flags, Mode::empty()).about("open", &path)?;
     let Some(go) = status::go(&entry)? else { return Err(Error::Ended) };

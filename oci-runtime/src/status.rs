@@ -1,4 +1,4 @@
-//! What a container is doing, asked of the kernel.
+//! The state of a container, determined from the kernel.
 
 use crate::error::{Error, sys};
 use crate::store::{Entry, Identity, State};
@@ -12,18 +12,18 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
 /// The states of the specification (runtime-spec `runtime.md`, "State").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// `create` has not come to its end.
+    /// `create` has not finished.
     Creating,
-    /// Set up; its program waits for `start`.
+    /// Set up and waiting for `start`.
     Created,
     /// Its program runs.
     Running,
-    /// Its process has ended. One that nobody has waited for yet has, too.
+    /// Its process has ended, reaped or not.
     Stopped,
 }
 
 impl Status {
-    /// The specification's word.
+    /// The name in the specification.
     pub const fn name(self) -> &'static str {
         match self {
             Status::Creating => "creating",
@@ -34,10 +34,10 @@ impl Status {
     }
 }
 
-/// Takes hold of a process, if it is still the one that was noted and has not ended.
+/// Opens a pidfd of a process, unless it has ended or its ID has been reused.
 ///
 /// # Errors
-/// System calls that should not fail.
+/// A system call failed.
 pub fn hold(process: Identity) -> Result<Option<OwnedFd>, Error> {
     // SAFETY: integers only.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process.pid, 0) };
@@ -47,8 +47,8 @@ pub fn hold(process: Identity) -> Result<Option<OwnedFd>, Error> {
     };
     // SAFETY: the kernel has just made it for this call.
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd.map_err(sys("pidfd_open"))?) };
-    // The number belongs to whom the descriptor holds for as long as that one is not reaped. So if the
-    // time is right now, and the process is there after that, it is the one.
+    // A process ID is not reused before its process is reaped. So if the start time matches and the
+    // process has not ended after that, the pidfd refers to the recorded process.
     match start_time(process.pid) {
         Some(time) if time == process.start_time && !has_ended(&pidfd)? => Ok(Some(pidfd)),
         _ => Ok(None),
@@ -61,19 +61,19 @@ pub(crate) fn has_ended(pidfd: &OwnedFd) -> Result<bool, Error> {
     Ok(poll(&mut fds, PollTimeout::ZERO).map_err(sys("poll"))? > 0)
 }
 
-/// When a process was started; `None`: there is none.
+/// When a process was started; `None`: it does not exist.
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in brackets, may hold anything; after it comes field 3 of proc_pid_stat(5).
+    // The name, in parentheses, may contain anything; field 3 follows it (proc_pid_stat(5)).
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(22 - 3)?.parse().ok()
 }
 
-/// The writing end of the FIFO that a created container waits on; `None`: nobody waits. The only one
-/// who ever reads it is the container's process before its exec.
+/// The write end of the FIFO that a created container waits on; `None`: no process waits. The only
+/// reader is ever the container's process before its exec.
 ///
 /// # Errors
-/// What the file system says.
+/// The FIFO cannot be opened.
 pub(crate) fn go(entry: &Entry) -> Result<Option<OwnedFd>, Error> {
     let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     match open(&entry.path("go"), flags, Mode::empty()) {
@@ -83,7 +83,7 @@ pub(crate) fn go(entry: &Entry) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
-/// What a container is doing, and its process if that is there.
+/// The state of a container, and its process if it has not ended.
 ///
 /// # Errors
 /// The state directory cannot be read.
@@ -103,7 +103,7 @@ pub fn of(entry: &Entry, state: &State) -> Result<(Status, Option<OwnedFd>), Err
     Ok((status, pidfd))
 }
 
-/// The state as it is printed and as hooks get it.
+/// The state in JSON, as printed and as passed to hooks.
 pub fn report(state: &State, status: Status) -> Value {
     let pid = match (status, state.process) {
         (Status::Stopped, _) | (_, None) => 0,
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_that_is_used_again_is_another_process() {
+    fn a_reused_process_id_is_another_process() {
         let pid = std::process::id() as i32;
         let start_time = start_time(pid).unwrap();
         assert!(hold(Identity { pid, start_time }).unwrap().is_some());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_has_waited_for_has_ended() {
+    fn a_zombie_has_ended() {
         let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
         let pid = child.id() as i32;
         let identity = Identity { pid, start_time: start_time(pid).unwrap() };

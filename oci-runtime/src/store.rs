@@ -1,11 +1,11 @@
-//! The state directory of each container: `ROOT/ID`, for its owner alone (CVE-2024-25621).
+//! The state directory of each container: `ROOT/ID`, accessible only to its owner (CVE-2024-25621).
 //!
 //! ```text
-//! state.json    what cannot be asked of the kernel
-//! config.json   a copy: what is changed in the bundle later changes nothing
+//! state.json    what the kernel does not know
+//! config.json   a copy, so that later changes in the bundle have no effect
 //! go            a FIFO that the waiting process reads
 //! status        a FIFO that it writes to
-//! staging       an empty directory that the engine's set-up works on
+//! staging       an empty directory for the engine's setup
 //! ```
 
 use crate::error::{About, Error};
@@ -20,21 +20,21 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Longest id: that of a file name.
+/// Longest id: that of a file name, in bytes.
 const MAX_ID: usize = 255;
 
-/// Largest state file that is read; it holds the annotations of a `config.json`.
+/// Maximum size of a state file, which includes the annotations of the `config.json`.
 const MAX_STATE: u64 = 2 * crate::config::MAX_SIZE as u64;
 
-/// Whether a text may be an id. It becomes the name of a directory and of a cgroup, and nothing else
-/// may become of it.
+/// Whether a text is a valid id. An id is used as the name of a directory and of a cgroup, so it
+/// must not be another path.
 pub fn is_id(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '.' | '-');
     let first = text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric());
     first && text.len() <= MAX_ID && text.chars().all(plain)
 }
 
-/// What is known about a container.
+/// The saved state of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     /// Its id.
@@ -45,24 +45,24 @@ pub struct State {
     pub bundle: PathBuf,
     /// `annotations` of its `config.json`.
     pub annotations: Map<String, Value>,
-    /// Its first process; `None`: there was none yet.
+    /// Its first process; `None`: not created yet.
     pub process: Option<Identity>,
-    /// `create` has come to its end.
+    /// `create` has finished.
     pub created: bool,
-    /// Its cgroup; `None`: there is none yet.
+    /// Its cgroup; `None`: not created yet.
     pub cgroup: Option<PathBuf>,
-    /// Cgroups above it that were made for it, the uppermost first.
+    /// Cgroups above it that were created for it, topmost first.
     pub parents: Vec<PathBuf>,
     /// The ids of its user namespace.
     pub ids: Option<IdRange>,
 }
 
-/// What tells a process from all others that ever were: numbers are used again.
+/// Identifies a process uniquely, although process IDs are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
-    /// Its number.
+    /// Its process ID.
     pub pid: i32,
-    /// When it was started, in clock ticks since the boot (proc_pid_stat(5)).
+    /// When it was started, in clock ticks since boot (proc_pid_stat(5)).
     pub start_time: u64,
 }
 
@@ -124,14 +124,14 @@ pub struct Entry {
     dir: PathBuf,
 }
 
-/// Held by the one command that changes a container; ends with the process.
+/// Held by the command that changes a container; released when the process ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<OwnedFd>,
 }
 
 impl Store {
-    /// The one at `root`, which need not exist.
+    /// The store in the directory `root`, which need not exist.
     pub fn new(root: PathBuf) -> Store {
         Store(root)
     }
@@ -143,10 +143,10 @@ impl Store {
         }
     }
 
-    /// Makes the directory of a new container.
+    /// Creates the directory of a new container.
     ///
     /// # Errors
-    /// [`Error::Id`], [`Error::Exists`], or what the file system says.
+    /// [`Error::Id`], [`Error::Exists`], or [`Error::File`].
     pub fn make(&self, id: &str) -> Result<(Entry, Lock), Error> {
         let entry = self.entry(id)?;
         let mut builder = DirBuilder::new();
@@ -162,7 +162,7 @@ impl Store {
         Ok((entry, lock))
     }
 
-    /// The directory of a container that is there.
+    /// Opens the directory of an existing container.
     ///
     /// # Errors
     /// [`Error::Id`], [`Error::NoContainer`].
@@ -174,10 +174,10 @@ impl Store {
         }
     }
 
-    /// All containers, by their ids.
+    /// All containers, sorted by id.
     ///
     /// # Errors
-    /// What the file system says; a directory that does not exist holds none.
+    /// [`Error::File`]; a missing directory is an empty store.
     pub fn all(&self) -> Result<Vec<Entry>, Error> {
         let list = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -202,10 +202,10 @@ impl Entry {
         self.dir.join(name)
     }
 
-    /// Waits until nobody else changes the container.
+    /// Waits until no other command changes the container.
     ///
     /// # Errors
-    /// [`Error::NoContainer`]: it has gone meanwhile.
+    /// [`Error::NoContainer`]: it was deleted meanwhile.
     pub fn lock(&self) -> Result<Lock, Error> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let dir = match open(&self.dir, flags, Mode::empty()) {
@@ -220,10 +220,10 @@ impl Entry {
         }
     }
 
-    /// What is known. `None`: `create` has not even begun to note anything.
+    /// The saved state; `None`: `create` has not saved any yet.
     ///
     /// # Errors
-    /// The file cannot be read, or is none of ours.
+    /// The file cannot be read or parsed.
     pub fn load(&self) -> Result<Option<State>, Error> {
         let path = self.path("state.json");
         let file = match File::open(&path) {
@@ -238,7 +238,7 @@ impl Entry {
         state.map(Some).ok_or_else(broken).about("read", &path)
     }
 
-    /// Notes what is known, so that there is always one version whole.
+    /// Saves the state atomically.
     ///
     /// # Errors
     /// What the file system says.
@@ -258,7 +258,7 @@ impl Entry {
     }
 }
 
-/// Replaces a file in one step.
+/// Replaces a file atomically.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Error> {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -275,7 +275,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn ids_are_names_and_nothing_else() {
+    fn an_id_is_a_single_file_name() {
         for id in ["a", "web-1.0_x+y", "9", &"a".repeat(255)] {
             assert!(is_id(id), "{id}");
         }
@@ -286,7 +286,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_state_is_read_back(
+        fn a_saved_state_is_read_back(
             pid in proptest::option::of((1i32..4_194_304, any::<u64>())),
             created: bool,
             ids in proptest::option::of((any::<u32>(), any::<u32>())),

@@ -1,4 +1,4 @@
-//! Waiting: for a set-up, and for a program while signals are passed on to it.
+//! Waits for a setup, or for a program while forwarding signals to it.
 
 use crate::error::{Error, sys};
 use container::{Setup, read_status};
@@ -9,8 +9,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Signals that are meant for the program.
-const PASSED_ON: [Signal; 8] = [
+/// Signals that are forwarded to the program.
+const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -21,12 +21,12 @@ const PASSED_ON: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
-/// Waits until a set-up tells something, or its process has ended without ([`Setup::Done`]).
+/// Waits for a setup's report, or for the end of its process without one ([`Setup::Done`]).
 pub(crate) fn set_up(status: &OwnedFd, pidfd: &OwnedFd) -> Result<Setup, Error> {
     loop {
         match read_status(status).map_err(sys("read"))? {
             Setup::Pending => {}
-            told => return Ok(told),
+            setup => return Ok(setup),
         }
         let mut fds = [
             PollFd::new(status.as_fd(), PollFlags::POLLIN),
@@ -39,17 +39,18 @@ pub(crate) fn set_up(status: &OwnedFd, pidfd: &OwnedFd) -> Result<Setup, Error> 
     }
 }
 
-/// Keeps back what [`program`] waits for, from before there is a program. Children have their own mask.
-pub(crate) fn keep_signals() -> Result<SigSet, Error> {
-    let mut set = SigSet::from_iter(PASSED_ON);
+/// Blocks the signals that [`program`] waits for, before the program exists. Children set their own
+/// mask.
+pub(crate) fn block_signals() -> Result<SigSet, Error> {
+    let mut set = SigSet::from_iter(FORWARDED);
     set.add(Signal::SIGCHLD);
     set.thread_block().map_err(sys("pthread_sigmask"))?;
     Ok(set)
 }
 
-/// Waits for the end of a child, passes signals on to it, and reaps whatever else ends. The result is
-/// the exit code, or 128 and the number of the signal.
-pub(crate) fn program(kept: &SigSet, pid: i32, pidfd: &OwnedFd) -> Result<u8, Error> {
+/// Waits for the end of a child, forwards signals to it, and reaps all other children. Returns the
+/// exit code, or 128 plus the signal number.
+pub(crate) fn program(blocked: &SigSet, pid: i32, pidfd: &OwnedFd) -> Result<u8, Error> {
     loop {
         loop {
             match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
@@ -64,15 +65,15 @@ pub(crate) fn program(kept: &SigSet, pid: i32, pidfd: &OwnedFd) -> Result<u8, Er
                 Err(errno) => return Err(Error::Sys { call: "waitpid", errno }),
             }
         }
-        match kept.wait().map_err(sys("sigwait"))? {
+        match blocked.wait().map_err(sys("sigwait"))? {
             Signal::SIGCHLD => {}
-            // It may have ended meanwhile.
+            // It may have ended already.
             signal => drop(container::send_signal(pidfd, signal as i32)),
         }
     }
 }
 
-/// Waits for one child; `Ok` if it has ended with 0.
+/// Waits for one child; true if it exited with 0.
 pub(crate) fn child(pid: Pid) -> Result<bool, Error> {
     loop {
         match waitpid(pid, None) {

@@ -1,7 +1,7 @@
 //! The command line, with real containers.
 //!
-//! Needs root, cgroup v2 and a static busybox, and fails when any of them is missing: a test that
-//! quietly does nothing would be worse than none.
+//! Requires root, cgroup v2 and a static busybox, and fails if one of them is missing instead of
+//! skipping tests silently.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

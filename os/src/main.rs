@@ -1,16 +1,16 @@
-//! The static binary that boots: a table of applets, chosen by `argv[0]`, and nothing else.
+//! The static boot program: a table of applets, selected by `argv[0]`.
 //!
-//! One file means one thing to replace and one set of pages in memory for all of the host's
-//! processes.
+//! With a single file, there is one file to replace, and all of the host's processes share its
+//! pages in memory.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// What a name does.
+/// The function of an applet.
 type Applet = fn() -> ExitCode;
 
-/// Name of the program as it was called → what it does.
+/// Program name → applet.
 #[rustfmt::skip]
 const APPLETS: &[(&str, Applet)] = &[
     ("init",            || init::main()),
@@ -19,12 +19,12 @@ const APPLETS: &[(&str, Applet)] = &[
     ("keel-logger",     || process("keel-logger", logger::main)),
     ("keel-api",        || process("keel-api", api::main)),
     ("keel-devices",    || process("keel-devices", || init::devices::main().into())),
-    // Not one of the host's processes: it speaks to whoever calls it.
+    // Not one of the host's processes: its messages go to the caller, not to the kernel's log.
     ("keel-oci",        oci_runtime::main),
     ("modprobe",        || process("keel-modprobe", || init::modprobe(std::env::args_os().skip(1)).into())),
 ];
 
-/// What every applet but PID 1 begins with: the kernel's log, and panics that end up there.
+/// Runs an applet other than PID 1 with its messages and panics written to the kernel's log.
 fn process(name: &'static str, main: fn() -> ExitCode) -> ExitCode {
     let debug = layout::Cmdline::read().debug;
     kmsg::install(name, if debug { log::LevelFilter::Debug } else { log::LevelFilter::Info });

@@ -1,7 +1,8 @@
 //! The crate table of docs/architecture.md against the manifests.
 //!
-//! The table lists each member of the workspace with the members that it depends on, and a crate stands
-//! below everything that it uses. The test therefore also shows that no dependency points upwards.
+//! The table lists each member of the workspace with the members that it depends on, and a crate
+//! stands below everything that it uses. The test therefore also shows that no dependency points
+//! upwards.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -81,7 +82,7 @@ fn no_crate_depends_on_one_that_stands_below_it_in_the_table() {
     }
 }
 
-/// `policy` decides; it can reach nothing that it could decide wrongly about.
+/// `policy` is pure: it depends on no crate with side effects.
 #[test]
 fn the_policy_depends_on_nothing_that_reaches_the_kernel() {
     let allowed = ["api-types", "serde", "serde_json", "thiserror", "units"];

@@ -1,20 +1,20 @@
 # shellcheck shell=bash disable=SC2154
-# Images of attackers, for the tests in attacks.rs and bad_input.rs; sourced by images.sh.
+# Images of attackers, for the tests in qemu-tests/tests/attacks; sourced by images.sh.
 
 hostile=$top/qemu-tests/hosts/hostile
 made=$images/.made
 mkdir -p "$made"
 head -c 2M /dev/zero | tr '\0' x >"$made/two-mebibytes"
-# The header of a program of this machine, as if it were one for ARM (e_machine 183).
+# The header of a program of this machine, modified to be one for ARM (e_machine 183).
 { head -c 18 "$bin/probe" && printf '\267\0' && head -c 4096 "$bin/probe" | tail -c +21; } >"$made/arm"
 # shellcheck disable=SC2016
 snare='#!/bin/sh
 echo "$0" >>/trapped'
 printf '#!/bin/sh\r\necho ran\r\n' >"$made/dos"
 
-# Tools for attacks from inside, and users that are root to those who read carelessly. Group 1000 may
-# not read /negative, others may: who gets rid of the group can. /inheritable has every
-# capability of a container's as an inheritable one, /permitted CAP_CHOWN as a permitted one.
+# Tools for attacks from inside, and users that a careless parser takes for root. All but group 1000 may
+# read /negative, so a process that loses the group can. /inheritable has all capabilities of a container
+# as inheritable ones, /permitted has CAP_CHOWN as a permitted one.
 image "$images/attacker" --base "$images/busybox" \
     --layer --bare --copy "$bin/probe:/probe:755" --copy "$hostile:/etc" \
     --text '/negative:for others only' --own /negative:0:1000:604 \
@@ -29,7 +29,7 @@ image "$images/attacker" --base "$images/busybox" \
     --text "/usr/bin/cp:$snare" --own /usr/bin/cp:0:0:755 \
     --entrypoint /bin/sh --description 'tools for attacks from inside'
 
-# Directories that belong to the host, as links.
+# Links at the paths of directories that the host provides.
 image "$images/linked-proc" --base "$images/busybox" --layer --bare --mkdir /elsewhere \
     --link /elsewhere:/proc --entrypoint /bin/sh --description '/proc is a link'
 image "$images/linked-sys" --base "$images/busybox" --layer --bare --mkdir /elsewhere \
@@ -43,7 +43,7 @@ image "$images/linked-null" --base "$images/busybox" --layer --bare \
     --link /proc/sysrq-trigger:/dev/pts/0 --entrypoint /bin/sh \
     --description 'devices are links to what must not be written'
 
-# Places that the host makes or fills.
+# Volumes and working directories at paths that the host creates or fills.
 image "$images/volume-proc" --base "$images/busybox" --layer --bare --mkdir /elsewhere \
     --volume /proc --entrypoint /bin/sh --description '/proc is a volume'
 image "$images/linked-volumes" --base "$images/busybox" --layer --bare \
@@ -57,7 +57,7 @@ image "$images/workdir-fd" --base "$images/busybox" --layer --bare \
     --link /proc/self/fd/8:/srv --workdir /srv --entrypoint /bin/sh \
     --description 'a working directory that is an open descriptor'
 
-# Users.
+# Users and groups.
 image "$images/endless-group" --base "$images/busybox" --layer --bare --user web:1000 \
     --link /dev/zero:/etc/group --run-as web --entrypoint /bin/sh \
     --description '/etc/group has no end'
@@ -74,7 +74,7 @@ image "$images/labelled" --base "$images/busybox" --layer --bare --mkdir /elsewh
     --label 'z=
 touch /run/keel/by-label' --entrypoint /bin/sh --description 'labels with commands'
 
-# Programs that cannot be run.
+# Programs that cannot be executed.
 image "$images/programs" --base "$images/attacker" \
     --layer --bare --mkdir /directory --fifo /fifo --link /nowhere:/dangling --link loop:/loop \
     --text '/script:#!/bin/nowhere -e' --own /script:0:0:755 \

@@ -1,16 +1,16 @@
 # shellcheck shell=bash disable=SC2154
-# The images of the QEMU tests and of the bench, below target/images; sourced by make-images.
-# A host folder here gets those that its units name, as ./images/NAME.
+# The images of the QEMU tests and the benchmarks, below target/images; sourced by make-images.
+# Each host folder here gets the images that its units name, as ./images/NAME.
 
 images=$top/target/images
 build guest-tools
 
-# Nothing but one program of a few kilobytes: what it costs is what the host costs.
+# Only one program of a few kilobytes, so that measurements show the cost of the host.
 image "$images/first" \
     --layer --bare --copy "$bin/first:/first:755" --entrypoint /first \
     --description 'says when its first instruction ran'
 
-# One static program that does what a test asks for, and two files of names to look users up in.
+# A static program that performs actions of tests, with user and group files.
 image "$images/probe" \
     --layer --bare --copy "$bin/probe:/probe:755" --mkdir /tmp:1777 --mkdir /data \
     --copy "$top/qemu-tests/hosts/etc:/etc" \
@@ -32,7 +32,7 @@ image "$images/busybox" \
     --layer busybox-static --prune 'usr/share/*' "${names[@]}" \
     --entrypoint /bin/sh --description 'busybox under the names that tests use'
 
-# Everything that an image can say about how it is run.
+# All run-time settings of an image.
 # shellcheck disable=SC2016
 image "$images/declared" --base "$images/busybox" \
     --layer --bare --copy "$top/qemu-tests/hosts/etc:/etc" --text '/kept/seed:from the image' \
@@ -42,8 +42,8 @@ image "$images/declared" --base "$images/busybox" \
      cat seed; cat written; echo kept >written; echo ready; while :; do sleep 0.1; done' \
     --description 'user, volume, stop signal, working directory and environment of its own'
 
-# Everything that a layer can say, in three of them. What it must look like in the end is written
-# down in layers.expected, as `probe list /tree` prints it.
+# All features of layers, in three layers. The expected result is in layers.expected, in the format of
+# `probe list /tree`.
 long=a-name-that-is-longer-than-the-hundred-characters-that-the-oldest-tar-headers-have-room-for-and-needs-another
 data=$top/qemu-tests/hosts/etc/passwd
 image "$images/layers" \
@@ -83,7 +83,7 @@ image "$images/layers" \
 # shellcheck source=qemu-tests/hosts/real-images.sh
 . "$top/qemu-tests/hosts/real-images.sh"
 
-# What the units of the host folders here name. Hard links: a host folder costs nothing.
+# Hard-links the images that the units of the host folders name.
 for unit in "$top"/qemu-tests/hosts/*/units/*.toml; do
     sed -n 's,^ *image *= *"\./images/\([^"]*\)".*,\1,p' "$unit" | while IFS= read -r name; do
         folder=${unit%/units/*}/images

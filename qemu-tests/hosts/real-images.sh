@@ -1,8 +1,8 @@
 # shellcheck shell=bash disable=SC2154
-# Images of programs that people run, for the test in real_images.rs; sourced by images.sh.
+# Images of common programs, for the test in real_images.rs; sourced by images.sh.
 #
-# Debian packages, trimmed to what their program needs, with what the packages' own scripts do to
-# the files (users, links, file capabilities) said here.
+# Debian packages, reduced to the files that the program needs. The options here replace the packages'
+# maintainer scripts (users, links, file capabilities).
 
 real=$top/qemu-tests/hosts/real
 lib=usr/lib/x86_64-linux-gnu
@@ -18,7 +18,7 @@ image "$images/debian" \
     --entrypoint /bin/sh \
     --description 'what the images of this file share: libraries, dash and coreutils'
 
-# Of the Java run-time environment what a program without a screen needs; its modules are one file.
+# The parts of the Java run-time environment that a headless program needs; its modules are one file.
 jvm=usr/lib/jvm/java-17-openjdk-amd64
 image "$images/jvm" --base "$images/debian" \
     --layer openjdk-17-jre-headless libh2-java \
@@ -32,7 +32,7 @@ image "$images/jvm" --base "$images/debian" \
     --run-as app --workdir /home/app --entrypoint java --cmd -version \
     --description 'OpenJDK 17 and the H2 database'
 
-# The capability is the one that everybody is told to give to node, so that it may listen on port 80.
+# The capability that is commonly given to node so that it can listen on port 80.
 # (CAP_NET_BIND_SERVICE is number 10, effective; struct vfs_cap_data in linux/capability.h.)
 image "$images/node" --base "$images/debian" \
     --layer nodejs libnode108 libbrotli1 libc-ares2 libicu72 libnghttp2-14 libuv1 node-acorn \
@@ -61,7 +61,7 @@ image "$images/python" --base "$images/debian" \
     --cmd app:application --expose 8000/tcp \
     --description 'python 3.11 and gunicorn with a small application'
 
-# In the manner of the usual redis image: root gives the data directory away and then itself.
+# Like the common redis image: root changes the owner of the data directory and then drops privileges.
 image "$images/drops" --base "$images/debian" \
     --layer gosu util-linux redis-server redis-tools libatomic1 libjemalloc2 liblzf1 libsystemd0 \
     libgcrypt20 libgpg-error0 liblzma5 liblz4-1 libzstd1 libcap-ng0 \
@@ -85,7 +85,7 @@ image "$images/ssh" --base "$images/debian" \
     --mkdir /home/visitor --volume /keys --entrypoint sshd-start --expose 22/tcp \
     --description 'OpenSSH: a server that separates its privileges, and a client'
 
-# With the capability that the package's own script gives it (CAP_NET_RAW, number 13, effective).
+# With the capability that the package's maintainer script gives it (CAP_NET_RAW, number 13, effective).
 image "$images/ping" --base "$images/debian" \
     --layer iputils-ping libidn2-0 libunistring2 \
     --xattr /usr/bin/ping:security.capability:0100000200200000000000000000000000000000 \

@@ -216,8 +216,8 @@ fn text(bytes: &[u8]) -> String {
 
 const GOOD: &str = "[container]\nimage = \"./images/probe\"\ncommand = [\"wait\"]\n";
 
-/// A host folder with mistakes of every kind.
-fn with_mistakes() -> Folder {
+/// A host folder with errors of every kind.
+fn with_errors() -> Folder {
     let container = "[container]\nimage = \"./images/probe\"\n";
     Folder::host(
         "hostname = \"full of them\"\n",
@@ -238,7 +238,7 @@ fn with_mistakes() -> Folder {
 
 #[test]
 fn check_reports_all_mistakes_at_once() {
-    let folder = with_mistakes();
+    let folder = with_errors();
     let dir = folder.path().display().to_string();
     let output = run_keel(&["check", &dir]);
     assert_eq!(output.status.code(), Some(1));
@@ -309,8 +309,8 @@ fn builds_are_reproducible_and_independent_of_the_path() {
 }
 
 #[test]
-fn a_folder_with_mistakes_leaves_the_output_unchanged() {
-    let (bad, out) = (with_mistakes(), Folder::empty());
+fn a_folder_with_errors_leaves_the_output_unchanged() {
+    let (bad, out) = (with_errors(), Folder::empty());
     out.write("vmlinuz", "the old kernel");
     out.write("initrd", "the old host");
     let dir = out.path().display().to_string();

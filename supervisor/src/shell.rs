@@ -61,7 +61,7 @@ pub struct Shell<K: Kernel> {
     pub(crate) api: Api<K>,
     pub(crate) events: Events,
     /// A requested shutdown: when (ms), how it ends, why.
-    pub(crate) going_down: Option<(u64, ShutdownKind, String)>,
+    pub(crate) pending_shutdown: Option<(u64, ShutdownKind, String)>,
     /// Layers that are mounted.
     pub(crate) layers: BTreeSet<String>,
     /// Units whose state could not be written.
@@ -143,7 +143,7 @@ impl<K: Kernel> Shell<K> {
             control,
             api,
             events,
-            going_down: None,
+            pending_shutdown: None,
             layers,
             unsaved: BTreeSet::new(),
             persists: 0,
@@ -276,7 +276,7 @@ impl<K: Kernel> Shell<K> {
         let stalled = stalled || !self.unattached.is_empty();
         let stalled = stalled.then(|| now.as_millis() + RETRY_MS);
         let settle = self.reporter.due_ms();
-        let down = self.going_down.as_ref().map(|(due, _, _)| *due);
+        let down = self.pending_shutdown.as_ref().map(|(due, _, _)| *due);
         let due = core
             .into_iter()
             .chain(probes)

@@ -1,9 +1,9 @@
-//! Landlock (landlock(7)) without exceptions: only files that are open already stay usable. Three
-//! system calls are not worth a crate.
+//! Landlock (landlock(7)) without exceptions: only files that are already open stay usable.
+//! Implemented here, because three system calls do not justify a dependency.
 
 use std::io;
 
-/// struct landlock_ruleset_attr. A kernel that knows fewer fields takes it as long as those are 0.
+/// struct landlock_ruleset_attr. A kernel that knows fewer fields accepts it if the others are 0.
 #[repr(C)]
 #[derive(Default)]
 struct RulesetAttr {
@@ -14,8 +14,8 @@ struct RulesetAttr {
 
 const CREATE_RULESET_VERSION: u32 = 1;
 
-/// What each version of the interface can forbid: kinds of access to files, to TCP ports, and
-/// reach beyond the own domain (abstract sockets, signals).
+/// What each version of the interface can restrict: access to files, TCP ports, and processes
+/// outside the domain (abstract sockets, signals).
 fn everything(version: i64) -> RulesetAttr {
     let bits = |count: u32| (1u64 << count) - 1;
     RulesetAttr {
@@ -30,10 +30,11 @@ fn everything(version: i64) -> RulesetAttr {
     }
 }
 
-/// Forbids this thread and those that it will start whatever the kernel can forbid.
+/// Applies all restrictions that the kernel supports to this thread and the threads that it will
+/// start.
 pub fn forbid_everything() -> io::Result<()> {
     let none = std::ptr::null::<RulesetAttr>();
-    // SAFETY: with this flag the kernel reads no structure and gives a number.
+    // SAFETY: with this flag the kernel reads no structure and returns a number.
     let version = unsafe {
         libc::syscall(libc::SYS_landlock_create_ruleset, none, 0usize, CREATE_RULESET_VERSION)
     };
@@ -48,7 +49,8 @@ pub fn forbid_everything() -> io::Result<()> {
     if ruleset < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor and a number; the descriptor was made above and is used by nobody else.
+    // SAFETY: a descriptor and a number; the descriptor was created above and is not used
+    // elsewhere.
     let done = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0u32) };
     let error = io::Error::last_os_error();
     // SAFETY: as above; it is closed once.
@@ -63,14 +65,14 @@ mod tests {
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
-    /// Only the thread that asks for it is confined, so a test can.
+    /// Only the calling thread is restricted, so a test can do this.
     #[test]
     fn what_is_open_stays_open_and_nothing_else_opens() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let confined = std::thread::spawn(move || {
             let mut open = File::open("/proc/self/stat").unwrap();
-            // SAFETY: it sets a flag of this thread.
+            // SAFETY: sets a flag of this thread.
             unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
             forbid_everything().unwrap();
             open.read_to_string(&mut String::new()).unwrap();

@@ -1,21 +1,21 @@
-//! A list of the system calls that serving needs; every other one fails with EPERM instead of killing
-//! the process, as libraries may have a fallback.
+//! The system calls that the server needs. All others fail with EPERM and do not kill the process,
+//! because libraries may have a fallback.
 
 use bpf::{ANY_OF, EQUAL, Program};
 use libc::sock_filter;
 use std::io;
 use std::mem::offset_of;
 
-/// Allowed whatever their arguments, the frequent ones first. None of them opens anything, starts a
-/// program, reaches another process or passes a descriptor on (sendmsg(2) is missing): a process that
-/// closes the last copy of a socket with SO_LINGER sleeps.
+/// Allowed with any arguments, frequent ones first. None of them opens a file, starts a program,
+/// affects another process or sends a descriptor. (sendmsg(2) is missing, because the last copy of a
+/// socket with SO_LINGER could block the process that closes it.)
 #[rustfmt::skip]
 const ALLOWED: &[i64] = &[
     // Waiting, reading, writing.
     libc::SYS_epoll_wait, libc::SYS_epoll_pwait, libc::SYS_epoll_pwait2, libc::SYS_epoll_ctl,
     libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev, libc::SYS_pread64,
     libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_recvmsg, libc::SYS_poll,
-    // Connections and files that are handed in.
+    // Connections and received files.
     libc::SYS_accept4, libc::SYS_shutdown, libc::SYS_close, libc::SYS_getsockopt,
     libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_fcntl,
     libc::SYS_fstat, libc::SYS_lseek,
@@ -23,18 +23,20 @@ const ALLOWED: &[i64] = &[
     libc::SYS_munmap, libc::SYS_mremap, libc::SYS_madvise, libc::SYS_brk, libc::SYS_getrandom,
     libc::SYS_clock_gettime, libc::SYS_gettimeofday, libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
-    // Threads, and the end.
+    // Threads, signals, exit.
     libc::SYS_futex, libc::SYS_rt_sigprocmask, libc::SYS_rt_sigaction, libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack, libc::SYS_set_robust_list, libc::SYS_rseq, libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity, libc::SYS_gettid, libc::SYS_getpid, libc::SYS_restart_syscall,
     libc::SYS_exit, libc::SYS_exit_group,
 ];
 
-/// Take a path, which fstat(3) of newer C libraries leaves empty. Landlock restricts the path.
+/// They take a path, which is empty when newer C libraries use them for fstat(3). Landlock
+/// restricts other paths.
 const STAT: &[i64] = &[libc::SYS_newfstatat, libc::SYS_statx];
 
 const DENY: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-/// glibc then starts threads by clone(2), whose flags can be seen, unlike those of clone3(2).
+/// After ENOSYS, glibc starts threads with clone(2), whose flags a filter can check, unlike those
+/// of clone3(2).
 const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 
@@ -43,27 +45,27 @@ const ARCHITECTURE: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const ARCHITECTURE: u32 = 0xc000_00b7;
 
-/// The lower half of an argument: every flag that matters is there (both architectures are
-/// little-endian).
+/// Offset of the lower half of an argument, which contains all flags that matter (both
+/// architectures are little-endian).
 const fn argument(number: usize) -> u32 {
     (offset_of!(libc::seccomp_data, args) + number * 8) as u32
 }
 
-/// Calls whose permission depends on an argument: the call, the argument, the test, its operand, and
-/// what happens if the test holds and if it does not.
+/// Calls that are allowed depending on an argument: the call, the argument, the test, its operand,
+/// and the results if the test holds and if it does not.
 const CONDITIONAL: &[(i64, usize, u16, u32, u32, u32)] = &[
     (libc::SYS_mmap, 2, ANY_OF, libc::PROT_EXEC as u32, DENY, ALLOW),
     (libc::SYS_mprotect, 2, ANY_OF, libc::PROT_EXEC as u32, DENY, ALLOW),
     (libc::SYS_setsockopt, 2, EQUAL, libc::SO_LINGER as u32, DENY, ALLOW),
-    // Threads, no processes.
+    // Threads but not processes.
     (libc::SYS_clone, 0, ANY_OF, libc::CLONE_THREAD as u32, ALLOW, DENY),
     (libc::SYS_prctl, 0, EQUAL, libc::PR_SET_NAME as u32, ALLOW, DENY),
-    // abort(3) of this process; the ids of other processes are not known here, and they run as other
-    // users.
+    // abort(3) of this process. Other processes run as other users, and their IDs are not known
+    // here.
     (libc::SYS_tgkill, 2, EQUAL, libc::SIGABRT as u32, ALLOW, DENY),
 ];
 
-/// Tests the frequent calls first. The assembler works backwards, so that they are written last.
+/// Tests the frequent calls first. The assembler works backwards, so they are added last.
 fn program() -> Vec<sock_filter> {
     let mut program = Program::default();
     let mut next = program.ret(DENY);
@@ -80,7 +82,7 @@ fn program() -> Vec<sock_filter> {
         next = program.branch(EQUAL, *call as u32, allow, next);
     }
     let ours = program.load(offset_of!(libc::seccomp_data, nr) as u32, next);
-    // Another architecture's numbers mean other calls.
+    // Other architectures have different call numbers.
     let others = program.ret(libc::SECCOMP_RET_KILL_PROCESS);
     let begin = program.branch(EQUAL, ARCHITECTURE, ours, others);
     let begin = program.load(offset_of!(libc::seccomp_data, arch) as u32, begin);
@@ -92,8 +94,8 @@ pub fn install() -> io::Result<()> {
     let mut steps = program();
     let len = u16::try_from(steps.len()).map_err(io::Error::other)?;
     let program = libc::sock_fprog { len, filter: steps.as_mut_ptr() };
-    // SAFETY: the program points to `len` steps that live through the call; the kernel copies and
-    // checks them.
+    // SAFETY: the program points to `len` instructions that live through the call; the kernel
+    // copies and checks them.
     let done = unsafe {
         libc::syscall(
             libc::SYS_seccomp,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Long enough for a daemon to start under translation.
+/// Long enough for a daemon to start under TCG emulation.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The image's name.

@@ -14,7 +14,7 @@ use std::time::Duration;
 const ROUNDS: usize = 5;
 /// Counted starts of one competitor in one round.
 const STARTS: usize = 10;
-/// The same for those whose start takes seconds under translation: 50 over both modes.
+/// The same for those whose start takes seconds under TCG emulation: 50 over both modes.
 const SLOW_STARTS: usize = 5;
 /// The pause before a start with gaps.
 const GAP: Duration = Duration::from_millis(100);

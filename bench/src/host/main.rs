@@ -1,6 +1,6 @@
 //! `bench_engine`: runs the measurement, shows it, writes `target/bench/engine.json`.
 //!
-//! - `bench_engine vm DISK KERNEL` boots the disk in QEMU (translation, one processor);
+//! - `bench_engine vm DISK KERNEL` boots the disk in QEMU (TCG emulation, one processor);
 //! - `bench_engine native TREE` measures on this machine, as root.
 //!
 //! The last line is `engine: floor=… crun=… runc=… podman=… docker=… userns=…`.
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 fn vm(disk: &Path, kernel: &Path) -> Result<(), Failure> {
     let mut machine = qemu::Machine::boot(disk, kernel)?;
     let figures = collect::lines(machine.report()?).map_err(|error| machine.explain(error))?;
-    show(&figures, "engine.json", "in a VM under translation, one processor, cgroup v2")
+    show(&figures, "engine.json", "in a VM under TCG emulation, one processor, cgroup v2")
 }
 
 fn native(tree: &Path) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! `make bench`: boots ten bridged containers of one tiny static program and says where the time and
 //! the memory go. Prints a table and writes the same figures to `target/bench/boot.json`.
 //!
-//! All figures of a table come from one run. Times under translation depend on the machine; the
+//! All figures of a table come from one run. Times under TCG emulation depend on the machine; the
 //! ratios (to the budget, to the same container's own start) are what to look at.
 
 use api_types::{LogLine, Unit};
@@ -80,10 +80,10 @@ fn main() -> ExitCode {
     let (one, memory) = boot(&host, 1, "auto", BUDGET_ONE_CPU_MS);
     show_boot(&one);
     show_memory(&memory);
-    // Two processors need a thread each to be two; should QEMU's translation crash the guest
-    // (7.2 can), the harness says so and the measurement is made again.
+    // Two processors need multi-threaded TCG. If it crashes the guest (7.2 can), the harness reports
+    // it and the measurement is repeated.
     let Some((two, _)) = boot_again(&host, 2, "tcg-multi", BUDGET_TWO_CPUS_MS) else {
-        eprintln!("no boot with two processors came to its end");
+        eprintln!("no boot with two processors completed");
         return ExitCode::FAILURE;
     };
     show_boot(&two);

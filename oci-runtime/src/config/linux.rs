@@ -7,7 +7,7 @@ use container::{DeviceKind, IdRange};
 use std::path::{Path, PathBuf};
 use units::sysctl::{check_sysctl, check_sysctl_value};
 
-/// What is in it.
+/// The parsed object.
 pub(super) struct Linux<'v> {
     pub(super) users: Users,
     pub(super) network: Network,
@@ -24,18 +24,18 @@ pub(super) fn read<'v>(
     node: &Node<'v>,
     warnings: &mut Vec<String>,
 ) -> Result<Linux<'v>, ConfigError> {
-    node.refuse(&["intelRdt", "timeOffsets", "memoryPolicy", "netDevices"], "cannot be had here")?;
-    node.refuse(&["mountLabel"], "SELinux is not used here; leave it out or make it empty")?;
+    node.refuse(&["intelRdt", "timeOffsets", "memoryPolicy", "netDevices"], "not supported")?;
+    node.refuse(&["mountLabel"], "SELinux is not supported; remove it or leave it empty")?;
     if let Some(personality) = node.get("personality")? {
-        personality.refuse(&["flags"], "cannot be set here")?;
+        personality.refuse(&["flags"], "not supported")?;
         if personality.need("domain")?.text()? != "LINUX" {
-            return Err(personality.bad("cannot be had here but for LINUX"));
+            return Err(personality.bad("domain must be LINUX"));
         }
     }
     if let Some(propagation) = node.get("rootfsPropagation")?
         && !matches!(propagation.text()?, "" | "private" | "rprivate")
     {
-        let text = "nothing is propagated from or to a container: private only";
+        let text = "mounts of a container are never propagated; must be private or rprivate";
         return Err(propagation.bad(text));
     }
     let (users, network) = namespaces(node, warnings)?;
@@ -71,54 +71,55 @@ fn namespaces(
         let kind = one.need("type")?;
         let name = kind.text()?;
         if seen.contains(&name) {
-            return Err(kind.bad(format!("{} is there twice", quote(name))));
+            return Err(kind.bad(format!("duplicate namespace {}", quote(name))));
         }
         seen.push(name);
         let path = one.get("path")?.filter(|path| !path.is_empty());
         match (name, path) {
             ("pid" | "mount" | "uts" | "ipc" | "cgroup", None) => {}
             ("pid" | "mount" | "uts" | "ipc" | "cgroup", Some(path)) => {
-                let text = format!("every container has a {name} namespace of its own");
+                let text = format!("not supported; every container has its own {name} namespace");
                 return Err(path.bad(text));
             }
             ("network", None) => network = Network::New,
             ("network", Some(path)) => network = Network::Path(absolute(&path)?),
             ("user", None) => users = Users::New(mapping(node)?),
             ("user", Some(path)) => users = Users::Path(absolute(&path)?),
-            _ => return Err(kind.bad(format!("{} cannot be had here", quote(name)))),
+            _ => return Err(kind.bad(format!("namespace {} is not supported", quote(name)))),
         }
     }
     if let Some(missing) = ["pid", "mount", "uts", "ipc"].iter().find(|kind| !seen.contains(kind)) {
-        let text = format!("{missing} is missing: every container has a namespace of its own");
+        let text = format!("{missing} is missing; every container has its own {missing} namespace");
         return Err(list.bad(text));
     }
     if !seen.contains(&"cgroup") {
-        let text = "linux.namespaces: the container has a cgroup namespace of its own all the same";
+        let text =
+            "linux.namespaces: the container has its own cgroup namespace, although not listed";
         warnings.push(text.to_owned());
     }
     if !matches!(users, Users::New(_)) {
-        let text = "needs a new user namespace in linux.namespaces";
+        let text = "requires a new user namespace in linux.namespaces";
         node.refuse(&["uidMappings", "gidMappings"], text)?;
     }
     Ok((users, network))
 }
 
-/// The one mapping that a container has: users and groups alike, from 0.
+/// The single id mapping of a container: the same for users and groups, starting at 0.
 fn mapping(node: &Node<'_>) -> Result<IdRange, ConfigError> {
     let one = |name| {
         let list = node.need(name)?;
         let entries = list.list()?;
         let [entry] = entries.as_slice() else {
-            return Err(list.bad("must have exactly one entry here"));
+            return Err(list.bad("must have exactly one entry"));
         };
         let number = |key| entry.need(key)?.number(u32::MAX);
         let inside = number("containerID")?;
         let range = IdRange { first: number("hostID")?, count: number("size")? };
         let last = range.count.checked_sub(1).and_then(|last| range.first.checked_add(last));
         match last {
-            _ if inside != 0 => Err(entry.bad("containerID must be 0 here")),
+            _ if inside != 0 => Err(entry.bad("containerID must be 0")),
             None | Some(u32::MAX) => {
-                Err(entry.bad("hostID and size lead beyond the ids there are"))
+                Err(entry.bad("hostID and size exceed the range of valid ids, or size is 0"))
             }
             Some(_) => Ok((range, list)),
         }
@@ -126,7 +127,7 @@ fn mapping(node: &Node<'_>) -> Result<IdRange, ConfigError> {
     let ((users, _), (groups, list)) = (one("uidMappings")?, one("gidMappings")?);
     match users == groups {
         true => Ok(users),
-        false => Err(list.bad("must be the same as uidMappings here")),
+        false => Err(list.bad("must be the same as uidMappings")),
     }
 }
 
@@ -137,13 +138,13 @@ fn sysctls(node: &Node<'_>, network: &Network) -> Result<Vec<(String, String)>, 
         let value = node.text()?;
         check_sysctl(name, own_network)
             .and_then(|()| check_sysctl_value(value))
-            .map_err(|mistake| node.bad(mistake.message.clone()))?;
+            .map_err(|error| node.bad(error.message.clone()))?;
         Ok((name.to_owned(), value.to_owned()))
     };
     table.members()?.into_iter().map(one).collect()
 }
 
-/// Nodes, which have to be those that the host has at the same path.
+/// Device nodes. Each must match the host's node at the same path.
 fn devices(node: &Node<'_>) -> Result<Vec<DeviceNode>, ConfigError> {
     let Some(list) = node.get("devices")? else { return Ok(Vec::new()) };
     let one = |node: &Node<'_>| {
@@ -155,7 +156,7 @@ fn devices(node: &Node<'_>) -> Result<Vec<DeviceNode>, ConfigError> {
         let kind = match node.need("type")?.text()? {
             "c" | "u" => DeviceKind::Char,
             "b" => DeviceKind::Block,
-            other => return Err(node.bad(format!("type {} cannot be had here", quote(other)))),
+            other => return Err(node.bad(format!("type {} is not supported", quote(other)))),
         };
         let number = |name| node.need(name)?.number(i32::MAX as u32);
         let optional = |name, most| node.get(name)?.map(|node| node.number(most)).transpose();
@@ -172,22 +173,22 @@ fn devices(node: &Node<'_>) -> Result<Vec<DeviceNode>, ConfigError> {
     list.list()?.iter().map(one).collect()
 }
 
-/// A path below the root of the cgroup file system, without a slash in front.
+/// A path below the root of the cgroup file system, without a leading slash.
 fn cgroup(node: &Node<'_>) -> Result<Option<PathBuf>, ConfigError> {
     let Some(path) = node.get("cgroupsPath")?.filter(|path| !path.is_empty()) else {
         return Ok(None);
     };
     let text = path.text()?;
     if text.contains(':') {
-        return Err(path.bad("the form slice:prefix:name is for a systemd that is not here"));
+        return Err(path.bad("the form slice:prefix:name requires systemd, which is not supported"));
     }
     let parts: Vec<&str> =
         text.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.contains(&"..") {
-        return Err(path.bad("must not hold '..'"));
+        return Err(path.bad("must not contain '..'"));
     }
     if parts.is_empty() || text.len() >= libc::PATH_MAX as usize {
-        return Err(path.bad("is no name of a cgroup"));
+        return Err(path.bad("is not a valid cgroup name"));
     }
     Ok(Some(parts.iter().fold(PathBuf::new(), |path, part| path.join(Path::new(part)))))
 }

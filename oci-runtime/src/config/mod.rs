@@ -1,10 +1,9 @@
-//! `config.json` (runtime-spec `config.md`, `config-linux.md`): read, checked, and turned into what
-//! the engine's plan is made of. Pure: nothing of the host is looked at.
+//! `config.json` (runtime-spec `config.md`, `config-linux.md`): parsed, checked, and converted for
+//! the engine's plan. Pure: does not access the host.
 //!
-//! What is asked for and cannot be had is refused by its key. What the engine gives to every container
-//! whether asked for or not (its /dev, masked paths, `nosuid` on volumes) is never taken away; where a
-//! file asks for less, a warning says so. Keys that the specification does not know are passed over,
-//! as it demands.
+//! A request that is not supported is an error that names its key. What the engine gives to every
+//! container (its /dev, masked paths, `nosuid` on volumes) cannot be removed; a file that asks for
+//! less causes a warning. Keys that are not in the specification are ignored, as it requires.
 
 mod linux;
 mod mounts;
@@ -20,22 +19,22 @@ pub use resources::{Devices, Setting};
 use serde_json::{Map, Value};
 use std::path::{Component, Path, PathBuf};
 
-/// Everything that a container's `config.json` says.
+/// A container's `config.json`.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `ociVersion`.
     pub version: String,
     /// `hostname`; `None`: the host's.
     pub hostname: Option<String>,
-    /// `annotations`, which mean nothing here.
+    /// `annotations`, which have no effect.
     pub annotations: Map<String, Value>,
-    /// Absolute path of the root.
+    /// Absolute path of the root file system.
     pub root: PathBuf,
     /// `root.readonly`.
     pub read_only: bool,
     /// The program.
     pub program: Program,
-    /// Mounts besides those that every container has.
+    /// Mounts in addition to those that every container has.
     pub mounts: Vec<Mount>,
     /// `linux.maskedPaths`.
     pub masked: Vec<String>,
@@ -47,13 +46,13 @@ pub struct Config {
     pub devices: Vec<DeviceNode>,
     /// `linux.resources.devices`.
     pub device_access: Devices,
-    /// Whose ids the container has.
+    /// The container's user and group ids.
     pub users: Users,
-    /// Whose network.
+    /// The container's network.
     pub network: Network,
-    /// `linux.cgroupsPath`: names below the root of the cgroup file system. `None`: not said.
+    /// `linux.cgroupsPath`: names below the root of the cgroup file system. `None`: not given.
     pub cgroup: Option<PathBuf>,
-    /// What is written to the cgroup's files, in order.
+    /// Values for the cgroup's files, in order.
     pub settings: Vec<Setting>,
     /// `linux.seccomp`.
     pub seccomp: Option<Filter>,
@@ -63,12 +62,12 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// `process`: the engine's form of it, and what it does not know.
+/// `process`: the engine's form, and the keys that have no place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Program {
-    /// The program, and as whom.
+    /// The program and its user.
     pub process: Process,
-    /// `oomScoreAdj` was there; else the caller's own is kept.
+    /// `oomScoreAdj` was given; otherwise the caller's value is inherited.
     pub oom_score_given: bool,
     /// `terminal`, and its rows and columns.
     pub terminal: Option<Option<(u16, u16)>>,
@@ -76,7 +75,7 @@ pub struct Program {
     pub warnings: Vec<String>,
 }
 
-/// Whose ids a container has.
+/// The user and group ids of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Users {
     /// The host's.
@@ -87,7 +86,7 @@ pub enum Users {
     Path(PathBuf),
 }
 
-/// A device node (mknod(2)). It has to be the one that the host has at the same path.
+/// A device node (mknod(2)). It must match the host's node at the same path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceNode {
     /// Absolute path, below /dev.
@@ -98,30 +97,30 @@ pub struct DeviceNode {
     pub major: u32,
     /// Minor number.
     pub minor: u32,
-    /// Permissions, if it says so.
+    /// Permissions, if given.
     pub mode: Option<u32>,
-    /// Owner, if it says so.
+    /// Owner, if given.
     pub uid: Option<u32>,
-    /// Group, if it says so.
+    /// Group, if given.
     pub gid: Option<u32>,
 }
 
-/// Whose network a container has.
+/// The network of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Network {
     /// The host's.
     Host,
-    /// Its own: a new namespace with nothing but a loopback link.
+    /// Its own: a new namespace with only a loopback link.
     New,
     /// That of the namespace at this path.
     Path(PathBuf),
 }
 
-/// Programs of the host that are run at certain moments (runtime-spec `config.md`, "POSIX-platform
-/// Hooks").
+/// Programs of the host that run at defined points of the lifecycle (runtime-spec `config.md`,
+/// "POSIX-platform Hooks").
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hooks {
-    /// `prestart`, then `createRuntime`: when all is set up.
+    /// `prestart`, then `createRuntime`: after the setup.
     pub create: Vec<Hook>,
     /// After the program was started.
     pub poststart: Vec<Hook>,
@@ -134,24 +133,24 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path of the program.
     pub path: PathBuf,
-    /// Its arguments, its own name first; empty means that alone.
+    /// Its arguments, its name first; empty: only its name.
     pub args: Vec<String>,
-    /// Its whole environment.
+    /// Its complete environment.
     pub env: Vec<String>,
     /// Seconds after which it is killed.
     pub timeout: Option<u32>,
 }
 
 impl Config {
-    /// Reads a `config.json`; `bundle` is the absolute directory that relative paths in it start from.
+    /// Parses a `config.json`; relative paths in it are relative to the absolute path `bundle`.
     ///
     /// # Errors
-    /// The first thing that is wrong or cannot be had.
+    /// The first invalid or unsupported key.
     pub fn parse(text: &[u8], bundle: &Path) -> Result<Config, ConfigError> {
         let value = parse(text, MAX_SIZE)?;
         let top = Node::root(&value, DOCUMENT);
         let version = version(&top)?;
-        top.refuse(&["domainname"], "cannot be set here; leave it out")?;
+        top.refuse(&["domainname"], "not supported; remove it")?;
         top.refuse(&["solaris", "windows", "vm", "zos", "freebsd"], "is for another platform")?;
         let root = top.need("root")?;
         let path = root.need("path")?;
@@ -196,7 +195,7 @@ impl Config {
     }
 }
 
-/// `ociVersion`: any 1.x.y, whose later versions only add.
+/// `ociVersion`: any 1.x.y, because later versions only add keys.
 fn version(top: &Node<'_>) -> Result<String, ConfigError> {
     let node = top.need("ociVersion")?;
     let text = node.text()?;
@@ -205,7 +204,7 @@ fn version(top: &Node<'_>) -> Result<String, ConfigError> {
     let number = |text: &&str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match numbers.as_slice() {
         [major, _, _] if *major == "1" && numbers.iter().all(number) => Ok(text.to_owned()),
-        _ => Err(node.bad(format!("{} is no version 1.x.y", quote(text)))),
+        _ => Err(node.bad(format!("unsupported version {}; must be 1.x.y", quote(text)))),
     }
 }
 
@@ -218,15 +217,15 @@ fn hostname(top: &Node<'_>) -> Result<Option<String>, ConfigError> {
     }
 }
 
-/// A path of the host; a relative one starts in the bundle.
+/// A path on the host; relative to the bundle unless absolute.
 fn host_path(node: &Node<'_>, bundle: &Path) -> Result<PathBuf, ConfigError> {
     let text = node.text()?;
     if text.is_empty() {
-        return Err(node.bad("is empty"));
+        return Err(node.bad("must not be empty"));
     }
     let path = Path::new(text);
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(node.bad("must not hold '..'"));
+        return Err(node.bad("must not contain '..'"));
     }
     if text.len() >= libc::PATH_MAX as usize {
         return Err(node.bad("is too long"));
@@ -234,7 +233,7 @@ fn host_path(node: &Node<'_>, bundle: &Path) -> Result<PathBuf, ConfigError> {
     Ok(bundle.join(path))
 }
 
-/// A path of the host that has to be absolute.
+/// A path on the host that must be absolute.
 fn absolute(node: &Node<'_>) -> Result<PathBuf, ConfigError> {
     match node.text()?.starts_with('/') {
         true => host_path(node, Path::new("/")),
@@ -272,7 +271,7 @@ fn seccomp(
 fn hooks(node: &Node<'_>) -> Result<Hooks, ConfigError> {
     node.refuse(
         &["createContainer", "startContainer"],
-        "hooks are run on the host only: prestart, createRuntime, poststart and poststop",
+        "not supported; hooks run on the host only: prestart, createRuntime, poststart and poststop",
     )?;
     let list = |name| match node.get(name)? {
         Some(list) => list.list()?.iter().map(hook).collect::<Result<Vec<Hook>, _>>(),

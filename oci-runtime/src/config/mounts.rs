@@ -1,12 +1,12 @@
-//! `mounts`: those that every container has, and the others.
+//! `mounts`: those that every container has, and additional ones.
 
 use super::node::{ConfigError, Node, quote};
 use super::{host_path, inner_path};
 use container::{Mount, MountSource};
 use std::path::Path;
 
-/// Words that change nothing about a mount that has no set-user-id bits and no devices anyway, and
-/// that nothing is propagated to.
+/// Options without effect: set-user-ID bits and devices are always disabled, and mounts are always
+/// private.
 const HARMLESS: [&str; 10] = [
     "rw", "nosuid", "nodev", "exec", "private", "rprivate", "async", "relatime", "defaults",
     "rexec",
@@ -16,9 +16,9 @@ const HARMLESS: [&str; 10] = [
 struct Usual {
     target: &'static str,
     kinds: &'static [&'static str],
-    /// Options besides the harmless ones; with `=` at the end: with any value.
+    /// Accepted options besides the harmless ones; one that ends in `=` may have any value.
     options: &'static [&'static str],
-    /// What to say when it is not asked for read-only, if it is.
+    /// It is always read-only: warn if the file does not ask for that.
     read_only: bool,
 }
 
@@ -60,7 +60,7 @@ const USUAL: [Usual; 7] = [
     },
 ];
 
-/// A path without `.` and repeated slashes, to compare.
+/// A path without `.` and repeated slashes, for comparisons.
 fn plain(path: &str) -> String {
     let parts = path.split('/').filter(|part| !part.is_empty() && *part != ".");
     parts.fold(String::new(), |path, part| path + "/" + part)
@@ -77,14 +77,14 @@ pub(super) fn read(
     for node in list.list()? {
         let destination = node.need("destination")?;
         let target = plain(&inner_path(&destination)?);
-        // Parents are mounted first. The order of the list, where it is another one, would have
-        // them cover their children.
+        // The engine mounts parents first. In the order of the list, this mount would cover the
+        // other one.
         if let Some(covered) = targets.iter().find(|earlier| is_below(earlier, &target)) {
-            return Err(destination.bad(format!("would cover the mount on {}", quote(covered))));
+            return Err(destination.bad(format!("would cover the mount at {}", quote(covered))));
         }
         node.refuse(
             &["uidMappings", "gidMappings"],
-            "the ids of mounts are those of the container",
+            "not supported; mounts have the id mapping of the container",
         )?;
         let kind = node.get("type")?.map_or(Ok(""), |node| node.text())?;
         let options = match node.get("options")? {
@@ -93,23 +93,23 @@ pub(super) fn read(
         };
         targets.push(target.clone());
         if let Some(usual) = USUAL.iter().find(|usual| usual.is(&target, kind)) {
-            if usual.takes(&options) {
+            if usual.accepts(&options) {
                 if usual.read_only && !options.iter().any(|option| option == "ro") {
                     warnings.push(format!("mounts: {target} is read-only in every container"));
                 }
                 continue;
             }
             if target != "/dev/shm" {
-                let strange = options.iter().find(|option| !usual.takes_one(option));
-                let strange = strange.map(|option| quote(option)).unwrap_or_default();
+                let unsupported = options.iter().find(|option| !usual.accepts_one(option));
+                let unsupported = unsupported.map(|option| quote(option)).unwrap_or_default();
                 return Err(node.bad(format!(
-                    "{target} is the same in every container and takes no option {strange}"
+                    "{target} is the same in every container; option {unsupported} is not supported"
                 )));
             }
         }
         let kernels = ["/proc", "/sys", "/dev"].iter().any(|path| is_below(&target, path));
         if target.is_empty() || (kernels && !is_below(&target, "/dev/shm")) {
-            let text = "nothing else can be mounted on /, /proc, /sys and /dev, but on /dev/shm";
+            let text = "must not be /, /proc, /sys, /dev or below these, except /dev/shm";
             return Err(destination.bad(text));
         }
         mounts.push(one(&node, target, kind, &options, bundle)?);
@@ -117,7 +117,7 @@ pub(super) fn read(
     Ok(mounts)
 }
 
-/// Whether `path` is `parent` or below it; both plain.
+/// Whether `path` is `parent` or below it; both as [`plain`] returns them.
 fn is_below(path: &str, parent: &str) -> bool {
     path.strip_prefix(parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -127,11 +127,11 @@ impl Usual {
         self.target == target && self.kinds.contains(&kind)
     }
 
-    fn takes(&self, options: &[String]) -> bool {
-        options.iter().all(|option| self.takes_one(option))
+    fn accepts(&self, options: &[String]) -> bool {
+        options.iter().all(|option| self.accepts_one(option))
     }
 
-    fn takes_one(&self, option: &str) -> bool {
+    fn accepts_one(&self, option: &str) -> bool {
         let known = |known: &str| match known.strip_suffix('=') {
             Some(name) => option.split_once('=').is_some_and(|(key, _)| key == name),
             None => option == known,
@@ -159,7 +159,7 @@ fn one(
         let recursive = options.iter().any(|option| option == "rbind");
         mount.source = MountSource::Bind { path, recursive, copy_up: None };
     } else if kind != "tmpfs" {
-        let text = format!("type {} cannot be mounted here; there are bind and tmpfs", quote(kind));
+        let text = format!("type {} is not supported; use bind or tmpfs", quote(kind));
         return Err(node.bad(text));
     }
     for option in options {
@@ -185,7 +185,7 @@ fn one(
             other => tmpfs_option(&mut mount.source, other).is_some(),
         };
         if !done {
-            return Err(node.bad(format!("option {} cannot be had here", quote(option))));
+            return Err(node.bad(format!("option {} is not supported", quote(option))));
         }
     }
     Ok(mount)
@@ -205,7 +205,7 @@ fn tmpfs_option(source: &mut MountSource, option: &str) -> Option<()> {
     Some(())
 }
 
-/// A number of bytes with k, m or g behind it, or without.
+/// A number of bytes, with an optional suffix k, m or g.
 fn bytes(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text.get(digits.len()..)?.to_ascii_lowercase().as_str() {

@@ -1,17 +1,17 @@
-//! `process`, which is the same for a container and for a program run in it later.
+//! `process`, which has the same form for a container and for `exec`.
 
 use super::node::{ConfigError, DOCUMENT, MAX_SIZE, Node, parse, quote};
 use super::{Program, inner_path};
 use container::{CapSet, Capability, Process, Resource, Rlimit};
 
 const SECURITY_MODULES: &str =
-    "AppArmor and SELinux are not used here; leave it out or make it empty";
+    "AppArmor and SELinux are not supported; remove it or leave it empty";
 
 impl Program {
     /// Reads the file of `exec --process`.
     ///
     /// # Errors
-    /// The first thing that is wrong or cannot be had.
+    /// The first invalid or unsupported key.
     pub fn parse(text: &[u8]) -> Result<Program, ConfigError> {
         let value = parse(text, MAX_SIZE)?;
         Program::read(&Node::root(&value, DOCUMENT))
@@ -19,7 +19,7 @@ impl Program {
 
     pub(super) fn read(node: &Node<'_>) -> Result<Program, ConfigError> {
         node.refuse(&["apparmorProfile", "selinuxLabel"], SECURITY_MODULES)?;
-        node.refuse(&["scheduler", "ioPriority", "execCPUAffinity"], "cannot be set here")?;
+        node.refuse(&["scheduler", "ioPriority", "execCPUAffinity"], "not supported")?;
         let mut warnings = Vec::new();
         let args = node.need("args")?;
         let argv = args.texts()?;
@@ -84,7 +84,7 @@ fn environment(list: &Node<'_>) -> Result<Vec<String>, ConfigError> {
         None => Ok(env),
         Some(number) => {
             let text = env.get(number).map(|text| quote(text)).unwrap_or_default();
-            Err(list.bad(format!("entry {number}, {text}, must be NAME=value")))
+            Err(list.bad(format!("entry {number}, {text}, must be NAME=VALUE")))
         }
     }
 }
@@ -102,25 +102,24 @@ fn rlimits(list: &Node<'_>) -> Result<Vec<Rlimit>, ConfigError> {
         let known = |resource: &&Resource| {
             name.strip_prefix("RLIMIT_") == Some(resource.name().to_ascii_uppercase().as_str())
         };
-        let resource = *Resource::ALL
-            .iter()
-            .find(known)
-            .ok_or_else(|| kind.bad(format!("{} is no limit of getrlimit(2)", quote(name))))?;
+        let resource = *Resource::ALL.iter().find(known).ok_or_else(|| {
+            kind.bad(format!("{} is not a resource limit of getrlimit(2)", quote(name)))
+        })?;
         let (soft, hard) = (node.need("soft")?.unsigned()?, node.need("hard")?.unsigned()?);
         if soft > hard {
-            return Err(node.bad("the soft limit is above the hard one"));
+            return Err(node.bad("the soft limit exceeds the hard limit"));
         }
         if limits.iter().any(|limit| limit.resource == resource) {
-            return Err(kind.bad(format!("{name} is there twice")));
+            return Err(kind.bad(format!("duplicate {name}")));
         }
         limits.push(Rlimit { resource, soft, hard });
     }
     Ok(limits)
 }
 
-/// The sets that the engine keeps. The bounding set is for root what it has after the exec
-/// (capabilities(7), "Capabilities and execution of programs by root"), other users then have the
-/// ambient one.
+/// The capability sets that the engine sets. After exec, root has the bounding set
+/// (capabilities(7), "Capabilities and execution of programs by root"), other users have the
+/// ambient set.
 struct Capabilities {
     bounding: CapSet,
     inheritable: CapSet,
@@ -142,7 +141,7 @@ impl Capabilities {
         let bounding = set("bounding")?;
         let within = |name: &str, set: CapSet| match set.intersection(bounding) == set {
             true => Ok(set),
-            false => Err(sets.bad(format!("{name} holds capabilities that bounding does not"))),
+            false => Err(sets.bad(format!("{name} contains capabilities that bounding does not"))),
         };
         within("effective", set("effective")?)?;
         let permitted = within("permitted", set("permitted")?)?;
@@ -158,14 +157,14 @@ impl Capabilities {
     }
 }
 
-/// Names that are none are left out with a warning, as the specification demands.
+/// Unknown names are ignored with a warning, as the specification requires.
 fn named(list: &Node<'_>, set: &str, warnings: &mut Vec<String>) -> Result<CapSet, ConfigError> {
     let mut found = CapSet::EMPTY;
     for name in list.texts()? {
         match Capability::from_name(&name).filter(|_| name.starts_with("CAP_")) {
             Some(capability) => found = found.with(capability),
             None => warnings.push(format!(
-                "process.capabilities.{set}: {} is no capability and left out",
+                "process.capabilities.{set}: unknown capability {} ignored",
                 quote(&name)
             )),
         }

@@ -1,27 +1,27 @@
-//! `linux.resources`, as files of a cgroup of version 2 (kernel
-//! `Documentation/admin-guide/cgroup-v2.rst`). The values of the specification are those of version 1;
-//! how they are converted is what runtimes have agreed on (crun(1), "cgroup v2").
+//! `linux.resources`, as files of a v2 cgroup (kernel `Documentation/admin-guide/cgroup-v2.rst`).
+//! The specification has the values of cgroup v1; they are converted as other runtimes convert them
+//! (crun(1), "cgroup v2").
 
 use super::node::{ConfigError, Node, quote};
 use container::{DeviceAccess, DeviceKind, DeviceRule};
 
-/// What is written to one of the cgroup's files.
+/// A value for one of the cgroup's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
-    /// The key of `config.json` that wants it.
+    /// The key of `config.json` that it comes from.
     pub key: String,
     /// The file, `memory.max`.
     pub file: String,
-    /// The text.
+    /// The value.
     pub value: String,
 }
 
 /// `linux.resources.devices`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Devices {
-    /// What is there is forbidden, but for the devices that every container has and these.
+    /// Only these devices, and those that every container has, are allowed.
     Only(Vec<DeviceRule>),
-    /// Nothing is forbidden.
+    /// All devices are allowed.
     Any,
 }
 
@@ -31,7 +31,7 @@ impl Default for Devices {
     }
 }
 
-/// What is in it.
+/// The parsed object.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Resources {
     pub(super) settings: Vec<Setting>,
@@ -39,7 +39,7 @@ pub(super) struct Resources {
 }
 
 pub(super) fn read(node: &Node<'_>) -> Result<Resources, ConfigError> {
-    node.refuse(&["network", "rdma"], "has no cgroup of version 2")?;
+    node.refuse(&["network", "rdma"], "not supported by cgroup v2")?;
     let mut settings = Settings(Vec::new());
     if let Some(memory) = node.get("memory")? {
         settings.memory(&memory)?;
@@ -81,7 +81,7 @@ impl Settings {
     fn memory(&mut self, node: &Node<'_>) -> Result<(), ConfigError> {
         node.refuse(
             &["kernel", "kernelTCP", "swappiness", "disableOOMKiller"],
-            "has no cgroup of version 2",
+            "not supported by cgroup v2",
         )?;
         let amount = |name: &str| -> Result<_, ConfigError> {
             let Some(node) = node.get(name)? else { return Ok(None) };
@@ -94,7 +94,7 @@ impl Settings {
         let limit = amount("limit")?;
         let swap = amount("swap")?;
         if let Some((bytes, node)) = &limit {
-            // 0 is what encoders write for a limit that nobody set.
+            // Encoders write 0 for a limit that is not set.
             if *bytes != 0 {
                 self.add(node, "memory.max", text(*bytes));
             }
@@ -102,15 +102,17 @@ impl Settings {
         if let Some((bytes, node)) = amount("reservation")? {
             self.add(&node, "memory.low", text(bytes));
         }
-        // There the sum of memory and swap, here the swap alone.
+        // In v1 the sum of memory and swap, in v2 the swap alone.
         match (swap, limit.map(|(bytes, _)| bytes).filter(|bytes| *bytes != 0)) {
             (None | Some((0, _)), _) => {}
             (Some((-1, node)), _) => self.add(&node, "memory.swap.max", "max"),
             (Some((_, node)), None | Some(-1)) => {
-                return Err(node.bad("needs a limit of memory besides"));
+                return Err(node.bad("requires a memory limit"));
             }
             (Some((both, node)), Some(limit)) if both < limit => {
-                return Err(node.bad("is the sum of memory and swap, and less than the memory"));
+                return Err(node.bad(
+                    "is the sum of memory and swap and must not be less than the memory limit",
+                ));
             }
             (Some((both, node)), Some(limit)) => self.add(&node, "memory.swap.max", both - limit),
         }
@@ -118,7 +120,7 @@ impl Settings {
     }
 
     fn cpu(&mut self, node: &Node<'_>) -> Result<(), ConfigError> {
-        node.refuse(&["realtimeRuntime", "realtimePeriod"], "has no cgroup of version 2")?;
+        node.refuse(&["realtimeRuntime", "realtimePeriod"], "not supported by cgroup v2")?;
         if let Some(shares) = node.get("shares")?.filter(|node| !node.is_empty()) {
             let value = shares.unsigned()?;
             self.add(&shares, "cpu.weight", weight(value));
@@ -153,7 +155,7 @@ impl Settings {
     }
 
     fn block_io(&mut self, node: &Node<'_>) -> Result<(), ConfigError> {
-        let text = "only the limits in bytes and operations a second can be had here";
+        let text = "not supported; only limits in bytes and operations per second are";
         node.refuse(&["weight", "leafWeight", "weightDevice"], text)?;
         for (name, key) in [
             ("throttleReadBpsDevice", "rbps"),
@@ -177,7 +179,7 @@ impl Settings {
             let size = one.need("pageSize")?;
             let name = size.text()?;
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(size.bad(format!("{} is no size of pages", quote(name))));
+                return Err(size.bad(format!("{} is not a page size", quote(name))));
             }
             let limit = one.need("limit")?.unsigned()?;
             self.add(&one, &format!("hugetlb.{name}.max"), limit);
@@ -185,16 +187,16 @@ impl Settings {
         Ok(())
     }
 
-    /// Any file of a controller, but none of the hierarchy's own (`cgroup.procs` and the like).
+    /// Any file of a controller, but not the hierarchy's own files (such as `cgroup.procs`).
     fn unified(&mut self, table: &Node<'_>) -> Result<(), ConfigError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_');
         for (file, node) in table.members()? {
             let (controller, rest) = file.split_once('.').unwrap_or_default();
             if controller.is_empty() || rest.is_empty() || !file.chars().all(plain) {
-                return Err(node.bad("is no file of a controller"));
+                return Err(node.bad("is not a file of a controller"));
             }
             if controller == "cgroup" {
-                return Err(node.bad("belongs to the cgroup itself and is not to be written"));
+                return Err(node.bad("is a file of the cgroup itself and cannot be set"));
             }
             let value = one_line(&node)?;
             self.add(&node, file, value);
@@ -203,7 +205,7 @@ impl Settings {
     }
 }
 
-/// A text that is written as it is.
+/// A text that is written unchanged.
 fn one_line(node: &Node<'_>) -> Result<String, ConfigError> {
     let text = node.text()?;
     match text.len() <= 4096 && !text.trim_end().contains('\n') {
@@ -212,47 +214,49 @@ fn one_line(node: &Node<'_>) -> Result<String, ConfigError> {
     }
 }
 
-/// 2 to 262144 shares as a weight of 1 to 10000.
+/// Converts 2 to 262144 shares to a weight of 1 to 10000.
 fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 
-/// Rules of version 1, where a later one goes before an earlier one. What makes a list of what is
-/// allowed can be had: first everything is forbidden, then some of it allowed.
+/// Rules of cgroup v1, where later rules take precedence. Supported are lists that first deny all
+/// devices and then allow some.
 fn devices(list: &Node<'_>) -> Result<Devices, ConfigError> {
     let mut access = Devices::default();
     for (number, node) in list.list()?.iter().enumerate() {
         let allow = node.need("allow")?.boolean()?;
         let kind = node.get("type")?.map_or(Ok(""), |node| node.text())?;
         let number_of = |name: &str| match node.get(name)? {
-            // -1 is "all of them", too.
+            // -1 also means all.
             Some(node) if node.integer()? != -1 => node.number(i32::MAX as u32).map(Some),
             _ => Ok(None),
         };
         let (major, minor) = (number_of("major")?, number_of("minor")?);
         let how = node.get("access")?.map_or(Ok("rwm"), |node| node.text())?;
         if how.is_empty() || !how.chars().all(|c| matches!(c, 'r' | 'w' | 'm')) {
-            return Err(node.bad("access must be made of r, w and m"));
+            return Err(node.bad("access must consist of r, w and m"));
         }
         let (read, write) = (how.contains('r'), how.contains('w'));
         let kind = match kind {
             "" | "a" => {
                 if major.or(minor).is_some() || !(read && write && how.contains('m')) {
-                    return Err(node.bad("a rule for all devices must be for all of them and rwm"));
+                    return Err(node.bad(
+                        "a rule for all devices must not have numbers, and its access must be rwm",
+                    ));
                 }
                 access = if allow { Devices::Any } else { Devices::default() };
                 continue;
             }
             "c" | "u" => DeviceKind::Char,
             "b" => DeviceKind::Block,
-            other => return Err(node.bad(format!("type {} cannot be had here", quote(other)))),
+            other => return Err(node.bad(format!("type {} is not supported", quote(other)))),
         };
         match (&mut access, major) {
             _ if !allow && number > 0 => {
-                return Err(node.bad("only a rule for all devices can forbid here"));
+                return Err(node.bad("only a rule for all devices can deny access"));
             }
             _ if !allow => return Err(node.bad("the first rule must be for all devices")),
-            // To make nodes is left to whoever has CAP_MKNOD.
+            // Creating nodes is controlled by CAP_MKNOD alone.
             _ if !read && !write => {}
             (Devices::Any, _) => {}
             (Devices::Only(_), None) => return Err(node.bad("major is missing")),
@@ -271,13 +275,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_ends_of_the_weights() {
+    fn the_limits_of_the_weights() {
         assert_eq!([0, 2, 1024, 262_144, u64::MAX].map(weight), [1, 1, 39, 10_000, 10_000]);
     }
 
     proptest! {
         #[test]
-        fn more_shares_are_no_less_weight(a in 0u64..300_000, b in 0u64..300_000) {
+        fn weights_rise_with_shares(a in 0u64..300_000, b in 0u64..300_000) {
             prop_assert!((1..=10_000).contains(&weight(a)));
             prop_assert_eq!(weight(a.min(b)) <= weight(a.max(b)), true);
         }

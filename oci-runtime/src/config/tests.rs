@@ -1,4 +1,4 @@
-//! Files that are wrong in one place each, and the key that is named.
+//! Invalid files, each with the key that the error must name.
 
 use super::*;
 use container::{DeviceAccess, DeviceRule, MountSource};
@@ -36,7 +36,7 @@ fn with(pointer: &str, value: Value) -> Value {
 }
 
 #[test]
-fn the_smallest_file() {
+fn a_minimal_file() {
     let config = parse(&base()).unwrap();
     assert_eq!(config.root, Path::new("/bundle/rootfs"));
     assert_eq!(config.network, Network::New);
@@ -49,7 +49,7 @@ fn the_smallest_file() {
 }
 
 #[test]
-fn null_is_as_good_as_absent() {
+fn null_is_treated_as_absent() {
     let mut config = with("/linux/resources", json!({ "memory": null, "devices": null }));
     config["hooks"] = Value::Null;
     config["mounts"] = Value::Null;
@@ -58,7 +58,7 @@ fn null_is_as_good_as_absent() {
 }
 
 #[test]
-fn what_is_wrong_or_cannot_be_had_is_named_by_its_key() {
+fn errors_name_the_invalid_or_unsupported_key() {
     let two_pids = json!([{ "type": "pid" }, { "type": "pid" }]);
     let map = |inside: u32, size: u64| {
         json!({ "namespaces": base()["linux"]["namespaces"].as_array().unwrap().iter().cloned()
@@ -73,7 +73,7 @@ fn what_is_wrong_or_cannot_be_had_is_named_by_its_key() {
         ("/domainname", json!("x"), "domainname"),
         ("/vm", json!({ "kernel": {} , "x": 1}), "vm"),
         ("/root", Value::Null, "missing key `root`"),
-        ("/root/path", json!("../other"), "root.path: must not hold '..'"),
+        ("/root/path", json!("../other"), "root.path: must not contain '..'"),
         ("/root/path", json!(""), "root.path"),
         ("/root/path", json!("a\0b"), "root.path: must not contain a NUL"),
         ("/process", Value::Null, "missing key `process`"),
@@ -169,7 +169,7 @@ fn mount(mount: Value) -> Result<Config, ConfigError> {
 }
 
 #[test]
-fn mounts_that_cannot_be_had_are_named() {
+fn errors_name_the_invalid_or_unsupported_mount() {
     for (value, expected) in [
         (json!({ "type": "tmpfs" }), "mounts[0]: missing key `destination`"),
         (json!({ "destination": "a", "type": "tmpfs" }), "must be an absolute"),
@@ -283,7 +283,7 @@ fn limits_are_converted() {
     assert!(config.settings.iter().all(|setting| setting.value == "max"));
 }
 
-/// JSON of any shape, made of words that mean something in some place.
+/// Arbitrary JSON, made of keys and values that are valid somewhere.
 fn any_value() -> impl Strategy<Value = Value> {
     let word = proptest::sample::select(vec![
         "",
@@ -339,7 +339,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn any_value_in_any_place_is_taken_or_named(
+    fn any_value_in_any_place_is_accepted_or_an_error(
         value in any_value(),
         pointer in proptest::sample::select(vec![
             "/ociVersion", "/root", "/root/path", "/process", "/process/args", "/process/env",

@@ -1,4 +1,4 @@
-//! A bundle for each test, and the program that is tested.
+//! A bundle for each test, and calls of the program under test.
 
 use serde_json::{Value, json};
 use std::fs;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 const BUSYBOX: &str = "/bin/busybox";
 
-/// How long something may take that happens at once.
+/// Timeout for operations that normally complete immediately.
 const LONG: Duration = Duration::from_secs(60);
 
 pub struct Bundle {
@@ -19,7 +19,7 @@ pub struct Bundle {
     pub config: Value,
 }
 
-/// What a command has said.
+/// The exit code and the output of a command.
 #[derive(Debug)]
 pub struct Said {
     pub code: Option<i32>,
@@ -33,14 +33,14 @@ impl Said {
         self.out
     }
 
-    /// The reason that it must have failed with.
+    /// Standard error of a command that must have failed.
     pub fn refused(self) -> String {
         assert_eq!(self.code, Some(1), "{self:?}");
         self.err
     }
 }
 
-/// As `runc spec` writes it: what every manager begins with.
+/// The same as `runc spec` writes, which managers start from.
 fn config(script: &str) -> Value {
     json!({
         "ociVersion": "1.0.2-dev",
@@ -129,7 +129,7 @@ impl Bundle {
         Path::new(at).join("keel-oci").join(&self.id)
     }
 
-    /// The command, with `config.json` as it is now.
+    /// A command, after writing the current `config.json`.
     pub fn command(&self, args: &[&str]) -> Command {
         fs::write(self.dir.join("config.json"), self.config.to_string()).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_keel-oci"));
@@ -147,7 +147,7 @@ impl Bundle {
         self.say(self.command(args))
     }
 
-    /// `create`, with the container's output in a file: a pipe would be open for as long as it runs.
+    /// `create`, with the container's output in a file: a pipe would stay open as long as it runs.
     pub fn create(&self) -> Said {
         let file =
             || fs::File::options().create(true).append(true).open(self.dir.join("out")).unwrap();
@@ -161,7 +161,7 @@ impl Bundle {
         fs::read_to_string(self.dir.join("out")).unwrap_or_default()
     }
 
-    /// The container's output when it holds these words.
+    /// Waits until the container's output contains this text.
     pub fn output_with(&self, words: &str) -> String {
         self.until(words, || Some(self.output()).filter(|text| text.contains(words)))
     }
@@ -201,7 +201,7 @@ impl Bundle {
         self.say(command)
     }
 
-    /// A key of `config.json` by its JSON pointer.
+    /// Sets a key of `config.json`, given by its JSON pointer.
     pub fn set(&mut self, pointer: &str, value: Value) {
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         self.config.pointer_mut(parent).unwrap()[name] = value;
@@ -211,7 +211,7 @@ impl Bundle {
         self.config["mounts"].as_array_mut().unwrap().push(mount);
     }
 
-    /// That nothing is there of the container, and nothing on the host.
+    /// Asserts that the container, its cgroup and its mounts are gone.
     pub fn nothing_is_left(&self) {
         let left: Vec<_> = match fs::read_dir(self.root()) {
             Ok(list) => list.flatten().map(|entry| entry.path()).collect(),

@@ -1,4 +1,4 @@
-//! Bundles that are wrong, and bundles that mean harm: a clear reason, and nothing is left.
+//! Invalid and malicious bundles: the error is clear, and nothing is left behind.
 
 use crate::bundle::Bundle;
 use serde_json::{Value, json};
@@ -24,13 +24,13 @@ fn ids_that_are_paths_are_refused() {
             command
         });
         assert!(matches!(said.code, Some(1 | 2)), "{id}: {said:?}");
-        assert!(said.err.contains("is no id"), "{id}: {said:?}");
+        assert!(said.err.contains("invalid id"), "{id}: {said:?}");
     }
     bundle.nothing_is_left();
 }
 
 #[test]
-fn a_set_up_that_fails_leaves_nothing() {
+fn a_failed_setup_leaves_nothing_behind() {
     refused(|b| b.set("/root/path", json!("no/such")), "mount the root directory");
     refused(|b| b.set("/process/cwd", json!("/proc/self/fd/5")), "working directory");
     refused(
@@ -47,7 +47,7 @@ fn a_set_up_that_fails_leaves_nothing() {
                 json!([{ "path": "/dev/null", "type": "c", "major": 1, "minor": 5 }]),
             )
         },
-        "another number",
+        "a different number",
     );
     refused(
         |b| b.config["linux"]["namespaces"][1]["path"] = json!("/dev/null"),
@@ -56,7 +56,7 @@ fn a_set_up_that_fails_leaves_nothing() {
 }
 
 #[test]
-fn a_proc_that_is_a_link_is_refused() {
+fn a_symbolic_link_at_proc_is_refused() {
     refused(
         |b| {
             b.set("/root/readonly", json!(false));
@@ -67,7 +67,7 @@ fn a_proc_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn a_masked_path_that_is_a_link_is_refused() {
+fn a_symbolic_link_at_a_masked_path_is_refused() {
     refused(
         |b| {
             symlink("/proc/self", b.rootfs().join("etc/link")).unwrap();
@@ -78,7 +78,7 @@ fn a_masked_path_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn a_bundle_without_config_and_one_that_is_no_json() {
+fn a_missing_or_invalid_config_is_refused() {
     let bundle = Bundle::new("true");
     let mut command = bundle.command(&["create", "--bundle", "/no/such"]);
     let said = bundle.say({
@@ -97,7 +97,7 @@ fn a_bundle_without_config_and_one_that_is_no_json() {
 }
 
 #[test]
-fn a_million_variables_are_too_many_and_say_so() {
+fn a_million_variables_are_refused() {
     let mut bundle = Bundle::new("echo began");
     let env: Vec<Value> = (0..600_000).map(|n| json!(format!("A{n}=1"))).collect();
     bundle.set("/process/env", json!(env));
@@ -111,7 +111,7 @@ fn a_million_variables_are_too_many_and_say_so() {
 }
 
 #[test]
-fn labels_are_inert() {
+fn annotations_have_no_effect() {
     let mut bundle = Bundle::new("echo began");
     let evil = bundle.dir.join("evil");
     let command = format!("$(touch {0}); `touch {0}`", evil.display());
@@ -121,7 +121,7 @@ fn labels_are_inert() {
 }
 
 #[test]
-fn unknown_keys_are_passed_over() {
+fn unknown_keys_are_ignored() {
     let mut bundle = Bundle::new("echo began");
     bundle.set("/x-future", json!({ "a": [1] }));
     bundle.set("/process/x-future", json!(true));

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 #[test]
-fn a_container_goes_through_its_states() {
+fn a_container_passes_through_its_states() {
     let mut bundle = Bundle::new("echo began; exec sleep 1000");
     bundle.set("/annotations", json!({ "org.example": "x; rm -rf /" }));
     let pid_file = bundle.dir.join("pid");
@@ -21,12 +21,12 @@ fn a_container_goes_through_its_states() {
     assert_eq!(state["annotations"]["org.example"], "x; rm -rf /");
     let pid = state["pid"].as_i64().unwrap();
     assert_eq!(fs::read_to_string(&pid_file).unwrap(), pid.to_string());
-    assert_eq!(bundle.output(), "", "the program does not run yet");
+    assert_eq!(bundle.output(), "", "the program has started too early");
 
     assert!(bundle.create().err.contains("already"));
     assert!(bundle.call(&["delete", &bundle.id]).refused().contains("is created"));
     let args = ["exec", &bundle.id, "true"];
-    assert!(bundle.call(&args).refused().contains("runs no other program"));
+    assert!(bundle.call(&args).refused().contains("it must be running"));
 
     bundle.start().ok();
     bundle.output_with("began");
@@ -37,15 +37,15 @@ fn a_container_goes_through_its_states() {
     assert!(list.contains(&bundle.id) && list.contains("running"), "{list}");
 
     bundle.call(&["kill", &bundle.id, "KILL"]).ok();
-    // Its parent, this test, has not waited for it.
+    // Its parent, this test, has not reaped it.
     bundle.stopped();
     assert_eq!(bundle.pid(), 0);
     assert!(bundle.call(&["kill", &bundle.id, "KILL"]).refused().contains("is stopped"));
     assert!(bundle.start().refused().contains("is stopped"));
     bundle.call(&["delete", &bundle.id]).ok();
     bundle.nothing_is_left();
-    assert!(bundle.call(&["state", &bundle.id]).refused().contains("no container"));
-    assert!(bundle.call(&["delete", &bundle.id]).refused().contains("no container"));
+    assert!(bundle.call(&["state", &bundle.id]).refused().contains("not found"));
+    assert!(bundle.call(&["delete", &bundle.id]).refused().contains("not found"));
     bundle.call(&["delete", "--force", &bundle.id]).ok();
 }
 
@@ -63,7 +63,7 @@ fn cve_2024_25621_state_is_for_its_owner_alone() {
 }
 
 #[test]
-fn what_is_changed_after_create_changes_nothing() {
+fn changes_to_the_bundle_after_create_have_no_effect() {
     let mut bundle = Bundle::new("echo the first");
     bundle.create().ok();
     bundle.set("/process/args", json!(["sh", "-c", "echo the second"]));
@@ -72,7 +72,7 @@ fn what_is_changed_after_create_changes_nothing() {
 }
 
 #[test]
-fn start_tells_why_a_program_does_not_run() {
+fn start_reports_why_a_program_cannot_be_executed() {
     let mut bundle = Bundle::new("");
     bundle.set("/process/args", json!(["/no/such"]));
     bundle.create().ok();
@@ -83,7 +83,7 @@ fn start_tells_why_a_program_does_not_run() {
 }
 
 #[test]
-fn a_created_container_is_killed_and_deleted() {
+fn a_created_container_can_be_killed_and_deleted() {
     for force in [false, true] {
         let bundle = Bundle::new("true");
         bundle.create().ok();
@@ -99,10 +99,10 @@ fn a_created_container_is_killed_and_deleted() {
 }
 
 #[test]
-fn a_start_that_was_killed_at_the_worst_moment_is_seen_as_what_it_is() {
+fn a_start_killed_after_the_program_began_reads_as_running() {
     let bundle = Bundle::new("echo began; exec sleep 1000");
     bundle.create().ok();
-    // What `start` does, and no more: nothing is noted anywhere.
+    // What `start` does before it is killed: it has not saved anything.
     fs::write(bundle.root().join(&bundle.id).join("go"), "!").unwrap();
     bundle.output_with("began");
     assert_eq!(bundle.status(), "running");
@@ -110,7 +110,7 @@ fn a_start_that_was_killed_at_the_worst_moment_is_seen_as_what_it_is() {
 }
 
 #[test]
-fn all_processes_get_a_signal() {
+fn kill_all_signals_all_processes() {
     let bundle = Bundle::new(
         "trap 'echo one' USR1; (trap 'echo two; exit' USR1; echo up; \
         while :; do sleep 0.05; done) & while :; do sleep 0.05; done",
@@ -127,7 +127,7 @@ fn all_processes_get_a_signal() {
 }
 
 #[test]
-fn hooks_get_the_state_at_their_moments() {
+fn hooks_receive_the_state() {
     let mut bundle = Bundle::new("exec sleep 1000");
     let log = bundle.dir.join("hooks");
     let hook = |name: &str| {
@@ -144,15 +144,15 @@ fn hooks_get_the_state_at_their_moments() {
     bundle.start().ok();
     let pid = bundle.pid();
     bundle.call(&["delete", "--force", &bundle.id]).ok();
-    let told = fs::read_to_string(&log).unwrap();
-    let lines: Vec<&str> = told.lines().collect();
+    let text = fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
     let expected = [
         ("prestart", "creating"),
         ("createRuntime", "creating"),
         ("poststart", "running"),
         ("poststop", "stopped"),
     ];
-    assert_eq!(lines.len(), expected.len(), "{told}");
+    assert_eq!(lines.len(), expected.len(), "{text}");
     for (line, (name, status)) in lines.iter().zip(expected) {
         let text = line.strip_prefix(&format!("{name} word ")).unwrap_or_else(|| panic!("{line}"));
         let state: Value = serde_json::from_str(text).unwrap();
@@ -162,10 +162,10 @@ fn hooks_get_the_state_at_their_moments() {
 }
 
 #[test]
-fn a_hook_that_fails_or_hangs_ends_the_creation() {
+fn a_hook_that_fails_or_hangs_aborts_the_creation() {
     for (args, reason) in [
         (json!(["sh", "-c", "exit 3"]), "exit status: 3"),
-        (json!(["sleep", "1000"]), "1 s; killed"),
+        (json!(["sleep", "1000"]), "timed out after 1 s"),
     ] {
         let mut bundle = Bundle::new("echo began");
         let path = if args[0] == "sh" { "/bin/sh" } else { "/bin/sleep" };
@@ -181,7 +181,7 @@ fn a_hook_that_fails_or_hangs_ends_the_creation() {
 }
 
 #[test]
-fn a_create_that_was_killed_is_cleaned_up_by_force() {
+fn delete_force_cleans_up_after_a_killed_create() {
     let mut bundle = Bundle::new("echo began");
     bundle.set(
         "/hooks",
@@ -205,7 +205,7 @@ fn a_create_that_was_killed_is_cleaned_up_by_force() {
 }
 
 #[test]
-fn run_is_all_of_it() {
+fn run_creates_starts_waits_and_deletes() {
     let mut bundle = Bundle::new("cat; hostname; id -u; exit 7");
     let said = bundle.run();
     assert_eq!((said.code, said.out.as_str()), (Some(7), "runc\n0\n"), "{said:?}");
@@ -221,7 +221,7 @@ fn run_is_all_of_it() {
 }
 
 #[test]
-fn run_passes_signals_on() {
+fn run_forwards_signals() {
     let bundle =
         Bundle::new("trap 'echo term; exit 9' TERM; echo up; while :; do sleep 0.05; done");
     let mut command = bundle.command(&["run", "--bundle"]);
@@ -236,7 +236,7 @@ fn run_passes_signals_on() {
 }
 
 #[test]
-fn a_cgroup_is_where_it_is_wanted_and_goes_with_its_parents() {
+fn the_cgroup_is_at_its_path_and_removed_with_its_parents() {
     let mut bundle = Bundle::new("cat /proc/self/cgroup; exec sleep 1000");
     let parent = format!("{}-parent", bundle.id);
     bundle.set("/linux/cgroupsPath", json!(format!("/{parent}/a/b")));
@@ -248,7 +248,7 @@ fn a_cgroup_is_where_it_is_wanted_and_goes_with_its_parents() {
     assert_eq!(procs.trim(), bundle.pid().to_string());
     let mut other = Bundle::new("true");
     other.set("/linux/cgroupsPath", json!(format!("{parent}/a/b")));
-    assert!(other.create().err.contains("processes live in"));
+    assert!(other.create().err.contains("already contains processes"));
     other.nothing_is_left();
     assert_eq!(fs::read_to_string(top.join("a/b/cgroup.procs")).unwrap(), procs, "not killed");
     bundle.call(&["delete", "--force", &bundle.id]).ok();
@@ -256,7 +256,7 @@ fn a_cgroup_is_where_it_is_wanted_and_goes_with_its_parents() {
 }
 
 #[test]
-fn a_limit_that_cannot_be_had_names_its_key_and_leaves_nothing() {
+fn an_unsupported_limit_names_its_key_and_leaves_nothing_behind() {
     let mut bundle = Bundle::new("true");
     bundle.set("/linux/resources", json!({ "unified": { "nonsense.max": "1" } }));
     let said = bundle.create();
@@ -265,7 +265,7 @@ fn a_limit_that_cannot_be_had_names_its_key_and_leaves_nothing() {
 }
 
 #[test]
-fn limits_are_in_force_or_refused_by_name() {
+fn limits_apply_or_the_error_names_the_key() {
     let mut bundle = Bundle::new("exec sleep 1000");
     let root = bundle.cgroup().ancestors().nth(2).unwrap().join("cgroup.controllers");
     let controllers = fs::read_to_string(root).unwrap();
@@ -277,7 +277,7 @@ fn limits_are_in_force_or_refused_by_name() {
     );
     let created = bundle.create();
     if !controllers.contains("memory") {
-        // A machine whose controllers are version 1's: what cannot be had is not left out.
+        // The controllers are in use by cgroup v1: an unavailable limit is an error, not ignored.
         assert!(created.err.contains("linux.resources.memory.limit"), "{created:?}");
         bundle.nothing_is_left();
         return;
@@ -296,7 +296,7 @@ fn limits_are_in_force_or_refused_by_name() {
 }
 
 #[test]
-fn errors_are_in_the_log_that_managers_read() {
+fn errors_are_written_to_the_log() {
     let mut bundle = Bundle::new("true");
     bundle.set("/process/args", json!([]));
     let log = bundle.dir.join("log.json");
@@ -315,7 +315,7 @@ fn errors_are_in_the_log_that_managers_read() {
 }
 
 #[test]
-fn a_bundle_is_found_through_a_link_and_its_root_is_written_to() {
+fn a_bundle_behind_a_link_has_a_writable_root() {
     let mut bundle = Bundle::new("echo x > /written; stat -c %u /written");
     bundle.set("/root/readonly", json!(false));
     let link = bundle.dir.join("link");

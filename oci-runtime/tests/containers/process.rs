@@ -1,4 +1,4 @@
-//! What the program finds around it, and other programs in its container.
+//! The environment of the program, and other programs in its container.
 
 use crate::bundle::Bundle;
 use serde_json::json;
@@ -16,7 +16,7 @@ fn field<'t>(text: &'t str, name: &str) -> &'t str {
 }
 
 #[test]
-fn the_process_is_what_the_file_says() {
+fn the_process_has_the_configured_attributes() {
     let mut bundle = Bundle::new("cat /proc/self/status /proc/self/limits; umask; pwd; env");
     bundle.set(
         "/process/user",
@@ -129,7 +129,7 @@ fn mounts_paths_settings_and_devices() {
 }
 
 #[test]
-fn a_program_runs_in_a_container_and_its_exit_is_known() {
+fn exec_runs_a_program_and_returns_its_exit_code() {
     let mut bundle = Bundle::new("echo up; exec sleep 1000");
     bundle.set("/process/env", json!(["PATH=/bin", "FROM=config"]));
     bundle.create().ok();
@@ -178,7 +178,7 @@ fn a_program_runs_in_a_container_and_its_exit_is_known() {
     assert!(procs.lines().any(|line| line == pid), "{pid} in {procs}");
 }
 
-/// Takes a terminal from the socket that a manager listens on.
+/// Receives a terminal on the socket that a manager listens on.
 fn receive(listener: &UnixListener) -> File {
     let (socket, _) = listener.accept().unwrap();
     let mut bytes = [0; 64];
@@ -189,7 +189,7 @@ fn receive(listener: &UnixListener) -> File {
     let Some(ControlMessageOwned::ScmRights(fds)) = got.cmsgs().unwrap().next() else {
         panic!("no descriptor")
     };
-    // SAFETY: the kernel has just made it.
+    // SAFETY: the kernel has just created it.
     let file = unsafe { File::from_raw_fd(fds[0]) };
     // SAFETY: sets flags of a descriptor that is open.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_RDWR) };
@@ -206,7 +206,7 @@ fn rest(mut terminal: File) -> String {
 }
 
 #[test]
-fn terminals_go_to_the_console_socket() {
+fn terminals_are_sent_to_the_console_socket() {
     let mut bundle = Bundle::new(
         "tty; stty size; echo on console > /dev/console; read a; echo got $a; \
         exec sleep 1000",
@@ -240,14 +240,14 @@ fn terminals_go_to_the_console_socket() {
 }
 
 #[test]
-fn only_devices_of_the_list_can_be_opened() {
+fn only_allowed_devices_can_be_opened() {
     let script = "mknod /tmp/zero c 1 5; mknod /tmp/kmsg c 1 11; cat /dev/null && echo null; \
         test -r /tmp/zero; : < /tmp/zero && echo zero; : < /tmp/kmsg && echo kmsg";
     let mut bundle = Bundle::new(script);
     bundle.set("/root/readonly", json!(false));
     let caps = json!(["CAP_MKNOD", "CAP_SYSLOG", "CAP_SYS_ADMIN", "CAP_DAC_OVERRIDE"]);
     bundle.set("/process/capabilities", json!({ "bounding": caps }));
-    // The root is mounted without devices; what a program mounts for itself is not.
+    // The root is mounted with nodev; the program's own mount is not.
     let own = format!("mount -t tmpfs tmpfs /tmp; {script}");
     bundle.set("/process/args", json!(["sh", "-c", own]));
     let said = bundle.run();
@@ -263,7 +263,7 @@ fn only_devices_of_the_list_can_be_opened() {
 }
 
 #[test]
-fn a_filter_of_calls_is_in_force() {
+fn the_seccomp_filter_applies() {
     let mut bundle = Bundle::new("mkdir /tmp/x; echo $?; exec sleep 1000");
     bundle.set("/root/readonly", json!(false));
     bundle.set("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW",

@@ -1,4 +1,4 @@
-//! What public suites have found (oci-runtime/suites), each with a container of its own here.
+//! Bugs that public test suites found (oci-runtime/suites), each with its own test.
 
 use crate::bundle::Bundle;
 use serde_json::json;
@@ -11,10 +11,10 @@ fn sets(text: &str) -> Vec<String> {
     ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"].map(line).into()
 }
 
-/// Lists of calls older than Linux 5.9 have no close_range. Without noNewPrivileges the filter is in
-/// force before the last steps.
+/// Seccomp profiles older than Linux 5.9 lack close_range. Without noNewPrivileges the filter is
+/// installed before the last steps of the setup.
 #[test]
-fn a_filter_without_close_range_let_nothing_start() {
+fn a_seccomp_profile_without_close_range_prevented_every_start() {
     let mut bundle = Bundle::new("echo started");
     bundle.set("/process/noNewPrivileges", json!(false));
     bundle.set(
@@ -63,7 +63,7 @@ fn ambient_capabilities_that_the_kernel_would_refuse_are_left_out_with_a_warning
 }
 
 #[test]
-fn the_usual_mounts_were_in_another_order_than_the_file_has_them() {
+fn the_default_mounts_were_not_in_the_order_of_the_file() {
     let said = Bundle::new("cat /proc/self/mounts").run().ok();
     let mounts: Vec<Vec<&str>> =
         said.lines().map(|line| line.split(' ').take(3).collect()).collect();
@@ -76,12 +76,15 @@ fn the_usual_mounts_were_in_another_order_than_the_file_has_them() {
         ["mqueue", "/dev/mqueue", "mqueue"],
         ["sysfs", "/sys", "sysfs"],
     ] {
-        assert!(rest.any(|mount| mount == &wanted), "{wanted:?} is not where it should be: {said}");
+        assert!(
+            rest.any(|mount| mount == &wanted),
+            "{wanted:?} is missing or out of order: {said}"
+        );
     }
 }
 
 #[test]
-fn a_poststart_hook_that_failed_kept_the_others_from_running() {
+fn a_failed_poststart_hook_prevented_the_others() {
     let mut bundle = Bundle::new("exec sleep 1000");
     let marks = ["one", "two"].map(|name| bundle.dir.join(name));
     let touch = |path| json!({ "path": "/bin/touch", "args": ["touch", path] });
@@ -97,7 +100,7 @@ fn a_poststart_hook_that_failed_kept_the_others_from_running() {
 }
 
 #[test]
-fn a_variable_of_exec_was_set_beside_the_one_that_the_container_has() {
+fn exec_did_not_replace_a_variable_of_the_container() {
     let mut bundle = Bundle::new("exec sleep 1000");
     bundle.set("/process/env", json!(["PATH=/bin", "WORD=old"]));
     bundle.create().ok();

@@ -1,15 +1,15 @@
-//! Which address each bridged unit gets: always the same, and not its neighbours' business.
+//! The address of each bridged unit, which depends only on the unit's name (except for collisions).
 //!
-//! The address comes from a hash of the unit's name, so that adding a unit moves no other (but in
-//! the rare case of two names with one hash, where the later in the alphabet takes the next free
-//! place).
+//! The address comes from a hash of the unit's name, so adding a unit does not change the addresses
+//! of others. In the rare case that two names have the same hash, the alphabetically later one gets
+//! the next free address.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use units::model::Ipv4Net;
 
-/// Addresses for all `names` inside the bridge's subnet: not the network's own, not the broadcast
-/// address, not the bridge's. Names for which there is no room left are missing from the result.
+/// Addresses for all `names` inside the bridge's subnet: never the network address, the broadcast
+/// address or the bridge's. If the subnet is full, the remaining names are missing from the result.
 pub fn assign<'a>(
     bridge: Ipv4Net,
     names: impl Iterator<Item = &'a str>,
@@ -66,8 +66,8 @@ mod tests {
             let mask = u32::MAX << (32 - prefix);
             let distinct: BTreeSet<_> = found.values().collect();
             prop_assert_eq!(distinct.len(), found.len());
-            let room = (1u64 << (32 - prefix)) - 3;
-            prop_assert!(found.len() as u64 >= (names.len() as u64).min(room));
+            let capacity = (1u64 << (32 - prefix)) - 3;
+            prop_assert!(found.len() as u64 >= (names.len() as u64).min(capacity));
             for address in found.values() {
                 prop_assert_eq!(address.to_bits() & mask, base & mask);
                 prop_assert!(address.to_bits() & !mask != 0 && address.to_bits() | mask != u32::MAX);

@@ -19,7 +19,7 @@ use units::model::{
     Condition, HostConfig, NetworkMode, Protocol, Unit, UserNamespace, VolumeSource,
 };
 
-/// Everything that is known before anything runs.
+/// The configuration, known before any unit runs.
 #[derive(Clone)]
 pub struct Config {
     /// host.toml and the valid units.
@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads everything below `dir`. Nothing in it can keep the host from running: what is wrong is
+    /// Reads everything below `dir`. Errors never keep the host from running: invalid parts are
     /// left out and reported.
     pub fn load(dir: &Path) -> Config {
         let folder = HostFolder::read(dir);
@@ -72,8 +72,8 @@ impl Config {
         Config { broken, problems, ..config }
     }
 
-    /// The configuration of these units and images; `profiles` are the seccomp profiles by the names
-    /// that units use for them.
+    /// The configuration of these units and images; `profiles` are the seccomp profiles by the
+    /// names that units use for them.
     pub fn new(
         mut host: HostConfig,
         images: Images,
@@ -90,8 +90,8 @@ impl Config {
         Config { host, broken: BTreeMap::new(), problems, images, filters, addresses }
     }
 
-    /// The ids of a unit's users on this host. They depend on the order of the units, because nothing
-    /// persistent contains them (see [`container::userns`]).
+    /// The ids of a unit's users on this host. They depend on the order of the units, because
+    /// nothing persistent contains them (see [`container::userns`]).
     pub fn ids(&self, unit: &str) -> Option<IdRange> {
         let found = self.host.units.get(unit)?;
         if found.container.userns == UserNamespace::Host {
@@ -123,7 +123,7 @@ fn read_images(index: &Path) -> io::Result<Images> {
     Ok(serde_json::from_slice(&fs::read(index)?)?)
 }
 
-/// A unit with named volumes waits for them, without having to say so.
+/// A unit with named volumes waits for them implicitly.
 fn wait_for_volumes(unit: &mut Unit) {
     for volume in &unit.container.volumes {
         if let VolumeSource::Named(name) = &volume.source {

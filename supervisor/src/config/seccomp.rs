@@ -1,4 +1,5 @@
-//! Which system calls each unit may make: one filter per unit, compiled when the host folder is read.
+//! Which system calls each unit may make: one filter per unit, compiled when the host folder is
+//! read.
 
 use container::CapSet;
 use container::seccomp::{Document, Filter, Kernel, Profile};
@@ -19,8 +20,8 @@ pub struct Filters {
 type Key = (Option<String>, u64);
 
 impl Filters {
-    /// Compiles the filters of `units`, and says what is wrong. A unit without a filter that can be
-    /// used does not start.
+    /// Compiles the filters of `units`, and returns the errors. A unit without a valid filter does
+    /// not start.
     pub fn compile<'u>(
         profiles: &BTreeMap<String, String>,
         units: impl Iterator<Item = &'u Unit>,
@@ -48,7 +49,7 @@ impl Filters {
     }
 }
 
-/// Reads the profiles ([`layout::folder::SECCOMP`]); none if no unit has a profile of its own.
+/// Reads the profiles ([`layout::folder::SECCOMP`]); none if no unit has its own profile.
 ///
 /// # Errors
 /// The file cannot be read, or is not what the image builder writes.

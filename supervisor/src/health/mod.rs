@@ -1,4 +1,4 @@
-//! Health checks: begun when the core orders it, answered within their timeout.
+//! Health checks: started when the core orders one, and answered within their timeout.
 
 pub mod probe;
 
@@ -13,14 +13,14 @@ use policy::RunEvent;
 use probe::NetProbe;
 use units::model;
 
-/// Characters of a failed command's output that are shown.
+/// Maximum number of characters shown of a failed command's output.
 const OUTPUT_SHOWN: usize = 200;
 
 /// Bytes of a command's output that are kept: its end.
 const OUTPUT_KEPT: usize = 4096;
 
 impl<K: Kernel> Shell<K> {
-    /// Begins a check; a failure to begin is an answer too.
+    /// Starts a check; if that fails, the check has failed.
     pub(crate) fn probe(&mut self, name: &str, generation: u64) {
         self.end_probe(name);
         if let Err(why) = self.begin_probe(name, generation) {
@@ -85,7 +85,7 @@ impl<K: Kernel> Shell<K> {
             .ok_or("the container has ended")?;
         let cgroup = runtime.cgroup.as_ref().ok_or("the container has no cgroup")?;
         let (output, write) = self.kernel.pipe().map_err(|error| error.to_string())?;
-        // Only this end: for the command it is a pipe like any other, however much it writes.
+        // Only this end is non-blocking: for the command it is a normal pipe.
         self.kernel.set_nonblocking(&output).map_err(|error| error.to_string())?;
         let filter = self.config.filters.of(&unit.name)?;
         let request = ExecRequest {
@@ -112,7 +112,7 @@ impl<K: Kernel> Shell<K> {
         })
     }
 
-    /// Continues a check: a connection that is ready, or a command that has written something.
+    /// Continues a check when its connection is ready or its command has written output.
     pub(crate) fn advance_probe(&mut self, name: &str) {
         let Some(Probe { generation, kind, .. }) = &mut self.runs.of(name).probe else { return };
         match kind {
@@ -228,7 +228,7 @@ fn hear<K: Kernel>(kernel: &K, output: &K::Fd, said: &mut Vec<u8>) -> bool {
     true
 }
 
-/// The last line that is not blank, as far as it is shown.
+/// The last line that is not blank, shortened for display.
 fn last_line(said: &[u8]) -> String {
     let text = String::from_utf8_lossy(said);
     let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();

@@ -25,7 +25,7 @@ pub struct NetProbe<F> {
 }
 
 impl<F> NetProbe<F> {
-    /// Checks over a connection that has been begun. With `path` an HTTP request is made.
+    /// Checks over a connection that is being established. With `path` an HTTP request is made.
     pub fn new(socket: F, path: Option<&str>) -> NetProbe<F> {
         let question = match path {
             None => Question::Connect,
@@ -43,7 +43,7 @@ impl<F> NetProbe<F> {
         &self.socket
     }
 
-    /// Continues as far as it can without waiting; `Some` is the answer.
+    /// Continues as far as possible without waiting; `Some` is the result.
     pub fn advance<K: Kernel<Fd = F>>(&mut self, kernel: &K) -> Option<Result<(), String>> {
         if !self.connected {
             match kernel.is_connected(&self.socket) {

@@ -1,4 +1,4 @@
-//! Everything the supervisor asks of the kernel, as one trait.
+//! The supervisor's interface to the kernel, as one trait.
 //!
 //! [`Shell`](crate::shell::Shell) makes no system call of its own: it calls a [`Kernel`].
 //! [`linux::Linux`] is the real one. A simulator implements the trait too and runs the supervisor
@@ -6,15 +6,15 @@
 //!
 //! # Contract
 //!
-//! The methods are at the level of what the supervisor means rather than of single system calls, so
-//! that both implementations are short. What an implementation may do, and what the supervisor must
+//! The methods are operations of the supervisor rather than single system calls, so that both
+//! implementations are short. What an implementation may do, and what the supervisor must
 //! therefore cope with:
 //!
 //! *Errors.* Every call that returns a `Result` may fail with any error that its documentation
 //! names, at any time, and again at the next attempt. A failed call has changed nothing unless its
 //! documentation says otherwise. `ENOMEM` is possible wherever the kernel allocates, `EMFILE` and
-//! `ENFILE` wherever a descriptor is made, `EINTR` nowhere (implementations retry). Calls that return
-//! something else never fail, or read as "nothing" when they do.
+//! `ENFILE` wherever a descriptor is made, `EINTR` nowhere (implementations retry). Calls that
+//! return something else never fail, or read as "nothing" when they do.
 //!
 //! *Death.* The supervisor can be killed before and after every call, and in the middle of it where
 //! the call is not atomic (its documentation says what a successor then finds). The kernel closes
@@ -26,15 +26,15 @@
 //! [`Kernel::exec`] are children of PID 1, not of the supervisor. They can end at any moment, also
 //! before the call that made them returns. What a process's end makes visible, and in which order:
 //! - When it dies, its pidfd becomes readable ([`Kernel::has_ended`]), its status pipe comes to its
-//!   end, and [`Kernel::populated`] and [`Kernel::group_processes`] no longer count it, in any order.
-//!   PID 1 reaps it later, and only then sends [`ipc::FromInit::Exited`]. So each of these can be
-//!   seen long before that message.
+//!   end, and [`Kernel::populated`] and [`Kernel::group_processes`] no longer count it, in any
+//!   order. PID 1 reaps it later, and only then sends [`ipc::FromInit::Exited`]. So each of these
+//!   can be seen long before that message.
 //! - PID 1's messages arrive in the order of their `seq`. Processes may be reaped in another order
 //!   than they died.
 //! - When the main process of a container dies, the kernel kills every other process in its pid
 //!   namespace (including programs that [`Kernel::exec`] started there). It is dead only when these
-//!   have been reaped, those programs by PID 1. Processes outside that namespace, such as the helper
-//!   of [`Kernel::exec`], stay in the cgroup until they end by themselves.
+//!   have been reaped, those programs by PID 1. Processes outside that namespace, such as the
+//!   helper of [`Kernel::exec`], stay in the cgroup until they end by themselves.
 //! - A process number is reused only after it has been reaped. A pidfd never refers to another
 //!   process.
 //! - A process that the OOM killer ends has been counted ([`Kernel::oom_kills`]) before it is dead.
@@ -42,9 +42,9 @@
 //! *Notices.* [`Source::Group`] reports a change of `cgroup.events`. The kernel throttles these
 //! notices (to one in 10 ms for each cgroup) and merges them: one may come late, and one may stand
 //! for several changes or for a change that has been reversed since. After a change, one always
-//! comes. [`Kernel::populated`] itself is never out of date. A signal and [`Kernel::kill_group`] act
-//! some time after the call has returned, and not at all on a process in uninterruptible sleep until
-//! that ends.
+//! comes. [`Kernel::populated`] itself is never out of date. A signal and [`Kernel::kill_group`]
+//! act some time after the call has returned, and not at all on a process in uninterruptible sleep
+//! until that ends.
 //!
 //! *Links.* See [`ipc::Link`]. A link's other side may take any time before it reads or answers.
 //! Messages on different links have no order among each other.
@@ -76,7 +76,7 @@ use layout::Cmdline;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// The types in which a kernel gives things out. Dropping a value closes its descriptor.
+/// The handle types of a kernel. Dropping a value closes its descriptor.
 pub trait Handles: Sized {
     /// A file descriptor. It is close-on-exec.
     type Fd;
@@ -88,18 +88,18 @@ pub trait Handles: Sized {
     type UserNs;
 }
 
-/// What the supervisor asks of the kernel; see the module for the contract.
+/// The supervisor's interface to the kernel; see the module for the contract.
 pub trait Kernel: Observe {
     // Time, waiting.
 
     /// `CLOCK_MONOTONIC` in microseconds.
     fn now_us(&self) -> u64;
 
-    /// Waits until a watched descriptor is ready or `timeout_ms` has passed (`None`: without limit),
-    /// and says what is ready: at most 64 sources, in any order.
+    /// Waits until a watched descriptor is ready or `timeout_ms` has passed (`None`: without
+    /// limit), and returns what is ready: at most 64 sources, in any order.
     ///
-    /// It may return early, and with nothing. One source can have been unwatched, and its descriptor
-    /// closed, while an earlier one of the same call was handled.
+    /// It may return early, and with nothing. One source can have been unwatched, and its
+    /// descriptor closed, while an earlier one of the same call was handled.
     fn wait(&mut self, timeout_ms: Option<u64>) -> Vec<(Source, EpollFlags)>;
 
     /// Waits until a link is readable (or closed); `false` when `timeout_ms` has passed before.
@@ -110,10 +110,10 @@ pub trait Kernel: Observe {
     fn wait_for_link(&self, link: &Self::Link, timeout_ms: u16) -> Result<bool, CallError>;
 
     /// Watches a descriptor for `flags` (`EPOLLIN`, `EPOLLOUT`, `EPOLLPRI`; with `EPOLLET` each
-    /// change is reported once, else what is ready is reported by each [`Kernel::wait`]). `EPOLLHUP`
-    /// and `EPOLLERR` are always reported: a pipe or socket whose other side is closed.
+    /// change is reported once, else what is ready is reported by each [`Kernel::wait`]).
+    /// `EPOLLHUP` and `EPOLLERR` are always reported: a pipe or socket whose other side is closed.
     ///
-    /// A source is watched once: watching it again replaces what was known of it.
+    /// A source is watched once: watching it again replaces the earlier watch.
     ///
     /// # Errors
     /// `ENOMEM`; `ENOSPC` (`max_user_watches`); `EEXIST`: this descriptor is watched already
@@ -131,9 +131,9 @@ pub trait Kernel: Observe {
         flags: EpollFlags,
     ) -> Result<(), CallError>;
 
-    /// Watches a descriptor no longer. It must be called before the descriptor is closed if there may
-    /// be a duplicate elsewhere (with PID 1, in a container): a duplicate keeps the watch, which
-    /// nobody could remove any more. A source that is not watched is fine.
+    /// Stops watching a descriptor. Call this before the descriptor is closed if there may be a
+    /// duplicate elsewhere (with PID 1, in a container): a duplicate keeps the watch, which could
+    /// then no longer be removed. A source that is not watched is no error.
     fn unwatch(&mut self, source: &Source, fd: &Self::Fd);
 
     // Descriptors.
@@ -144,8 +144,8 @@ pub trait Kernel: Observe {
     /// `EBADF`: nothing is open there.
     fn inherited(&self, number: i32) -> Result<Self::Link, ChannelError>;
 
-    /// Ends a link for all holders of both ends (shutdown(2)): what is queued can still be read, then
-    /// both sides find the link closed.
+    /// Ends a link for all holders of both ends (shutdown(2)): what is queued can still be read,
+    /// then both sides find the link closed.
     fn shut_down(&self, link: &Self::Link);
 
     /// Another descriptor for the same thing.
@@ -169,14 +169,15 @@ pub trait Kernel: Observe {
     /// Reads from a non-blocking descriptor; 0 is its end.
     ///
     /// # Errors
-    /// `EAGAIN`: there is nothing now. Of a socket also `ECONNRESET`, `ETIMEDOUT`; of a terminal or a
-    /// virtio port `EIO`.
+    /// `EAGAIN`: there is nothing now. Of a socket also `ECONNRESET`, `ETIMEDOUT`; of a terminal or
+    /// a virtio port `EIO`.
     fn read(&self, fd: &Self::Fd, buffer: &mut [u8]) -> Result<usize, Errno>;
 
-    /// Writes as much as is taken without waiting, to a non-blocking descriptor or an empty pipe.
+    /// Writes as much as is accepted without waiting, to a non-blocking descriptor or an empty
+    /// pipe.
     ///
     /// # Errors
-    /// `EAGAIN`: nothing is taken now. `EPIPE`: nobody can read it any more. Of a socket also
+    /// `EAGAIN`: nothing is accepted now. `EPIPE`: there is no reader any more. Of a socket also
     /// `ECONNRESET`, `ETIMEDOUT`; of a virtio port `EIO`.
     fn write(&self, fd: &Self::Fd, bytes: &[u8]) -> Result<usize, Errno>;
 
@@ -188,7 +189,7 @@ pub trait Kernel: Observe {
 
     // The boot, the console.
 
-    /// What the kernel command line asks for.
+    /// Keelhost's parameters on the kernel command line.
     fn cmdline(&self) -> Cmdline;
 
     /// Whether PID 1 had to set the clock in this boot, because it was before the image was made.
@@ -197,8 +198,8 @@ pub trait Kernel: Observe {
     /// `EMFILE`, `ENFILE`, `ENOMEM` (open(2)).
     fn clock_was_raised(&self) -> Result<bool, CallError>;
 
-    /// Prints a line on the console, now or when the console takes it. Lines that a slow console
-    /// leaves too long are lost.
+    /// Prints a line on the console, now or when the console accepts it. If the console is too
+    /// slow, lines are lost.
     fn print(&mut self, line: &str);
 
     // State files: one for each unit, below /run.
@@ -210,9 +211,9 @@ pub trait Kernel: Observe {
     /// The folder cannot be read: `EMFILE`, `ENFILE`, `ENOMEM`, `ENOENT` (open(2)).
     fn state_files(&self) -> Result<Vec<StateFile>, CallError>;
 
-    /// Replaces a unit's state file atomically: if it fails, or the supervisor is killed in the middle
-    /// of it, the file has its old content. After it has returned successfully the new content
-    /// outlives the supervisor.
+    /// Replaces a unit's state file atomically: if it fails, or the supervisor is killed in the
+    /// middle of it, the file has its old content. After it has returned successfully the new
+    /// content outlives the supervisor.
     ///
     /// # Errors
     /// `ENOSPC`, `ENOMEM`, `EMFILE`, `ENFILE` (open(2), write(2), rename(2)).
@@ -227,8 +228,8 @@ pub trait Kernel: Observe {
     fn groups(&self) -> Result<BTreeSet<String>, CallError>;
 
     /// Makes a unit's cgroup with these limits, or takes an existing one over and sets its limits.
-    /// Not atomic: after an error, or a death in the middle of it, there may be a cgroup without all
-    /// of its limits.
+    /// Not atomic: after an error, or a death in the middle of it, there may be a cgroup without
+    /// all of its limits.
     ///
     /// # Errors
     /// `ENOMEM`, `ENOSPC` and `EAGAIN` (`cgroup.max.descendants`), `EMFILE`, `ENFILE`; of a limit
@@ -247,7 +248,7 @@ pub trait Kernel: Observe {
     /// `EMFILE`, `ENFILE`, `ENOMEM`; `ENODEV`: the cgroup has been removed.
     fn group_events(&self, group: &Self::Cgroup) -> Result<Self::Fd, CgroupError>;
 
-    /// Whether a process lives in it. One that is dead and not yet reaped does not count.
+    /// Whether it contains a process. One that is dead and not yet reaped does not count.
     ///
     /// # Errors
     /// `EMFILE`, `ENFILE`, `ENOMEM`, `ENODEV`.
@@ -308,7 +309,7 @@ pub trait Kernel: Observe {
         write: Option<u64>,
     ) -> Result<(), CgroupError>;
 
-    // What a container is made of.
+    // Resources of containers.
 
     /// The layers that are mounted.
     ///
@@ -316,7 +317,8 @@ pub trait Kernel: Observe {
     /// `EMFILE`, `ENFILE`, `ENOMEM` (open(2)).
     fn mounted_layers(&self) -> Result<BTreeSet<String>, CallError>;
 
-    /// Mounts a layer that is not mounted yet at [`Kernel::layer_path`]. It outlives the supervisor.
+    /// Mounts a layer that is not mounted yet at [`Kernel::layer_path`]. It outlives the
+    /// supervisor.
     ///
     /// # Errors
     /// `ENOMEM`, `ENODEV`, `EINVAL`, `EIO`, `EMFILE` (mount(2)); `ENOENT`: there is no such layer;
@@ -382,21 +384,22 @@ pub trait Kernel: Observe {
 
     // Processes.
 
-    /// Starts a container. The process exists from some moment in this call: a death in the middle of
-    /// it may leave a process in the cgroup that nothing else knows of.
+    /// Starts a container. The process exists from some moment in this call: a death in the middle
+    /// of it may leave a process in the cgroup that nothing else knows of.
     ///
     /// # Errors
     /// [`SpawnError::Plan`]: the request is wrong. [`SpawnError::Sys`]: `EMFILE`, `ENFILE` (pipe2);
-    /// `EAGAIN`, `ENOMEM`, `ENOSPC`, `EUSERS`, `EPERM`, `EBUSY`, `ENODEV`, `EOPNOTSUPP` (clone3). No
-    /// process was made.
+    /// `EAGAIN`, `ENOMEM`, `ENOSPC`, `EUSERS`, `EPERM`, `EBUSY`, `ENODEV`, `EOPNOTSUPP` (clone3).
+    /// No process was made.
     fn spawn(&self, request: &StartRequest<'_, Self>) -> Result<Started<Self::Fd>, SpawnError>;
 
-    /// Runs a program in a running container. Blocks for up to five seconds. A death in the middle of
-    /// it may leave the helper, the program or both.
+    /// Runs a program in a running container. Blocks for up to five seconds. A death in the middle
+    /// of it may leave the helper, the program or both.
     ///
     /// # Errors
-    /// As [`Kernel::spawn`]; [`ExecError::Helper`]: a step of the helper failed, with `ESRCH` when the
-    /// container has ended; [`ExecError::NoAnswer`]: the helper was killed (the program may exist).
+    /// As [`Kernel::spawn`]; [`ExecError::Helper`]: a step of the helper failed, with `ESRCH` when
+    /// the container has ended; [`ExecError::NoAnswer`]: the helper was killed (the program may
+    /// exist).
     fn exec(&self, request: &ExecRequest<'_, Self>) -> Result<Executed<Self::Fd>, ExecError>;
 
     /// What the status pipe of a start says. [`Setup::Done`] is the end of the pipe: the program
@@ -410,8 +413,8 @@ pub trait Kernel: Observe {
     /// Sends a signal to the process of a pidfd.
     ///
     /// # Errors
-    /// `ESRCH`: it has been reaped; `ENOMEM`, `EAGAIN` (real-time signals). One that is dead but not
-    /// reaped takes it and does nothing.
+    /// `ESRCH`: it has been reaped; `ENOMEM`, `EAGAIN` (real-time signals). One that is dead but
+    /// not reaped takes it and does nothing.
     fn signal(&self, pidfd: &Self::Fd, signal: i32) -> Result<(), Errno>;
 
     /// Whether the process of a pidfd is dead.
@@ -438,7 +441,7 @@ pub trait Kernel: Observe {
     /// `ENOENT`, `ESRCH`: it is gone; `EMFILE`, `ENFILE`, `ENOMEM` (open(2), read(2)).
     fn process_status(&self, pid: i32) -> Result<ProcessStatus, CallError>;
 
-    /// Sends a signal to one of PID 1's services and says which process it was.
+    /// Sends a signal to one of PID 1's services and returns its process ID.
     ///
     /// # Errors
     /// `ESRCH`: it does not run; `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -485,8 +488,8 @@ pub trait Kernel: Observe {
     /// As [`Kernel::notify_socket`].
     fn listen_control(&self) -> Result<Self::Fd, CallError>;
 
-    /// Takes a connection of the control socket, non-blocking; `None`: there is none now, or it cannot
-    /// be taken.
+    /// Takes a connection of the control socket, non-blocking; `None`: there is none now, or it
+    /// cannot be taken.
     fn accept_control(&self, listener: &Self::Fd) -> Option<Self::Fd>;
 
     /// Opens the virtio port of this name, non-blocking; `None`: there is none.

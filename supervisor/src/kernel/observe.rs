@@ -1,5 +1,5 @@
-//! What requests only look at: figures, files and logs. Nothing that the supervisor does with units
-//! depends on it, so that a simulator may leave all of it at its default, which is nothing.
+//! What requests only read: metrics, files and logs. The supervisor's handling of units does not
+//! depend on it, so a simulator may use the default implementations, which return nothing.
 
 use crate::kernel::{CallError, Errno, Handles};
 use api_types::{BootReport, Clock, ConfigValue, Disk, Process};
@@ -9,7 +9,7 @@ use logger::{Counters, Line};
 use std::io;
 use std::path::Path;
 
-/// Reading, for requests.
+/// Read access for requests.
 pub trait Observe: Handles {
     /// The time of day, microseconds since 1970.
     fn unix_us(&self) -> i64 {
@@ -24,7 +24,7 @@ pub trait Observe: Handles {
     /// The beginning of a regular file.
     ///
     /// # Errors
-    /// What open(2) and read(2) say; `InvalidInput` for what is not a regular file.
+    /// Errors of open(2) and read(2); `InvalidInput` if it is not a regular file.
     fn read_file(&self, _path: &Path, _limit: u64) -> io::Result<Vec<u8>> {
         Err(io::ErrorKind::NotFound.into())
     }
@@ -32,7 +32,7 @@ pub trait Observe: Handles {
     /// The names in a directory.
     ///
     /// # Errors
-    /// What open(2) and getdents(2) say.
+    /// Errors of open(2) and getdents(2).
     fn list_dir(&self, _path: &Path) -> io::Result<Vec<String>> {
         Err(io::ErrorKind::NotFound.into())
     }
@@ -40,12 +40,12 @@ pub trait Observe: Handles {
     /// The kernel's log.
     ///
     /// # Errors
-    /// What syslog(2) says.
+    /// Errors of syslog(2).
     fn kernel_log(&self) -> Result<String, CallError> {
         Ok(String::new())
     }
 
-    /// What PID 1 says about the boot so far.
+    /// PID 1's report on the boot so far.
     fn boot_report(&self) -> BootReport {
         BootReport::default()
     }
@@ -122,7 +122,7 @@ pub trait Observe: Handles {
         Ok(Vec::new())
     }
 
-    /// Opens a regular file of a running container and says what it is.
+    /// Opens a regular file of a running container and returns its attributes.
     ///
     /// # Errors
     /// See [`InsideError`].

@@ -1,4 +1,4 @@
-//! What goes into the calls of a [`Kernel`] and what comes out of them.
+//! Arguments and results of the calls of a [`Kernel`].
 
 use crate::kernel::{Errno, Kernel};
 use container::seccomp::Filter;
@@ -40,7 +40,7 @@ pub enum ConnectError {
     Lost(Errno),
 }
 
-/// What a watched descriptor is to the supervisor.
+/// The role of a watched descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
     /// The link to PID 1.
@@ -65,8 +65,8 @@ pub enum Source {
     Connection(u64),
 }
 
-/// What a container is started with: a unit and its image, resolved, with everything that was made
-/// for them before.
+/// The request to start a container: a unit and its image, resolved, with the resources that were
+/// created for them.
 pub struct StartRequest<'a, K: Kernel> {
     /// The unit.
     pub unit: &'a Unit,
@@ -90,7 +90,7 @@ pub struct StartRequest<'a, K: Kernel> {
     pub stdout: &'a K::Fd,
     /// Its standard error.
     pub stderr: &'a K::Fd,
-    /// The program waits for a byte on [`Started::go`] when all else is done.
+    /// The program waits for a byte on [`Started::go`] after the setup.
     pub wait_for_go: bool,
 }
 
@@ -103,8 +103,8 @@ pub struct Started<F> {
     pub pidfd: F,
     /// Its status pipe, for [`Kernel::read_status`].
     pub status: F,
-    /// With [`StartRequest::wait_for_go`]: the pipe that takes the byte. The end of the pipe without
-    /// a byte ends the process: it exits with 125.
+    /// With [`StartRequest::wait_for_go`]: the pipe to write the byte to. The end of the pipe
+    /// without a byte ends the process: it exits with 125.
     pub go: Option<F>,
 }
 
@@ -148,7 +148,7 @@ pub struct NetNs<F> {
     pub route_socket: F,
 }
 
-/// A unit that has a state file, with its text or why that cannot be read.
+/// A unit that has a state file, with its text or the error reading it.
 pub type StateFile = (String, Result<String, CallError>);
 
 /// A process, as proc_pid_status(5) describes it.

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 /// further behind than `api` itself keeps events.
 const KEPT: usize = 512;
 
-/// The recent events. Their numbers go on rising when the supervisor is restarted: they begin at the
-/// microseconds since boot, and no host has an event in each of them.
+/// The recent events. Their numbers keep rising when the supervisor is restarted: they start at the
+/// number of microseconds since boot, and a host has fewer events than that.
 #[derive(Debug)]
 pub struct Events {
     last: u64,

@@ -1,7 +1,7 @@
 //! The supervisor's side of the API: who may make which request, and the answers.
 //!
-//! The `api` process names the key that a request comes from; only here is decided what that key may
-//! do. The supervisor believes nothing else that `api` says, and never waits for it.
+//! The `api` process names the key that a request comes from; what that key may do is decided
+//! only here. The supervisor trusts nothing else from `api`, and never waits for it.
 
 use crate::kernel::{EpollFlags, Errno, Kernel, Source};
 use crate::requests::execs::Execs;
@@ -16,20 +16,21 @@ use layout::Cmdline;
 /// Messages handled before other sources get their turn.
 const MESSAGES_PER_TURN: usize = 32;
 
-/// Most messages that wait for `api`; beyond it events are dropped and requests are not read.
+/// Maximum number of messages queued for `api`; beyond it events are dropped and requests are not
+/// read.
 const MAX_WAITING: usize = 1024;
 
 /// Delay between the answer to a shutdown request and the shutdown, so that the answer reaches the
-/// client: with few units the host is down before the answer has left it.
+/// client: with few units the host would be down before the answer was sent.
 const SHUTDOWN_DELAY_MS: u64 = 500;
 
 /// The link to `api`.
 pub struct Api<K: Kernel> {
-    /// Each `api` process has its own; none between the end of one and the start of the next.
+    /// Each `api` process has its own link; none between the end of one and the start of the next.
     link: Option<K::Link>,
     outbox: Outbox<ToApi, Fds<K>>,
     clients: Vec<Client>,
-    /// The `api` process has said hello.
+    /// The `api` process has sent [`FromApi::Hello`].
     greeted: bool,
     pub(crate) execs: Execs<K::Fd>,
 }
@@ -55,8 +56,8 @@ impl<K: Kernel> Api<K> {
         }
     }
 
-    /// Takes the link to a new `api` process. One that is older than this supervisor has said hello to
-    /// its predecessor (`greeted`): it receives the list of clients at once.
+    /// Takes the link to a new `api` process. One that is older than this supervisor has sent its
+    /// hello to the predecessor (`greeted`): it receives the list of clients immediately.
     pub(crate) fn connect(&mut self, kernel: &mut K, link: K::Link, greeted: bool) {
         self.disconnect(kernel);
         let watched = kernel.watch(Source::Api, link.as_ref(), EpollFlags::EPOLLIN);
@@ -70,8 +71,8 @@ impl<K: Kernel> Api<K> {
         self.tell(ToApi::Clients { clients }, Vec::new());
     }
 
-    /// Drops the link, which would report its end for ever, and everything that was meant for the
-    /// other end.
+    /// Drops the link, which would be reported as closed continuously, and everything queued for
+    /// it.
     fn disconnect(&mut self, kernel: &mut K) {
         let Some(link) = self.link.take() else { return };
         kernel.unwatch(&Source::Api, link.as_ref());
@@ -97,7 +98,7 @@ impl<K: Kernel> Api<K> {
         }
     }
 
-    /// Sends a message, now or as soon as the link takes it.
+    /// Sends a message, now or as soon as the link accepts it.
     pub(crate) fn tell(&mut self, message: ToApi, fds: Fds<K>) {
         let Some(link) = self.link.as_ref().filter(|_| self.greeted) else { return };
         if matches!(message, ToApi::Event(_)) && self.outbox.len() >= MAX_WAITING {
@@ -116,8 +117,8 @@ impl<K: Kernel> Api<K> {
         }
     }
 
-    /// Whether it does not read its answers. An `api` that keeps to its own limits never has so many
-    /// requests waiting; from one that does not, no more are accepted.
+    /// Whether too many messages are queued. An `api` that respects its own limits never has this
+    /// many requests waiting; from one that does not, no more requests are accepted.
     fn is_backlogged(&self) -> bool {
         self.outbox.len() >= MAX_WAITING
     }
@@ -137,7 +138,7 @@ impl<K: Kernel> Api<K> {
         self.outbox.is_stalled()
     }
 
-    /// Answers a request; a long answer goes as a file.
+    /// Answers a request; a long answer is sent as a file.
     pub(crate) fn answer(&mut self, kernel: &K, id: u64, answer: Answer, fds: Fds<K>) {
         let text = serde_json::to_vec(&answer).unwrap_or_default();
         if text.len() <= MAX_INLINE {
@@ -215,7 +216,7 @@ impl<K: Kernel> Shell<K> {
         self.api.greeted = true;
         match message {
             FromApi::Hello { host_key, listens } => {
-                // What waits, and who watched the running programs, belonged to an earlier process.
+                // Queued messages and running programs belong to an earlier `api` process.
                 self.api.outbox.clear();
                 self.api.execs.kill_all(&self.kernel);
                 let clients = self.api.clients.clone();
@@ -278,7 +279,8 @@ impl<K: Kernel> Shell<K> {
                 let event = EventKind::Shutdown { client, how };
                 let reason = event.to_string();
                 self.record(None, event);
-                self.going_down = Some((self.now().as_millis() + SHUTDOWN_DELAY_MS, how, reason));
+                self.pending_shutdown =
+                    Some((self.now().as_millis() + SHUTDOWN_DELAY_MS, how, reason));
                 return Ok(Reply::Done);
             }
             _ => return self.carry_out(request),
@@ -292,8 +294,8 @@ impl<K: Kernel> Shell<K> {
 
     /// Begins a requested shutdown, when it is due.
     pub(crate) fn go_down_if_due(&mut self) {
-        if self.going_down.as_ref().is_some_and(|(due, _, _)| *due <= self.now().as_millis())
-            && let Some((_, kind, reason)) = self.going_down.take()
+        if self.pending_shutdown.as_ref().is_some_and(|(due, _, _)| *due <= self.now().as_millis())
+            && let Some((_, kind, reason)) = self.pending_shutdown.take()
         {
             self.request_shutdown(kind, reason);
         }
@@ -373,7 +375,7 @@ impl<K: Kernel> Shell<K> {
         self.api.tell(ToApi::Event(event), Vec::new());
     }
 
-    /// Watches the link as long as something waits to be sent.
+    /// Watches the link for writing while messages are queued.
     pub(crate) fn flush_api(&mut self) {
         let waits = self.api.flush();
         let mut flags = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
@@ -396,7 +398,7 @@ mod tests {
         FromApi::Hello { host_key: String::new(), listens: String::new() }
     }
 
-    fn told(link: &Channel) -> Option<ToApi> {
+    fn received(link: &Channel) -> Option<ToApi> {
         link.recv::<ToApi>().unwrap().map(|received| received.message)
     }
 
@@ -413,7 +415,7 @@ mod tests {
             theirs.send(&hello(), &[]).unwrap();
             shutdown(theirs.as_fd().as_raw_fd(), how).unwrap();
             assert_eq!(kernel.wait(Some(0)).len(), 1);
-            // What was said before is heard.
+            // Messages sent before are received.
             assert_eq!(api.next(&mut kernel).unwrap(), Some(hello()));
             api.greeted = true;
             assert_eq!(api.next(&mut kernel).unwrap(), None);
@@ -428,7 +430,7 @@ mod tests {
             assert_eq!(api.next(&mut kernel).unwrap(), Some(hello()));
             api.greeted = true;
             api.answer(&kernel, 2, Answer::Ok(Reply::Done), Vec::new());
-            assert!(matches!(told(&theirs), Some(ToApi::Answer { id: 2, .. })));
+            assert!(matches!(received(&theirs), Some(ToApi::Answer { id: 2, .. })));
             drop(kept);
         }
     }
@@ -446,11 +448,11 @@ mod tests {
         let (ours, new) = Channel::pair().unwrap();
         api.connect(&mut kernel, ours, false);
         assert!(!api.flush());
-        assert_eq!(told(&new), None);
+        assert_eq!(received(&new), None);
         // One that is older than this supervisor receives the present list.
         let (ours, known) = Channel::pair().unwrap();
         api.connect(&mut kernel, ours, true);
-        assert_eq!(told(&known), Some(ToApi::Clients { clients: Vec::new() }));
+        assert_eq!(received(&known), Some(ToApi::Clients { clients: Vec::new() }));
         drop(old);
     }
 }

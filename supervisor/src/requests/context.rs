@@ -1,19 +1,19 @@
-//! What the host adds to the policy's explanation: the network, the data disk, the last lines of a
-//! failed unit.
+//! The host's additions to the policy's explanation: the network, the data disk, the last lines of
+//! a failed unit.
 
 use crate::kernel::Kernel;
 use crate::shell::Shell;
 use api_types::{ExitCause, State};
 use units::model::Condition;
 
-/// Lines of a log that are shown.
+/// Number of log lines shown.
 const LAST_LINES: usize = 3;
 
-/// Characters of such a line that are shown.
+/// Maximum number of characters shown of such a line.
 const LINE: usize = 160;
 
 impl<K: Kernel> Shell<K> {
-    /// For each condition that a waiting unit waits for: what the host knows about it.
+    /// For each condition that a waiting unit waits for: the state of the host.
     pub(crate) fn condition_reasons(&self, name: &str) -> Vec<String> {
         let waiting =
             self.core.status(name, self.now()).is_some_and(|unit| unit.state == State::Waiting);
@@ -38,8 +38,8 @@ impl<K: Kernel> Shell<K> {
             .collect()
     }
 
-    /// For each unit in an explanation that has failed or is in back-off: its memory limit, if it was
-    /// killed for that, and the last lines of its log.
+    /// For each unit in an explanation that has failed or is in back-off: its memory limit, if it
+    /// was killed for that, and the last lines of its log.
     pub(crate) fn failure_details(&self, explanation: &[String]) -> Vec<String> {
         let mut found = Vec::new();
         for name in self.core.names() {

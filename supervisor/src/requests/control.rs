@@ -1,14 +1,14 @@
 //! Connections for control requests: a unix socket, and a virtio port if the kernel's command line
-//! names one (`keel.control=NAME`; whoever can add a port controls the machine anyway).
+//! names one (`keel.control=NAME`; adding a port requires control of the machine anyway).
 
 use crate::kernel::{EpollFlags, Errno, Kernel, Source};
 use ipc::control::MAX_REQUEST;
 use std::collections::BTreeMap;
 
-/// Most connections at the same time; a further one is closed.
+/// Maximum number of connections at the same time; a further one is closed.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Most bytes of answers that wait for a slow reader; beyond it the connection is closed.
+/// Maximum number of bytes queued for a slow reader; beyond it the connection is closed.
 const MAX_UNSENT: usize = 4 * 1024 * 1024;
 
 /// One connection.
@@ -27,12 +27,12 @@ pub struct Control<F> {
     next: u64,
 }
 
-/// Edge-triggered: a virtio port without a reader would otherwise be reported without end.
+/// Edge-triggered: a virtio port without a reader would otherwise be reported continuously.
 const WATCH: EpollFlags =
     EpollFlags::EPOLLIN.union(EpollFlags::EPOLLOUT).union(EpollFlags::EPOLLET);
 
 impl<F> Control<F> {
-    /// Listens. What cannot be opened is logged: a host that cannot be asked still runs.
+    /// Opens the socket and the port. Failures are only logged: the host also works without them.
     pub fn open(kernel: &mut impl Kernel<Fd = F>, port: Option<&str>) -> Control<F> {
         let listener = match kernel.listen_control() {
             Ok(listener) => Some(listener),
@@ -56,7 +56,7 @@ impl<F> Control<F> {
         control
     }
 
-    /// Takes in a new connection.
+    /// Accepts a new connection.
     pub fn accept(&mut self, kernel: &mut impl Kernel<Fd = F>) {
         while let Some(stream) = self.listener.as_ref().and_then(|fd| kernel.accept_control(fd)) {
             if self.connections.len() < MAX_CONNECTIONS {
@@ -75,7 +75,7 @@ impl<F> Control<F> {
         self.connections.insert(self.next, connection);
     }
 
-    /// Reads what has come on a connection: whole request lines.
+    /// Reads complete request lines from a connection.
     pub fn read(
         &mut self,
         kernel: &mut impl Kernel<Fd = F>,
@@ -87,8 +87,8 @@ impl<F> Control<F> {
         let mut closed = false;
         loop {
             match kernel.read(&connection.file, &mut buffer) {
-                // A port says so when nobody is on the other side; one that had somebody forgets
-                // what they left unfinished.
+                // The other side of a port is not connected. If it has disconnected, its
+                // incomplete request is discarded.
                 Ok(0) => {
                     closed = true;
                     break;
@@ -103,7 +103,7 @@ impl<F> Control<F> {
                 }
             }
             if connection.incoming.len() > 2 * MAX_REQUEST {
-                // The others get their turn; what is left is an event again.
+                // Other sources get their turn; the rest is reported as an event again.
                 let _ = kernel.rewatch(&Source::Connection(id), &connection.file, WATCH);
                 break;
             }
@@ -115,13 +115,13 @@ impl<F> Control<F> {
                 connection.incoming.clear();
             }
         } else if closed || too_long || flags.contains(EpollFlags::EPOLLHUP) {
-            // What was asked before the hang-up is still carried out, but nobody hears the answer.
+            // Requests received before the disconnect are carried out, but not answered.
             self.close(kernel, id);
         }
         lines
     }
 
-    /// Sends an answer line on a connection, now or when it takes it.
+    /// Sends an answer line on a connection, now or when it can be written.
     pub fn answer(&mut self, kernel: &mut impl Kernel<Fd = F>, id: u64, line: &str) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.outgoing.extend_from_slice(line.as_bytes());
@@ -130,7 +130,7 @@ impl<F> Control<F> {
         self.write(kernel, id);
     }
 
-    /// Sends what waits.
+    /// Sends queued answers.
     pub fn write(&mut self, kernel: &mut impl Kernel<Fd = F>, id: u64) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         while !connection.outgoing.is_empty() {
@@ -160,7 +160,7 @@ impl<F> Control<F> {
     }
 }
 
-/// Takes the complete lines off the input; the beginning of the next one stays.
+/// Removes the complete lines from the input; the beginning of the next one stays.
 pub fn take_lines(incoming: &mut Vec<u8>) -> Vec<String> {
     let Some(last) = incoming.iter().rposition(|byte| *byte == b'\n') else { return Vec::new() };
     let whole: Vec<u8> = incoming.drain(..=last).collect();

@@ -14,19 +14,19 @@ use std::collections::BTreeMap;
 /// Maximum number of programs at the same time.
 const MAX: usize = 64;
 
-/// One program.
+/// A running program.
 #[derive(Debug)]
 struct Session<F> {
     pidfd: F,
     /// The status pipe of its setup; `None` when the setup has ended.
     status: Option<F>,
-    /// What the client gets when the program runs.
+    /// The descriptors that the client receives when the program runs.
     theirs: Vec<F>,
-    /// Our copy of its terminal.
+    /// The supervisor's duplicate of its terminal.
     terminal: Option<F>,
 }
 
-/// All of them, by the number of the request.
+/// All running programs, by request number.
 #[derive(Debug)]
 pub struct Execs<F> {
     sessions: BTreeMap<u64, Session<F>>,
@@ -46,7 +46,7 @@ impl<F> Execs<F> {
         }
     }
 
-    /// Kills all of them.
+    /// Kills all programs.
     pub fn kill_all(&mut self, kernel: &impl Kernel<Fd = F>) {
         for session in self.sessions.values() {
             send_signal(kernel, &session.pidfd, libc::SIGKILL);
@@ -80,7 +80,8 @@ struct Ends<F> {
 }
 
 impl<K: Kernel> Shell<K> {
-    /// Starts a program. The answer follows when it runs: its descriptors, or why it does not run.
+    /// Starts a program. The answer follows when its setup has ended: its descriptors, or the
+    /// error.
     pub(crate) fn exec(
         &mut self,
         id: u64,
@@ -117,7 +118,7 @@ impl<K: Kernel> Shell<K> {
         if program.tty.is_some() {
             given.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
         }
-        // Not every program uses the later one of two.
+        // Not every program uses the later one of two variables with the same name.
         let name_of = |variable: &String| variable.split('=').next().map(str::to_owned);
         process.env.retain(|old| name_of(old).is_none_or(|name| !given.contains_key(&name)));
         process.env.extend(given.iter().map(|(name, value)| format!("{name}={value}")));

@@ -1,4 +1,4 @@
-//! What the kernel counts: memory, time, disks, links, and how long tasks wait for resources.
+//! Metrics from the kernel: memory, time, disks, links, and how long tasks wait for resources.
 
 use crate::kernel::Kernel;
 use crate::shell::Shell;
@@ -50,8 +50,8 @@ pub(crate) fn clock() -> Clock {
     }
 }
 
-/// The data disk, if there is one, and the memory where runs and logs are kept. statvfs(3) asks the
-/// file system, not the disk.
+/// The data disk, if there is one, and the memory file systems of runs and logs. statvfs(3) does
+/// not access the disk.
 pub(crate) fn disks(data: Option<&str>) -> Vec<Disk> {
     let of = |path: &str| {
         let stat = statvfs(path).ok()?;
@@ -65,8 +65,8 @@ pub(crate) fn disks(data: Option<&str>) -> Vec<Disk> {
     data.into_iter().chain([layout::paths::RUN]).filter_map(of).collect()
 }
 
-/// The number of the disk that a path's file system is on. Where that is a partition, its disk: only
-/// whole disks have limits (block/blk-cgroup.c, `blkg_conf_open_bdev`).
+/// The number of the disk that a path's file system is on. Where that is a partition, its disk:
+/// only whole disks have limits (block/blk-cgroup.c, `blkg_conf_open_bdev`).
 pub(crate) fn whole_disk(path: &str) -> Option<(u64, u64)> {
     let device = fs::metadata(path).ok()?.dev();
     let (major, minor) = (stat::major(device), stat::minor(device));

@@ -13,17 +13,17 @@ use policy::{Command, Event};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path};
 
-/// Most bytes of a file in one reply.
+/// Maximum number of bytes of a file in one reply.
 const MAX_READ: u64 = 1024 * 1024;
 
-/// Most lines of a log in one reply.
+/// Maximum number of log lines in one reply.
 const MAX_LINES: usize = 5_000;
 
-/// Where files may be read.
+/// Directories whose files may be read.
 const READABLE: &[&str] = &["/proc", "/sys", paths::RUN, paths::DATA];
 
 impl<K: Kernel> Shell<K> {
-    /// Handles what has come on a control connection.
+    /// Handles received requests of a control connection.
     pub(crate) fn serve(&mut self, id: u64, flags: EpollFlags) {
         self.control.write(&mut self.kernel, id);
         for line in self.control.read(&mut self.kernel, id, flags) {
@@ -101,7 +101,7 @@ impl<K: Kernel> Shell<K> {
         Ok(Reply::Explanation(Explanation { lines }))
     }
 
-    /// Adds to a unit's status what the policy does not know of it.
+    /// Adds the fields of a unit's status that the policy does not know.
     fn complete(&self, status: Unit) -> Unit {
         let unit = self.config.host.units.get(&status.name);
         let request = unit.and_then(|unit| self.config.net_request(unit));
@@ -185,7 +185,7 @@ pub(crate) fn unknown(name: &str) -> Problem {
     policy::Refusal::UnknownUnit(name.to_owned()).into()
 }
 
-/// That a request needs a unit's program to run.
+/// The error of a request that requires a running unit.
 pub(crate) fn not_running(name: &str, state: api_types::State) -> Problem {
     Problem::new(ErrorCode::Conflict, format!("{name} is not running: it is {state}"))
 }

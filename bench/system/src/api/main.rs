@@ -1,8 +1,8 @@
 //! `make bench`, second part: what remote control costs, alone and under a load. Prints a table and
 //! writes the same figures to `target/bench/api.json`.
 //!
-//! All figures come from one boot. Under translation TLS is slow: what to look at are the shares and
-//! the ratios.
+//! All numbers come from one boot. TLS is slow under TCG emulation, so compare the shares and the
+//! ratios, not the absolute times.
 
 mod load;
 

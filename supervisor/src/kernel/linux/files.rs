@@ -11,11 +11,11 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> CallError {
     move |error| CallError::new(path.display().to_string(), errno_of(&error))
 }
 
-/// Replaces a unit's file, atomically: whenever this process is killed, the file is the old or the
-/// new one. (/run is in memory, so there is nothing to sync.)
+/// Replaces a unit's file atomically: if this process is killed, the file is the old or the new
+/// one. (/run is in memory, so there is nothing to sync.)
 ///
 /// # Errors
-/// Which file, and why.
+/// The error, with the file.
 pub fn save(dir: &Path, unit: &str, text: &str) -> Result<(), CallError> {
     let path = dir.join(format!("{unit}.json"));
     let fresh = dir.join(format!(".{unit}.new"));
@@ -39,7 +39,7 @@ pub fn load(dir: &Path) -> Result<Vec<StateFile>, CallError> {
     Ok(files)
 }
 
-/// Makes a directory; one that exists already is fine.
+/// Creates a directory unless it exists.
 ///
 /// # Errors
 /// mkdir(2)'s.

@@ -30,7 +30,7 @@ pub fn mounted() -> Result<BTreeSet<String>, CallError> {
 /// Mounts a layer.
 ///
 /// # Errors
-/// Which file or directory, and why.
+/// The error, with the file or directory.
 pub fn mount(layer: &str, target: &Path) -> Result<(), CallError> {
     files::make_dir(target, 0o755)?;
     let name = format!("{layer}.erofs");
@@ -55,7 +55,7 @@ pub fn mount(layer: &str, target: &Path) -> Result<(), CallError> {
 
 /// EROFS reads its file through `read_folio`, which tmpfs does not have (fs/erofs/super.c,
 /// `erofs_fc_get_tree`). The kernel unpacks the initrd into a tmpfs unless its command line says
-/// `rootfstype=ramfs`; a host that was booted without that word copies each layer once.
+/// `rootfstype=ramfs`; a host that was booted without that parameter copies each layer once.
 fn move_to_ramfs(from: &Path, to: &Path) -> io::Result<()> {
     let ram = Path::new(RAM);
     if !ram.exists() {

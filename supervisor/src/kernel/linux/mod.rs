@@ -51,7 +51,7 @@ impl Linux {
         Ok(Linux { poller, console: Console::open(), usual_devices: None })
     }
 
-    /// Watches the console as long as it has not taken everything.
+    /// Watches the console while output is queued.
     fn watch_console(&mut self) {
         if let Some(console) = self.console.waiting() {
             let flags = EpollFlags::EPOLLOUT | EpollFlags::EPOLLONESHOT;
@@ -376,7 +376,7 @@ impl Kernel for Linux {
         // SAFETY: takes two numbers.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
         let fd = Errno::result(fd).map_err(|errno| CallError::new("pidfd_open", errno))?;
-        // SAFETY: the kernel has just made this descriptor for us.
+        // SAFETY: the kernel has just created this descriptor; nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
     }
 
@@ -441,7 +441,7 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     }
 }
 
-/// The error's number; that of an input that is not what it should be has none of its own.
+/// The error's number. An error without one is `EILSEQ` for invalid data, else `EIO`.
 fn errno_of(error: &io::Error) -> Errno {
     match (error.raw_os_error(), error.kind()) {
         (Some(number), _) => Errno::from_raw(number),

@@ -1,4 +1,4 @@
-//! Reading, for requests.
+//! Read access for requests.
 
 use super::{Linux, errno_of, processes};
 use crate::config::values;
@@ -15,10 +15,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Bytes of the kernel's log that are given out at most.
+/// Maximum number of bytes of the kernel's log in an answer.
 const MAX_KERNEL_LOG: usize = 1024 * 1024;
 
-/// Names of a directory that are given out at most.
+/// Maximum number of names of a directory in an answer.
 const MAX_NAMES: usize = 10_000;
 
 impl Observe for Linux {

@@ -1,4 +1,4 @@
-//! epoll(7), with each descriptor known by what it is to the supervisor.
+//! epoll(7), with each descriptor identified by its role.
 
 use crate::kernel::Source;
 use nix::errno::Errno;
@@ -6,12 +6,12 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 
-/// What a descriptor is.
+/// The role of a descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Watched {
     /// One of the supervisor's.
     Source(Source),
-    /// The console, until it takes output again.
+    /// The console, until it accepts output again.
     Console,
 }
 
@@ -33,8 +33,8 @@ impl Poller {
         Ok(Poller { epoll, sources: HashMap::new(), tokens: HashMap::new(), next: 0 })
     }
 
-    /// Watches a descriptor for `flags` from now on. A source is watched once: adding it again replaces
-    /// what was known of it (the old descriptor must be closed or removed).
+    /// Watches a descriptor for `flags` from now on. A source is watched once: adding it again
+    /// replaces the earlier watch (the old descriptor must be closed or removed).
     ///
     /// # Errors
     /// epoll_ctl(2)'s.
@@ -62,12 +62,12 @@ impl Poller {
         self.epoll.modify(fd, &mut EpollEvent::new(flags, *token))
     }
 
-    /// Watches a descriptor no longer. Call it before closing, because another process (PID 1's store)
-    /// may hold a duplicate that would keep it in the set.
+    /// Stops watching a descriptor. Call this before closing it, because another process (PID 1's
+    /// store) may hold a duplicate that would keep it in the set.
     pub fn remove(&mut self, source: &Watched, fd: impl AsFd) {
         if let Some(token) = self.tokens.remove(source) {
             self.sources.remove(&token);
-            // It may be gone already.
+            // It may already have been removed.
             let _ = self.epoll.delete(fd);
         }
     }
@@ -80,7 +80,7 @@ impl Poller {
                 .unwrap_or(EpollTimeout::ZERO),
         };
         let mut events = [EpollEvent::empty(); 64];
-        // An interrupted wait is a wait without events.
+        // An interrupted wait counts as a wait without events.
         let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
         events
             .iter()

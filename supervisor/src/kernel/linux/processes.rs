@@ -10,10 +10,10 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// Processes that are listed at most.
+/// Maximum number of listed processes.
 const MAX: usize = 4096;
 
-/// Bytes of a command line that are shown.
+/// Maximum number of bytes shown of a command line.
 const COMMAND: u64 = 1024;
 
 /// All processes but the kernel's own threads, by number. One that ends meanwhile is left out.
@@ -38,7 +38,7 @@ fn report(pid: i32) -> Option<Process> {
     let stat = read("stat")?;
     let status = read("status")?;
     let field = |name: &str| status_field(&status, name);
-    // A thread of the kernel has no memory of its own.
+    // A kernel thread has no memory of its own.
     let rss = field("VmRSS")?.split_whitespace().next()?.parse::<u64>().ok()? * 1024;
     let (state, parent, ticks) = parse_stat(&stat)?;
     // SAFETY: takes and returns numbers.
@@ -116,13 +116,13 @@ pub fn signal_service(service: Service, signal: i32) -> Result<i32, CallError> {
     Ok(pid)
 }
 
-/// One field of what /proc/PID/status says (proc_pid_status(5)).
+/// One field of /proc/PID/status (proc_pid_status(5)).
 fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
-/// State, parent and CPU time (in clock ticks) out of /proc/PID/stat (proc_pid_stat(5)). The name
-/// before them is in parentheses and may hold anything.
+/// State, parent and CPU time (in clock ticks) from /proc/PID/stat (proc_pid_stat(5)). The name
+/// before them is in parentheses and may contain anything.
 fn parse_stat(text: &str) -> Option<(char, i32, u64)> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();

@@ -20,14 +20,15 @@ use std::path::Path;
 
 const FLAGS: SockFlag = SockFlag::SOCK_CLOEXEC.union(SockFlag::SOCK_NONBLOCK);
 
-/// Makes a unit's notify socket. The directory above it is closed to all but root; the socket itself
-/// is open, because inside the container (where it alone is mounted) the program may be any user.
+/// Creates a unit's notify socket. Only root can access its directory; the socket itself is
+/// accessible to all users, because the container's program (which sees only the socket) may run as
+/// any user.
 ///
 /// # Errors
 /// socket(2)'s and bind(2)'s.
 pub fn notify(unit: &str) -> Result<OwnedFd, Errno> {
     let path = notify::path(unit);
-    // One that an earlier life left behind is of no use to anybody.
+    // A socket that an earlier supervisor left behind is useless.
     let _ = fs::remove_file(&path);
     let fd = socket(AddressFamily::Unix, SockType::Datagram, FLAGS, None)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(&path)?)?;
@@ -41,8 +42,8 @@ pub fn receive(fd: &OwnedFd, buffer: &mut [u8], flags: MsgFlags) -> Option<usize
     retry(|| recv(fd.as_raw_fd(), buffer, flags | MsgFlags::MSG_DONTWAIT)).ok()
 }
 
-/// Begins to connect to port `port` on loopback, inside `netns` (`None`: the host's own). The socket
-/// is made by a short visit to the namespace; after that it can be used from outside.
+/// Starts to connect to port `port` on loopback, inside `netns` (`None`: the host's own). This
+/// enters the namespace briefly to create the socket, which can then be used from outside.
 ///
 /// # Errors
 /// After [`ConnectError::Lost`] this process must end.
@@ -85,7 +86,7 @@ pub fn is_connected(fd: &OwnedFd) -> Result<bool, Errno> {
 /// # Errors
 /// bind(2)'s.
 pub fn listen(path: &Path) -> io::Result<OwnedFd> {
-    // A socket of an earlier supervisor has nobody behind it.
+    // The socket of an earlier supervisor has no listener.
     let _ = fs::remove_file(path);
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
@@ -96,7 +97,7 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
 /// The next connection, if there is one now.
 pub fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
     let fd = retry(|| accept4(listener.as_raw_fd(), FLAGS)).ok()?;
-    // SAFETY: the kernel has just made this descriptor for us.
+    // SAFETY: the kernel has just created this descriptor; nothing else owns it.
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
