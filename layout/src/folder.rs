@@ -122,14 +122,18 @@ fn is_unit_file(path: &Path) -> bool {
 }
 
 fn read_text(path: PathBuf) -> Result<SourceFile, Unreadable> {
+    let invalid = |what: String| io::Error::new(ErrorKind::InvalidData, what);
+    // The path is the file's name in diagnostics and, at build time, in the image.
+    let Some(name) = path.to_str().map(str::to_owned) else {
+        let error = invalid("the file name is not UTF-8".to_owned());
+        return Err(Unreadable { path, error });
+    };
     let text = fs::read(&path).and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|error| {
-            let message = format!("not UTF-8 text: {}", error.utf8_error());
-            io::Error::new(ErrorKind::InvalidData, message)
-        })
+        let text = String::from_utf8(bytes);
+        text.map_err(|error| invalid(format!("not UTF-8 text: {}", error.utf8_error())))
     });
     match text {
-        Ok(text) => Ok(SourceFile { path: path.display().to_string(), text }),
+        Ok(text) => Ok(SourceFile { path: name, text }),
         Err(error) => Err(Unreadable { path, error }),
     }
 }
@@ -195,7 +199,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_host_toml_is_no_units_fault() {
+    fn a_file_name_that_is_not_utf8_is_reported_and_not_changed() {
+        use std::ffi::OsStr;
+        use std::os::unix::ffi::OsStrExt;
+        let dir = Temporary::new("name");
+        fs::write(dir.0.join(UNITS).join(OsStr::from_bytes(b"caf\xe9.toml")), "").unwrap();
+        let folder = HostFolder::read(&dir.0);
+        assert!(folder.units.is_empty());
+        assert_eq!(folder.unreadable.len(), 1);
+        assert!(folder.unreadable[0].to_string().ends_with("the file name is not UTF-8"));
+    }
+
+    #[test]
+    fn an_unreadable_host_toml_is_not_attributed_to_a_unit() {
         let dir = Temporary::new("host");
         fs::create_dir(dir.0.join(HOST)).unwrap();
         let folder = HostFolder::read(&dir.0);

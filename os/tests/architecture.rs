@@ -4,6 +4,9 @@
 //! stands below everything that it uses. The test therefore also shows that no dependency points
 //! upwards.
 
+// Helpers of tests may panic; clippy's exemption covers only `#[test]` functions.
+#![allow(clippy::expect_used)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
