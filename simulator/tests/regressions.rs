@@ -146,11 +146,13 @@ fn a_message_that_the_kernel_does_not_take_is_sent_later() {
 
 #[test]
 fn pid_1_sleeps_when_a_process_has_gone_for_which_messages_waited() {
-    holds_for(300, &[("web", CHECKED)], |scenario| {
+    holds_for(1000, &[("web", CHECKED)], |scenario| {
         scenario.options.benign = false;
         scenario.options.fault_calls = vec!["sendmsg"];
-        scenario.options.fault_ppm = 100_000;
-        scenario.options.kill_ppm = 3_000;
+        scenario.options.fault_ppm = 400_000;
+        scenario.options.kill_ppm = 10_000;
+        scenario.calm_us = 4_000_000;
+        scenario.settle_us = 10_000_000;
     });
 }
 
