@@ -184,6 +184,7 @@ impl<K: Kernel> Pid1<K> {
         let kill_at = self.now_ms() + LINK_CLOSED_GRACE_MS;
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.link = None;
+        slot.flush_at = None;
         slot.outbox.clear();
         slot.flush_at = None;
         slot.kill_at = Some(kill_at);
@@ -301,6 +302,7 @@ impl<K: Kernel> Pid1<K> {
     fn flush(&mut self, at: usize) {
         let retry_at = self.now_ms() + RETRY_MS;
         let Some(slot) = self.slots.get_mut(at) else { return };
+        slot.flush_at = None;
         let Some(link) = &slot.link else { return };
         // What does not fit into the process's queue now is sent when it has read some. After an error
         // it is about to be reaped; its successor gets everything again.

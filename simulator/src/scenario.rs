@@ -1,4 +1,4 @@
-//! What a schedule is made of: units, people's plans, and how much goes wrong.
+//! The input of a schedule: units, people's requests, and how often what goes wrong.
 
 use crate::actors::people::People;
 use crate::machine::agenda::Event;

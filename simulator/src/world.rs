@@ -1,12 +1,12 @@
-//! The world: the machine, the real PID 1 and the real supervisor on it, in one thread.
+//! The scheduler: runs the real PID 1 and the real supervisor on the machine, in one thread.
 //!
-//! Time stands still while somebody acts. The supervisor is an ordinary call on the stack of this
-//! thread; whenever it makes a call to its kernel, others may act first, as the seed says: PID 1
-//! makes a turn of its loop, or something on the machine's agenda happens. When the supervisor
-//! waits, others act until something that it waits for is ready or its time is over.
+//! The supervisor is an ordinary call on the stack of this thread. Whenever it makes a call to its
+//! kernel, time passes first: PID 1 runs turns of its loop, and the events on the machine's agenda
+//! happen, in an order that the seed determines. While the supervisor waits, the same happens until a
+//! descriptor that it watches is ready or its timeout is over.
 //!
-//! It is killed by unwinding from a call: its descriptors are closed before that, and nothing that
-//! it does on the way out reaches the machine.
+//! The supervisor is killed by unwinding from a call. Its descriptors are closed before, and nothing
+//! that it does while it unwinds reaches the machine.
 
 use crate::kernel::handles::Caller;
 use crate::kernel::{InitKernel, SupervisorKernel};
@@ -178,6 +178,7 @@ impl World {
                 return false;
             };
             machine.now_us = machine.now_us.max(next);
+            machine.count_step();
             let now = machine.now_us;
             let (init, event) =
                 (init.is_some_and(|at| at <= now), event.is_some_and(|at| at <= now));

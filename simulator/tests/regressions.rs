@@ -1,5 +1,4 @@
-//! Faults that the simulator has found, each with the smallest schedules that show it, and small
-//! scenarios in which the supervisor is killed at every call in turn.
+//! Bugs that the simulator has found, each with a small scenario that shows it.
 
 use ipc::control::Request;
 use simulator::{Crash, Scenario, World};
@@ -146,6 +145,18 @@ fn a_message_that_the_kernel_does_not_take_is_sent_later() {
 }
 
 #[test]
+fn pid_1_sleeps_when_a_process_has_gone_for_which_messages_waited() {
+    holds_for(1000, &[("web", CHECKED)], |scenario| {
+        scenario.options.benign = false;
+        scenario.options.fault_calls = vec!["sendmsg"];
+        scenario.options.fault_ppm = 400_000;
+        scenario.options.kill_ppm = 10_000;
+        scenario.calm_us = 4_000_000;
+        scenario.settle_us = 10_000_000;
+    });
+}
+
+#[test]
 fn a_descriptor_that_cannot_be_watched_or_copied_is_not_forgotten() {
     holds_for(200, &[("web", NOTIFY), ("api", CHECKED), ("migrate", MIGRATE)], |scenario| {
         scenario.options.fault_calls = vec!["epoll_ctl", "dup", "poll", "is_executed"];
@@ -203,6 +214,8 @@ fn a_state_that_could_not_be_written_is_written_later() {
     holds_for(100, &[("web", NOTIFY), ("migrate", MIGRATE)], |scenario| {
         scenario.options.fault_calls = vec!["save_state"];
         scenario.options.fault_ppm = 200_000;
+        // Nothing else wakes the supervisor up after a moment.
+        scenario.calm_us = 100_000;
     });
 }
 

@@ -275,6 +275,8 @@ impl<K: Kernel> Shell<K> {
             self.to_init.is_stalled() || self.to_net.is_stalled() || self.api.is_stalled();
         let stalled = stalled || !self.unattached.is_empty();
         let stalled = stalled.then(|| now.as_millis() + RETRY_MS);
+        let again = || self.save_again_ms.unwrap_or(now.as_millis() + SAVE_AGAIN_MS);
+        let unsaved = (!self.unsaved.is_empty()).then(again);
         let settle = self.reporter.due_ms();
         let down = self.pending_shutdown.as_ref().map(|(due, _, _)| *due);
         let due = core
@@ -282,7 +284,7 @@ impl<K: Kernel> Shell<K> {
             .chain(probes)
             .chain(polls)
             .chain(stalled)
-            .chain(self.save_again_ms)
+            .chain(unsaved)
             .chain(settle)
             .chain(down)
             .min()?;

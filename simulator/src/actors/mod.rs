@@ -1,4 +1,5 @@
-//! Whoever the real PID 1 and the real supervisor have to do with, as scripts.
+//! The scripted peers of the real PID 1 and the real supervisor: containers, netsetup, logger, devices,
+//! people.
 
 pub mod container;
 pub mod people;

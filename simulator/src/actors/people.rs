@@ -1,5 +1,5 @@
 //! People at the control socket: they start, stop and restart units and shut the host down, at times
-//! and in an order that the seed says. They remember what they were answered.
+//! that the seed determines. They remember the answers.
 
 use crate::machine::Machine;
 use crate::machine::agenda::Event;

@@ -219,6 +219,8 @@ impl Machine {
                     waits = true;
                     break;
                 }
+                let who = format!("{service:?}").to_lowercase();
+                self.note(&who, || format!("send {message:?}"));
                 actor.to_init.pop_front();
             }
         }
@@ -228,6 +230,7 @@ impl Machine {
                     waits = true;
                     break;
                 }
+                self.note("netsetup", || format!("send {message:?}"));
                 actor.outbox.pop_front();
             }
         }

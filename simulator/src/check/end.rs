@@ -108,7 +108,11 @@ impl Machine {
         }
     }
 
+    /// Whether the unit's program has reported that it is ready, and that cannot have been lost.
     fn has_said_ready(&self, unit: &Unit) -> bool {
+        if self.checker.is_excused(&unit.name) {
+            return false;
+        }
         self.runs.iter().rfind(|run| run.unit == unit.name).is_some_and(|run| run.said_ready)
     }
 

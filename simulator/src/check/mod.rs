@@ -1,12 +1,10 @@
-//! The rules: the invariants that the policy's documentation states, checked against what the
-//! simulated machine really did.
+//! The invariants in the policy's documentation, checked against what really happened on the machine.
 //!
-//! They are checked where they could be broken: when a state file is written, a container started, a
-//! signal sent; and once more when a schedule is over, when nothing has gone wrong for a while.
+//! They are checked wherever they could be violated: when a state file is written, a container is
+//! started or a signal is sent, and once more at the end of a schedule.
 //!
-//! Two things excuse a unit from the rules about its history, because the documentation says so: a
-//! state file that could not be written before the supervisor died, and one that could not be read.
-//! The rules about what runs hold all the same.
+//! Two documented cases exempt a unit from the checks of its history: its state file could not be
+//! written before the supervisor died, or it is damaged. The checks of what runs apply all the same.
 
 mod end;
 pub mod record;
@@ -64,7 +62,8 @@ impl Checker {
         }
     }
 
-    fn is_excused(&self, unit: &str) -> bool {
+    /// Whether the rules about its history do not hold for a unit.
+    pub fn is_excused(&self, unit: &str) -> bool {
         self.histories.get(unit).is_some_and(|history| history.excused || history.unsaved)
     }
 

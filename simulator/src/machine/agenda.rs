@@ -1,4 +1,4 @@
-//! What will happen by itself, and when.
+//! The events to come, by time.
 
 use super::Machine;
 use crate::actors::container::Step;

@@ -1,8 +1,8 @@
-//! The simulated machine: the truth against which the supervisor's view is checked.
+//! The simulated machine: the ground truth against which the supervisor's view is checked.
 //!
-//! One value holds everything: the time, what will happen when ([`agenda`]), processes, cgroups,
-//! descriptors, pipes and links, the files of /run that matter, and the scripted processes that the
-//! real PID 1 and the real supervisor have to do with. It never looks at the state of those two.
+//! One value holds everything: the time, the events to come ([`agenda`]), processes, cgroups,
+//! descriptors, pipes and links, the state files, and the scripted processes that the real PID 1 and
+//! the real supervisor talk to. It never looks into those two.
 
 pub mod agenda;
 pub mod groups;
@@ -117,9 +117,13 @@ pub struct Machine {
     pub init_wakes_at: Option<u64>,
     /// Waits of the supervisor in a row that brought nothing, without any time passing.
     idle_turns: u32,
+    steps: u64,
     waited_since: u64,
     fingerprint: u64,
 }
+
+/// No schedule takes as many steps as this.
+const MAX_STEPS: u64 = 1_000_000;
 
 /// So many waits that bring nothing while no time passes are a loop that spins.
 const MAX_IDLE_TURNS: u32 = 200;
@@ -169,6 +173,7 @@ impl Machine {
             init_wait: None,
             init_wakes_at: None,
             idle_turns: 0,
+            steps: 0,
             waited_since: 0,
             fingerprint: 0,
         }
@@ -184,6 +189,14 @@ impl Machine {
     /// A number that two schedules share if the same happened in both.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+
+    /// Something happens; a schedule in which too much happens does not come to its end.
+    pub(crate) fn count_step(&mut self) {
+        self.steps += 1;
+        if self.steps == MAX_STEPS {
+            self.violated("the schedule does not come to its end");
+        }
     }
 
     /// The supervisor is about to wait.

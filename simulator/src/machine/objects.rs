@@ -1,9 +1,9 @@
-//! Descriptors and what they refer to.
+//! Descriptors and the objects they refer to.
 //!
-//! An object (a pipe's end, a pidfd, a namespace …) exists as long as somebody refers to it: a
-//! descriptor of PID 1 or of the supervisor, a message under way, or a scripted process. Descriptors
-//! have numbers that are never used twice, and belong to a process, so that those of a killed
-//! process can be closed all at once and counted at any time.
+//! An object (an end of a pipe, a pidfd, a namespace …) exists as long as something refers to it: a
+//! descriptor of PID 1 or the supervisor, a message in a queue, or a scripted process. The number of a
+//! descriptor is never reused, and each belongs to a process, so that those of a killed process can be
+//! closed at once, and counted at any time.
 
 use super::Machine;
 use super::links::End;

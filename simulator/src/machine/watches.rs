@@ -1,5 +1,5 @@
-//! The supervisor's epoll set, with what makes epoll(7) surprising: a watch belongs to an open file,
-//! so it outlives the descriptor as long as somebody else has a duplicate, and goes on reporting.
+//! The supervisor's epoll set. As in epoll(7), a watch belongs to an open file description: it outlives
+//! the descriptor as long as a duplicate exists, and continues to report.
 
 use super::Machine;
 use super::objects::{Id, Object};
