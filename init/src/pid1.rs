@@ -186,7 +186,6 @@ impl<K: Kernel> Pid1<K> {
         slot.link = None;
         slot.flush_at = None;
         slot.outbox.clear();
-        slot.flush_at = None;
         slot.kill_at = Some(kill_at);
         log::debug!("{}: link closed", slot.service.applet());
     }
