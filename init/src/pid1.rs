@@ -184,7 +184,6 @@ impl<K: Kernel> Pid1<K> {
         let kill_at = self.now_ms() + LINK_CLOSED_GRACE_MS;
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.link = None;
-        slot.flush_at = None;
         slot.outbox.clear();
         slot.kill_at = Some(kill_at);
         log::debug!("{}: link closed", slot.service.applet());
