@@ -106,7 +106,10 @@ fn others(measurements: &Measurements) {
                 println!("  {:<28} {pss_kib:>9}", name(who));
             }
             Line::Rest { who, processes, pss_kib } => {
-                head("rest", "one container at rest, besides its own program: KiB (PSS), processes");
+                head(
+                    "rest",
+                    "one container at rest, besides its own program: KiB (PSS), processes",
+                );
                 let processes =
                     if processes.is_empty() { "none".to_owned() } else { processes.join(", ") };
                 println!("  {:<28} {pss_kib:>9}   {processes}", name(who));
