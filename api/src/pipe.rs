@@ -88,7 +88,8 @@ pub async fn hung_up(connection: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Reading a terminal that nobody has open any more fails with EIO; here this is its end.
+/// Reading a terminal that no process has open any more fails with EIO, which is treated as end of
+/// file.
 fn ended(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),

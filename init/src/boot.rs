@@ -191,8 +191,8 @@ fn config(boot: &mut Boot) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// host.toml, with defaults in place of everything in it that is wrong: a mistake there must not
-/// brick the machine (talos#4724). The supervisor reports the mistakes.
+/// host.toml, with defaults in place of all invalid values: an error there must not brick the machine
+/// (talos#4724). The supervisor reports the errors.
 pub fn host_config() -> Host {
     HostFolder::read_host(Path::new(paths::CONFIG)).load().config.host
 }

@@ -89,7 +89,7 @@ fn mount_one(line: &Mount) -> Result<(), MountError> {
 /// Mounts the root on top of itself, and enters the new mount.
 ///
 /// pivot_root(2) refuses to work below the kernel's initial ramfs, which cannot be unmounted. Below
-/// this mount it works, so that containers can detach the host's files for good.
+/// this mount it works, so that containers can detach the host's files permanently.
 ///
 /// # Errors
 /// The call that failed. The root is then as it was.

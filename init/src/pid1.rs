@@ -421,8 +421,8 @@ fn new_link<K: Kernel>(kernel: &mut K, service: Service) -> Result<(K::Link, K::
     kernel.link_pair().map_err(|error| format!("{}: {error}", service.applet()))
 }
 
-/// Which process may send which message. The processes without privileges read untrusted input; one
-/// of them that was taken over must not control the machine.
+/// Which process may send which message. The unprivileged processes read untrusted input; if one of
+/// them is compromised, it must not control the machine.
 pub fn may_send(from: Service, message: &ToInit) -> bool {
     match message {
         ToInit::Ready => true,

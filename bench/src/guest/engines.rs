@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Long enough for a daemon to start under TCG emulation.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The image's name.
 const IMAGE: &str = "bench";
@@ -60,11 +60,11 @@ fn begin(program: &str, arguments: &[&str]) -> Result<(Child, PathBuf), Failure>
     Ok((daemon, log))
 }
 
-/// Repeats `ask` until it succeeds; after [`PATIENCE`], fails with the daemon's log.
+/// Repeats `ask` until it succeeds; after [`TIMEOUT`], fails with the daemon's log.
 fn wait_for(log: &Path, mut ask: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let began = Instant::now();
     while let Err(error) = ask() {
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > TIMEOUT {
             let log = fs::read_to_string(log).unwrap_or_default();
             return Err(Failure(format!("{error}\n{log}")));
         }
@@ -168,7 +168,7 @@ impl Engine {
             if left.is_empty() {
                 return Ok(());
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 return Err(Failure(format!("{}: still there: {left:?}", self.program())));
             }
             std::thread::sleep(Duration::from_millis(5));
