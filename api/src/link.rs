@@ -26,7 +26,7 @@ const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 /// Messages handled before other tasks get their turn.
 const BATCH: usize = 32;
 
-/// Why a link cannot go on; PID 1 starts the process again.
+/// Why a link is unusable; PID 1 starts the process again.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// It cannot be watched.

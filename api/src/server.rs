@@ -128,7 +128,7 @@ pub enum ServeError {
     DataDisk,
 }
 
-/// Serves until it cannot go on.
+/// Serves until it cannot continue.
 ///
 /// # Errors
 /// Always; see [`ServeError`].

@@ -46,7 +46,7 @@ pub struct Place {
     pub run: PathBuf,
 }
 
-/// The applet `keel-api`. Ends only when it cannot go on; PID 1 starts it again.
+/// The applet `keel-api`. Ends only when it cannot continue; PID 1 starts it again.
 pub fn main() -> ExitCode {
     let place =
         Place { port: api_types::PORT, data: paths::DATA_API.into(), run: paths::RUN_API.into() };
