@@ -28,7 +28,7 @@ fn exec(host: &Host, command: &[&str], tty: Option<(u16, u16)>) -> Connection {
     connection
 }
 
-fn say(connection: &mut Connection, kind: FrameKind, payload: &[u8]) {
+fn send_frame(connection: &mut Connection, kind: FrameKind, payload: &[u8]) {
     let mut bytes = Vec::new();
     Frame { kind, payload: payload.to_vec() }.encode(&mut bytes).unwrap();
     connection.send(&bytes).unwrap();
@@ -44,7 +44,7 @@ fn unsent(connection: &Connection) -> libc::c_int {
     bytes
 }
 
-fn hear(connection: &mut Connection) -> Frame {
+fn receive_frame(connection: &mut Connection) -> Frame {
     let mut decoder = Decoder::default();
     let header = connection.take(api_types::FRAME_HEADER).unwrap();
     let len = u32::from_be_bytes(header[1..].try_into().unwrap());
@@ -57,7 +57,7 @@ fn hear(connection: &mut Connection) -> Frame {
 fn collect(connection: &mut Connection) -> (Vec<u8>, Vec<u8>, String) {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     loop {
-        let frame = hear(connection);
+        let frame = receive_frame(connection);
         match frame.kind {
             FrameKind::Stdout => output.extend(frame.payload),
             FrameKind::Stderr => errors.extend(frame.payload),
@@ -74,10 +74,10 @@ fn collect(connection: &mut Connection) -> (Vec<u8>, Vec<u8>, String) {
 fn a_command_has_output_input_and_an_end() {
     let host = Host::new();
     let mut run = exec(&host, &["sh", "-c", "echo to you; cat; echo oh >&2; exit 7"], None);
-    assert_eq!(hear(&mut run).payload, b"to you\n");
-    say(&mut run, FrameKind::Stdin, b"and ");
-    say(&mut run, FrameKind::Stdin, b"to you");
-    say(&mut run, FrameKind::Stdin, b"");
+    assert_eq!(receive_frame(&mut run).payload, b"to you\n");
+    send_frame(&mut run, FrameKind::Stdin, b"and ");
+    send_frame(&mut run, FrameKind::Stdin, b"to you");
+    send_frame(&mut run, FrameKind::Stdin, b"");
     let (output, errors, status) = collect(&mut run);
     assert_eq!((output.as_slice(), errors.as_slice()), (&b"and to you"[..], &b"oh\n"[..]));
     assert_eq!(status, r#"{"code":7}"#);
@@ -91,13 +91,13 @@ fn large_input_and_output_are_complete() {
     let sent: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
     let mut got = Vec::new();
     for piece in sent.chunks(50_000) {
-        say(&mut run, FrameKind::Stdin, piece);
+        send_frame(&mut run, FrameKind::Stdin, piece);
         let wanted = got.len() + piece.len();
         while got.len() < wanted {
-            got.extend(hear(&mut run).payload);
+            got.extend(receive_frame(&mut run).payload);
         }
     }
-    say(&mut run, FrameKind::Stdin, b"");
+    send_frame(&mut run, FrameKind::Stdin, b"");
     let (rest, _, status) = collect(&mut run);
     got.extend(rest);
     assert!(got == sent);
@@ -132,7 +132,7 @@ fn a_client_that_disconnects_after_unread_input_is_noticed() {
     // More than the pipe and the queue before it hold. It fits into the host's socket piece by piece,
     // but not always at once; unsent bytes on this side would delay the end of the connection.
     for _ in 0..12 {
-        say(&mut run, FrameKind::Stdin, &[b'x'; 16 * 1024]);
+        send_frame(&mut run, FrameKind::Stdin, &[b'x'; 16 * 1024]);
         until(|| (unsent(&run) == 0).then_some(()));
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
@@ -147,10 +147,10 @@ fn a_terminal_has_a_size_and_one_stream() {
     let mut run = exec(&host, &["sh"], Some((24, 80)));
     let mut terminal = host.supervisor.state().terminal.take().unwrap();
     terminal.write_all(b"$ ").unwrap();
-    assert_eq!(hear(&mut run).payload, b"$ ");
-    say(&mut run, FrameKind::Stdin, b"ls\r");
-    say(&mut run, FrameKind::Resize, &Resize { rows: 50, columns: 132 }.encode());
-    say(&mut run, FrameKind::Stdin, b"");
+    assert_eq!(receive_frame(&mut run).payload, b"$ ");
+    send_frame(&mut run, FrameKind::Stdin, b"ls\r");
+    send_frame(&mut run, FrameKind::Resize, &Resize { rows: 50, columns: 132 }.encode());
+    send_frame(&mut run, FrameKind::Stdin, b"");
     let mut typed = [0; 4];
     terminal.read_exact(&mut typed).unwrap();
     assert_eq!(&typed, b"ls\r\x04");

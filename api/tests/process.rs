@@ -19,12 +19,12 @@ const IDLE: usize = 100;
 /// The memory that one of them may use.
 const KIB_EACH: usize = 30;
 
-/// The variable for a run of [`tries`].
+/// The variable for a run of [`try_everything`].
 const TRIES: &str = "KEEL_API_TEST_TRIES";
 
 fn main() {
     if std::env::var_os(TRIES).is_some() {
-        return tries();
+        return try_everything();
     }
     match std::env::var_os(WORD) {
         Some(directory) => {
@@ -48,7 +48,7 @@ fn a_compromised_process_can_reach_nothing() {
 }
 
 /// Tries, confined, what a compromised process would try. Succeeds if every attempt is refused.
-fn tries() {
+fn try_everything() {
     let (ours, theirs) = Channel::pair().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -43,7 +43,7 @@ impl World {
             let value: serde_json::Value = serde_json::from_str(&state.to_json().unwrap()).unwrap();
             value["record"]["wanted"].clone()
         };
-        assert_eq!(wanted(&saved), wanted(&known), "{unit}: the wish is not on record");
+        assert_eq!(wanted(&saved), wanted(&known), "{unit}: the desired state is not saved");
     }
 
     /// Each run ends once and each failure counts once.

@@ -52,7 +52,7 @@ fn shutdown_does_not_wait_for_a_unit_that_is_still_starting() {
     assert!(kills(&actions, "launching"));
     bench.end("slow", ExitStatus::Signal(15));
     bench.end("setup", ExitStatus::Signal(9));
-    let last = bench.run("launching", RunEvent::StartFailed { reason: "given up".into() });
+    let last = bench.run("launching", RunEvent::StartFailed { reason: "aborted".into() });
     assert_eq!(last.last(), Some(&Action::UnitsStopped));
 }
 
@@ -135,7 +135,7 @@ fn start_that_hangs_runs_into_its_timeout() {
         if stage > 0 {
             bench.end("web", ExitStatus::Signal(9));
         } else {
-            bench.run("web", RunEvent::StartFailed { reason: "given up".into() });
+            bench.run("web", RunEvent::StartFailed { reason: "aborted".into() });
         }
         let status = bench.status("web");
         assert_eq!(status.state, State::Backoff);

@@ -182,7 +182,7 @@ fn a_start_by_hand_pulls_up_what_it_requires_even_if_that_was_stopped_by_hand() 
     }
     bench.start("web");
     assert_eq!(bench.state("db"), State::Starting);
-    assert_eq!(bench.state("cache"), State::Stopped, "a wish does not overrule a stop by hand");
+    assert_eq!(bench.state("cache"), State::Stopped, "`wants` does not overrule a stop by hand");
 }
 
 #[test]

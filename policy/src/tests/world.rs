@@ -184,7 +184,7 @@ impl World {
         if group.void || group.empty {
         } else if group.pid.is_none() {
             group.void = true;
-            self.run_event(&key, 20, RunEvent::StartFailed { reason: "given up".into() });
+            self.run_event(&key, 20, RunEvent::StartFailed { reason: "aborted".into() });
         } else {
             let undead = group.undead;
             if !group.main_ended {
