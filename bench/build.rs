@@ -1,4 +1,4 @@
-//! Links the payload, which brings its own `_start`, without the C start-up files.
+//! Links the payload, which has its own `_start`, without the C start-up files.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

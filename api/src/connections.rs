@@ -6,7 +6,7 @@ use std::future::Future;
 use std::rc::Rc;
 use tokio::task::AbortHandle;
 
-/// See the module.
+/// All connections.
 #[derive(Debug)]
 pub struct Connections {
     most: usize,
@@ -25,14 +25,14 @@ struct Connection {
 }
 
 impl Connections {
-    /// At most `most` connections of listed clients, and beside them `unauthenticated` others.
+    /// At most `most` connections of listed clients, plus `unauthenticated` others.
     pub fn new(most: usize, unauthenticated: usize) -> Connections {
         let (most_unauthenticated, last) = (unauthenticated, Cell::new(0));
         Connections { most, most_unauthenticated, last, all: RefCell::default() }
     }
 
-    /// Makes room for a new connection: of those that have not authenticated, the oldest is closed.
-    pub fn make_room(&self) {
+    /// Before a new connection: if too many have not authenticated, closes the oldest of these.
+    pub fn evict_unauthenticated(&self) {
         let mut all = self.all.borrow_mut();
         let waiting = || all.iter().filter(|(_, one)| one.key.is_none());
         if waiting().count() >= self.most_unauthenticated

@@ -1,5 +1,5 @@
-//! What can be asked, a file for each part. The OpenAPI document is made of these functions'
-//! attributes; [`crate::router`] has the table of all of them.
+//! The handlers of all requests, in one file for each part of the API. The OpenAPI document is derived
+//! from these functions' attributes; [`crate::router`] has the table of all of them.
 
 pub mod bundle;
 pub mod events;

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_stays_and_is_nobody_elses() {
+    fn a_key_persists_and_is_readable_by_its_owner_only() {
         let run = Directory::new("stays");
         let first = HostKey::obtain(None, &run.0).unwrap();
         assert!(first.ephemeral());

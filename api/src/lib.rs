@@ -4,7 +4,7 @@
 //!
 //! One thread, one event loop. It can be killed at any instant: clients see their connections break,
 //! and the supervisor kills commands that they ran in containers. A wrong clock, an expired certificate
-//! or a broken disk locks nobody out.
+//! or a broken disk locks no client out.
 //!
 //! | module | concern |
 //! |---|---|

@@ -26,7 +26,7 @@ const MAX_ANSWER: u64 = 64 * 1024 * 1024;
 /// Messages handled before other tasks get their turn.
 const BATCH: usize = 32;
 
-/// Why a link cannot go on; PID 1 starts the process again.
+/// Why a link is unusable; PID 1 starts the process again.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// It cannot be watched.
@@ -57,7 +57,7 @@ impl Wire {
     /// Watches a link; to be called inside the runtime.
     ///
     /// # Errors
-    /// epoll_ctl(2)'s.
+    /// epoll_ctl(2) fails.
     pub fn new(peer: &'static str, channel: Channel) -> Result<Wire, LinkError> {
         let interest = Interest::READABLE | Interest::WRITABLE;
         // SAFETY: the link owns its descriptor, always gives the same one and closes it only when it
@@ -103,7 +103,7 @@ pub type WithFds = (Reply, Vec<OwnedFd>);
 
 type Raw = (Option<Answer>, Vec<OwnedFd>);
 
-/// See the module.
+/// The link to the supervisor.
 #[derive(Debug)]
 pub struct Link {
     wire: Wire,
@@ -137,7 +137,7 @@ impl Link {
     /// Sends a message now or later.
     pub fn send(&self, message: FromApi) {
         let mut outbox = self.outbox.borrow_mut();
-        // A failure costs that one message; if the link is broken, reading says so.
+        // A failure loses only that message; if the link is broken, reading fails too.
         if let Err(error) = outbox.send(self.wire.channel(), message, Vec::new()) {
             log::error!("a message to the supervisor is lost: {error}");
         }
@@ -155,7 +155,7 @@ impl Link {
             self.waiting.notified().await;
             while !self.outbox.borrow().is_empty() {
                 if self.outbox.borrow().is_stalled() {
-                    // The kernel is short of memory: the link does not say when it takes more.
+                    // The kernel is short of memory: the link does not signal when it accepts more.
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
                 }
                 let mut guard = self.wire.fd.writable().await?;

@@ -14,7 +14,7 @@ impl Pipe {
     /// Watches a descriptor.
     ///
     /// # Errors
-    /// fcntl(2)'s and epoll_ctl(2)'s: a regular file cannot be watched.
+    /// fcntl(2) or epoll_ctl(2) fails: a regular file cannot be watched.
     pub fn new(fd: OwnedFd) -> io::Result<Pipe> {
         // SAFETY: F_GETFL and F_SETFL touch nothing but the open file's status flags.
         let done = unsafe {
@@ -34,7 +34,7 @@ impl Pipe {
     /// Reads something; 0 at the end.
     ///
     /// # Errors
-    /// read(2)'s.
+    /// read(2) fails.
     pub async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let mut guard = self.0.readable().await?;
@@ -47,7 +47,7 @@ impl Pipe {
     /// Reads what is available now; `None` if nothing is.
     ///
     /// # Errors
-    /// read(2)'s.
+    /// read(2) fails.
     pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match ended(self.0.get_ref().read(buffer)) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
@@ -58,7 +58,7 @@ impl Pipe {
     /// Writes something.
     ///
     /// # Errors
-    /// write(2)'s.
+    /// write(2) fails.
     pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             let mut guard = self.0.writable().await?;
@@ -74,7 +74,7 @@ impl Pipe {
 /// watched already under its own number.
 ///
 /// # Errors
-/// epoll_ctl(2)'s.
+/// epoll_ctl(2) fails.
 pub async fn hung_up(connection: OwnedFd) -> io::Result<()> {
     // SAFETY: the descriptor is owned by the `AsyncFd` and closed with it alone.
     let own = unsafe { AsyncFd::register_with_interest(connection, Interest::READABLE) }?;
@@ -88,7 +88,8 @@ pub async fn hung_up(connection: OwnedFd) -> io::Result<()> {
     }
 }
 
-/// Reading a terminal that nobody has open any more fails with EIO; here this is its end.
+/// Reading a terminal that no process has open any more fails with EIO, which is treated as end of
+/// file.
 fn ended(result: io::Result<usize>) -> io::Result<usize> {
     match result {
         Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),

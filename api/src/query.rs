@@ -1,5 +1,5 @@
-//! The query of a request. A mistake in it is an error: a parameter that is silently ignored would
-//! do something else than its sender expects.
+//! The query of a request. An invalid or unknown parameter is an error: if it were silently ignored,
+//! the request would do something other than its sender expects.
 
 use crate::error::Error;
 use percent_encoding::percent_decode_str;
@@ -102,14 +102,14 @@ pub fn shorten(text: &str) -> String {
 /// `%` without two hexadecimal digits after it; bytes that are not UTF-8; NUL.
 pub fn decode(text: &str, query: bool) -> Result<String, Error> {
     let wrong = || Error::invalid(format!("`{}` is wrongly encoded", shorten(text)));
-    // percent_decode_str passes what it cannot decode on as it is.
+    // percent_decode_str leaves what it cannot decode unchanged.
     let whole = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     if !text.split('%').skip(1).all(whole) {
         return Err(wrong());
     }
     let plus = if query { text.replace('+', " ") } else { text.to_owned() };
     let decoded = percent_decode_str(&plus).decode_utf8().map_err(|_| wrong())?;
-    // No name and no path has one, and C programs stop reading at it.
+    // Names and paths have no NUL, and C programs stop reading at it.
     if decoded.contains('\0') {
         return Err(wrong());
     }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_errors() {
+    fn invalid_parameters_are_errors() {
         for wrong in ["a=%", "a=%2", "a=%zz", "a=%ff", "a=%00", "a=1&a=2", "%61=1&a=2"] {
             assert!(Query::parse(wrong).is_err(), "{wrong}");
         }

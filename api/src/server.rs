@@ -128,7 +128,7 @@ pub enum ServeError {
     DataDisk,
 }
 
-/// Serves until it cannot go on.
+/// Serves until it cannot continue.
 ///
 /// # Errors
 /// Always; see [`ServeError`].
@@ -199,7 +199,7 @@ async fn accept(
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                app.connections.make_room();
+                app.connections.evict_unauthenticated();
                 let (acceptor, owned) = (acceptor.clone(), app.clone());
                 app.connections.spawn(|id| connection(owned, id, acceptor, stream, from));
             }
@@ -226,7 +226,7 @@ async fn connection(
     let handshake = Box::pin(timeout(app.limits.handshake, acceptor.accept(stream)));
     let stream = match handshake.await {
         Ok(Ok(stream)) => Box::new(stream),
-        // Anybody can cause these, so they are not logged at the default level.
+        // Any peer can cause these, so they are not logged at the default level.
         Ok(Err(error)) => return log::debug!("{from}: {error}"),
         Err(_) => return log::debug!("{from}: no handshake in time"),
     };

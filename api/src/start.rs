@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// How long to wait for PID 1's message about the data disk.
-const PATIENCE: Duration = Duration::from_secs(20);
+const DATA_DISK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Why the process ends.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,7 @@ pub struct Place {
     pub run: PathBuf,
 }
 
-/// The applet `keel-api`. Ends only when it cannot go on; PID 1 starts it again.
+/// The applet `keel-api`. Ends only when it cannot continue; PID 1 starts it again.
 pub fn main() -> ExitCode {
     let place =
         Place { port: api_types::PORT, data: paths::DATA_API.into(), run: paths::RUN_API.into() };
@@ -74,7 +74,7 @@ pub fn run(place: &Place) -> Result<Infallible, StartError> {
         Ok(listener) => listener,
         Err(errno) => {
             let error = StartError::Listen(place.port, errno);
-            // Shown on the console: otherwise people look for the mistake at the client.
+            // Shown on the console: otherwise people look for the cause in the client.
             let listens = format!("not listening: {error}");
             let hello = FromApi::Hello { host_key: key.fingerprint(), listens };
             if let Err(error) = supervisor.send(&hello, &[]) {
@@ -121,7 +121,7 @@ fn data_disk(init: &Channel) -> Result<bool, StartError> {
             }
             Err(error) => log::error!("a message from PID 1 is lost: {error}"),
         }
-        let Some(left) = PATIENCE.checked_sub(begun.elapsed()) else {
+        let Some(left) = DATA_DISK_TIMEOUT.checked_sub(begun.elapsed()) else {
             log::warn!("no message about the data disk; the host's key may be a new one");
             return Ok(false);
         };

@@ -1,7 +1,7 @@
 //! TLS 1.3 with keys instead of authorities: a client proves that it holds the key of its
-//! certificate, and nothing else in the certificate is checked. No date, name or issuer can let
-//! anybody in or lock anybody out. (It has to be an X.509 certificate of version 3, though: the TLS
-//! library reads no older ones.)
+//! certificate, and nothing else in the certificate is checked. No date, name or issuer can let a
+//! client in or lock one out. (It must be an X.509 certificate of version 3: the TLS library reads no
+//! older ones.)
 
 use crate::key::{HostKey, KeyError, fingerprint};
 use rustls::client::danger::HandshakeSignatureValid;

@@ -1,4 +1,4 @@
-//! What goes into containers and comes out of them; starting and waiting.
+//! Commands and files in containers; starting units and waiting for them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -28,7 +28,7 @@ fn exec(host: &Host, command: &[&str], tty: Option<(u16, u16)>) -> Connection {
     connection
 }
 
-fn say(connection: &mut Connection, kind: FrameKind, payload: &[u8]) {
+fn send_frame(connection: &mut Connection, kind: FrameKind, payload: &[u8]) {
     let mut bytes = Vec::new();
     Frame { kind, payload: payload.to_vec() }.encode(&mut bytes).unwrap();
     connection.send(&bytes).unwrap();
@@ -38,13 +38,13 @@ fn say(connection: &mut Connection, kind: FrameKind, payload: &[u8]) {
 fn unsent(connection: &Connection) -> libc::c_int {
     let mut bytes = 0;
     let socket = connection.stream.sock.as_raw_fd();
-    // SAFETY: it writes one number, which is here for it.
+    // SAFETY: it writes one number, to a variable that outlives the call.
     let done = unsafe { libc::ioctl(socket, libc::TIOCOUTQ, &raw mut bytes) };
     assert_eq!(done, 0);
     bytes
 }
 
-fn hear(connection: &mut Connection) -> Frame {
+fn receive_frame(connection: &mut Connection) -> Frame {
     let mut decoder = Decoder::default();
     let header = connection.take(api_types::FRAME_HEADER).unwrap();
     let len = u32::from_be_bytes(header[1..].try_into().unwrap());
@@ -57,7 +57,7 @@ fn hear(connection: &mut Connection) -> Frame {
 fn collect(connection: &mut Connection) -> (Vec<u8>, Vec<u8>, String) {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     loop {
-        let frame = hear(connection);
+        let frame = receive_frame(connection);
         match frame.kind {
             FrameKind::Stdout => output.extend(frame.payload),
             FrameKind::Stderr => errors.extend(frame.payload),
@@ -71,33 +71,33 @@ fn collect(connection: &mut Connection) -> (Vec<u8>, Vec<u8>, String) {
 }
 
 #[test]
-fn a_command_speaks_hears_and_ends() {
+fn a_command_has_output_input_and_an_end() {
     let host = Host::new();
     let mut run = exec(&host, &["sh", "-c", "echo to you; cat; echo oh >&2; exit 7"], None);
-    assert_eq!(hear(&mut run).payload, b"to you\n");
-    say(&mut run, FrameKind::Stdin, b"and ");
-    say(&mut run, FrameKind::Stdin, b"to you");
-    say(&mut run, FrameKind::Stdin, b"");
+    assert_eq!(receive_frame(&mut run).payload, b"to you\n");
+    send_frame(&mut run, FrameKind::Stdin, b"and ");
+    send_frame(&mut run, FrameKind::Stdin, b"to you");
+    send_frame(&mut run, FrameKind::Stdin, b"");
     let (output, errors, status) = collect(&mut run);
     assert_eq!((output.as_slice(), errors.as_slice()), (&b"and to you"[..], &b"oh\n"[..]));
     assert_eq!(status, r#"{"code":7}"#);
-    assert!(host.supervisor.heard().abandoned.is_empty());
+    assert!(host.supervisor.state().abandoned.is_empty());
 }
 
 #[test]
-fn much_goes_both_ways_and_nothing_is_lost() {
+fn large_input_and_output_are_complete() {
     let host = Host::new();
     let mut run = exec(&host, &["cat"], None);
     let sent: Vec<u8> = (0..1_000_000u32).map(|number| (number % 251) as u8).collect();
     let mut got = Vec::new();
     for piece in sent.chunks(50_000) {
-        say(&mut run, FrameKind::Stdin, piece);
+        send_frame(&mut run, FrameKind::Stdin, piece);
         let wanted = got.len() + piece.len();
         while got.len() < wanted {
-            got.extend(hear(&mut run).payload);
+            got.extend(receive_frame(&mut run).payload);
         }
     }
-    say(&mut run, FrameKind::Stdin, b"");
+    send_frame(&mut run, FrameKind::Stdin, b"");
     let (rest, _, status) = collect(&mut run);
     got.extend(rest);
     assert!(got == sent);
@@ -105,9 +105,9 @@ fn much_goes_both_ways_and_nothing_is_lost() {
 }
 
 #[test]
-fn what_was_written_before_a_death_arrives_before_it() {
+fn output_from_before_an_end_arrives_before_it() {
     let host = Host::new();
-    // The child that stays behind keeps the pipe open; it is not waited for.
+    // The child that is still running keeps the pipe open; it is not waited for.
     let script = "sleep 100 & head -c 60000 /dev/zero; kill -9 $$";
     let mut run = exec(&host, &["sh", "-c", script], None);
     let (output, _, status) = collect(&mut run);
@@ -119,43 +119,43 @@ fn a_command_is_abandoned_with_its_client() {
     let host = Host::new();
     let run = exec(&host, &["sleep", "100"], None);
     drop(run);
-    host.supervisor.wait_for(|heard| (!heard.abandoned.is_empty()).then_some(()));
+    host.supervisor.wait_for(|state| (!state.abandoned.is_empty()).then_some(()));
     let mut nonsense = exec(&host, &["sleep", "100"], None);
     nonsense.send(b"these are no frames").unwrap();
-    host.supervisor.wait_for(|heard| (heard.abandoned.len() == 2).then_some(()));
+    host.supervisor.wait_for(|state| (state.abandoned.len() == 2).then_some(()));
 }
 
 #[test]
-fn a_client_that_goes_behind_input_that_nobody_reads_is_missed() {
+fn a_client_that_disconnects_after_unread_input_is_noticed() {
     let host = Host::new();
     let mut run = exec(&host, &["sleep", "1000"], None);
     // More than the pipe and the queue before it hold. It fits into the host's socket piece by piece,
-    // but not always at once; what stays on this side would hold back the word that we are gone.
+    // but not always at once; unsent bytes on this side would delay the end of the connection.
     for _ in 0..12 {
-        say(&mut run, FrameKind::Stdin, &[b'x'; 16 * 1024]);
+        send_frame(&mut run, FrameKind::Stdin, &[b'x'; 16 * 1024]);
         until(|| (unsent(&run) == 0).then_some(()));
     }
     std::thread::sleep(std::time::Duration::from_millis(300));
-    assert!(host.supervisor.heard().abandoned.is_empty());
+    assert!(host.supervisor.state().abandoned.is_empty());
     drop(run);
-    host.supervisor.wait_for(|heard| (heard.abandoned.len() == 1).then_some(()));
+    host.supervisor.wait_for(|state| (state.abandoned.len() == 1).then_some(()));
 }
 
 #[test]
 fn a_terminal_has_a_size_and_one_stream() {
     let host = Host::new();
     let mut run = exec(&host, &["sh"], Some((24, 80)));
-    let mut terminal = host.supervisor.heard().terminal.take().unwrap();
+    let mut terminal = host.supervisor.state().terminal.take().unwrap();
     terminal.write_all(b"$ ").unwrap();
-    assert_eq!(hear(&mut run).payload, b"$ ");
-    say(&mut run, FrameKind::Stdin, b"ls\r");
-    say(&mut run, FrameKind::Resize, &Resize { rows: 50, columns: 132 }.encode());
-    say(&mut run, FrameKind::Stdin, b"");
+    assert_eq!(receive_frame(&mut run).payload, b"$ ");
+    send_frame(&mut run, FrameKind::Stdin, b"ls\r");
+    send_frame(&mut run, FrameKind::Resize, &Resize { rows: 50, columns: 132 }.encode());
+    send_frame(&mut run, FrameKind::Stdin, b"");
     let mut typed = [0; 4];
     terminal.read_exact(&mut typed).unwrap();
     assert_eq!(&typed, b"ls\r\x04");
-    let id = host.supervisor.wait_for(|heard| {
-        heard.asks.iter().find_map(|(_, request)| match request {
+    let id = host.supervisor.wait_for(|state| {
+        state.asks.iter().find_map(|(_, request)| match request {
             ApiRequest::Resize { id, rows: 50, columns: 132 } => Some(*id),
             _ => None,
         })
@@ -165,7 +165,7 @@ fn a_terminal_has_a_size_and_one_stream() {
 }
 
 #[test]
-fn a_command_that_cannot_be_run_is_an_ordinary_error() {
+fn a_command_that_cannot_be_run_is_a_normal_error() {
     let host = Host::new();
     let request = STANDARD.encode(r#"{"command": ["/no/such/thing"]}"#);
     let headers = ["connection: upgrade", "upgrade: keel-exec", &format!("x-keel-exec: {request}")];
@@ -179,7 +179,7 @@ fn a_command_that_cannot_be_run_is_an_ordinary_error() {
 }
 
 #[test]
-fn files_go_out_and_in() {
+fn files_are_read_and_written() {
     let host = Host::new();
     let content: Vec<u8> = (0..3_000_000u32).map(|number| (number % 253) as u8).collect();
     write(&host.directory.path("there"), &content);
@@ -191,20 +191,20 @@ fn files_go_out_and_in() {
     let put = connection.ask("PUT", path, &[], &content);
     assert_eq!(put.json()["did"], "wrote 3000000 bytes to /new one of web");
     assert!(std::fs::read(host.directory.path("new one")).unwrap() == content);
-    // Shorter than before.
+    // Overwrites it with shorter content.
     assert_eq!(connection.ask("PUT", path, &[], b"x").status, 200);
     assert_eq!(std::fs::read(host.directory.path("new one")).unwrap(), b"x");
     assert_eq!(host.get("/v1/units/web/files?path=/nosuch").error(), "not_found");
 }
 
 #[test]
-fn whoever_waits_is_answered_when_it_is_so() {
+fn a_waiting_request_is_answered_when_the_change_is_complete() {
     let host = Host::new();
-    host.supervisor.heard().becomes = unit(State::Starting, false, 2);
+    host.supervisor.state().becomes = unit(State::Starting, false, 2);
     let mut connection = host.connect(&host.admin);
     connection.request("POST", "/v1/units/web/restart?wait=60", &[], b"");
-    host.supervisor.wait_for(|heard| (heard.unit.state == State::Starting).then_some(()));
-    host.supervisor.heard().unit = unit(State::Running, true, 2);
+    host.supervisor.wait_for(|state| (state.unit.state == State::Starting).then_some(()));
+    host.supervisor.state().unit = unit(State::Running, true, 2);
     host.supervisor.happens(1, Some("web"), EventKind::Ready { took_ms: 7 });
     let response = connection.response().unwrap().json();
     assert_eq!(
@@ -212,24 +212,24 @@ fn whoever_waits_is_answered_when_it_is_so() {
         (Some("web is ready"), &2.into())
     );
 
-    host.supervisor.heard().becomes = unit(State::Stopped, false, 2);
+    host.supervisor.state().becomes = unit(State::Stopped, false, 2);
     let stopped = host.ask(&host.admin, "POST", "/v1/units/web/stop?wait=60").json();
     assert_eq!(stopped["did"], "web is stopped");
 }
 
 #[test]
-fn whoever_waits_in_vain_is_told_why() {
+fn a_waiting_request_that_fails_is_answered_with_the_reason() {
     let host = Host::new();
     let mut failed = unit(State::Failed, false, 2);
     failed.reason = Some("exit code 3".to_owned());
-    host.supervisor.heard().becomes = failed;
+    host.supervisor.state().becomes = failed;
     let response = host.ask(&host.admin, "POST", "/v1/units/web/restart?wait=60");
     assert_eq!(response.error(), "not_ready");
     let error = &response.json()["error"];
     assert_eq!(error["message"], "web is not ready: exit code 3");
     assert_eq!(error["details"][1], "because");
     // Not in time.
-    host.supervisor.heard().becomes = unit(State::Backoff, false, 3);
+    host.supervisor.state().becomes = unit(State::Backoff, false, 3);
     let response = host.ask(&host.admin, "POST", "/v1/units/web/restart?wait=1");
     assert_eq!(response.error(), "not_ready");
 }

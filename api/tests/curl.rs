@@ -10,7 +10,7 @@ use common::{Host, write};
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-/// What curl says of an answer.
+/// An answer as curl reports it.
 struct Answer {
     status: u16,
     kind: String,
@@ -39,7 +39,7 @@ fn run(program: &str, arguments: &[&str], directory: &std::path::Path) -> Output
         .unwrap_or_else(|error| panic!("{program}: {error}; `make packages-test` installs it"))
 }
 
-/// OpenSSL, whose mistakes are ours.
+/// Runs OpenSSL and returns its output; a failure is an error in the test.
 fn openssl(host: &Host, arguments: &[&str]) -> Vec<u8> {
     let output = run("openssl", arguments, &host.directory.0);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -47,7 +47,7 @@ fn openssl(host: &Host, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Curl, to its end: the answer, or its exit code and what it says.
+/// Runs curl. Returns the answer, or its exit code and its message.
 fn curl(host: &Host, path: &str, arguments: &[&str]) -> Result<Answer, (i32, String)> {
     let pin = host.fingerprint.replace("SHA256:", "sha256//") + "=";
     let url = format!("https://{}{path}", host.address);
@@ -80,7 +80,7 @@ fn host() -> Host {
     host
 }
 
-/// As the admin.
+/// Runs curl as the admin.
 fn ask(host: &Host, path: &str, arguments: &[&str]) -> Answer {
     let identity = [&["--cert", "admin.pem"], arguments].concat();
     curl(host, path, &identity).unwrap_or_else(|error| panic!("{path} {arguments:?}: {error:?}"))
@@ -140,7 +140,7 @@ fn a_known_key_gets_answers() {
 }
 
 #[test]
-fn any_kind_of_key_will_do_and_no_date_matters() {
+fn any_kind_of_key_works_and_dates_do_not_matter() {
     let host = host();
     let p256 = &["EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
     let rows: &[(&str, &[&str], &str, &str)] = &[
@@ -153,9 +153,9 @@ fn any_kind_of_key_will_do_and_no_date_matters() {
     for (name, algorithm, from, to) in rows {
         let (file, key) = identity(&host, name, algorithm, from, to);
         let get = || curl(&host, "/v1/whoami", &["--cert", file.to_str().unwrap()]).unwrap();
-        let stranger = get();
-        assert_eq!(stranger.code(), (403, "unknown_key".to_owned()), "{name}");
-        assert!(stranger.error().error.message.contains(&key), "{name}");
+        let unknown = get();
+        assert_eq!(unknown.code(), (403, "unknown_key".to_owned()), "{name}");
+        assert!(unknown.error().error.message.contains(&key), "{name}");
         let client = Client { name: (*name).to_owned(), key: key.clone(), role: Role::Reader };
         host.supervisor.set_clients(vec![client]);
         let whoami = common::until(|| Some(get()).filter(|answer| answer.status == 200));
@@ -168,20 +168,21 @@ fn any_kind_of_key_will_do_and_no_date_matters() {
 fn what_is_not_tls_13_with_a_key_is_refused() {
     let host = host();
     let code = |arguments: &[&str]| curl(&host, "/v1/units", arguments).err().map(|error| error.0);
-    // 35: no handshake; 56: the handshake's end is the first thing that is read; 90: another key.
+    // 35: the handshake failed; 56: the first read failed, which completes the handshake; 90: another
+    // key.
     assert_eq!(code(&["--cert", "admin.pem", "--tls-max", "1.2"]), Some(35));
     assert_eq!(code(&[]), Some(56));
     let pin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     assert_eq!(code(&["--cert", "admin.pem", "--pinnedpubkey", pin]), Some(90));
-    // A certificate whose key somebody else has: curl itself says so.
+    // A certificate with another key: curl itself reports it.
     let (_, _) = identity(&host, "other", &["ED25519"], LONG_AGO, FAR_AWAY);
     assert_eq!(code(&["--cert", "admin.pem", "--key", "other.key"]), Some(58));
     assert_eq!(ask(&host, "/v1/units", &[]).status, 200);
-    assert!(host.supervisor.heard().asks.iter().all(|(key, _)| *key == host.admin.fingerprint()));
+    assert!(host.supervisor.state().asks.iter().all(|(key, _)| *key == host.admin.fingerprint()));
 }
 
 #[test]
-fn what_curl_should_not_ask_has_an_answer_in_json() {
+fn invalid_requests_of_curl_are_answered_in_json() {
     let host = host();
     write(&host.directory.path("big"), &vec![b'x'; 3_000_000]);
     let long = format!("X-Long: {}", "y".repeat(20_000));
@@ -207,7 +208,7 @@ fn what_curl_should_not_ask_has_an_answer_in_json() {
         let answer = ask(&host, path, arguments);
         assert_eq!(answer.code(), (*status, (*code).to_owned()), "{path} {arguments:?}");
     }
-    // What may be large goes through.
+    // Large uploads are accepted.
     let put = ask(&host, "/v1/units/web/files?path=/copy", &["--upload-file", "big"]);
     assert_eq!(put.status, 200);
     assert_eq!(std::fs::metadata(host.directory.path("copy")).unwrap().len(), 3_000_000);

@@ -1,4 +1,4 @@
-//! HTTP as it should be, as it should not be, and as slow as it can be.
+//! HTTP: valid requests, invalid requests, and slow clients.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,11 +11,10 @@ use ipc::api::ApiRequest;
 use serde_json::json;
 use std::time::Duration;
 
-/// How long whoever does nothing is borne with. The tests themselves keep to it, also on a machine
-/// that has other things to do.
+/// The time limit for idle peers. The tests themselves must stay below it, also on a busy machine.
 const SHORT: Duration = Duration::from_secs(3);
 
-fn hasty() -> Limits {
+fn short_limits() -> Limits {
     Limits { handshake: SHORT, head: SHORT, piece: SHORT, answer: SHORT, ..Limits::default() }
 }
 
@@ -54,7 +53,7 @@ fn a_refusal_keeps_its_code_and_its_message() {
         (Failed, 500),
     ] {
         let refusal = Problem::new(code, format!("{code:?} it is"));
-        host.supervisor.heard().refusal = Some(refusal.clone());
+        host.supervisor.state().refusal = Some(refusal.clone());
         for (method, path) in [("GET", "/v1/units/web"), ("POST", "/v1/units/web/restart")] {
             let response = connection.ask(method, path, &[], b"");
             let body: ErrorBody = serde_json::from_value(response.json()).unwrap();
@@ -64,9 +63,9 @@ fn a_refusal_keeps_its_code_and_its_message() {
 }
 
 #[test]
-fn a_long_answer_comes_by_file() {
+fn a_long_answer_is_sent_in_a_file() {
     let host = Host::new();
-    host.supervisor.heard().by_file = true;
+    host.supervisor.state().by_file = true;
     assert_eq!(host.get("/v1/units/web").json()["name"], "web");
 }
 
@@ -81,12 +80,12 @@ fn a_signal_has_a_name_or_a_number() {
     }
     let request = ipc::control::Request::SignalUnit { name: "web".into(), signal: 1 };
     let asked = ApiRequest::Plain { request };
-    let asks = host.supervisor.heard();
+    let asks = host.supervisor.state();
     assert_eq!(asks.asks.iter().filter(|(_, request)| *request == asked).count(), 3);
 }
 
 #[test]
-fn every_mistake_has_an_answer_of_the_same_shape() {
+fn every_error_has_an_answer_of_the_same_form() {
     let host = Host::new();
     let long = format!("{{\"signal\": \"{}\"}}", "x".repeat(70_000));
     let far = format!("/v1/units/web/files?path=/{}", "x".repeat(4095));
@@ -137,14 +136,14 @@ fn every_mistake_has_an_answer_of_the_same_shape() {
 }
 
 #[test]
-fn an_endless_head_is_cut() {
+fn an_endless_head_is_cut_off() {
     let host = Host::new();
     let mut connection = host.connect(&host.admin);
     let mut text = String::from("GET /v1/units HTTP/1.1\r\n");
     for number in 0..2000 {
         text += &format!("x-{number}: {}\r\n", "y".repeat(50));
     }
-    // The host may have closed before all of it was sent.
+    // The host may have closed the connection before all of it was sent.
     let _ = connection.send(text.as_bytes());
     if let Ok(response) = connection.response() {
         assert_eq!(response.error(), "head_too_large");
@@ -153,7 +152,7 @@ fn an_endless_head_is_cut() {
 }
 
 #[test]
-fn what_is_no_http_is_answered_all_the_same() {
+fn input_that_is_not_http_is_answered_too() {
     let host = Host::new();
     for head in [
         "this is no HTTP\r\n\r\n",
@@ -177,7 +176,7 @@ fn what_is_no_http_is_answered_all_the_same() {
 }
 
 #[test]
-fn an_answer_is_whole_whatever_comes_after_its_request() {
+fn an_answer_is_complete_whatever_follows_its_request() {
     let host = Host::new();
     let content = vec![7; 3_000_000];
     common::write(&host.directory.path("large"), &content);
@@ -190,7 +189,7 @@ fn an_answer_is_whole_whatever_comes_after_its_request() {
 }
 
 #[test]
-fn a_head_of_16_kib_is_read_and_a_larger_one_is_told_so() {
+fn a_head_of_16_kib_is_read_and_a_larger_one_is_an_error() {
     let host = Host::new();
     let mut connection = host.connect(&host.admin);
     let mut ask = |len: usize| {
@@ -204,20 +203,20 @@ fn a_head_of_16_kib_is_read_and_a_larger_one_is_told_so() {
 }
 
 #[test]
-fn an_endless_body_is_cut() {
+fn an_endless_body_is_cut_off() {
     let host = Host::new();
     let mut connection = host.connect(&host.admin);
     connection.request("POST", "/v1/units/web/signal", &["transfer-encoding: chunked"], b"");
     let chunk = format!("1000\r\n{}\r\n", "z".repeat(0x1000));
     let sent = (0..100).take_while(|_| connection.send(chunk.as_bytes()).is_ok()).count();
     let answered = connection.response().map(|response| response.error());
-    // A reset may overtake the answer when there is still something to send.
+    // A reset may arrive before the answer if there is still something to send.
     assert!(answered.is_ok_and(|code| code == "too_large") || sent < 100);
 }
 
 #[test]
-fn whoever_is_slow_is_dropped_and_holds_nobody_up() {
-    let host = Host::with(hasty());
+fn slow_clients_are_disconnected_and_delay_no_others() {
+    let host = Host::with(short_limits());
     // Before TLS, in the head, in the body.
     let mut silent = std::net::TcpStream::connect(host.address).unwrap();
     let mut slow = host.connect(&host.admin);
@@ -225,7 +224,7 @@ fn whoever_is_slow_is_dropped_and_holds_nobody_up() {
     let mut lazy = host.connect(&host.admin);
     lazy.request("POST", "/v1/units/web/signal", &["content-length: 20"], b"");
     assert_eq!(host.get("/v1/whoami").status, 200);
-    silent.set_read_timeout(Some(common::PATIENCE)).unwrap();
+    silent.set_read_timeout(Some(common::TIMEOUT)).unwrap();
     assert!(matches!(std::io::Read::read(&mut silent, &mut [0; 10]), Ok(0) | Err(_)));
     assert!(slow.ended());
     assert_eq!(lazy.response().unwrap().error(), "timeout");
@@ -241,22 +240,22 @@ fn a_connection_that_does_nothing_is_closed() {
 }
 
 #[test]
-fn what_came_of_a_request_before_a_rest_counts_after_it() {
+fn a_partial_request_before_an_idle_time_is_continued_after_it() {
     let host = Host::new();
     let mut connection = host.connect(&host.admin);
     let request = b"GET /v1/whoami HTTP/1.1\r\nhost: x\r\n\r\n";
     let (half, rest) = request.split_at(20);
     connection.send(&[request, half].concat()).unwrap();
     assert_eq!(connection.response().unwrap().status, 200);
-    // Longer than the connection keeps its buffers; too short a sleep would test nothing, and fail
-    // nothing.
+    // Longer than the connection keeps its buffers. With too short a sleep the test would pass without
+    // testing anything.
     std::thread::sleep(Duration::from_millis(1500));
     connection.send(rest).unwrap();
     assert_eq!(connection.response().unwrap().status, 200);
 }
 
 #[test]
-fn unauthenticated_connections_make_room_for_new_ones_and_clients_do_not() {
+fn unauthenticated_connections_are_evicted_for_new_ones_and_clients_are_not() {
     let host = Host::with(Limits { connections: 3, unauthenticated: 2, ..Limits::default() });
     let mut known = host.connect(&host.admin);
     assert_eq!(known.ask("GET", "/v1/whoami", &[], b"").status, 200);
@@ -281,29 +280,29 @@ fn one_key_with_many_connections_does_not_lock_the_others_out() {
 }
 
 #[test]
-fn without_a_supervisor_there_is_an_answer_all_the_same() {
-    let host = Host::with(hasty());
-    host.supervisor.heard().silent = true;
+fn without_a_supervisor_requests_are_still_answered() {
+    let host = Host::with(short_limits());
+    host.supervisor.state().silent = true;
     let mut connection = host.connect(&host.admin);
     assert_eq!(connection.ask("GET", "/v1/units", &[], b"").error(), "unavailable");
     // It is back.
-    host.supervisor.heard().silent = false;
+    host.supervisor.state().silent = false;
     assert_eq!(connection.ask("GET", "/v1/units", &[], b"").status, 200);
 }
 
 #[test]
-fn whoever_leaves_in_the_middle_leaves_nothing_behind() {
+fn a_client_that_disconnects_during_a_request_leaves_nothing_behind() {
     let host = Host::with(Limits { pending: 3, ..Limits::default() });
-    host.supervisor.heard().silent = true;
+    host.supervisor.state().silent = true;
     let ask = || {
         let mut connection = host.connect(&host.admin);
         connection.request("GET", "/v1/units", &[], b"");
         connection
     };
     let waiting = [ask(), ask(), ask()];
-    host.supervisor.wait_for(|heard| (heard.asks.len() == 3).then_some(()));
+    host.supervisor.wait_for(|state| (state.asks.len() == 3).then_some(()));
     assert_eq!(host.get("/v1/units").error(), "busy");
     drop(waiting);
-    host.supervisor.heard().silent = false;
+    host.supervisor.state().silent = false;
     until(|| (host.get("/v1/units").status == 200).then_some(()));
 }

@@ -1,4 +1,4 @@
-//! Who is let in, and who is not.
+//! Which keys are accepted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -10,7 +10,7 @@ use common::{Connection, Host, Key, until};
 use std::io::Read;
 
 #[test]
-fn nobody_gets_in_without_a_certificate() {
+fn a_client_without_a_certificate_is_refused() {
     let host = Host::new();
     // In TLS 1.3 the client is done before the host has said no.
     let refused = match Connection::open(host.address, None, &host.fingerprint) {
@@ -24,29 +24,29 @@ fn nobody_gets_in_without_a_certificate() {
 #[test]
 fn an_unknown_key_learns_its_fingerprint_and_nothing_else() {
     let host = Host::new();
-    let stranger = Key::new();
+    let unknown = Key::new();
     for request in ["GET /v1/units HTTP/1.1\r\n\r\n", "no HTTP at all", &"x".repeat(100_000)] {
-        let mut connection = host.connect(&stranger);
+        let mut connection = host.connect(&unknown);
         let _ = connection.send(request.as_bytes());
         let response = connection.response().unwrap();
         assert_eq!(response.error(), "unknown_key");
-        assert!(response.text().contains(&stranger.fingerprint()));
+        assert!(response.text().contains(&unknown.fingerprint()));
     }
-    assert!(host.supervisor.heard().asks.is_empty());
+    assert!(host.supervisor.state().asks.is_empty());
 }
 
 #[test]
-fn an_empty_list_lets_nobody_in() {
+fn an_empty_list_refuses_all_clients() {
     let host = Host::new();
     host.supervisor.set_clients(Vec::new());
     until(|| (host.get("/v1/whoami").status == 403).then_some(()));
 }
 
 #[test]
-fn before_the_list_has_come_the_supervisor_is_away() {
+fn before_the_list_arrives_the_supervisor_is_unavailable() {
     let host = Host::start(Limits::default(), true);
     assert_eq!(host.get("/v1/whoami").error(), "unavailable");
-    host.supervisor.heard().silent = false;
+    host.supervisor.state().silent = false;
     host.supervisor.set_clients(vec![host.admin.client("ada", Role::Admin)]);
     until(|| (host.get("/v1/whoami").status == 200).then_some(()));
 }
@@ -81,7 +81,7 @@ fn older_tls_is_refused() {
 }
 
 #[test]
-fn the_supervisor_says_who_may_what() {
+fn the_supervisor_decides_what_each_client_may_do() {
     let host = Host::new();
     let who = host.ask(&host.reader, "GET", "/v1/whoami").json();
     assert_eq!((who["name"].as_str(), who["role"].as_str()), (Some("ray"), Some("reader")));
@@ -98,7 +98,7 @@ fn the_supervisor_says_who_may_what() {
 }
 
 #[test]
-fn whoever_is_taken_off_the_list_is_gone_at_once() {
+fn a_client_that_is_removed_from_the_list_is_disconnected_at_once() {
     let host = Host::new();
     let mut follower = host.connect(&host.reader);
     follower.request("GET", "/v1/events", &[], b"");
@@ -111,13 +111,13 @@ fn whoever_is_taken_off_the_list_is_gone_at_once() {
 }
 
 #[test]
-fn the_key_moves_to_a_data_disk_that_comes_late() {
+fn the_key_moves_to_a_data_disk_that_is_mounted_late() {
     let host = Host::new();
     let mut idle = host.connect(&host.admin);
     host.tell(&ipc::FromInit::DataDisk(ipc::DataDisk {
         path: Some("/data".into()),
         ..Default::default()
     }));
-    // The process ends, to be started anew with the key that is kept there.
+    // The process ends, to be restarted with the key on that disk.
     assert!(idle.ended());
 }

@@ -1,5 +1,5 @@
-//! The whole process, confined as on a host. This program is also that process: it starts itself
-//! anew with a word in its environment.
+//! The whole process, confined as on a host. This program is also that process: it runs itself again
+//! with a variable in its environment.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,17 +14,17 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 const WORD: &str = "KEEL_API_TEST_DIRECTORY";
-/// Connections that do nothing; `KEEL_API_CONNECTIONS` says another number.
+/// Idle connections; `KEEL_API_CONNECTIONS` overrides the number.
 const IDLE: usize = 100;
-/// What one of them may cost.
+/// The memory that one of them may use.
 const KIB_EACH: usize = 30;
 
-/// What a process that was taken over tries; each must fail.
+/// The variable for a run of [`try_everything`].
 const TRIES: &str = "KEEL_API_TEST_TRIES";
 
 fn main() {
     if std::env::var_os(TRIES).is_some() {
-        return tries();
+        return try_everything();
     }
     match std::env::var_os(WORD) {
         Some(directory) => {
@@ -34,7 +34,7 @@ fn main() {
         }
         None => {
             the_confined_process_serves_everything();
-            a_process_that_was_taken_over_can_reach_nothing();
+            a_compromised_process_can_reach_nothing();
             println!(
                 "\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out"
             );
@@ -42,13 +42,13 @@ fn main() {
     }
 }
 
-fn a_process_that_was_taken_over_can_reach_nothing() {
+fn a_compromised_process_can_reach_nothing() {
     let mut command = Command::new(std::env::current_exe().unwrap());
     assert!(command.env(TRIES, "1").status().unwrap().success());
 }
 
-/// Runs confined, and says by its exit code whether anything went through.
-fn tries() {
+/// Tries, confined, what a compromised process would try. Succeeds if every attempt is refused.
+fn try_everything() {
     let (ours, theirs) = Channel::pair().unwrap();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -57,12 +57,12 @@ fn tries() {
         let errno = std::io::Error::last_os_error().raw_os_error();
         assert!(result < 0 && errno == Some(libc::EPERM), "{what}: {result}, {errno:?}");
     };
-    // The receiver of the last copy of a socket that lingers sleeps when it closes it.
+    // Closing the last copy of a socket with SO_LINGER blocks: it must not be passed to the supervisor.
     let handed = ours.send(&"take this", &[socket.as_fd()]).unwrap_err().to_string();
     assert!(handed.contains("EPERM"), "{handed}");
     let linger = libc::linger { l_onoff: 1, l_linger: 1_000_000 };
-    // SAFETY: each call is given a valid object of the size that it is told, or only numbers and
-    // texts that live through it; none of them should get as far as using them.
+    // SAFETY: each call receives a valid object and its size, or only numbers and strings that outlive
+    // it; none of them should get as far as using them.
     unsafe {
         let (level, name) = (libc::SOL_SOCKET, libc::SO_LINGER);
         let size = size_of_val(&linger) as u32;
@@ -83,7 +83,7 @@ fn tries() {
         );
         refused("ptrace", libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, 1, 0, 0));
     }
-    // What serving needs still goes.
+    // What serving needs still works.
     assert!(ours.send(&"hello", &[]).is_ok());
     drop(theirs);
 }
@@ -100,7 +100,7 @@ impl Drop for Process {
 impl Process {
     fn start(directory: &Directory, init: &Channel, supervisor: &Channel) -> Process {
         let links = [init, supervisor].map(|link| {
-            // Out of the way of the numbers that they get in the child.
+            // Higher than the numbers that they get in the child.
             let high = nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(100);
             nix::fcntl::fcntl(link.as_fd(), high).unwrap()
         });
@@ -144,7 +144,7 @@ fn the_confined_process_serves_everything() {
     let clients = vec![key.client("ada", api_types::Role::Admin)];
     let supervisor = Supervisor::start(link, clients, directory.0.clone(), false);
     assert_eq!(receive::<ToInit>(&init), ToInit::Ready);
-    let (host_key, listens) = supervisor.wait_for(|heard| heard.hellos.first().cloned());
+    let (host_key, listens) = supervisor.wait_for(|state| state.hellos.first().cloned());
     let port = listens.strip_prefix("port ").unwrap().parse().unwrap();
     let address: SocketAddr = (Ipv4Addr::LOCALHOST, port).into();
     let connect = || Connection::open(address, Some(&key), &host_key).unwrap();
@@ -190,7 +190,7 @@ fn the_confined_process_serves_everything() {
     assert_eq!(connection.head().unwrap().status, 101);
     assert_eq!(connection.take(11).unwrap(), b"\x01\0\0\0\x06hello\n");
 
-    // A death of PID 1's link is the only thing that ends it.
+    // Only the end of PID 1's link ends it.
     drop(init);
     let mut process = process;
     until(|| process.0.try_wait().unwrap());

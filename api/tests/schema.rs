@@ -1,5 +1,5 @@
-//! The API as its own description promises it, tried by schemathesis: a client that reads the
-//! OpenAPI document and asks for whatever that allows, and for what it does not allow.
+//! The API against its own OpenAPI document, tested by schemathesis: a client that reads the document
+//! and sends requests that it allows, and requests that it does not allow.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// The pause between two lines and two events: streams of them are read until there have been some.
+/// The pause between two lines and between two events: streams are read until some have arrived.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Events that are kept.
@@ -49,7 +49,7 @@ fn activity(host: &Host, over: &AtomicBool) {
         }
         log.line(1_700_000_000_000_000, streams[seq as usize % 3], "a \"line\" \u{1b}[1m");
         host.supervisor.happens(seq, Some("web"), kind);
-        let events: &mut Vec<Event> = &mut host.supervisor.heard().events;
+        let events: &mut Vec<Event> = &mut host.supervisor.state().events;
         let extra = events.len().saturating_sub(KEPT);
         events.drain(..extra);
         std::thread::sleep(PAUSE);
@@ -60,7 +60,7 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Below the repository's `target`, wherever cargo's own is.
+/// In the repository's `target`, wherever cargo's own target directory is.
 fn schemathesis() -> PathBuf {
     let path = here().join("../target/schemathesis/bin/schemathesis");
     assert!(path.exists(), "{} is missing; `make schemathesis` provides it", path.display());
@@ -71,13 +71,13 @@ fn schemathesis() -> PathBuf {
 fn the_document_keeps_its_promises() {
     let program = schemathesis();
     let host = Host::new();
-    host.supervisor.heard().obliging = true;
+    host.supervisor.state().obliging = true;
     for name in ["etc", "there"] {
         common::write(&host.directory.path(name), b"content");
     }
     let identity = host.directory.path("identity.pem");
     common::write(&identity, host.admin.pem().as_bytes());
-    // By its address it would be read, but not asked for like everything else.
+    // If it were read from its address, it would not be tested like the other paths.
     let served = host.get("/v1/openapi.json");
     let document = host.directory.path("openapi.json");
     common::write(&document, &served.body);
@@ -101,7 +101,7 @@ fn the_document_keeps_its_promises() {
     let text = String::from_utf8_lossy(&output.stdout);
     println!("{text}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "the API differs from its description");
-    // Nothing was left out unnoticed.
+    // No operation was left out.
     let operations = served.json()["paths"]
         .as_object()
         .unwrap()

@@ -1,4 +1,4 @@
-//! Logs and events: what was, what comes, and whoever does not keep up.
+//! Logs and events: earlier ones, new ones, and clients that do not keep up.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -56,7 +56,7 @@ fn logs_by_number_by_time_and_by_stream() {
 }
 
 #[test]
-fn what_the_ring_has_lost_comes_from_the_log_files() {
+fn lines_that_the_ring_has_lost_come_from_the_log_files() {
     let host = Host::new();
     let folder = host.supervisor.logs().join("web");
     std::fs::create_dir_all(&folder).unwrap();
@@ -66,7 +66,7 @@ fn what_the_ring_has_lost_comes_from_the_log_files() {
         let line = logger::Line { seq, unix_us, mono_ms: 0, generation: 1, stream, flags, text };
         [line.format(), b"\n".to_vec()].concat()
     };
-    // Twenty lines of the boot before, and all that this one has written but the last.
+    // Twenty lines of the previous boot, and all lines of this boot except the last.
     let earlier: Vec<u8> = (1..=20).flat_map(|seq| written(seq, 100 + seq, "old")).collect();
     std::fs::write(folder.join("1.log"), earlier).unwrap();
     let numbers = |query: &str| -> Vec<(u64, u64)> {
@@ -103,7 +103,7 @@ fn what_the_ring_has_lost_comes_from_the_log_files() {
     assert_eq!(numbers("?since_time=1970-01-01T00:04:05Z"), range(0, 45, 50));
     assert_eq!(numbers("?ago=60"), []);
     assert_eq!(numbers("?stream=stderr&tail=all"), []);
-    // A follower gets them too, and numbers to come back with for those of this boot alone.
+    // A follower receives them too; only those of this boot have numbers to continue from.
     let mut follower = follow(&host, "/v1/units/web/logs?follow=true&tail=51", &[]);
     log.line(0, Stream::Stdout, "new");
     let (id, _, data) = follower.event().unwrap();
@@ -115,7 +115,7 @@ fn what_the_ring_has_lost_comes_from_the_log_files() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_still_json() {
+fn bytes_that_are_not_text_are_still_json() {
     let host = Host::new();
     let mut log = Log::new(&host);
     log.writer.begin(&mut log.batch, 0, 0);
@@ -128,7 +128,7 @@ fn bytes_that_are_no_text_are_still_json() {
 }
 
 #[test]
-fn a_follower_gets_what_comes() {
+fn a_follower_receives_new_lines() {
     let host = Host::new();
     let early = follow(&host, "/v1/units/web/logs?follow=true", &[]);
     let mut log = Log::new(&host);
@@ -147,7 +147,7 @@ fn a_follower_gets_what_comes() {
 }
 
 #[test]
-fn a_follower_that_comes_back_too_late_learns_what_it_missed() {
+fn a_follower_that_reconnects_too_late_is_notified_of_missed_lines() {
     let host = Host::new();
     let mut log = Log::new(&host);
     for _ in 0..100 {
@@ -163,10 +163,10 @@ fn a_follower_that_comes_back_too_late_learns_what_it_missed() {
 }
 
 #[test]
-fn followers_of_a_flood_leave_a_turn_to_those_who_wait() {
+fn followers_of_a_flood_do_not_starve_other_followers() {
     let host = Host::new();
     let path = "/v1/units/web/logs?follow=true&tail=0";
-    // They look for a ring from time to time, not all at the same moment.
+    // They check for a ring at intervals, not all at the same time.
     let followers: Vec<Connection> = (0..8)
         .map(|_| {
             std::thread::sleep(Duration::from_millis(40));
@@ -174,10 +174,10 @@ fn followers_of_a_flood_leave_a_turn_to_those_who_wait() {
         })
         .collect();
     let mut log = Log::new(&host);
-    let heard: Vec<AtomicU64> = followers.iter().map(|_| AtomicU64::new(0)).collect();
+    let received: Vec<AtomicU64> = followers.iter().map(|_| AtomicU64::new(0)).collect();
     let late = Instant::now() + Duration::from_secs(60);
     let enough = || {
-        let all = heard.iter().all(|count| count.load(Ordering::Relaxed) > 1000);
+        let all = received.iter().all(|count| count.load(Ordering::Relaxed) > 1000);
         all || Instant::now() > late
     };
     std::thread::scope(|scope| {
@@ -191,28 +191,28 @@ fn followers_of_a_flood_leave_a_turn_to_those_who_wait() {
                 log.writer.append(&log.batch, room, mark).unwrap();
             }
         });
-        for (mut follower, heard) in followers.into_iter().zip(&heard) {
+        for (mut follower, received) in followers.into_iter().zip(&received) {
             scope.spawn(move || {
-                // Until the end: whoever has heard enough does not make room for the others.
+                // Until the end: a follower that has received enough still competes with the others.
                 while !enough() && follower.event().is_ok() {
-                    heard.fetch_add(1, Ordering::Relaxed);
+                    received.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
     });
-    let heard: Vec<u64> = heard.into_iter().map(AtomicU64::into_inner).collect();
-    assert!(heard.iter().all(|count| *count > 1000), "{heard:?}");
+    let received: Vec<u64> = received.into_iter().map(AtomicU64::into_inner).collect();
+    assert!(received.iter().all(|count| *count > 1000), "{received:?}");
 }
 
 #[test]
-fn a_follower_that_never_reads_holds_nobody_up() {
+fn a_follower_that_never_reads_does_not_delay_others() {
     const LAST: u64 = 300;
     let host = Host::new();
     let mut log = Log::new(&host);
     log.lines(1);
     let mut stuck = follow(&host, "/v1/units/web/logs?follow=true", &[]);
     let mut awake = follow(&host, "/v1/units/web/logs?follow=true&tail=0", &[]);
-    // Far more than all buffers on the way, and never more at a time than the ring holds.
+    // Far more than all buffers in between hold, and never more at a time than the ring holds.
     for seq in 2..=LAST {
         log.line(0, Stream::Stdout, &"x".repeat(MAX_TEXT));
         if seq % 6 == 0 {
@@ -220,7 +220,7 @@ fn a_follower_that_never_reads_holds_nobody_up() {
         }
     }
     assert_eq!(host.get("/v1/whoami").status, 200);
-    // When it reads at last, it learns what it has lost and goes on with what there is.
+    // When it finally reads, it is notified of the lines it has missed and continues with the rest.
     let mut position = 0;
     let mut missed = 0;
     while position < LAST {
@@ -239,7 +239,7 @@ fn a_follower_that_never_reads_holds_nobody_up() {
 }
 
 #[test]
-fn whoever_hears_nothing_hears_that_we_are_there() {
+fn a_follower_without_news_receives_keep_alives() {
     let host = Host::with(Limits { keep_alive: Duration::from_millis(50), ..Limits::default() });
     for path in ["/v1/events", "/v1/units/web/logs?follow=true"] {
         let mut follower = follow(&host, path, &[]);
@@ -266,7 +266,7 @@ fn events_from_now_on_and_from_before() {
     }
     let list = host.get("/v1/events?follow=false&after=10").json();
     assert_eq!(list.as_array().unwrap().len(), 1);
-    // The details are fields, for programs.
+    // Programs find the details in fields.
     assert_eq!((&list[0]["kind"], &list[0]["details"]["took_ms"]), (&"ready".into(), &7.into()));
     let mut new = follow(&host, "/v1/events", &[]);
     let mut all = follow(&host, "/v1/events?after=10", &[]);
@@ -300,7 +300,7 @@ fn a_number_from_before_a_reboot_hides_no_events() {
 }
 
 #[test]
-fn a_thousand_events_at_once_are_all_passed_on() {
+fn a_thousand_events_at_once_all_arrive() {
     let host = Host::new();
     let mut follower = follow(&host, "/v1/events", &[]);
     for seq in 1..=1000 {

@@ -1,18 +1,18 @@
-//! One error type: a sentence that names what failed.
+//! The error type: a message that names what failed.
 
 use std::fmt::Display;
 
-/// Why the measurement could not be made.
+/// Why the measurement failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(pub String);
 
-/// Names what an error was about.
+/// Adds the name of what failed to an error.
 pub trait Naming<T> {
     /// `what: error`
     ///
     /// # Errors
-    /// The error as it was, with its name.
+    /// The original error, prefixed with the name.
     fn naming(self, what: impl Display) -> Result<T, Failure>;
 }
 

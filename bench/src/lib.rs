@@ -4,9 +4,10 @@
 //!
 //! - `bench_engine`, on this machine, boots a VM (or, natively, enters the tree of Debian packages),
 //!   collects what the guest reports and prints the tables.
-//! - `bench_guest` is PID 1 of the VM, and then the measuring process ([`line`] is what it says).
-//! - Our engine and the floor each run in a small process of their own, a child of a reaper as the
-//!   supervisor is PID 1's, and are told by one byte to make one start ([`turn`]).
+//! - `bench_guest` is PID 1 of the VM, and the measuring process ([`line`] defines its reports).
+//! - Our engine and the floor program each run in a separate small process. It is the child of a
+//!   reaper, as the supervisor is the child of PID 1, and makes one start for each byte that it
+//!   receives ([`turn`]).
 //! - `bench_payload` is the program inside every container.
 
 pub mod failure;
@@ -16,7 +17,7 @@ pub mod turn;
 
 pub use failure::{Failure, Naming};
 
-/// Where things are in the VM's file system, which the native variant enters too.
+/// Paths in the VM's file system, which the native variant enters too.
 pub mod places {
     /// Our own programs and the payload's layer.
     pub const PROGRAMS: &str = "/bench";
@@ -26,9 +27,9 @@ pub mod places {
     pub const LAYER_DIR: &str = "/bench/layer";
     /// The payload in the layer.
     pub const PAYLOAD: &str = "/payload";
-    /// The parent of the control groups that we make; also as `cgroupsPath` of the others.
+    /// The parent of the control groups that we create; also in the `cgroupsPath` of the other runtimes.
     pub const CGROUP: &str = "/sys/fs/cgroup/keel-bench";
-    /// Everything that a run leaves for a moment.
+    /// The temporary files of a run.
     pub const RUN: &str = "/run/bench";
     /// Where the layer is mounted.
     pub const LAYER: &str = "/run/bench/layer";
@@ -36,11 +37,11 @@ pub mod places {
     pub const STAGING: &str = "/run/bench/staging";
 }
 
-/// The limits of every container, whoever starts it.
+/// The limits of every container, whichever runtime starts it.
 pub mod limits {
-    /// Bytes. Room for the start-up of runc's own process, which counts as the container's.
+    /// Bytes. Enough for the start-up of runc's own process, which is charged to the container.
     pub const MEMORY: u64 = 128 << 20;
-    /// Thousandths of a CPU; one whole one, so that nobody is throttled.
+    /// Thousandths of a CPU. One whole CPU, so that no container is throttled.
     pub const CPU_MILLIS: u64 = 1000;
     /// Tasks. runc's start-up has several threads.
     pub const PIDS: u64 = 64;

@@ -1,14 +1,14 @@
-//! What the measuring process reports: one JSON object a line.
+//! What the measuring process reports: one JSON object per line.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a run follows the last one at once.
+/// Whether a run immediately follows the previous one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// Back to back.
     Hot,
-    /// After 100 ms in which nothing happens, as on an idle host.
+    /// After 100 ms of idle time, as on an idle host.
     Gaps,
 }
 
@@ -16,70 +16,70 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
-    /// What is being done now, for somebody who waits.
+    /// The current step, to show progress.
     Progress(String),
-    /// Something that a reader of the figures must know.
+    /// Something that a reader of the measurements must know.
     Note(String),
-    /// What a competitor says of its own version.
+    /// The version that a competitor reports.
     Version {
-        /// Who.
+        /// The competitor.
         who: String,
-        /// In its words.
+        /// Its version line.
         text: String,
     },
-    /// Some runs of a competitor, in nanoseconds each.
+    /// Some runs of a competitor.
     Times {
-        /// Who.
+        /// The competitor.
         who: String,
-        /// How.
+        /// With or without gaps.
         mode: Mode,
-        /// From before the command to after the clean-up.
+        /// Nanoseconds of each run, from before the command to after the clean-up.
         ns: Vec<u64>,
     },
     /// The memory of one start.
     Memory {
-        /// Who.
+        /// The competitor.
         who: String,
-        /// The largest resident set of any one process of it, KiB.
+        /// The largest resident set of any of its processes, KiB.
         largest_kib: u64,
-        /// What all its processes together, those that serve it included, took at the peak beyond
-        /// what they had before, KiB (`memory.peak`).
+        /// The peak memory of all its processes together, daemons included, minus what they used
+        /// before the start, KiB (`memory.peak`).
         group_kib: Option<u64>,
     },
-    /// What a container at rest costs besides its own program.
+    /// What an idle container costs besides its own program.
     Rest {
-        /// Who.
+        /// The competitor.
         who: String,
-        /// Processes that are there for it.
+        /// The names of the processes that exist because of the container.
         processes: Vec<String>,
-        /// Their proportional set size together, KiB.
+        /// The sum of their proportional set sizes, KiB.
         pss_kib: u64,
     },
-    /// What runs with no container at all.
+    /// What runs when there are no containers.
     Daemons {
-        /// Who.
+        /// The competitor.
         who: String,
         /// Proportional set size, KiB.
         pss_kib: u64,
     },
     /// What a system call costs under a filter, nanoseconds.
     Calls {
-        /// Whose filter.
+        /// The competitor whose filter is used.
         who: String,
-        /// One that is allowed.
+        /// An allowed call.
         allowed_ns: f64,
-        /// One that is denied.
+        /// A denied call.
         denied_ns: f64,
     },
     /// What each step of a start took, nanoseconds, median over the runs.
     Steps {
-        /// Who.
+        /// The competitor.
         who: String,
         /// Name and time.
         steps: Vec<(String, u64)>,
     },
-    /// The measurement cannot go on.
+    /// The measurement failed.
     Failed(String),
-    /// That is all.
+    /// The measurement is complete.
     Done,
 }

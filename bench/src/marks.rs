@@ -1,7 +1,7 @@
-//! Where the time of a start goes: names and times, noted by both sides of the clone.
+//! Where the time of a start is spent: step names and times, recorded on both sides of the clone.
 //!
-//! The notes lie in memory that the child shares with its parent. A name is kept as its address: the
-//! child is a copy of the parent, so a `&'static str` is at the same place in both.
+//! The records are in memory that the child shares with its parent. A name is stored as its address:
+//! the child is a copy of the parent, so a `&'static str` has the same address in both.
 
 use crate::{Failure, Naming};
 use std::collections::BTreeMap;
@@ -10,23 +10,23 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// The parent's steps: the network namespace is there, with its loopback link.
+/// The parent's steps: the network namespace exists, with its loopback link.
 pub const NETNS: &str = "make the network namespace";
 /// The control group has its limits.
 pub const GROUP: &str = "make the control group";
-/// The parent goes on after clone3(2). (On one processor the child may run first.)
+/// The parent continues after clone3(2). (On one processor the child may run first.)
 pub const CLONE: &str = "pipes and clone3, as the parent sees it";
-/// The pidfd says that the program has ended.
-pub const RAN: &str = "exec, run, exit, take the mounts away";
-/// The reaper says that it has waited for it.
+/// The pidfd reports that the program has ended.
+pub const RAN: &str = "exec, run, exit, unmount";
+/// The reaper reports that it has reaped the program.
 pub const REAPED: &str = "reap";
-/// Nothing is left.
+/// The control group is removed, and everything is closed.
 pub const REMOVED: &str = "remove the control group";
 
-/// More than any start has steps.
-const ROOM: usize = 100;
+/// More than the number of steps of any start.
+const CAPACITY: usize = 100;
 
-/// One note.
+/// One record.
 struct Mark {
     name: AtomicUsize,
     length: AtomicUsize,
@@ -36,12 +36,12 @@ struct Mark {
 /// The shared memory.
 struct Page {
     used: AtomicUsize,
-    marks: [Mark; ROOM],
+    marks: [Mark; CAPACITY],
 }
 
 static PAGE: OnceLock<&'static Page> = OnceLock::new();
 
-/// Notes that the step of this name has ended now; nothing unless [`Marks::share`] was called.
+/// Records that the step with this name has ended now. Without [`Marks::share`], it does nothing.
 pub fn mark(name: &'static str) {
     let Some(page) = PAGE.get() else { return };
     let number = page.used.fetch_add(1, Ordering::Relaxed);
@@ -55,12 +55,12 @@ pub fn mark(name: &'static str) {
 /// `CLOCK_MONOTONIC`, nanoseconds.
 fn now() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the structure lives over the call.
+    // SAFETY: the structure outlives the call.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// Where a starter's steps are written when it ends.
+/// The file to which a starter writes its steps when it ends.
 pub fn path(who: &str) -> PathBuf {
     PathBuf::from(crate::places::RUN).join(format!("{who}.steps"))
 }
@@ -73,10 +73,10 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Makes the memory; [`mark`] works from now on.
+    /// Creates the shared memory; from now on, [`mark`] records.
     ///
     /// # Errors
-    /// `mmap(2)`'s.
+    /// `mmap(2)` fails.
     pub fn share() -> Result<Marks, Failure> {
         // SAFETY: a new mapping of our own.
         let page = unsafe {
@@ -107,7 +107,7 @@ impl Marks {
         mark("");
     }
 
-    /// Takes the notes of a start that has ended.
+    /// Reads the records of a start that has ended.
     pub fn collect(&mut self) {
         let Some(page) = PAGE.get() else { return };
         let used = page.used.load(Ordering::Relaxed);
@@ -117,7 +117,7 @@ impl Marks {
             let Some(last) = before.replace(ns) else { continue };
             let (at, length) =
                 (mark.name.load(Ordering::Relaxed), mark.length.load(Ordering::Relaxed));
-            // SAFETY: `mark` has stored the parts of a `&'static str` of this very program.
+            // SAFETY: `mark` has stored the address and length of a `&'static str` of this program.
             let name = unsafe {
                 let bytes = std::slice::from_raw_parts(at as *const u8, length);
                 std::str::from_utf8_unchecked(bytes)
@@ -129,10 +129,10 @@ impl Marks {
         }
     }
 
-    /// Writes the median of what each step took to [`path`], in the order of the steps.
+    /// Writes the median time of each step to [`path`], in the order of the steps.
     ///
     /// # Errors
-    /// The file's.
+    /// The file cannot be written.
     pub fn write(mut self, who: &str) -> Result<(), Failure> {
         let mut steps = Vec::new();
         for name in self.order {

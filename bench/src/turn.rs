@@ -1,22 +1,23 @@
-//! One start at a time: how the measuring process talks to the process that makes starts, and how
-//! that one learns of the ends of its containers.
+//! One start at a time: the protocol between the measuring process and the starter (the process that
+//! starts containers), and how the starter learns that its containers have ended.
 //!
 //! ```text
 //! measuring process ── byte ──> starter     (its parent is the reaper, as PID 1 is the supervisor's)
 //!                   <── Reply ──   │ clone3(CLONE_PARENT)
 //!                               reaper ── Ended ──> starter
 //! ```
-//! The records are fixed arrays of little-endian numbers, so that reading one costs one system call.
+//! The records are fixed-size arrays of little-endian numbers, so that reading one takes one system
+//! call.
 
 use crate::{Failure, Naming};
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{FromRawFd, RawFd};
 
-/// Where a starter finds the pipe of [`Ended`].
+/// The descriptor from which a starter reads [`Ended`].
 pub const ENDED_FD: RawFd = 3;
 
-/// What a starter is told: make one start.
+/// The byte that requests one start.
 pub const START: u8 = b's';
 
 /// A child that the reaper has waited for.
@@ -24,14 +25,14 @@ pub const START: u8 = b's';
 pub struct Ended {
     /// Its process id.
     pub pid: i32,
-    /// As wait(2) has it; 0 is an exit with 0.
+    /// The wait status (wait(2)); 0 is exit code 0.
     pub status: i32,
-    /// Its largest resident set, the time before its exec included, KiB (getrusage(2)).
+    /// Its largest resident set, including the time before its exec, KiB (getrusage(2)).
     pub max_rss_kib: u64,
 }
 
 impl Ended {
-    /// As bytes on the pipe.
+    /// Encodes it for the pipe.
     pub fn encode(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         let (ids, rss) = bytes.split_at_mut(8);
@@ -42,7 +43,7 @@ impl Ended {
         bytes
     }
 
-    /// From bytes on the pipe.
+    /// Decodes it from the pipe's bytes.
     pub fn decode(bytes: [u8; 16]) -> Ended {
         let [a, b, c, d, e, f, g, h, rss @ ..] = bytes;
         Ended {
@@ -53,17 +54,17 @@ impl Ended {
     }
 }
 
-/// How a start went.
+/// The measurement of one start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
-    /// From before the first system call to after the last one of the clean-up.
+    /// Nanoseconds from before the first system call to after the last one of the clean-up.
     pub ns: u64,
     /// The largest resident set of the container's first process.
     pub max_rss_kib: u64,
 }
 
 impl Reply {
-    /// As bytes.
+    /// Encodes it.
     pub fn encode(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         let (ns, rss) = bytes.split_at_mut(8);
@@ -72,7 +73,7 @@ impl Reply {
         bytes
     }
 
-    /// From bytes.
+    /// Decodes it.
     pub fn decode(bytes: [u8; 16]) -> Reply {
         let [a, b, c, d, e, f, g, h, rss @ ..] = bytes;
         Reply {
@@ -82,12 +83,13 @@ impl Reply {
     }
 }
 
-/// A starter's main loop: one call of `start` for each byte, until there are no more.
+/// A starter's main loop: one call of `start` for each byte, until end of file.
 ///
 /// # Errors
-/// The first start that fails, or a broken pipe.
+/// A start fails, or the pipe is broken.
 pub fn serve(mut start: impl FnMut(&mut Ends) -> Result<Reply, Failure>) -> Result<(), Failure> {
-    // SAFETY: the reaper has put the pipe there, and nothing else in this process knows the number.
+    // SAFETY: the reaper has opened the pipe as this descriptor, and nothing else in this process
+    // uses it.
     let mut ends = Ends(unsafe { File::from_raw_fd(ENDED_FD) });
     let mut byte = [0];
     loop {
@@ -103,14 +105,14 @@ pub fn serve(mut start: impl FnMut(&mut Ends) -> Result<Reply, Failure>) -> Resu
     }
 }
 
-/// The ends of children.
+/// The exits of children, as the reaper reports them.
 pub struct Ends(File);
 
 impl Ends {
-    /// Waits for the next one; fails unless it is `pid` and exited with 0.
+    /// Waits for the next one. It must be that of `pid`, with exit code 0.
     ///
     /// # Errors
-    /// Another process, another exit status, or the reaper is gone.
+    /// Another process ended, the status is not 0, or the reaper has ended.
     pub fn expect(&mut self, pid: i32) -> Result<Ended, Failure> {
         let mut bytes = [0; 16];
         self.0.read_exact(&mut bytes).naming("the reaper")?;

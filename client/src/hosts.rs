@@ -72,7 +72,7 @@ impl Hosts {
         let raw: RawFile = toml::from_str(text).map_err(|error| {
             let hint = "the file can have `default = \"NAME\"` at the top, tables `[host.NAME]` with \
                         `address`, `key` and `identity`, and a table `[group]` with lists of names";
-            source.mistake(error.span().unwrap_or(0..0), error.message(), hint)
+            source.error(error.span().unwrap_or(0..0), error.message(), hint)
         })?;
         let mut hosts = BTreeMap::new();
         for (name, host) in raw.host {
@@ -93,7 +93,7 @@ impl Hosts {
             check_name(&source, &name)?;
             if hosts.contains_key(name.as_ref()) {
                 let message = format!("`{}` is the name of a host", name.as_ref());
-                return Err(source.mistake(
+                return Err(source.error(
                     name.span(),
                     &message,
                     "choose another name for the group",
@@ -107,7 +107,7 @@ impl Hosts {
                         Some(name) => format!("did you mean `{name}`?"),
                         None => format!("add a table `[host.{}]`", member.as_ref()),
                     };
-                    return Err(source.mistake(member.span(), &message, &hint));
+                    return Err(source.error(member.span(), &message, &hint));
                 }
             }
             let members = members.into_iter().map(Spanned::into_inner).collect();
@@ -142,7 +142,7 @@ fn check_name(source: &Source<'_>, name: &Spanned<String>) -> Result<(), Error> 
     let text: &str = name.as_ref();
     if text.is_empty() || text.contains([',', ':', '/', ' ']) {
         let message = format!("invalid name `{text}`");
-        return Err(source.mistake(
+        return Err(source.error(
             name.span(),
             &message,
             "a name is not empty and has no `,`, `:`, `/` or space",
@@ -158,7 +158,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn mistake(&self, span: std::ops::Range<usize>, message: &str, hint: &str) -> Error {
+    fn error(&self, span: std::ops::Range<usize>, message: &str, hint: &str) -> Error {
         let file = self.path.display().to_string();
         let found = Diagnostic::new(Severity::Error, &file, self.text, span, message)
             .with_hint(hint)
@@ -172,7 +172,7 @@ impl Source<'_> {
         T::Err: std::fmt::Display,
     {
         let text: &str = value.as_ref();
-        text.parse().map_err(|error: T::Err| self.mistake(value.span(), &error.to_string(), hint))
+        text.parse().map_err(|error: T::Err| self.error(value.span(), &error.to_string(), hint))
     }
 }
 

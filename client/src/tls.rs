@@ -1,7 +1,7 @@
 //! TLS 1.3 with pinned keys.
 //!
 //! This is the only verifier of host certificates outside of api/tests, which has a client of
-//! its own on purpose: it must not share mistakes with this one.
+//! its own on purpose: it must not share bugs with this one.
 
 use crate::address::Address;
 use crate::error::Error;

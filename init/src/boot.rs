@@ -21,7 +21,7 @@ pub struct Step {
     pub name: &'static str,
     /// Runs it.
     pub run: fn(&mut Boot) -> Result<String, String>,
-    /// The host cannot go on without it.
+    /// The host cannot run without it.
     pub fatal: bool,
 }
 
@@ -92,8 +92,8 @@ fn early_mounts(boot: &mut Boot) -> Result<String, String> {
 }
 
 fn kernel_log(boot: &mut Boot) -> Result<String, String> {
-    // With the default, "ratelimit", writes of a busy boot succeed and vanish. The kernel wants the
-    // line end (devkmsg_sysctl_set_loglvl, kernel/printk/printk.c).
+    // With the default, "ratelimit", writes of a busy boot succeed but are dropped. The kernel requires
+    // the line end (devkmsg_sysctl_set_loglvl, kernel/printk/printk.c).
     let done = fs::write("/proc/sys/kernel/printk_devkmsg", "on\n");
     let level = if boot.cmdline.debug { log::LevelFilter::Debug } else { log::LevelFilter::Info };
     kmsg::install("keel-init", level);
@@ -171,7 +171,7 @@ fn state_folders(_: &mut Boot) -> Result<String, String> {
             .and_then(|()| chown(path, Some(*owner), Some(*owner)))
             .map_err(|error| format!("{path}: {error}"))?;
     }
-    // Volumes in memory have a file system of their own: if it is full, /run, where all of Keelhost
+    // Volumes in memory have a separate file system: if it is full, /run, where all of Keelhost
     // keeps its state, still has space.
     mounts::volumes_in_memory().map_err(|errno| format!("{}: {errno}", paths::RUN_VOLUMES))?;
     // Containers mount this file at their start, so it must exist before the network is up.
@@ -191,8 +191,8 @@ fn config(boot: &mut Boot) -> Result<String, String> {
     Ok(String::new())
 }
 
-/// host.toml, with defaults in place of everything in it that is wrong: a mistake there must not
-/// brick the machine (talos#4724). The supervisor reports the mistakes.
+/// host.toml, with defaults in place of all invalid values: an error there must not brick the machine
+/// (talos#4724). The supervisor reports the errors.
 pub fn host_config() -> Host {
     HostFolder::read_host(Path::new(paths::CONFIG)).load().config.host
 }

@@ -2,8 +2,8 @@
 //!
 //! Containers are PID 1's children, also those that the supervisor started (CLONE_PARENT). PID 1 is
 //! the only process that waits for children. It keeps an exit until the supervisor acknowledges it,
-//! and sends all that are not acknowledged again after a restart of the supervisor. So no exit is
-//! lost, whichever process dies at whatever moment.
+//! and sends all unacknowledged exits again after a restart of the supervisor. So no exit is lost,
+//! whichever process dies, and whenever it does.
 
 use ipc::ExitStatus;
 use std::collections::VecDeque;
@@ -47,14 +47,14 @@ impl Exits {
         exit
     }
 
-    /// Forgets all up to `seq`.
+    /// Forgets all exits up to `seq`.
     pub fn acknowledge(&mut self, seq: u64) {
         while self.kept.front().is_some_and(|exit| exit.seq <= seq) {
             self.kept.pop_front();
         }
     }
 
-    /// Those not acknowledged, oldest first.
+    /// The unacknowledged exits, oldest first.
     pub fn pending(&self) -> impl Iterator<Item = &Exit> {
         self.kept.iter()
     }

@@ -45,7 +45,7 @@ pub trait Kernel {
     /// A new link: both ends.
     ///
     /// # Errors
-    /// socketpair(2)'s.
+    /// socketpair(2) fails.
     fn link_pair(&mut self) -> Result<(Self::Link, Self::Link), ChannelError>;
 
     /// Starts one of Keelhost's processes with its end of its link to PID 1 and its links to
@@ -78,7 +78,7 @@ pub trait Kernel {
     /// Sends SIGKILL to every process but PID 1, containers first.
     fn kill_everything(&mut self);
 
-    /// Whether PID 1 has no child any more, dead or alive. After [`Kernel::kill_everything`] this
+    /// Whether PID 1 has no children left, running or zombie. After [`Kernel::kill_everything`] this
     /// means that nothing runs, because every orphan is a child of PID 1.
     fn nothing_left(&mut self) -> bool;
 
@@ -86,7 +86,7 @@ pub trait Kernel {
     /// not do it itself.
     ///
     /// # Errors
-    /// fork(2)'s.
+    /// fork(2) fails.
     fn start_unmounting(&mut self) -> Result<i32, Errno>;
 
     /// Powers off, reboots or halts the machine. Returns only if the kernel refuses.

@@ -14,7 +14,7 @@ pub struct Mount {
     pub flags: MsFlags,
     /// File-system specific options.
     pub data: &'static str,
-    /// The host cannot go on without it.
+    /// The host cannot run without it.
     pub fatal: bool,
 }
 
@@ -89,7 +89,7 @@ fn mount_one(line: &Mount) -> Result<(), MountError> {
 /// Mounts the root on top of itself, and enters the new mount.
 ///
 /// pivot_root(2) refuses to work below the kernel's initial ramfs, which cannot be unmounted. Below
-/// this mount it works, so that containers can detach the host's files for good.
+/// this mount it works, so that containers can detach the host's files permanently.
 ///
 /// # Errors
 /// The call that failed. The root is then as it was.
@@ -106,7 +106,7 @@ pub fn make_root_pivotable() -> Result<(), (&'static str, Errno)> {
 /// may be stored and run there, as on a disk.
 ///
 /// # Errors
-/// mount(2)'s.
+/// mount(2) fails.
 pub fn volumes_in_memory() -> Result<(), Errno> {
     let flags = flags(&[NOSUID, NODEV]);
     let target = layout::paths::RUN_VOLUMES;
@@ -120,7 +120,7 @@ pub fn volumes_in_memory() -> Result<(), Errno> {
 /// (CVE-2019-5736).
 ///
 /// # Errors
-/// mount(2)'s.
+/// mount(2) fails.
 pub fn seal_binary(path: &str) -> Result<(), Errno> {
     if !Path::new(path).exists() {
         return Err(Errno::ENOENT);

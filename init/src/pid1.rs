@@ -98,7 +98,7 @@ impl<K: Kernel> Pid1<K> {
                 owners.push(at);
             }
         }
-        // After an interrupted wait nothing is known, and nothing is lost by asking again.
+        // After an interrupted wait nothing is known, and waiting again loses nothing.
         let Some(ready) = self.kernel.wait(&links, timeout) else { return };
         self.kernel.flush_console();
         for at in ready.into_iter().filter_map(|position| owners.get(position)) {
@@ -117,7 +117,7 @@ impl<K: Kernel> Pid1<K> {
         self.kernel.now_us() / 1000
     }
 
-    /// Until the next thing that is due by time.
+    /// The time until the next deadline.
     fn timeout_ms(&self) -> Option<u64> {
         let times = |slot: &Slot<K>| [slot.restart_at, slot.kill_at, slot.flush_at];
         let slots = self.slots.iter().flat_map(times).flatten();
@@ -155,7 +155,7 @@ impl<K: Kernel> Pid1<K> {
     /// One of our own processes has ended: handles the messages it sent before, and plans its
     /// restart.
     fn service_ended(&mut self, at: usize, status: ExitStatus) {
-        // Everything that it sent counts, as if it were still running.
+        // Everything that it sent is handled, as if it were still running.
         self.read_messages(at, usize::MAX);
         let now = self.now_ms();
         let stopping = self
@@ -302,8 +302,8 @@ impl<K: Kernel> Pid1<K> {
         let Some(slot) = self.slots.get_mut(at) else { return };
         slot.flush_at = None;
         let Some(link) = &slot.link else { return };
-        // What does not fit into the process's queue now is sent when it has read some. After an error
-        // it is about to be reaped; its successor gets everything again.
+        // What does not fit into the process's queue now is sent when it has read some messages. After
+        // an error the process is about to be reaped; its successor gets everything again.
         if let Err(error) = slot.outbox.flush(link) {
             log::debug!("{}: {error}", slot.service.applet());
             slot.outbox.clear();
@@ -420,8 +420,8 @@ fn new_link<K: Kernel>(kernel: &mut K, service: Service) -> Result<(K::Link, K::
     kernel.link_pair().map_err(|error| format!("{}: {error}", service.applet()))
 }
 
-/// Which process may send which message. The processes without privileges read untrusted input; one
-/// of them that was taken over must not control the machine.
+/// Which process may send which message. The unprivileged processes read untrusted input; if one of
+/// them is compromised, it must not control the machine.
 pub fn may_send(from: Service, message: &ToInit) -> bool {
     match message {
         ToInit::Ready => true,

@@ -40,7 +40,7 @@ fn received_links(supervisor: &Channel) -> Vec<Channel> {
 
 #[test]
 fn a_process_that_closes_its_link_but_is_still_running_is_killed() {
-    // Not by closing it: other tests fork, and for a moment have copies.
+    // Shut down instead of closed: other tests fork, and their children briefly hold copies.
     for how in [Shutdown::Write, Shutdown::Both] {
         let mut pid1 = pid1(&[Service::Api]);
         let theirs = link(&mut pid1, 0);
@@ -51,7 +51,7 @@ fn a_process_that_closes_its_link_but_is_still_running_is_killed() {
             .spawn()
             .unwrap();
         pid1.slots[0].pid = Some(i32::try_from(child.id()).unwrap());
-        // A message that it sent before counts.
+        // A message that it sent before is handled.
         theirs.send(&ToInit::Ready, &[]).unwrap();
         shutdown(theirs.as_fd().as_raw_fd(), how).unwrap();
         pid1.read_messages(0, MESSAGES_PER_TURN);

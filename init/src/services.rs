@@ -19,7 +19,7 @@ const CAP_SYS_TIME: u32 = 25;
 pub(crate) enum Privileges {
     /// Root with everything: it mounts, makes namespaces, loads modules.
     Root,
-    /// A user of its own with these capabilities and no way to gain more.
+    /// A separate user with these capabilities and no way to gain more.
     User(u32, &'static [u32]),
 }
 

@@ -1,4 +1,4 @@
-//! What the boot and people request: changes of the desired state, and what follows from them.
+//! Requests of people and of the boot: changes of the desired state, and what follows from them.
 
 use super::Core;
 use super::entries::Id;
@@ -46,8 +46,8 @@ impl Core {
         }
     }
 
-    /// Wants every enabled unit up that nobody has decided about, and what these units pull up. A stop
-    /// by hand that was restored stands.
+    /// Sets the desired state of every enabled unit without a decision by a person to up, and of the
+    /// units that these require and want. A restored stop by hand remains in force.
     pub(super) fn boot(&mut self) {
         if self.shutdown.is_some() {
             return;
@@ -86,7 +86,7 @@ impl Core {
     }
 
     /// The desired state changes first, and is written before any signal: from here on no timer
-    /// and no exit starts the unit, even if the supervisor dies at once.
+    /// and no exit starts the unit, even if the supervisor dies immediately.
     fn stop_by_hand(&mut self, id: Id) {
         let by = match self.shutdown {
             Some(_) => DownBy::Shutdown,
@@ -138,7 +138,8 @@ impl Core {
         }
     }
 
-    /// Wants up, through all levels, what `root` requires and wants, and starts what rests.
+    /// Sets the desired state of everything that `root` requires and wants, through all levels, to up,
+    /// and starts the units that rest.
     ///
     /// A stop by hand is overruled only for what is required all the way down, and only by a person
     /// (`by_hand`): their newer request cannot be met otherwise.
@@ -174,8 +175,8 @@ impl Core {
         overrule || self.entries[id].record.wanted != Wanted::Down(DownBy::Person)
     }
 
-    /// Wants one unit up for another, and starts it if it rests or is being stopped. One-shots that are
-    /// done stay done, and a back-off is left to run its time.
+    /// Sets one unit's desired state to up because of another unit, and starts it if it rests or is
+    /// being stopped. One-shots that are done stay done, and a back-off is not cut short.
     fn pull_one(&mut self, id: Id, asker: &str) {
         let entry = &self.entries[id];
         let done = matches!(entry.record.phase, Phase::Rest(Rest::Done))

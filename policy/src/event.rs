@@ -78,7 +78,7 @@ pub enum Refusal {
     ShuttingDown,
 }
 
-/// The code with which a refusal travels to the client; assigned here and nowhere else.
+/// The error code of a refusal that the client receives; assigned only here.
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         let code = match refusal {

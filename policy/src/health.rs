@@ -159,7 +159,7 @@ impl HealthTrack {
         }
     }
 
-    /// The last word.
+    /// The last result.
     pub(super) fn health(&self) -> HealthState {
         self.health
     }

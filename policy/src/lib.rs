@@ -1,17 +1,17 @@
-//! The policy: what happens to which unit, and when. It is a pure function of what it is told —
+//! The policy: what happens to which unit, and when. It is a pure function of its input —
 //! [`Core::handle`] takes an event and the time and returns a list of actions — and it owns no
-//! clock, no file, no process and no log. Everything it decides can therefore be tested with a
+//! clock, no file, no process and no log. All its decisions can therefore be tested with a
 //! simulated clock and simulated processes, in any order of events.
 //!
 //! # Desired state and state
 //!
-//! For each unit there are two questions. Supervisors that mix them up start what somebody has just
-//! stopped.
+//! For each unit there are two questions. Supervisors that mix them up start units that a person has
+//! just stopped.
 //!
-//! *What is it meant to be?* [`api_types::Desired`]: up (since boot, by a person's wish, for another unit) or
-//! down (nobody asked, a person stopped it, the host goes down). Only the boot, a person, a start
-//! by a person of a unit that needs it, and the shutdown change the answer. No exit, no timer and
-//! no dependency does.
+//! *What is it meant to be?* [`api_types::Desired`]: up (since boot, requested by a person, required or
+//! wanted by another unit) or down (never requested, stopped by a person, the host is shutting down).
+//! Only the boot, a person's command for this unit, a person's start of a unit that needs it, and the
+//! shutdown change the answer. No exit, no timer and no dependency does.
 //!
 //! *Where is it?* A phase, which is one of four things, and for a run a stage, which moves only
 //! downwards in this table:
@@ -127,7 +127,7 @@ pub struct Core {
     touched: Vec<Id>,
     /// When the clock alone will change which unit.
     timers: BTreeSet<(Instant, Id)>,
-    /// Restored, and nothing has been decided since.
+    /// Restored, and no decision has been made since.
     unsettled: bool,
     out: Vec<Action>,
 }
@@ -136,8 +136,8 @@ impl Core {
     /// A core in which nothing runs and nothing is wanted; [`Event::Boot`] starts the enabled units.
     ///
     /// `problems` are units whose file is invalid (name and what is wrong): they are shown as failed,
-    /// and what requires them waits. `seed` spreads the jitter of restarts;
-    /// any number does, the same number gives the same run of events.
+    /// and units that require them wait. `seed` varies the jitter of restarts: any number will do, and
+    /// the same number gives the same sequence of events.
     pub fn new(
         config: BTreeMap<String, Unit>,
         problems: BTreeMap<String, String>,
@@ -175,7 +175,7 @@ impl Core {
         }
     }
 
-    /// Takes an event and returns what to do about it, in this order (see [`Action`]).
+    /// Handles an event and returns the actions that follow, in order (see [`Action`]).
     ///
     /// `now` is the time of the call; a time before the last call's counts as the last call's.
     /// Events about unknown units or older runs change nothing. Cheap: the work is in the changed
@@ -225,7 +225,7 @@ impl Core {
         }
     }
 
-    /// Puts the unit where it belongs in the list of deadlines.
+    /// Updates the unit's place in the list of deadlines.
     fn set_timer(&mut self, id: Id) {
         let due = self.entries[id].due();
         let timer = &mut self.entries[id].timer;
@@ -279,7 +279,7 @@ impl Core {
     }
 }
 
-/// A seed of its own for the unit with this number.
+/// A separate seed for the unit with this number.
 fn seed_of(seed: u64, number: u64) -> u64 {
     seed.wrapping_add(number.wrapping_mul(0xd134_2543_de82_ef95))
 }

@@ -115,7 +115,7 @@ impl Core {
     }
 
     fn notified(&mut self, id: Id, notice: Notice) {
-        // A message can overtake the news of the exec; only the unit's program sends one.
+        // A message can arrive before the event of the exec; only the unit's program sends one.
         self.exec_succeeded(id);
         match notice {
             Notice::Ready if self.entries[id].unit.ready == Ready::Notify => self.become_ready(id),
@@ -217,7 +217,7 @@ impl Core {
         }
     }
 
-    /// Does what is due.
+    /// Carries out what is due.
     pub(super) fn expire_due(&mut self) {
         let now = self.now;
         let due = self.timers.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id);
@@ -268,7 +268,7 @@ impl Core {
         }
     }
 
-    /// Asks for a probe, or ends one that has had its time.
+    /// Requests a probe, or ends one that has timed out.
     fn probe_due(&mut self, id: Id) {
         let now = self.now;
         let entry = self.touch(id);

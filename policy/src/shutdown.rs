@@ -7,9 +7,9 @@ use super::state::{DownBy, Phase, Wanted};
 use api_types::{EventKind, State};
 use std::time::Duration;
 
-/// How long a killed group, or the report of an end, is waited for before it is called stuck. A
-/// process that has not died of SIGKILL by then is stuck in the kernel (a dead disk, a hung mount),
-/// and there is no telling for how long.
+/// How long to wait for a killed group, or for the report of an end, before the unit counts as stuck.
+/// A process that has not died of SIGKILL by then is stuck in the kernel (a dead disk, a hung mount),
+/// for an unknown time.
 pub const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A shutdown in progress.

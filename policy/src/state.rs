@@ -74,7 +74,7 @@ impl Wanted {
     }
 }
 
-/// Where a unit is between nothing and a run.
+/// The phase of a unit: at rest, waiting, in back-off, or in a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Phase {
@@ -89,7 +89,7 @@ pub(super) enum Phase {
     },
     /// It goes to `Waiting` at this moment.
     Backoff {
-        /// The next try.
+        /// The next attempt.
         until: Instant,
     },
     /// There is a run: a start has been ordered and its group may hold processes.
@@ -115,7 +115,7 @@ pub(super) struct Run {
     pub(super) started_at: Instant,
     /// When it became ready; kept after its end, because it decides whether the run was stable.
     pub(super) ready_at: Option<Instant>,
-    /// Why the core ends it, if it does. The first reason stays.
+    /// Why the core ends it, if it does. The first reason is kept.
     pub(super) why: Option<StopWhy>,
     /// A person asked for a start while it was ending: no back-off afterwards.
     pub(super) again: bool,
@@ -127,13 +127,13 @@ pub(super) struct Run {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum StopWhy {
-    /// Somebody asked (stop, restart, shutdown).
+    /// It was requested (stop, restart, shutdown).
     Asked,
     /// It is unhealthy.
     Health {
         /// The last probe's error.
         error: String,
-        /// The last success: up to here the run was good.
+        /// The last success: until then the run was healthy.
         good_until: Option<Instant>,
     },
     /// It was not ready in time.
@@ -142,7 +142,7 @@ pub(super) enum StopWhy {
     Setup(String),
 }
 
-/// How far a run is. The order is the order of time; each stage goes only to later ones.
+/// The stage of a run, in chronological order: a run moves only to later stages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Stage {
@@ -213,7 +213,7 @@ pub(super) struct Sweep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Verdict {
-    /// It ended because somebody asked.
+    /// It ended because that was requested.
     Asked,
     /// The restart policy tries again then.
     Retry(Instant),

@@ -15,11 +15,11 @@ use units::model::{Condition, Kind, OnFailure, RestartPolicy};
 /// fault and is not counted, but it must not become a loop without a pause either.
 const INTERRUPTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// An end, as far as judging it needs to know.
+/// What is needed to judge an end.
 pub(super) struct End {
     /// How.
     pub(super) what: ExitCause,
-    /// Somebody asked for it.
+    /// It was requested (stop, restart, shutdown).
     pub(super) asked: bool,
     /// It had been ready for [`STABLE`].
     pub(super) stable: bool,

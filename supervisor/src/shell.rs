@@ -29,8 +29,8 @@ pub enum ShellError {
     /// PID 1 has closed the link.
     #[error("PID 1 has closed its link")]
     Orphaned,
-    /// What an earlier supervisor left cannot be read now. The next attempt begins anew: going on
-    /// without it could start a container beside one that runs.
+    /// What an earlier supervisor left cannot be read now. The next attempt begins anew: continuing
+    /// without it could start a container beside one that is still running.
     #[error("taking over: {0}")]
     TakeOver(String),
     /// The process cannot leave a container's network namespace.
@@ -44,7 +44,7 @@ const MESSAGES_PER_TURN: usize = 256;
 /// How often a group that has not reported that it is empty is checked.
 const GROUP_POLL_MS: u64 = 50;
 
-/// A unit's state that could not be written is written again after this long.
+/// The delay before another attempt to write a unit's state.
 const SAVE_AGAIN_MS: u64 = 1_000;
 
 /// The supervisor's state around the core.
@@ -173,7 +173,7 @@ impl<K: Kernel> Shell<K> {
         }
         takeover::take_over(&mut shell, stored, &saved)?;
         for unit in unreadable {
-            // What an unreadable file says no longer holds, also if a later supervisor can read it.
+            // An unreadable file is out of date, even if a later supervisor can read it.
             shell.perform(Action::Persist { unit });
         }
         // The clock condition holds unless PID 1 had to set the clock itself.
@@ -389,7 +389,7 @@ impl<K: Kernel> Shell<K> {
         }
     }
 
-    /// As [`Self::save_unsaved`], from time to time.
+    /// As [`Self::save_unsaved`], at intervals.
     fn save_again(&mut self) {
         let now = self.now().as_millis();
         if self.unsaved.is_empty() && self.unacknowledged.is_none() {
@@ -406,7 +406,7 @@ impl<K: Kernel> Shell<K> {
             match self.net.recv::<FromNet>() {
                 Ok(None) => return,
                 Ok(Some(received)) => self.net_says(received.message),
-                // PID 1 keeps both ends: this one has been shut down, and would be reported for ever.
+                // PID 1 keeps both ends: this one has been shut down, and would be reported forever.
                 Err(error) if error.is_closed() => {
                     log::error!("netsetup: the link is broken");
                     return self.kernel.unwatch(&Source::Net, self.net.as_ref());

@@ -31,14 +31,14 @@ use tokio::time::timeout;
 
 /// Bytes of output in a frame.
 const PIECE: usize = 16 * 1024;
-/// Most output that is passed on after a command's end: what a pipe holds, with room to spare. A child
-/// left behind that goes on writing is not waited for.
+/// Most output that is passed on after a command's end: more than a pipe holds. A child process that
+/// is still running and writing is not waited for.
 const MAX_REST: usize = 256 * 1024;
 /// Input frames that wait for the command to read.
 const INPUT: usize = 4;
 /// Once a command has closed its output, its end is reported within this time.
 const END: Duration = Duration::from_secs(30);
-/// What ends the input of a program on a terminal.
+/// The character that ends the input of a program on a terminal.
 const END_OF_TRANSMISSION: &[u8] = b"\x04";
 
 /// Runs a command in a running container. The request asks for an upgrade to `keel-exec` and has an
@@ -218,7 +218,7 @@ async fn feed(pipe: &Pipe, mut input: mpsc::Receiver<Input>, tty: bool) {
 
 type Writing = WriteHalf<Stream>;
 
-/// What the command writes.
+/// The command's output.
 struct Output<'a> {
     standard: &'a Pipe,
     error: Option<&'a Pipe>,

@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// Lines by default.
 const TAIL: usize = 100;
-/// How often the supervisor is asked for a log that does not exist yet.
+/// The interval between requests to the supervisor for a log that does not exist yet.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The log of a unit.

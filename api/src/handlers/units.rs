@@ -84,8 +84,8 @@ pub async fn restart(call: Call) -> Result<Json<Outcome>, Error> {
 pub async fn signal(mut call: Call) -> Result<Json<Outcome>, Error> {
     call.query.only(&[])?;
     let SignalRequest { signal } = call.json().await?;
-    let number = units::process::parse_signal(&signal)
-        .map_err(|mistake| Error::invalid(mistake.to_string()))?;
+    let number =
+        units::process::parse_signal(&signal).map_err(|error| Error::invalid(error.to_string()))?;
     let Call { app, key, unit: name, .. } = call;
     let () = app.ask(&key, Request::SignalUnit { name: name.clone(), signal: number }).await?;
     let unit: Unit = app.ask(&key, Request::Unit { name: name.clone() }).await?;

@@ -1,6 +1,6 @@
-//! A client with a real TLS library and an HTTP parser that is just enough.
+//! A client with a real TLS library and a minimal HTTP parser.
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use api_types::{Client, Role};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -27,7 +27,7 @@ impl Key {
         Key::with(|_| {})
     }
 
-    /// A key whose certificate is as wrong as one likes.
+    /// A key whose certificate has been changed by `change`.
     pub fn with(change: impl FnOnce(&mut CertificateParams)) -> Key {
         let pair = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -79,7 +79,7 @@ impl Response {
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The code of an error, whose status must fit.
+    /// The code of an error; its status must match.
     pub fn error(&self) -> String {
         let error: api_types::ErrorBody = serde_json::from_value(self.json()).unwrap();
         assert_eq!(self.status, error.error.code.status());
@@ -93,7 +93,7 @@ impl Connection {
         Connection::with(address, key, host, &[&rustls::version::TLS13])
     }
 
-    /// Shakes hands.
+    /// Connects and completes the TLS handshake.
     pub fn with(
         address: SocketAddr,
         key: Option<&Key>,
@@ -118,8 +118,8 @@ impl Connection {
         let name = ServerName::try_from("keelhost").unwrap();
         let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut tcp = TcpStream::connect(address)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
-        tcp.set_write_timeout(Some(PATIENCE))?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
+        tcp.set_write_timeout(Some(TIMEOUT))?;
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp)?;
         }
@@ -148,11 +148,11 @@ impl Connection {
         self.response().unwrap()
     }
 
-    /// More bytes; none at the end.
+    /// Reads more bytes; 0 at the end.
     fn more(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 16 * 1024];
         let len = match self.stream.read(&mut buffer) {
-            // Not every end is announced.
+            // Not every connection is closed with a TLS close notification.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => 0,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
             result => result?,
@@ -161,7 +161,7 @@ impl Connection {
         Ok(len)
     }
 
-    /// So many bytes.
+    /// The next `len` bytes.
     pub fn take(&mut self, len: usize) -> io::Result<Vec<u8>> {
         while self.held.len() < len {
             if self.more()? == 0 {
@@ -171,7 +171,7 @@ impl Connection {
         Ok(self.held.drain(..len).collect())
     }
 
-    /// Everything up to and with the delimiter.
+    /// Everything up to and including the delimiter.
     pub fn take_until(&mut self, delimiter: &[u8]) -> io::Result<Vec<u8>> {
         loop {
             let found = self.held.windows(delimiter.len()).position(|part| part == delimiter);
@@ -184,13 +184,13 @@ impl Connection {
         }
     }
 
-    /// Whether the other side has closed, after reading all it had to say.
+    /// Reads and discards the rest; whether the other side has then closed the connection.
     pub fn ended(&mut self) -> bool {
         loop {
             match self.more() {
                 Ok(0) => return true,
                 Ok(_) => {}
-                // What we sent and nobody read makes the end a reset.
+                // Sent data that was not read turns the end into a reset.
                 Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
             }
         }
@@ -230,7 +230,7 @@ impl Connection {
 
     /// The next server-sent event as (id, event, data); a comment is an event without a name.
     pub fn event(&mut self) -> io::Result<(String, String, String)> {
-        // The chunks' own lines are skipped: no field looks like them.
+        // The lines of the chunks themselves are skipped: no field looks like them.
         let text = String::from_utf8(self.take_until(b"\n\n")?).unwrap();
         let field = |name: &str| {
             let prefix = format!("{name}: ");
@@ -241,7 +241,7 @@ impl Connection {
     }
 }
 
-/// Believes one key and nothing else.
+/// Accepts one key and nothing else.
 #[derive(Debug)]
 struct Pinned {
     provider: Arc<CryptoProvider>,

@@ -18,10 +18,10 @@ use std::time::Duration;
 pub use client::{Connection, Key, Response};
 pub use supervisor::Supervisor;
 
-/// Nothing here takes this long unless it is broken.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Long enough for everything here, unless something is broken.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A directory of the test's own, removed at the end.
+/// A test's own directory, removed at the end.
 pub struct Directory(pub PathBuf);
 
 impl Directory {
@@ -64,7 +64,7 @@ impl Host {
         Host::start(limits, false)
     }
 
-    /// `silent`: the supervisor does not even say who may call.
+    /// `silent`: the supervisor does not even send the list of clients.
     pub fn start(limits: Limits, silent: bool) -> Host {
         let directory = Directory::new();
         let (admin, reader) = (Key::new(), Key::new());
@@ -93,7 +93,7 @@ impl Host {
         let supervisor = Supervisor::start(supervisor, clients, directory.0.clone(), silent);
         let ready: ToInit = receive(&init);
         assert_eq!(ready, ToInit::Ready);
-        supervisor.wait_for(|heard| heard.hellos.first().cloned());
+        supervisor.wait_for(|state| state.hellos.first().cloned());
         Host { address, fingerprint, supervisor, init, directory, admin, reader }
     }
 
@@ -101,7 +101,7 @@ impl Host {
         Connection::open(self.address, Some(key), &self.fingerprint).unwrap()
     }
 
-    /// One request on a connection of its own.
+    /// One request on a separate connection.
     pub fn ask(&self, key: &Key, method: &str, path: &str) -> Response {
         self.connect(key).ask(method, path, &[], b"")
     }
@@ -121,19 +121,19 @@ pub fn receive<M: serde::de::DeserializeOwned>(link: &Channel) -> M {
         if let Some(received) = link.recv().unwrap() {
             return received.message;
         }
-        let timeout = PollTimeout::try_from(PATIENCE).unwrap();
+        let timeout = PollTimeout::try_from(TIMEOUT).unwrap();
         assert_ne!(poll(&mut [PollFd::new(link.as_fd(), PollFlags::POLLIN)], timeout), Ok(0));
     }
 }
 
-/// Looks until there is something.
+/// Calls `look` until it returns something.
 pub fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
     let begun = std::time::Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "it never came");
+        assert!(begun.elapsed() < TIMEOUT, "it never came");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -21,33 +21,33 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What has come, and how to behave.
-pub struct Heard {
+/// What the simulated supervisor has received, and how it behaves.
+pub struct SupervisorState {
     pub hellos: Vec<(String, String)>,
     pub asks: Vec<(String, ApiRequest)>,
     pub abandoned: Vec<u64>,
     pub clients: Vec<Client>,
-    /// Takes questions in and answers none.
+    /// Receives requests and answers none.
     pub silent: bool,
-    /// Answers by file.
+    /// Sends answers in a file.
     pub by_file: bool,
     pub unit: Unit,
     /// What the unit becomes when it is asked to start, restart or stop.
     pub becomes: Unit,
-    /// Does at once what it is asked, instead of what `becomes` says, and runs no program: for
-    /// clients who ask for anything.
+    /// Carries out requests at once, instead of applying `becomes`, and runs no program: for clients
+    /// that make arbitrary requests.
     pub obliging: bool,
     /// Refuses every request.
     pub refusal: Option<Problem>,
     pub events: Vec<Event>,
-    /// The far end of the terminal of the last program with one.
+    /// The other end of the last program's terminal.
     pub terminal: Option<UnixStream>,
 }
 
 #[derive(Clone)]
 pub struct Supervisor {
     link: Arc<Channel>,
-    heard: Arc<Mutex<Heard>>,
+    state: Arc<Mutex<SupervisorState>>,
     directory: PathBuf,
 }
 
@@ -147,7 +147,7 @@ impl Supervisor {
         directory: PathBuf,
         silent: bool,
     ) -> Supervisor {
-        let heard = Heard {
+        let state = SupervisorState {
             hellos: Vec::new(),
             asks: Vec::new(),
             abandoned: Vec::new(),
@@ -161,19 +161,19 @@ impl Supervisor {
             events: Vec::new(),
             terminal: None,
         };
-        let heard = Arc::new(Mutex::new(heard));
-        let supervisor = Supervisor { link: Arc::new(link), heard, directory };
+        let state = Arc::new(Mutex::new(state));
+        let supervisor = Supervisor { link: Arc::new(link), state, directory };
         let running = supervisor.clone();
         std::thread::spawn(move || running.run());
         supervisor
     }
 
-    pub fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap()
+    pub fn state(&self) -> MutexGuard<'_, SupervisorState> {
+        self.state.lock().unwrap()
     }
 
-    pub fn wait_for<T>(&self, look: impl Fn(&mut Heard) -> Option<T>) -> T {
-        until(|| look(&mut self.heard()))
+    pub fn wait_for<T>(&self, look: impl Fn(&mut SupervisorState) -> Option<T>) -> T {
+        until(|| look(&mut self.state()))
     }
 
     pub fn ring(&self) -> PathBuf {
@@ -196,14 +196,14 @@ impl Supervisor {
     }
 
     pub fn set_clients(&self, clients: Vec<Client>) {
-        self.heard().clients = clients.clone();
+        self.state().clients = clients.clone();
         self.send(&ToApi::Clients { clients }, Vec::new());
     }
 
     pub fn happens(&self, seq: u64, unit: Option<&str>, kind: EventKind) {
         let text = kind.to_string();
         let event = Event { seq, time_us: 1, unit: unit.map(Into::into), kind, text };
-        self.heard().events.push(event.clone());
+        self.state().events.push(event.clone());
         self.send(&ToApi::Event(event), Vec::new());
     }
 
@@ -221,21 +221,21 @@ impl Supervisor {
     fn take(&self, message: FromApi) {
         match message {
             FromApi::Hello { host_key, listens } => {
-                if !self.heard().silent {
-                    let clients = self.heard().clients.clone();
+                if !self.state().silent {
+                    let clients = self.state().clients.clone();
                     self.send(&ToApi::Clients { clients }, Vec::new());
                 }
-                self.heard().hellos.push((host_key, listens));
+                self.state().hellos.push((host_key, listens));
             }
-            FromApi::Abandon { id } => self.heard().abandoned.push(id),
+            FromApi::Abandon { id } => self.state().abandoned.push(id),
             FromApi::Ask { id, key, request } => {
-                self.heard().asks.push((key.clone(), request.clone()));
-                if self.heard().silent {
+                self.state().asks.push((key.clone(), request.clone()));
+                if self.state().silent {
                     return;
                 }
                 let mut fds = Vec::new();
                 let answer = Answer::from(self.answer(id, &key, request, &mut fds));
-                if self.heard().by_file {
+                if self.state().by_file {
                     let path = self.directory.join(format!("answer-{id}"));
                     let mut options = OpenOptions::new();
                     options.create(true).read(true).write(true).truncate(true);
@@ -256,12 +256,12 @@ impl Supervisor {
         request: ApiRequest,
         fds: &mut Vec<OwnedFd>,
     ) -> Result<Reply, Problem> {
-        let client = self.heard().clients.iter().find(|client| client.key == key).cloned();
+        let client = self.state().clients.iter().find(|client| client.key == key).cloned();
         let client = client.ok_or_else(|| Problem::new(ErrorCode::UnknownKey, "who?"))?;
         if client.role < request.role() {
             return refused(ErrorCode::Forbidden, format!("{} is {}", client.name, client.role));
         }
-        if let Some(refusal) = self.heard().refusal.clone() {
+        if let Some(refusal) = self.state().refusal.clone() {
             return Err(refusal);
         }
         Ok(match request {
@@ -278,7 +278,7 @@ impl Supervisor {
                 Reply::Done
             }
             ApiRequest::Events { after } => {
-                let events = self.heard().events.clone();
+                let events = self.state().events.clone();
                 Reply::Events(events.into_iter().filter(|event| event.seq > after).collect())
             }
             ApiRequest::Pressure => {
@@ -290,11 +290,11 @@ impl Supervisor {
             ApiRequest::Config => Reply::Config(config()),
             ApiRequest::Exec { name, program } => {
                 known(&name)?;
-                if self.heard().obliging {
+                if self.state().obliging {
                     return refused(ErrorCode::Conflict, "no programs here");
                 } else if program.tty.is_some() {
                     let (near, far) = UnixStream::pair().unwrap();
-                    self.heard().terminal = Some(far);
+                    self.state().terminal = Some(far);
                     fds.push(near.into());
                 } else {
                     self.exec(id, &program.command, fds)?;
@@ -304,7 +304,7 @@ impl Supervisor {
             ApiRequest::OpenFile { name, path, write, mode } => {
                 known(&name)?;
                 let absent = |why: String| Problem::new(ErrorCode::NotFound, why);
-                // The directory is all there is: nothing is above it.
+                // The directory is the root: nothing is above it.
                 if path.split('/').any(|part| part == "..") {
                     return Err(absent("no `..` here".to_owned()));
                 }
@@ -325,12 +325,12 @@ impl Supervisor {
     }
 
     fn plain(&self, request: Request) -> Result<Reply, Problem> {
-        let mut heard = self.heard();
+        let mut state = self.state();
         Ok(match request {
-            Request::Units => Reply::Units(vec![heard.unit.clone()]),
+            Request::Units => Reply::Units(vec![state.unit.clone()]),
             Request::Unit { name } => {
                 known(&name)?;
-                Reply::Unit(Box::new(heard.unit.clone()))
+                Reply::Unit(Box::new(state.unit.clone()))
             }
             Request::Explain { name } => {
                 known(&name)?;
@@ -341,15 +341,15 @@ impl Supervisor {
             | Request::Restart { ref name }
             | Request::Stop { ref name } => {
                 known(name)?;
-                let before = heard.unit.clone();
-                if heard.obliging {
+                let before = state.unit.clone();
+                if state.obliging {
                     let run = before.generation + 1;
                     let stop = matches!(request, Request::Stop { .. });
-                    let state = if stop { State::Stopped } else { State::Running };
-                    heard.unit = unit(state, !stop, run);
-                    return Ok(Reply::Unit(Box::new(heard.unit.clone())));
+                    let next = if stop { State::Stopped } else { State::Running };
+                    state.unit = unit(next, !stop, run);
+                    return Ok(Reply::Unit(Box::new(state.unit.clone())));
                 }
-                heard.unit = heard.becomes.clone();
+                state.unit = state.becomes.clone();
                 Reply::Unit(Box::new(before))
             }
             Request::SignalUnit { name, .. } => {

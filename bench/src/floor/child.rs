@@ -67,7 +67,7 @@ const READ_ONLY: [&CStr; 5] =
 /// The default capabilities, as bits.
 const CAPS: u64 = 0x8004_05fb;
 
-/// Runs to the exec; a failure ends it.
+/// Runs up to the exec; a failure ends the process.
 pub fn run(given: &Given<'_>) -> ! {
     let Given { net, status, out, err, calls } = *given;
     descriptors([net, status, out, err]);
@@ -150,7 +150,7 @@ pub fn run(given: &Given<'_>) -> ! {
     failed("execve", tried!(SYS_execve, program.as_c_str(), at(&argv), at(&env)))
 }
 
-/// Closes everything but these and 0 to 2.
+/// Closes all descriptors except these and 0 to 2.
 fn descriptors(mut keep: [i32; 4]) {
     keep.sort_unstable();
     let mut next = 3;
@@ -173,7 +173,7 @@ fn session() {
     }
 }
 
-/// The writable layer, the overlay, and into it.
+/// Mounts the writable layer and the overlay, and makes the overlay the root.
 fn root() {
     let staging = CString::new(places::STAGING).unwrap_or_default();
     let layer = CString::new(places::LAYER).unwrap_or_default();
@@ -220,7 +220,7 @@ fn opened(dir: i32, path: &CStr, flags: i32, mode: u64, resolve: u64) -> i32 {
     fd
 }
 
-/// A file system on a directory of the runtime's own.
+/// Mounts a kernel file system on a directory that the runtime created.
 fn kernel(root: i32, path: &CStr, kind: &CStr, flags: u64, options: Option<&CStr>) {
     let dir = opened(root, path, PATH_DIR, 0, BENEATH);
     call!(SYS_fchdir, dir);
@@ -229,7 +229,7 @@ fn kernel(root: i32, path: &CStr, kind: &CStr, flags: u64, options: Option<&CStr
     call!(SYS_close, dir);
 }
 
-/// /proc, /sys, the control group. Returns the root directory.
+/// Mounts /proc, /sys and the cgroup file system. Returns the root directory.
 fn kernel_files() -> i32 {
     let root = call!(SYS_openat, libc::AT_FDCWD, c"/", PATH_DIR, 0);
     let all = NOSUID | NODEV | NOEXEC;
@@ -287,7 +287,7 @@ fn stat_fd(fd: i32) -> u32 {
     stat.st_mode
 }
 
-/// Files behind the null device, directories behind one empty tmpfs.
+/// Masks files with the null device and directories with one empty tmpfs.
 fn masks(root: i32) -> i32 {
     let null = open_null(root);
     let source = CString::new(format!("/proc/self/fd/{null}")).unwrap_or_default();
@@ -337,7 +337,7 @@ fn files(root: i32) {
     }
 }
 
-/// The user is root and the image has no database of users; the working directory is the root.
+/// The user is root and the image has no user database; the working directory is `/`.
 fn user_and_directory(root: i32) {
     let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
     let _ = open(root, c"/etc/passwd", flags, 0, IN_ROOT);

@@ -1,9 +1,9 @@
 //! `bench_floor`: the system calls of one start of our engine, with nothing around them.
 //!
-//! No unit, no plan, no log, no state, no error but "it failed": a straight line of system calls in
-//! the engine's order, so that what the engine takes beyond this is the engine's own. It is kept in
-//! step by comparing `strace -f` of both; where the engine gains a step, it is added at its place in
-//! [`parent`] or [`child`]. `bench_floor steps` also notes when each step ends.
+//! It has no unit, plan, log or state, and any failure ends it: it only makes system calls in the
+//! engine's order. Any time that the engine takes beyond this is the engine's own overhead.
+//! `bench/compare-calls` compares the calls of both; when the engine gains a step, add it in the same
+//! place in [`parent`] or [`child`]. `bench_floor steps` also records when each step ends.
 
 mod child;
 mod parent;

@@ -1,4 +1,4 @@
-//! The parent's side: what is made before the clone and taken away after the end.
+//! The parent's side: what is created before the clone and removed after the end.
 
 use crate::child;
 use crate::sys::{at, call, failed, to};
@@ -15,19 +15,19 @@ const CLOEXEC: i32 = libc::O_CLOEXEC;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 
-/// The control group, under our own parent.
+/// The control group, below [`places::CGROUP`].
 pub struct Limits {
     dir: CString,
     parent: CString,
-    /// File and text, for the controllers that are there.
+    /// File and content, for the controllers that are available.
     files: Vec<(&'static CStr, String)>,
-    /// What the group's processes may open; loaded once.
+    /// The devices that the group's processes may open; loaded once.
     devices: DeviceFilter,
-    /// What system calls they may make; compiled once.
+    /// The system calls that they may make; compiled once.
     calls: Filter,
 }
 
-/// What is to be written, found out before anything is measured.
+/// Determines what is to be written, before anything is measured.
 pub fn limit_files() -> Result<Limits, Failure> {
     let enabled = std::fs::read_to_string(format!("{}/cgroup.subtree_control", places::CGROUP));
     let enabled = enabled.unwrap_or_default();
@@ -98,7 +98,7 @@ pub fn start(limits: &Limits, ends: &mut Ends) -> Result<Reply, Failure> {
     let mut watched = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
     call!(SYS_poll, to(&mut watched), 1, -1);
     let mut message = [0u8; 517];
-    // The end of the pipe: the program was executed.
+    // End of file: the program was executed.
     if call!(SYS_read, status, to(&mut message), message.len()) != 0 {
         return Err(Failure("a message on the status pipe".to_owned()));
     }
@@ -168,7 +168,7 @@ fn control_group(limits: &Limits) -> i32 {
     group
 }
 
-/// Looks for groups below, which there are none of, and removes it from its parent.
+/// Looks for child groups, as the engine does (there are none), and removes the group.
 fn remove(limits: &Limits, group: i32) {
     let flags = libc::O_RDONLY | libc::O_DIRECTORY | CLOEXEC;
     let dir = call!(SYS_openat, group, c".", flags, 0);

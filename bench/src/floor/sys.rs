@@ -1,10 +1,10 @@
-//! System calls without wrappers: numbers in, a number out, and the end of the program on failure.
+//! System calls without wrappers: numbers in, a number out; a failure ends the program.
 
 use std::ffi::CStr;
 
 /// An argument.
 pub trait Word {
-    /// As the register has it.
+    /// The value of the register.
     fn word(&self) -> usize;
 }
 
@@ -37,12 +37,12 @@ pub fn at<T>(place: &T) -> usize {
     std::ptr::from_ref(place) as usize
 }
 
-/// The same of something that the call writes to.
+/// The address of something that the call writes to.
 pub fn to<T>(place: &mut T) -> usize {
     std::ptr::from_mut(place) as usize
 }
 
-/// As many words as a call can have.
+/// Pads the arguments to six, the most that a call can have.
 pub fn six<const N: usize>(words: [usize; N]) -> [usize; 6] {
     let mut all = [0; 6];
     for (place, word) in all.iter_mut().zip(words) {
@@ -51,11 +51,11 @@ pub fn six<const N: usize>(words: [usize; N]) -> [usize; 6] {
     all
 }
 
-/// Makes a call; the result, or minus the error number.
+/// Makes a call. Returns the result, or the negated error number.
 pub fn attempt(number: libc::c_long, words: [usize; 6]) -> i32 {
     let [a, b, c, d, e, f] = words;
-    // SAFETY: this program passes C strings and places that live over the call, made by `at` and
-    // `to` in the same expression.
+    // SAFETY: this program passes C strings and addresses made by `at` and `to` in the same
+    // expression; all of them outlive the call.
     let done = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if done >= 0 {
         return done as i32;
@@ -63,7 +63,7 @@ pub fn attempt(number: libc::c_long, words: [usize; 6]) -> i32 {
     -std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
-/// Says which call failed and ends. (In the child this ends the child, which the parent sees.)
+/// Prints which call failed and exits. (In the child this ends the child, which the parent notices.)
 pub fn failed(what: &str, result: i32) -> ! {
     eprintln!("bench_floor: {what}: {}", std::io::Error::from_raw_os_error(-result));
     // SAFETY: always safe; no destructors of the parent's copy.
@@ -81,7 +81,7 @@ macro_rules! call {
     }};
 }
 
-/// The same; the result is minus the error number when it fails.
+/// As `call!`, but returns the negated error number on failure.
 macro_rules! tried {
     ($name:ident $(, $word:expr)* $(,)?) => {{
         let words = $crate::sys::six([$($crate::sys::Word::word(&$word)),*]);

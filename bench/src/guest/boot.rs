@@ -1,4 +1,4 @@
-//! PID 1 of the VM: the surroundings, the measurement, power off.
+//! PID 1 of the VM: mounts and modules, the measurement, power off.
 
 use crate::mounts;
 use engine_bench::{Failure, Naming, places};
@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::process::Command;
 
-/// What the engines need and the kernel does not have built in, in the order of their needs.
+/// Modules that the engines need, in the order of their dependencies.
 const MODULES: [&str; 3] = ["overlay", "libcrc32c", "erofs"];
 
 /// `MODULE_INIT_COMPRESSED_FILE` of `linux/module.h`: the kernel unpacks the file itself.
@@ -17,7 +17,7 @@ const COMPRESSED: libc::c_int = 4;
 /// The VM's second serial line.
 const REPORT: &str = "/dev/ttyS1";
 
-/// Never returns: the VM is switched off.
+/// Runs the measurement and powers the VM off; never returns.
 pub fn main() -> ! {
     if let Err(error) = run() {
         eprintln!("bench: {error}");
@@ -34,15 +34,15 @@ fn run() -> Result<(), Failure> {
     let program = format!("{}/bench_guest", places::PROGRAMS);
     let stage = Command::new(&program)
         .args(["stage", REPORT, "podman", "docker"])
-        // As the packages' own services have it.
+        // The same as in the packages' own services.
         .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("HOME", "/root")
         .spawn()
         .naming(program)?;
     let stage = i32::try_from(stage.id()).naming("process id")?;
-    // Whoever has lost its parent (conmon, shims) is ours.
+    // Orphaned processes (conmon, shims) are reparented to this process.
     loop {
-        // SAFETY: nobody wants the status.
+        // SAFETY: null pointers are allowed; the status is not needed.
         let pid =
             unsafe { libc::wait4(-1, std::ptr::null_mut(), libc::__WALL, std::ptr::null_mut()) };
         if pid == stage {
@@ -57,7 +57,7 @@ fn run() -> Result<(), Failure> {
     }
 }
 
-/// Loads one module from the only kernel that there is.
+/// Loads one module from the list in `/bench/modules`.
 fn load(name: &str) -> Result<(), Failure> {
     let list = fs::read_to_string("/bench/modules").naming("/bench/modules")?;
     let path = list

@@ -1,7 +1,8 @@
-//! OCI bundles for crun and runc: their own `spec`, with what our engine does too.
+//! OCI bundles for crun and runc: the output of their own `spec` command, with settings that match
+//! our engine's.
 //!
-//! The root file system is made as ours is, inside the measured time: a tmpfs with the writable
-//! layer, joined with the image's layer by overlayfs. One detached unmount takes both away.
+//! The root file system is made as our engine makes it, inside the measured time: a tmpfs with the
+//! writable layer, and an overlayfs of it and the image's layer. One detached unmount removes both.
 
 use crate::command::{Run, run};
 use crate::controllers::limits;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// The default set of our engine (and podman's), so that all have as many to set.
+/// The default set of our engine (and of podman), so that all runtimes set the same capabilities.
 const CAPABILITIES: [&str; 11] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -38,16 +39,16 @@ pub struct Bundle {
     options: String,
     /// Global options.
     globals: &'static [&'static str],
-    /// The control group in which the runtime itself works.
+    /// The control group in which the runtime itself runs.
     pub group: Option<PathBuf>,
 }
 
-/// What crun is told where it may not raise `RLIMIT_MEMLOCK`: its device filter fails there, and
-/// only a container without a control group has none. That is less work than the others have.
+/// The option for crun where it may not raise `RLIMIT_MEMLOCK`: loading its device filter fails
+/// there, and only a container without a control group has none. crun then does less than the others.
 const NO_CGROUP: &[&str] = &["--cgroup-manager=disabled"];
 
 impl Bundle {
-    /// Has the runtime write its own specification and completes it.
+    /// Lets the runtime write its default specification, and completes it.
     pub fn make(program: &'static str, argv: &[&str]) -> Result<Bundle, Failure> {
         let dir = Path::new(places::RUN).join(format!("bundle-{program}"));
         let staging = dir.join("staging");
@@ -73,7 +74,7 @@ impl Bundle {
         Ok(Bundle { program, dir, staging, options, globals, group: None })
     }
 
-    /// What it does not do here, and why.
+    /// What the runtime does not do on this machine, and why.
     pub fn handicap(&self) -> Option<String> {
         let program = self.program;
         (!self.globals.is_empty()).then(|| {
@@ -81,7 +82,7 @@ impl Bundle {
         })
     }
 
-    /// One start, from the writable layer to the unmounted root.
+    /// One start, from mounting the writable layer to unmounting the root.
     pub fn start(&self) -> Result<Run, Failure> {
         let began = Instant::now();
         let flags = MsFlags::MS_NODEV | MsFlags::MS_NOATIME;
@@ -140,7 +141,7 @@ fn complete(spec: &mut Value, program: &str, root: &Path, argv: &[&str]) -> Resu
     set("/linux/seccomp", seccomp::for_capabilities(&CAPABILITIES)?)?;
     let limits = limits();
     if let Some(bytes) = limits.memory {
-        // The same bound with swap: no swap, as our engine has it.
+        // The same limit including swap means no swap, as in our engine.
         set("/linux/resources/memory", json!({"limit": bytes, "swap": bytes}))?;
     }
     if let Some(millis) = limits.cpu_millis {

@@ -1,4 +1,4 @@
-//! A command that is run, timed and waited for with its use of memory.
+//! Runs commands, and measures their time and memory.
 
 use engine_bench::{Failure, Naming};
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-/// A start that has ended well.
+/// The measurement of a successful start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
     /// How long it took.
@@ -17,11 +17,11 @@ pub struct Run {
     pub max_rss_kib: u64,
 }
 
-/// Runs a command to its end, in a control group if one is named. Its output goes nowhere, its
-/// errors to ours.
+/// Runs a command until it exits, in a control group if one is given. Its standard output is
+/// discarded, and its standard error is that of this process.
 ///
 /// # Errors
-/// It cannot be started, or fails.
+/// The command cannot be started, or fails.
 pub fn run(command: &mut Command, group: Option<&Path>) -> Result<Run, Failure> {
     if let Some(group) = group {
         let file = group.join("cgroup.procs");
@@ -36,7 +36,7 @@ pub fn run(command: &mut Command, group: Option<&Path>) -> Result<Run, Failure> 
     let mut status = 0;
     // SAFETY: rusage is plain data for which all zeroes are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: both places live over the call.
+    // SAFETY: both variables outlive the call.
     while unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) } != pid {
         let error = std::io::Error::last_os_error();
         if error.kind() != std::io::ErrorKind::Interrupted {
@@ -50,10 +50,10 @@ pub fn run(command: &mut Command, group: Option<&Path>) -> Result<Run, Failure> 
     Ok(Run { ns, max_rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0) })
 }
 
-/// What a command prints, without blanks at the ends.
+/// What a command prints, without leading or trailing white space.
 ///
 /// # Errors
-/// It cannot be started, or fails; then with what it wrote.
+/// The command cannot be started, or fails; the error then contains its standard error.
 pub fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     let done =
         Command::new(program).args(arguments).stdin(Stdio::null()).output().naming(program)?;

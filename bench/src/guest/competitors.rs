@@ -1,4 +1,4 @@
-//! Who is measured, and how one start of each is made.
+//! The competitors that are measured, and how each of them makes one start.
 
 use crate::bundle::Bundle;
 use crate::command::{Run, run};
@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// One of those who are measured.
+/// A runtime, an engine or the floor program.
 pub struct Competitor {
     /// Its name in the report.
     pub who: &'static str,
@@ -23,13 +23,13 @@ enum How {
     Engine(Engine),
 }
 
-/// A process that makes starts, below a reaper.
+/// A process that makes starts, the child of a reaper.
 struct Starter {
     reaper: Child,
 }
 
 impl Competitor {
-    /// Our engine, in a process of its own; `words` say which variant.
+    /// Our engine, in its own process; `words` select the variant.
     pub fn ours(who: &'static str, words: &[&str]) -> Result<Competitor, Failure> {
         let program = format!("{}/bench_guest", places::PROGRAMS);
         let words = [&[program.as_str(), "engine"], words].concat();
@@ -62,8 +62,8 @@ impl Competitor {
         }
     }
 
-    /// From now on, everything that works for it does so in this control group, a child of the
-    /// containers' own parent.
+    /// Moves its processes to this control group, a child of the containers' parent group; later
+    /// commands run there too.
     pub fn work_in(&mut self, group: &Path) -> Result<(), Failure> {
         let pids = match &mut self.how {
             How::Starter(starter) => starter.pids(),
@@ -83,7 +83,7 @@ impl Competitor {
         Ok(())
     }
 
-    /// What it does not do on this machine, to its favour.
+    /// What it does not do on this machine, which is in its favour.
     pub fn handicap(&self) -> Option<String> {
         match &self.how {
             How::Bundle(bundle) => bundle.handicap(),
@@ -91,20 +91,20 @@ impl Competitor {
         }
     }
 
-    /// Whether a start of it is so slow that fewer are made.
+    /// Whether it is so slow that fewer starts are made.
     pub fn is_slow(&self) -> bool {
         matches!(self.how, How::Engine(_))
     }
 
-    /// Creates a container, waits for its end, cleans up.
+    /// Creates a container, waits until it exits, and cleans up.
     pub fn start(&mut self) -> Result<Run, Failure> {
         match &mut self.how {
             How::Starter(starter) => starter.start(),
             How::Bundle(bundle) => bundle.start(),
             How::Engine(engine) => {
                 let done = run(&mut engine.command(&[]), engine.group.as_deref())?;
-                // Outside the measured time, to the engine's favour: what it does behind its
-                // command's back.
+                // Outside the measured time, which is in the engine's favour: what continues after
+                // its command has ended.
                 engine.settle()?;
                 Ok(done)
             }
@@ -147,7 +147,7 @@ impl Starter {
 }
 
 impl Drop for Starter {
-    /// The end of its input ends the starter, and its end the reaper.
+    /// End of file on its input ends the starter, and the reaper ends with the starter.
     fn drop(&mut self) {
         drop(self.reaper.stdin.take());
         let _ = self.reaper.wait();

@@ -1,4 +1,4 @@
-//! The cgroup tree of the benchmark and the controllers that this machine has for it.
+//! The cgroup tree of the benchmark, and the controllers that are available on this machine.
 
 use container::{Cgroup, Limits, cgroup};
 use engine_bench::{Failure, Naming, limits as all, places};
@@ -8,8 +8,8 @@ use std::path::Path;
 /// The controllers behind [`Limits`].
 const WANTED: [&str; 3] = ["memory", "cpu", "pids"];
 
-/// Makes the parent of our groups, with as many of the controllers as there are: a development
-/// machine may have given them to version 1.
+/// Creates the parent of our groups with the available controllers: on a development machine, cgroup
+/// version 1 may use some of them.
 pub fn set_up() -> Result<(), Failure> {
     let root = Path::new(places::CGROUP).parent().unwrap_or(Path::new("/"));
     for dir in [root, Path::new(places::CGROUP)] {
@@ -28,12 +28,12 @@ pub fn set_up() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes what [`set_up`] has made.
+/// Removes what [`set_up`] has created.
 pub fn clean_up() -> Result<(), Failure> {
     Cgroup::open(Path::new(places::CGROUP)).and_then(|group| group.remove()).naming("clean-up")
 }
 
-/// The limits of every container, as far as there are controllers for them.
+/// The limits of every container that have a controller here.
 pub fn limits() -> Limits {
     let listed = Path::new(places::CGROUP).join("cgroup.subtree_control");
     let enabled = fs::read_to_string(listed).unwrap_or_default();

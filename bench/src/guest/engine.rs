@@ -1,9 +1,9 @@
-//! Our engine, driven as the supervisor drives it: one start for each order.
+//! Our engine, driven as the supervisor drives it: one start for each request.
 //!
-//! What the supervisor does for a unit's first start is done here in the same order: network
-//! namespace, cgroup with its limits, two pipes for what the program writes, [`container::spawn`],
-//! the end by pidfd, the set-up's status, PID 1's word that it has reaped. Then all of it is taken
-//! away again.
+//! It performs the supervisor's steps for a unit's first start, in the same order: network namespace,
+//! cgroup with its limits, two pipes for the program's output, [`container::spawn`], waiting on the
+//! pidfd, the status of the set-up, PID 1's report that it has reaped the process. Then everything is
+//! removed again.
 
 use crate::controllers::limits;
 use container::seccomp::Filter;
@@ -23,18 +23,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Which start is made.
+/// The variant of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Variant {
-    /// The network namespace and the cgroup stay, as over a unit's restarts.
+    /// The network namespace and the cgroup stay, as they do across a unit's restarts.
     pub restart: bool,
-    /// When each step ends is noted.
+    /// Record when each step ends.
     pub steps: bool,
-    /// The container has users of its own.
+    /// The container has its own user namespace.
     pub own_ids: bool,
 }
 
-/// What is made once, when a host folder is read.
+/// What is created once, when a host folder is read.
 struct Filters {
     seccomp: Filter,
     devices: DeviceFilter,
@@ -56,7 +56,7 @@ struct Kept {
     cgroup: Cgroup,
 }
 
-/// Serves orders until there are no more.
+/// Serves requests until end of file.
 pub fn main(variant: Variant) -> Result<(), Failure> {
     let limits = limits();
     let filters = Filters::make()?;
@@ -130,7 +130,7 @@ fn start(
     Ok(Reply { ns, max_rss_kib: ended.max_rss_kib })
 }
 
-/// One run: the process and what it writes.
+/// One run: the process and the pipes for its output.
 struct Container {
     spawned: Spawned,
     out: OwnedFd,
@@ -138,7 +138,7 @@ struct Container {
 }
 
 impl Container {
-    /// Two pipes and a spawn.
+    /// Creates two pipes and spawns the process.
     fn start(
         Kept { userns, net, cgroup }: &Kept,
         filters: &Filters,
@@ -194,7 +194,7 @@ impl Container {
         Ok(Container { spawned, out, _err: err })
     }
 
-    /// Waits for the end of the process. An error if its set-up failed.
+    /// Waits until the process exits. Fails if its set-up failed.
     fn wait(&self) -> Result<(), Failure> {
         let mut watched = [PollFd::new(self.spawned.pidfd.as_fd(), PollFlags::POLLIN)];
         while let Err(errno) = poll(&mut watched, PollTimeout::NONE) {
@@ -213,8 +213,8 @@ impl Container {
     }
 }
 
-/// Runs the payload with these words in a container of this process's own; what it wrote. Its
-/// parent, PID 1, reaps it.
+/// Runs the payload with these arguments in a container that this process starts, and returns its
+/// output. Its parent, PID 1, reaps it.
 pub fn output(words: &[&str]) -> Result<String, Failure> {
     let filters = Filters::make()?;
     let kept = make("engine-output", &limits(), &filters, true)?;
@@ -228,7 +228,7 @@ pub fn output(words: &[&str]) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// A container that waits for ever.
+/// A container that waits forever.
 pub struct Resting {
     kept: Kept,
     container: Container,
@@ -243,7 +243,7 @@ impl Resting {
         Ok(Resting { kept, container })
     }
 
-    /// Ends it. An error if it was not running.
+    /// Kills it. Fails if it was not running.
     pub fn stop(self) -> Result<(), Failure> {
         self.container.check()?;
         self.kept.cgroup.kill().naming("control group")?;
@@ -252,7 +252,7 @@ impl Resting {
     }
 }
 
-/// Removes a group as soon as nobody is in it any more.
+/// Removes a group as soon as it is empty.
 fn remove(group: &Cgroup) -> Result<(), Failure> {
     while group.populated().naming("control group")? {
         std::thread::yield_now();

@@ -1,4 +1,4 @@
-//! podman and docker: set up as their packages are, given the image, and told to run it.
+//! podman and docker: set up as in their packages, with the image imported.
 
 use crate::command::output;
 use crate::processes;
@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Long enough for a daemon to start under TCG emulation.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The image's name.
 const IMAGE: &str = "bench";
@@ -19,7 +19,7 @@ const IMAGE: &str = "bench";
 const CONTAINERD: &[&str] = &["--log-level=error"];
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// docker's daemon. No network is set up: the containers have none, and it would only need iptables.
+/// docker's daemon. No network is set up: the containers have none, and it would need iptables.
 const DOCKERD: &[&str] = &[
     "--containerd=/run/containerd/containerd.sock",
     "--iptables=false",
@@ -31,22 +31,22 @@ const DOCKERD: &[&str] = &[
     "--log-level=error",
 ];
 
-/// Which.
+/// The program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
     Podman,
     Docker,
 }
 
-/// One of them, ready to run containers.
+/// podman or docker, ready to run containers.
 pub struct Engine {
     which: Which,
     daemons: Vec<Child>,
-    /// The control group in which its command works, a sibling of its containers'.
+    /// The control group in which its command runs, a sibling of its containers' groups.
     pub group: Option<PathBuf>,
 }
 
-/// Starts a daemon, its errors in a file of their own; with that file's path.
+/// Starts a daemon with its standard error in a file. Returns the daemon and the file's path.
 fn begin(program: &str, arguments: &[&str]) -> Result<(Child, PathBuf), Failure> {
     let log = Path::new(places::RUN).join(format!("{program}.log"));
     let errors = File::create(&log).naming(log.display())?;
@@ -60,11 +60,11 @@ fn begin(program: &str, arguments: &[&str]) -> Result<(Child, PathBuf), Failure>
     Ok((daemon, log))
 }
 
-/// Asks again and again until there is an answer.
+/// Repeats `ask` until it succeeds; after [`TIMEOUT`], fails with the daemon's log.
 fn wait_for(log: &Path, mut ask: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
     let began = Instant::now();
     while let Err(error) = ask() {
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > TIMEOUT {
             let log = fs::read_to_string(log).unwrap_or_default();
             return Err(Failure(format!("{error}\n{log}")));
         }
@@ -74,7 +74,7 @@ fn wait_for(log: &Path, mut ask: impl FnMut() -> Result<(), Failure>) -> Result<
 }
 
 impl Engine {
-    /// podman with the image; its storage is where its package has it.
+    /// podman with the image; its storage is in its package's default location.
     pub fn podman() -> Result<Engine, Failure> {
         let engine = Engine { which: Which::Podman, daemons: Vec::new(), group: None };
         engine.import()?;
@@ -114,8 +114,8 @@ impl Engine {
         output(self.program(), &["import", "--change", &change, &archive, IMAGE]).map(drop)
     }
 
-    /// `run --rm` with everything at its default but the network and the limits; `words` go to the
-    /// payload.
+    /// `run --rm` with defaults except for the network and the limits; `words` are the payload's
+    /// arguments.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = self.run_command(&["--rm"]);
         command.args(words);
@@ -139,7 +139,7 @@ impl Engine {
         command
     }
 
-    /// Starts a container that stays, and gives a handle on it.
+    /// Starts a container that keeps running.
     pub fn start_resting(&self) -> Result<(), Failure> {
         let mut command = self.run_command(&["-d", "--name", "resting"]);
         let done = command.arg("pause").output().naming(self.program())?;
@@ -149,13 +149,13 @@ impl Engine {
         Err(Failure(format!("{}: {}", self.program(), String::from_utf8_lossy(&done.stderr))))
     }
 
-    /// Removes it.
+    /// Removes that container.
     pub fn stop_resting(&self) -> Result<(), Failure> {
         output(self.program(), &["rm", "-f", "resting"]).map(drop)?;
         self.settle()
     }
 
-    /// Waits until nothing of the last container is left running.
+    /// Waits until no helper process of the last container is running.
     pub fn settle(&self) -> Result<(), Failure> {
         let helpers: &[&str] = match self.which {
             Which::Podman => &["podman", "conmon", "crun", "runc"],
@@ -168,7 +168,7 @@ impl Engine {
             if left.is_empty() {
                 return Ok(());
             }
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 return Err(Failure(format!("{}: still there: {left:?}", self.program())));
             }
             std::thread::sleep(Duration::from_millis(5));

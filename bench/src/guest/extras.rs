@@ -1,4 +1,4 @@
-//! What is measured besides time: memory of a start, containers at rest, filters.
+//! Further measurements: steps of a start, memory of a start, containers at rest, filters.
 
 mod calls;
 mod memory;
@@ -17,7 +17,7 @@ use engine_bench::Failure;
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
     steps::measure(report)?;
     memory::measure(competitors, report)?;
-    // Only a machine of our own has no other processes that come and go.
+    // Only in the VM do no unrelated processes start and end.
     if processes::named(&["bench_guest"]).iter().any(|process| process.pid == 1) {
         rest::measure(competitors, report)?;
     }

@@ -1,7 +1,7 @@
 //! `bench_guest`: everything that runs beside the runtimes.
 //!
 //! - as PID 1 of the VM: mounts, modules, then `stage`;
-//! - `native TREE`: the same surroundings on this machine, in a mount namespace of its own;
+//! - `native TREE`: the same environment on this machine, in its own mount namespace;
 //! - `stage REPORT [ENGINE…]`: the measurement;
 //! - `reaper PROGRAM…`, `engine [restart] [steps] [userns]`: see the modules.
 

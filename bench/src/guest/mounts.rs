@@ -1,4 +1,4 @@
-//! What is mounted before anything is measured; the VM and the native variant have it alike.
+//! The file systems that are mounted before anything is measured, in the VM and natively.
 
 use engine_bench::{Failure, Naming};
 use nix::errno::Errno;
@@ -18,10 +18,10 @@ const TABLE: [(&str, &str, &str); 9] = [
     ("/var/lib", "tmpfs", "mode=0755"),
 ];
 
-/// Mounts all of it.
+/// Mounts the whole table.
 ///
 /// # Errors
-/// The first that fails.
+/// A mount fails.
 pub fn all() -> Result<(), Failure> {
     for (target, kind, options) in TABLE {
         match fs::create_dir_all(target) {

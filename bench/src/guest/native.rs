@@ -1,7 +1,8 @@
-//! The native variant: the VM's file system entered on this machine.
+//! The native variant: the VM's file system is entered on this machine.
 //!
-//! A mount namespace of its own, so that the machine's mounts stay as they are and the tree can be
-//! the root: runtimes want to pivot. Only crun and runc are measured; they need no daemon.
+//! It has its own mount namespace, so that the machine's mounts stay unchanged and the tree can be
+//! the root, as pivot_root(2) in the runtimes requires. Only crun and runc are measured: they need no
+//! daemon.
 
 use crate::{controllers, mounts, stage};
 use engine_bench::{Failure, Naming};
@@ -9,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, pivot_root};
 
-/// Enters the tree and measures. The report goes to the standard output.
+/// Enters the tree and measures. The report goes to standard output.
 pub fn main(tree: &str) -> Result<(), Failure> {
     let none = None::<&str>;
     let report = "/proc/self/fd/1";

@@ -1,4 +1,4 @@
-//! What runs on this machine, from /proc.
+//! The processes of this machine, from /proc.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,21 +6,20 @@ use std::fs;
 /// A process.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
-    /// Its number.
+    /// Its ID.
     pub pid: u32,
     /// The kernel's name for it, 15 bytes at most.
     pub name: String,
 }
 
-/// Every process but the kernel's own threads.
+/// All processes except kernel threads.
 pub fn all() -> BTreeSet<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeSet::new() };
     entries
         .flatten()
         .filter_map(|entry| {
             let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-            // A thread of the kernel has no command line; neither has a zombie, which is no process
-            // any more.
+            // A kernel thread has no command line. Neither has a zombie, which is not counted.
             let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             (!command.is_empty()).then(|| Process { pid, name: name.trim_end().to_owned() })
@@ -28,7 +27,7 @@ pub fn all() -> BTreeSet<Process> {
         .collect()
 }
 
-/// Those with one of these names.
+/// The processes with one of these names.
 pub fn named(names: &[&str]) -> Vec<Process> {
     all().into_iter().filter(|process| names.contains(&process.name.as_str())).collect()
 }

@@ -1,8 +1,8 @@
 //! The reaper: what PID 1 is to the supervisor.
 //!
-//! `reaper PROGRAM [ARGUMENT…]` starts the program with the write end of nothing and the read end of
-//! a pipe as descriptor 3, waits for every child that it gets (the containers, by CLONE_PARENT) and
-//! writes an [`Ended`] for each. It ends with the program.
+//! `reaper PROGRAM [ARGUMENT…]` starts the program with the read end of a pipe as descriptor 3, waits
+//! for all its other children (the containers, by CLONE_PARENT) and writes an [`Ended`] for each to
+//! the pipe. It ends when the program ends.
 
 use engine_bench::turn::{ENDED_FD, Ended};
 use engine_bench::{Failure, Naming};
@@ -14,7 +14,7 @@ use std::process::Command;
 /// Runs a starter below this process.
 pub fn main(words: &[String]) -> Result<(), Failure> {
     let (program, arguments) =
-        words.split_first().ok_or_else(|| Failure("reaper: of whom?".to_owned()))?;
+        words.split_first().ok_or_else(|| Failure("reaper: no program given".to_owned()))?;
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).naming("pipe2")?;
     let mut command = Command::new(program);
     command.args(arguments);
@@ -46,13 +46,13 @@ pub fn main(words: &[String]) -> Result<(), Failure> {
     }
 }
 
-/// The next child that has ended, whatever signal it was to send.
+/// Waits for the next child that ends, whatever its exit signal.
 fn wait() -> Result<Ended, Failure> {
     let mut status = 0;
     // SAFETY: rusage is plain data for which all zeroes are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     loop {
-        // SAFETY: both places live over the call.
+        // SAFETY: both variables outlive the call.
         let pid = unsafe { libc::wait4(-1, &raw mut status, libc::__WALL, &raw mut usage) };
         if pid > 0 {
             let max_rss_kib = u64::try_from(usage.ru_maxrss).unwrap_or(0);

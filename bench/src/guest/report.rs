@@ -1,4 +1,4 @@
-//! The way out: lines to the host.
+//! The report: lines that are sent to the host.
 
 use engine_bench::line::Line;
 use engine_bench::{Failure, Naming};
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
-/// Where the lines go.
+/// The file to which the lines are written.
 pub struct Report(File);
 
 impl Report {
@@ -15,7 +15,7 @@ impl Report {
         File::options().write(true).open(path).naming(path.display()).map(Report)
     }
 
-    /// Says one thing, in one write.
+    /// Writes one line, with one system call.
     pub fn say(&mut self, line: &Line) -> Result<(), Failure> {
         let mut text = serde_json::to_vec(line).naming("a line of the report")?;
         text.push(b'\n');

@@ -1,8 +1,8 @@
-//! The rounds: all competitors in turn, so that what disturbs the machine disturbs all alike.
+//! The rounds: all competitors in turn, so that any disturbance of the machine affects all of them.
 //!
-//! In each round a competitor makes a few starts in a row; one before them is not counted, because it
-//! finds the caches as somebody else has left them. (podman and docker are spared that: it would take
-//! minutes, and they run for so long that they find nothing of their last start in a cache.)
+//! In each round a competitor makes a few starts in a row. One start before them is not counted,
+//! because another competitor has used the caches. (podman and docker have no such start: it would
+//! take minutes, and their starts are so long that the previous one leaves nothing in a cache.)
 
 use crate::competitors::Competitor;
 use crate::report::Report;
@@ -14,13 +14,13 @@ use std::time::Duration;
 const ROUNDS: usize = 5;
 /// Counted starts of one competitor in one round.
 const STARTS: usize = 10;
-/// The same for those whose start takes seconds under TCG emulation: 50 over both modes.
+/// The same for those whose start takes seconds under TCG emulation: 50 in both modes together.
 const SLOW_STARTS: usize = 5;
 /// The pause before a start with gaps.
 const GAP: Duration = Duration::from_millis(100);
 
-/// [`ROUNDS`], or `BENCH_ROUNDS` of the environment, for somebody who tries things out. (The kernel
-/// gives PID 1 the words of its command line that it does not know.)
+/// [`ROUNDS`], or the environment variable `BENCH_ROUNDS`, for experiments. (The kernel passes unknown
+/// words of its command line to PID 1.)
 fn rounds() -> usize {
     std::env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(ROUNDS)
 }
@@ -28,7 +28,7 @@ fn rounds() -> usize {
 /// Makes all starts of a mode and reports them.
 ///
 /// # Errors
-/// The first start that fails.
+/// A start fails.
 pub fn run(mode: Mode, competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
     let rounds = rounds();
     for round in 0..rounds {

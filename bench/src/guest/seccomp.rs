@@ -1,16 +1,16 @@
-//! From the profile format of podman and docker to the `linux.seccomp` of an OCI bundle.
+//! Converts the profile format of podman and docker to the `linux.seccomp` of an OCI bundle.
 //!
-//! A profile (containers/common, `pkg/seccomp`) has conditions on processor and capabilities; the
-//! bundle (runtime-spec, config-linux.md, "Seccomp") has only what is left of them.
+//! A profile (containers/common, `pkg/seccomp`) has conditions on architecture and capabilities. The
+//! bundle (runtime-spec, config-linux.md, "Seccomp") has only the rules whose conditions hold.
 
 use engine_bench::{Failure, Naming};
 use serde_json::{Map, Value, json};
 use std::fs;
 
-/// The profile that Debian's golang-github-containers-common brings, for podman and buildah.
+/// The profile in Debian's golang-github-containers-common, for podman and buildah.
 const PROFILE: &str = "/usr/share/containers/seccomp.json";
 
-/// The profile as it is in force on x86-64 for a container with these capabilities.
+/// The profile as it applies on x86-64 to a container with these capabilities.
 pub fn for_capabilities(capabilities: &[&str]) -> Result<Value, Failure> {
     let text = fs::read(PROFILE).naming(PROFILE)?;
     let profile: Value = serde_json::from_slice(&text).naming(PROFILE)?;
@@ -30,7 +30,7 @@ pub fn for_capabilities(capabilities: &[&str]) -> Result<Value, Failure> {
         .filter(|rule| applies(rule, capabilities))
         .filter_map(|rule| {
             let Value::Object(mut rule) = rule else { return None };
-            // What the bundle's rule has no such key for: conditions and comments.
+            // Removes conditions and comments, for which the bundle's rule has no key.
             rule.retain(|key, value| {
                 matches!(key.as_str(), "names" | "action" | "args" | "errnoRet") && !value.is_null()
             });
@@ -62,7 +62,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn conditions_on_processor_and_capabilities() {
+    fn conditions_on_architecture_and_capabilities() {
         let none = json!({"names": ["read"], "includes": {}, "excludes": {}});
         assert!(applies(&none, &[]));
         let admin = json!({"includes": {"caps": ["CAP_SYS_ADMIN"]}, "excludes": {}});

@@ -1,4 +1,4 @@
-//! The measurement from its beginning to its end.
+//! The whole measurement.
 
 use crate::competitors::Competitor;
 use crate::engines::Engine;
@@ -9,7 +9,7 @@ use engine_bench::{Failure, Naming, places};
 use std::fs;
 use std::path::Path;
 
-/// Measures everybody; `engines` are those of podman and docker that are to be measured too.
+/// Measures all competitors; `engines` lists which of podman and docker to include.
 pub fn main(report: &str, engines: &[&str]) -> Result<(), Failure> {
     let mut report = Report::open(Path::new(report))?;
     let done = measure(engines, &mut report);
@@ -51,14 +51,14 @@ fn measure(engines: &[&str], report: &mut Report) -> Result<(), Failure> {
     extras::measure(&mut competitors, report)
 }
 
-/// The directories, the layer, the control groups.
+/// Prepares the directories, the layer and the control groups.
 fn prepare() -> Result<(), Failure> {
     for dir in [places::RUN, places::LAYER, places::STAGING] {
         fs::create_dir_all(dir).naming(dir)?;
     }
     let layer = Path::new(places::LAYER);
     if container::mount_layer(Path::new(places::LAYER_FILE), layer).is_err() {
-        // A kernel without EROFS, or one that does not mount it from a file.
+        // The kernel has no EROFS, or cannot mount it from a file.
         nix::mount::mount(
             Some(places::LAYER_DIR),
             layer,

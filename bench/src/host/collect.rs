@@ -1,19 +1,19 @@
-//! From the guest's lines to figures.
+//! From the guest's lines to measurements.
 
-use crate::figures::Figures;
+use crate::measurements::Measurements;
 use engine_bench::line::Line;
 use engine_bench::{Failure, Naming};
 use std::io::{BufRead, BufReader, Read};
 
-/// Reads until the guest has done or failed.
+/// Reads until the guest has finished or failed.
 ///
 /// # Errors
-/// Its failure in its words; or it ended without a word.
-pub fn lines(from: impl Read) -> Result<Figures, Failure> {
-    let mut figures = Figures::default();
+/// The failure that the guest reports, or the guest ended without one.
+pub fn lines(from: impl Read) -> Result<Measurements, Failure> {
+    let mut measurements = Measurements::default();
     for line in BufReader::new(from).lines() {
         let text = line.naming("the guest's report")?;
-        // A serial line's driver may put carriage returns in.
+        // The driver of a serial line may add carriage returns.
         let text = text.trim();
         if text.is_empty() {
             continue;
@@ -22,8 +22,8 @@ pub fn lines(from: impl Read) -> Result<Figures, Failure> {
         match line {
             Line::Progress(text) => eprintln!("  {text}"),
             Line::Failed(text) => return Err(Failure(text)),
-            Line::Done => return Ok(figures),
-            line => figures.add(line),
+            Line::Done => return Ok(measurements),
+            line => measurements.add(line),
         }
     }
     Err(Failure("the guest ended before it was done".to_owned()))

@@ -1,4 +1,4 @@
-//! `bench_engine`: runs the measurement, shows it, writes `target/bench/engine.json`.
+//! `bench_engine`: runs the measurement, prints it and writes `target/bench/engine.json`.
 //!
 //! - `bench_engine vm DISK KERNEL` boots the disk in QEMU (TCG emulation, one processor);
 //! - `bench_engine native TREE` measures on this machine, as root.
@@ -6,12 +6,12 @@
 //! The last line is `engine: floor=… crun=… runc=… podman=… docker=… userns=…`.
 
 mod collect;
-mod figures;
+mod measurements;
 mod qemu;
 mod tables;
 
 use engine_bench::{Failure, Naming};
-use figures::Figures;
+use measurements::Measurements;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
@@ -35,8 +35,8 @@ fn main() -> ExitCode {
 
 fn vm(disk: &Path, kernel: &Path) -> Result<(), Failure> {
     let mut machine = qemu::Machine::boot(disk, kernel)?;
-    let figures = collect::lines(machine.report()?).map_err(|error| machine.explain(error))?;
-    show(&figures, "engine.json", "in a VM under TCG emulation, one processor, cgroup v2")
+    let measurements = collect::lines(machine.report()?).map_err(|error| machine.explain(error))?;
+    show(&measurements, "engine.json", "in a VM under TCG emulation, one processor, cgroup v2")
 }
 
 fn native(tree: &Path) -> Result<(), Failure> {
@@ -49,22 +49,22 @@ fn native(tree: &Path) -> Result<(), Failure> {
         .spawn()
         .naming(program.display())?;
     let report = child.stdout.take().ok_or_else(|| Failure("no pipe".to_owned()))?;
-    let figures = collect::lines(report);
+    let measurements = collect::lines(report);
     let status = child.wait().naming(program.display())?;
-    let figures = figures?;
+    let measurements = measurements?;
     if !status.success() {
         return Err(Failure(format!("{}: {status}", program.display())));
     }
-    show(&figures, "engine-native.json", "on this machine")
+    show(&measurements, "engine-native.json", "on this machine")
 }
 
-fn show(figures: &Figures, name: &str, place: &str) -> Result<(), Failure> {
-    tables::print(figures, place);
+fn show(measurements: &Measurements, name: &str, place: &str) -> Result<(), Failure> {
+    tables::print(measurements, place);
     let dir = Path::new("target/bench");
     let path = dir.join(name);
-    let text = serde_json::to_vec_pretty(figures).naming("the report")?;
+    let text = serde_json::to_vec_pretty(measurements).naming("the report")?;
     fs::create_dir_all(dir).and_then(|()| fs::write(&path, text)).naming(path.display())?;
     println!("\nwritten to {}\n", path.display());
-    println!("{}", figures.last_line());
+    println!("{}", measurements.last_line());
     Ok(())
 }

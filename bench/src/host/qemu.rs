@@ -1,4 +1,4 @@
-//! The VM: one processor, translated, on a disk that is thrown away.
+//! The VM: one processor under TCG emulation, with a snapshot of the disk that is discarded.
 
 use engine_bench::{Failure, Naming};
 use std::fs;
@@ -8,8 +8,8 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// QEMU's words that do not depend on anything. The kernel has the drivers of the disk (NVMe) and
-/// of its file system (ext4) built in, so there is no initrd.
+/// The fixed arguments of QEMU. The drivers of the disk (NVMe) and of its file system (ext4) are built
+/// into the kernel, so there is no initrd.
 const WORDS: &[&str] = &[
     "-nodefaults",
     "-no-user-config",
@@ -43,19 +43,19 @@ const WORDS: &[&str] = &[
 const APPEND: &str =
     "root=/dev/nvme0n1 rw console=ttyS0 loglevel=4 panic=-1 init=/bench/bench_guest";
 
-/// A running VM; it ends with this value.
+/// A running VM. Dropping this kills it.
 pub struct Machine {
     child: Child,
     console: PathBuf,
 }
 
 impl Machine {
-    /// Boots a disk, which stays as it is, with the kernel of an unpacked package.
+    /// Boots from a disk, which stays unchanged, with the kernel of an unpacked package.
     pub fn boot(disk: &Path, kernel: &Path) -> Result<Machine, Failure> {
         let image = image(kernel)?;
         let console = disk.with_extension("console");
         let text = |path: &Path| path.display().to_string().replace(',', ",,");
-        // The kernel makes a variable of PID 1's environment of it.
+        // The kernel passes it to PID 1 as an environment variable.
         let append = match std::env::var("BENCH_ROUNDS") {
             Ok(rounds) => format!("{APPEND} BENCH_ROUNDS={rounds}"),
             Err(_) => APPEND.to_owned(),
@@ -73,7 +73,7 @@ impl Machine {
         // SAFETY: between fork and exec only prctl is called, which is async-signal-safe.
         unsafe {
             command.pre_exec(|| {
-                // Ctrl-C and any other end of ours are its end, too.
+                // QEMU ends when this process ends, also by Ctrl-C.
                 if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                     return Err(std::io::Error::last_os_error());
                 }
@@ -84,13 +84,13 @@ impl Machine {
         Ok(Machine { child, console })
     }
 
-    /// What it reports.
+    /// The pipe from which to read the report.
     pub fn report(&mut self) -> Result<ChildStdout, Failure> {
         let report = self.child.stdout.take();
         report.ok_or_else(|| Failure("the report was taken already".to_owned()))
     }
 
-    /// A failure with the console's last lines.
+    /// Adds the console's last lines to a failure.
     pub fn explain(&self, error: Failure) -> Failure {
         let console = fs::read(&self.console).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);

@@ -1,14 +1,14 @@
-//! The figures as tables.
+//! The measurements as tables.
 
-use crate::figures::{ENGINE, Figures};
+use crate::measurements::{ENGINE, Measurements};
 use engine_bench::line::{Line, Mode};
 
-/// Who is shown, in this order, and under which name.
+/// The rows, in this order: the name in the report and the name shown.
 const ROWS: [(&str, &str); 8] = [
     ("floor", "floor program"),
     (ENGINE, "our engine"),
     ("engine-userns", "our engine, user namespace"),
-    ("engine-restart", "our engine, a restart"),
+    ("engine-restart", "our engine, restart"),
     ("crun", "crun run"),
     ("runc", "runc run"),
     ("podman", "podman run --rm"),
@@ -16,35 +16,35 @@ const ROWS: [(&str, &str); 8] = [
 ];
 
 /// Prints all of it.
-pub fn print(figures: &Figures, place: &str) {
-    println!("\ncreate, start, exit and clean up one container of a program that does nothing");
+pub fn print(measurements: &Measurements, place: &str) {
+    println!("\ncreate, start, exit and clean up one container whose program does nothing");
     println!("{place}; milliseconds");
-    times(figures);
-    println!("\nratios (each the worse one of hot and with gaps)");
-    for ratio in figures.ratios() {
+    times(measurements);
+    println!("\nratios (each is the worse of hot and with gaps)");
+    for ratio in measurements.ratios() {
         let value = ratio.value.map_or("-".to_owned(), |value| format!("{value:.2}"));
         let bound = if ratio.at_least { "at least" } else { "at most" };
         println!(
-            "  {:<8} {value:>8}   aim: {bound} {:<5} {}",
+            "  {:<8} {value:>8}   target: {bound} {:<5} {}",
             ratio.name,
             ratio.aim,
             ratio.verdict()
         );
     }
-    steps(figures);
-    others(figures);
-    for note in &figures.notes {
+    steps(measurements);
+    others(measurements);
+    for note in &measurements.notes {
         println!("\nnote: {note}");
     }
 }
 
-fn times(figures: &Figures) {
+fn times(measurements: &Measurements) {
     println!(
         "\n  {:<28} {:>9} {:>9} {:>6}   {:>9} {:>9} {:>6}",
         "", "hot", "p95", "runs", "gaps", "p95", "runs"
     );
     for (who, name) in ROWS {
-        let cell = |mode| match figures.spread(mode, who) {
+        let cell = |mode| match measurements.spread(mode, who) {
             Some(spread) => {
                 format!("{:>9.2} {:>9.2} {:>6}", spread.median, spread.p95, spread.count)
             }
@@ -54,10 +54,10 @@ fn times(figures: &Figures) {
     }
 }
 
-/// Both side by side, in the order of our engine's steps; what only one has stays where it is.
-fn steps(figures: &Figures) {
+/// Both side by side, in the order of our engine's steps; steps of the floor program alone come last.
+fn steps(measurements: &Measurements) {
     let of = |wanted: &str| {
-        figures.others.iter().find_map(|line| match line {
+        measurements.others.iter().find_map(|line| match line {
             Line::Steps { who, steps } if who == wanted => Some(steps.as_slice()),
             _ => None,
         })
@@ -67,7 +67,7 @@ fn steps(figures: &Figures) {
         steps.iter().find(|(step, _)| step == name).map(|(_, ns)| *ns)
     };
     let cell = |ns: Option<u64>| ns.map_or("-".to_owned(), |ns| (ns / 1000).to_string());
-    println!("\nwhere the time goes, microseconds (median of each step)");
+    println!("\ntime of each step, microseconds (median)");
     println!("  {:<42} {:>9} {:>9}", "", "floor", "ours");
     let only_floor = floor.iter().filter(|(name, _)| find(ours, name).is_none());
     for (name, _) in ours.iter().chain(only_floor) {
@@ -79,7 +79,7 @@ fn name(who: &str) -> &str {
     ROWS.iter().find(|(row, _)| *row == who).map_or(who, |(_, name)| name)
 }
 
-fn others(figures: &Figures) {
+fn others(measurements: &Measurements) {
     let mut last = "";
     let mut head = |kind: &'static str, text: &str| {
         if last != kind {
@@ -87,22 +87,22 @@ fn others(figures: &Figures) {
             last = kind;
         }
     };
-    for line in &figures.others {
+    for line in &measurements.others {
         match line {
             Line::Version { text, .. } => {
-                head("version", "from Debian's packages");
+                head("version", "versions (from Debian's packages)");
                 println!("  {text}");
             }
             Line::Memory { who, largest_kib, group_kib } => {
                 head(
                     "memory",
-                    "memory of one start, KiB: the largest process; all together at the peak",
+                    "memory of one start, KiB: the largest process; the peak of all processes",
                 );
                 let group = group_kib.map_or("-".to_owned(), |kib| kib.to_string());
                 println!("  {:<28} {largest_kib:>9} {group:>9}", name(who));
             }
             Line::Daemons { who, pss_kib } => {
-                head("daemons", "what runs without any container, KiB (PSS)");
+                head("daemons", "daemons, with no container running: KiB (PSS)");
                 println!("  {:<28} {pss_kib:>9}", name(who));
             }
             Line::Rest { who, processes, pss_kib } => {

@@ -1,8 +1,8 @@
-//! `make bench`: boots ten bridged containers of one tiny static program and says where the time and
-//! the memory go. Prints a table and writes the same figures to `target/bench/boot.json`.
+//! `make bench`: boots ten bridged containers of one tiny static program and measures where the time
+//! and the memory are spent. Prints a table and writes the same values to `target/bench/boot.json`.
 //!
-//! All figures of a table come from one run. Times under TCG emulation depend on the machine; the
-//! ratios (to the budget, to the same container's own start) are what to look at.
+//! All values of a table come from one run. Times under TCG emulation depend on the machine, so compare
+//! the ratios (to the budget, to the same container's own start).
 
 use api_types::{LogLine, Unit};
 use ipc::Reply;
@@ -17,7 +17,7 @@ use std::process::ExitCode;
 /// Containers of the boot measurement.
 const CONTAINERS: usize = 10;
 
-/// What the design asks for.
+/// The design's targets.
 const BUDGET_ONE_CPU_MS: f64 = 2500.0;
 const BUDGET_TWO_CPUS_MS: f64 = 1500.0;
 const BUDGET_RESTART_RATIO: f64 = 2.0;
@@ -54,12 +54,12 @@ struct Memory {
     all_kib: u64,
 }
 
-/// A crash and the way back.
+/// The restart after a crash.
 #[derive(Debug, Serialize)]
 struct Restart {
     /// Median over the crashes, ms from PID 1's reaping to the first instruction.
     crash_to_first_instruction_ms: f64,
-    /// The same container's start by hand in the same boot, median of as many.
+    /// The same container's start on request in the same boot, median of as many.
     start_ms: f64,
     ratio: f64,
     samples: Vec<f64>,
@@ -140,7 +140,7 @@ fn boot(
 ) -> (Boot, Memory) {
     let options = Options { cpus, accel: accelerator, ..Options::default() };
     let mut guest = Guest::boot(host, &options);
-    // The host is not asked before it is up: every question costs it time that is being measured.
+    // No requests before the host is up: each would take time that is being measured.
     guest
         .wait_for("the table of units", |guest| guest.console().contains("RESTARTS").then_some(()));
     let units: Vec<Unit> = guest.wait_for("all containers to run", |guest| {
@@ -187,7 +187,7 @@ fn boot(
     (boot, memory)
 }
 
-/// As [`boot`], up to three times if the guest dies.
+/// As [`boot`], up to three times if the guest crashes.
 fn boot_again(
     host: &std::path::Path,
     cpus: u32,
@@ -197,7 +197,7 @@ fn boot_again(
     (0..3).find_map(|_| {
         let result = std::panic::catch_unwind(|| boot(host, cpus, accelerator, budget_ms));
         if result.is_err() {
-            eprintln!("the guest died (see above): once more");
+            eprintln!("the guest crashed (see above), trying again");
         }
         result.ok()
     })
@@ -218,8 +218,8 @@ fn memory(guest: &Guest) -> Memory {
     Memory { pss_kib, all_kib }
 }
 
-/// A stable unit is killed by hand, again and again: from its end to the first instruction of the
-/// next run, against what the same container cost to start.
+/// Kills a stable unit several times, and measures from its end to the first instruction of the next
+/// run, against the start of the same container.
 fn restart() -> Restart {
     let unit = "[container]\nimage = \"./images/first\"\n";
     let folder = Folder::host("hostname = \"bench\"\n", &[("one", unit)]);
@@ -249,7 +249,8 @@ fn restart() -> Restart {
     Restart { crash_to_first_instruction_ms: crash, start_ms, ratio: crash / start_ms, samples }
 }
 
-/// Stops the container and starts it again; milliseconds from the order to the first instruction.
+/// Stops the container and starts it again. Returns milliseconds from the order to the first
+/// instruction.
 fn start_by_hand(guest: &mut Guest) -> f64 {
     let before = first_instruction_ns(guest, "one").unwrap_or(0);
     let one = || "one".to_owned();

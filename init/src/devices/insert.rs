@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
-/// finit_module's flag for a file that the kernel itself unpacks (include/uapi/linux/module.h).
+/// finit_module(2)'s flag for a file that the kernel itself decompresses (include/uapi/linux/module.h).
 const MODULE_INIT_COMPRESSED_FILE: libc::c_int = 4;
 
 /// Loads a module; `false` when it was loaded already.

@@ -124,7 +124,7 @@ impl<'a> Index<'a> {
     }
 }
 
-/// fnmatch(3) as far as modules.alias uses it.
+/// The subset of fnmatch(3) that modules.alias uses.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     // The last `*` seen and the position in the text then: the only place to backtrack to.
     let (mut p, mut t, mut star) = (0, 0, None);
@@ -159,7 +159,7 @@ fn matches(pattern: &[u8], text: &[u8]) -> bool {
     }
 }
 
-/// Matches one byte against the inside of `[…]`; returns the length up to and with the `]`.
+/// Matches one byte against the inside of `[…]`; returns the length up to and including the `]`.
 fn class(inside: &[u8], byte: u8) -> Option<usize> {
     let end = inside.iter().position(|c| *c == b']')?;
     let mut members = inside.get(..end)?;

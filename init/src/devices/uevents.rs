@@ -32,7 +32,7 @@ impl Uevents {
     /// Starts listening.
     ///
     /// # Errors
-    /// socket(2)'s and bind(2)'s.
+    /// socket(2) or bind(2) fails.
     pub fn listen() -> Result<Uevents, Errno> {
         let fd = socket(
             AddressFamily::Netlink,
@@ -48,7 +48,7 @@ impl Uevents {
     /// overflowed: the caller should scan everything again.
     ///
     /// # Errors
-    /// recvfrom(2)'s; `ENOBUFS` is the overrun.
+    /// recvfrom(2) fails; `ENOBUFS` means that the queue overflowed.
     pub fn next(&self) -> Result<Option<Uevent>, Errno> {
         let mut buffer = [0u8; 8192];
         loop {

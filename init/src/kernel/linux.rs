@@ -25,7 +25,7 @@ impl LinuxKernel {
     /// The call that failed.
     pub fn open() -> Result<LinuxKernel, String> {
         let mut mask = SigSet::all();
-        // A fault of our own must stay deadly: the kernel's panic reboots the machine.
+        // A fault in PID 1 itself must stay fatal: the kernel then panics and reboots the machine.
         for signal in
             [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT]
         {

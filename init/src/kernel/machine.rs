@@ -19,7 +19,7 @@ pub fn kill_everything() {
     unsafe { libc::kill(-1, libc::SIGKILL) };
 }
 
-/// Whether PID 1 has no child any more, dead or alive: after [`kill_everything`] this means that
+/// Whether PID 1 has no children left, running or zombie: after [`kill_everything`] this means that
 /// nothing runs, because every orphan is a child of PID 1.
 pub fn nothing_left() -> bool {
     // SAFETY: siginfo_t is plain data, for which all zeros is valid.
@@ -34,7 +34,7 @@ pub fn nothing_left() -> bool {
 /// not do it.
 ///
 /// # Errors
-/// fork(2)'s.
+/// fork(2) fails.
 pub fn start_unmounting() -> Result<i32, Errno> {
     // SAFETY: PID 1 has one thread; the child is a whole copy and ends in _exit.
     match unsafe { nix::unistd::fork() }? {

@@ -41,7 +41,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 /// fork(2) that puts the child into a cgroup. SIGCHLD as exit signal: what the child makes with
 /// CLONE_PARENT inherits it, and PID 1 hears of those too.
 fn clone_into(cgroup: BorrowedFd<'_>) -> Result<i32, Errno> {
-    // SAFETY: clone_args is plain numbers, for which all zeros is "nothing asked for".
+    // SAFETY: clone_args is plain numbers, for which all zeros is a valid value: no flags.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = CLONE_INTO_CGROUP;
     args.exit_signal = libc::SIGCHLD as u64;

@@ -27,7 +27,7 @@ proptest! {
         for (n, stable) in ends.into_iter().enumerate() {
             let now = Instant::from_millis(n as u64);
             let Pace::Retry(actual) = backoff.after_end(now, stable, &restart) else {
-                return Err(TestCaseError::fail("a limit that nobody set"));
+                return Err(TestCaseError::fail("a limit that was not set"));
             };
             if stable {
                 unstable = 0;

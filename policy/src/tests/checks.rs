@@ -1,12 +1,12 @@
-//! What the simulated world demands of the core: the invariants of the module documentation, by the rules
-//! and not by the core's own word.
+//! What the simulated world checks: the invariants of the module documentation, derived from the rules
+//! and not from the core's own state.
 
 use super::world::{Key, World};
 use super::*;
 use std::collections::BTreeSet;
 
 impl World {
-    /// What the commands mean, by the rules and not by the core.
+    /// Records the effect of commands, derived from the rules and not from the core.
     pub(super) fn note_command(&mut self, event: &Event) {
         match event {
             Event::Command(Command::Stop { unit }) => {
@@ -23,7 +23,7 @@ impl World {
                     }
                 }
             }
-            Event::ShutdownRequested => self.going_down = true,
+            Event::ShutdownRequested => self.shutting_down = true,
             Event::ConditionChanged { condition, holds: true } => {
                 self.true_conditions.insert(condition.clone());
             }
@@ -43,7 +43,7 @@ impl World {
             let value: serde_json::Value = serde_json::from_str(&state.to_json().unwrap()).unwrap();
             value["record"]["wanted"].clone()
         };
-        assert_eq!(wanted(&saved), wanted(&known), "{unit}: the wish is not on record");
+        assert_eq!(wanted(&saved), wanted(&known), "{unit}: the desired state is not saved");
     }
 
     /// Each run ends once and each failure counts once.
@@ -66,7 +66,7 @@ impl World {
         assert_eq!(status.generation, key.1);
         assert!(status.desired == Desired::Up, "{unit} is started and not wanted");
         assert!(!self.stopped_by_hand.contains(unit), "{unit} was stopped by hand");
-        assert!(!self.going_down, "{unit} is started in a shutdown");
+        assert!(!self.shutting_down, "{unit} is started in a shutdown");
         assert!(!self.groups.contains_key(key), "run {key:?} again");
         for (other, group) in self.groups.iter().filter(|(other, _)| other.0 == *unit) {
             assert!(group.empty || group.void, "{key:?} while {other:?} lives");

@@ -153,7 +153,7 @@ fn a_refusal_has_the_code_that_a_client_gets() {
         ("web", ErrorCode::Conflict, "the host is shutting down"),
     ] {
         if code == ErrorCode::Conflict {
-            bench.tell(Event::ShutdownRequested);
+            bench.handle(Event::ShutdownRequested);
         }
         bench.start(name);
         let problem = Problem::new(code, message);

@@ -1,4 +1,4 @@
-//! What people are told.
+//! Explanations of a unit's state.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn the_chain_to_the_root_cause() {
 }
 
 #[test]
-fn every_state_has_an_explanation_and_a_circle_ends() {
+fn every_state_has_an_explanation_also_in_a_dependency_cycle() {
     let (mut a, mut b) = (unit("a"), unit("b"));
     a.requires = vec!["b".into()];
     b.requires = vec!["a".into()];
@@ -46,7 +46,7 @@ fn every_state_has_an_explanation_and_a_circle_ends() {
 }
 
 #[test]
-fn units_with_mistakes_are_failed_with_the_mistake() {
+fn units_with_invalid_files_are_failed_with_the_error() {
     let mut web = unit("web");
     web.requires = vec!["bad".into()];
     let now = Instant::from_millis(0);
@@ -60,7 +60,7 @@ fn units_with_mistakes_are_failed_with_the_mistake() {
     let command = Command::Start { unit: "bad".into() };
     assert!(matches!(core.check(&command), Err(Refusal::Broken(_))));
     assert_eq!(core.names(), ["bad", "web"]);
-    // What goes out as JSON can be written, for every unit.
+    // The status of every unit can be written as JSON.
     for status in core.statuses(now) {
         serde_json::to_string(&status).unwrap();
     }

@@ -11,7 +11,7 @@ fn answer(bench: &mut Bench, seconds: u64, result: Result<(), &str>) {
     let end = bench.now.plus(Duration::from_secs(seconds));
     while let Some(at) = bench.core.next_deadline().filter(|at| *at <= end) {
         bench.now = bench.now.max(at);
-        let actions = bench.tell(Event::Tick);
+        let actions = bench.handle(Event::Tick);
         if actions.iter().any(|a| matches!(a, Action::ProbeNow { .. })) {
             bench.run("web", RunEvent::Health { result: result.map_err(str::to_string) });
         }
@@ -90,7 +90,7 @@ fn a_probe_that_never_answers_is_a_failure() {
 }
 
 #[test]
-fn an_answer_that_nobody_waits_for_changes_nothing() {
+fn an_unexpected_answer_changes_nothing() {
     let mut bench = web(check(5, 1, 0), Ready::Healthy);
     bench.run("web", RunEvent::Health { result: Ok(()) });
     assert!(!bench.status("web").ready);
@@ -101,7 +101,7 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
 }
 
 #[test]
-fn without_a_restart_policy_it_is_shown_and_left_running() {
+fn without_a_restart_policy_an_unhealthy_unit_keeps_running() {
     let mut web = unit("web");
     web.healthcheck = Some(check(1, 1, 0));
     web.restart.policy = RestartPolicy::Never;
@@ -115,7 +115,7 @@ fn without_a_restart_policy_it_is_shown_and_left_running() {
 }
 
 #[test]
-fn a_streak_survives_the_supervisor() {
+fn a_streak_of_failures_survives_the_supervisor() {
     let mut bench = web(check(5, 3, 0), Ready::Started);
     answer(&mut bench, 20, Ok(()));
     answer(&mut bench, 10, Err("down"));

@@ -72,7 +72,7 @@ pub(super) fn unit(name: &str) -> Unit {
     }
 }
 
-/// A one-shot that is not tried again.
+/// A one-shot without restarts.
 pub(super) fn oneshot(name: &str) -> Unit {
     let mut unit = unit(name);
     unit.kind = Kind::Oneshot;
@@ -80,7 +80,7 @@ pub(super) fn oneshot(name: &str) -> Unit {
     unit
 }
 
-/// A health check with everything at hand.
+/// A health check with these settings.
 pub(super) fn check(interval: u64, retries: u32, start_period: u64) -> Healthcheck {
     Healthcheck {
         probe: Probe::Tcp { port: 1 },
@@ -91,7 +91,7 @@ pub(super) fn check(interval: u64, retries: u32, start_period: u64) -> Healthche
     }
 }
 
-/// A core, a clock that is moved by hand, and everything the core has ever ordered.
+/// A core, a clock that the test moves, and all actions that the core has ordered so far.
 pub(super) struct Bench {
     pub(super) core: Core,
     pub(super) now: Instant,
@@ -108,11 +108,11 @@ impl Bench {
     /// The same after boot.
     pub(super) fn booted(units: impl IntoIterator<Item = Unit>) -> Self {
         let mut bench = Self::new(units);
-        bench.tell(Event::Boot);
+        bench.handle(Event::Boot);
         bench
     }
 
-    pub(super) fn tell(&mut self, event: Event) -> Vec<Action> {
+    pub(super) fn handle(&mut self, event: Event) -> Vec<Action> {
         let actions = self.core.handle(self.now, event);
         self.all.extend(actions.clone());
         actions
@@ -121,7 +121,7 @@ impl Bench {
     /// An event of the unit's current run.
     pub(super) fn run(&mut self, unit: &str, event: RunEvent) -> Vec<Action> {
         let generation = self.status(unit).generation;
-        self.tell(Event::Run { unit: unit.into(), generation, event })
+        self.handle(Event::Run { unit: unit.into(), generation, event })
     }
 
     /// The process exists and executes its program.
@@ -137,18 +137,18 @@ impl Bench {
     }
 
     pub(super) fn start(&mut self, unit: &str) -> Vec<Action> {
-        self.tell(Event::Command(Command::Start { unit: unit.into() }))
+        self.handle(Event::Command(Command::Start { unit: unit.into() }))
     }
 
     pub(super) fn stop(&mut self, unit: &str) -> Vec<Action> {
-        self.tell(Event::Command(Command::Stop { unit: unit.into() }))
+        self.handle(Event::Command(Command::Stop { unit: unit.into() }))
     }
 
     pub(super) fn restart(&mut self, unit: &str) -> Vec<Action> {
-        self.tell(Event::Command(Command::Restart { unit: unit.into() }))
+        self.handle(Event::Command(Command::Restart { unit: unit.into() }))
     }
 
-    /// Lets time pass, with ticks when the core wants them.
+    /// Lets time pass, with ticks when the core requests them.
     pub(super) fn pass(&mut self, span: Duration) {
         let end = self.now.plus(span);
         let mut ticks_now = 0;
@@ -156,7 +156,7 @@ impl Bench {
             ticks_now = if at <= self.now { ticks_now + 1 } else { 0 };
             assert!(ticks_now < 5, "the core asks to be called again and again at one moment");
             self.now = self.now.max(at);
-            self.tell(Event::Tick);
+            self.handle(Event::Tick);
         }
         self.now = end;
     }
@@ -195,7 +195,7 @@ pub(super) fn signals(actions: &[Action], unit: &str) -> bool {
     actions.iter().any(|action| matches!(action, Action::Signal { unit: u, .. } if u == unit))
 }
 
-/// Where the first such action is.
+/// The index of the first such action.
 pub(super) fn position(actions: &[Action], wanted: impl Fn(&Action) -> bool) -> usize {
     actions.iter().position(wanted).expect("the action is there")
 }

@@ -1,4 +1,4 @@
-//! Any order of events in any world keeps the invariants.
+//! The invariants hold for any order of events in any simulated world.
 
 use super::world::World;
 use super::*;
@@ -96,8 +96,8 @@ fn any_config() -> impl Strategy<Value = BTreeMap<String, Unit>> {
 }
 
 proptest! {
-    /// The world checks each order and each state; at the end everything is shut down, which must
-    /// be over in the time that the longest chain of stops and kills takes.
+    /// The world checks each action and each state. At the end everything is shut down, which must
+    /// take no longer than the longest chain of stops and kills.
     #[test]
     fn invariants_hold_in_any_world(config in any_config(), ops in ops(), seed: u64) {
         let names: Vec<String> = config.keys().cloned().collect();
@@ -106,20 +106,20 @@ proptest! {
         for op in ops {
             match op {
                 Op::Pass(ms) => world.pass(ms),
-                Op::Start(n) => world.tell(Event::Command(Command::Start { unit: name(n) })),
-                Op::Stop(n) => world.tell(Event::Command(Command::Stop { unit: name(n) })),
-                Op::Restart(n) => world.tell(Event::Command(Command::Restart { unit: name(n) })),
+                Op::Start(n) => world.handle(Event::Command(Command::Start { unit: name(n) })),
+                Op::Stop(n) => world.handle(Event::Command(Command::Stop { unit: name(n) })),
+                Op::Restart(n) => world.handle(Event::Command(Command::Restart { unit: name(n) })),
                 Op::Condition(condition, holds) => {
-                    world.tell(Event::ConditionChanged { condition, holds });
+                    world.handle(Event::ConditionChanged { condition, holds });
                 }
                 Op::KillSupervisor => world.kill_supervisor(false),
                 Op::KillAmid(orders) => world.fuse = Some(orders),
-                Op::Shutdown => world.tell(Event::ShutdownRequested),
+                Op::Shutdown => world.handle(Event::ShutdownRequested),
             }
         }
-        world.tell(Event::ShutdownRequested);
+        world.handle(Event::ShutdownRequested);
         let stops: u64 = config.values().map(|u| u.stop_timeout.as_millis() as u64).sum();
-        // For each unit its grace, the patience with a kill and with a lost report, and news.
+        // For each unit its stop timeout, the waits for a kill and a lost report, and late events.
         world.pass(stops + names.len() as u64 * 21_000);
         prop_assert!(world.units_stopped, "the shutdown does not end");
         for status in world.core.statuses(world.now) {
@@ -127,16 +127,16 @@ proptest! {
         }
     }
 
-    /// Without commands and with a kind world, whatever is wanted and can run comes to run.
+    /// Without commands and in a world without faults, every unit that is wanted and can run does run.
     #[test]
     fn nothing_is_forgotten(config in any_config(), seed: u64) {
         let mut world = World::new(config, seed);
         for condition in [Condition::Dns, Condition::NetAddr] {
-            world.tell(Event::ConditionChanged { condition, holds: true });
+            world.handle(Event::ConditionChanged { condition, holds: true });
         }
         world.pass(60_000);
         for status in world.core.statuses(world.now) {
-            // In each state something is on its way: a deadline, a process, or a named reason.
+            // In each state there is a deadline, a process, or a reported reason.
             match status.state {
                 State::Waiting => prop_assert!(!status.waiting_for.is_empty()),
                 State::Backoff => prop_assert!(status.next_retry_ms >= Some(world.now.as_millis())),

@@ -46,13 +46,13 @@ fn shutdown_does_not_wait_for_a_unit_that_is_still_starting() {
     let mut bench = Bench::booted([notify, unit("launching"), unit("setup")]);
     bench.up("slow");
     bench.run("setup", RunEvent::Started { pid: 7 });
-    let actions = bench.tell(Event::ShutdownRequested);
+    let actions = bench.handle(Event::ShutdownRequested);
     assert!(signals(&actions, "slow"));
     assert!(kills(&actions, "setup"));
     assert!(kills(&actions, "launching"));
     bench.end("slow", ExitStatus::Signal(15));
     bench.end("setup", ExitStatus::Signal(9));
-    let last = bench.run("launching", RunEvent::StartFailed { reason: "given up".into() });
+    let last = bench.run("launching", RunEvent::StartFailed { reason: "aborted".into() });
     assert_eq!(last.last(), Some(&Action::UnitsStopped));
 }
 
@@ -80,7 +80,7 @@ fn group_empty_before_the_exit_status() {
     assert_eq!(bench.status("job").last_exit.unwrap().cause, ExitCause::Code(3));
 }
 
-/// containerd#10651: exit events were lost. A run whose end nobody reports ends all the same.
+/// containerd#10651: exit events were lost. A run whose end is never reported ends all the same.
 #[test]
 fn exit_status_that_never_comes() {
     let mut bench = Bench::booted([unit("web")]);
@@ -135,7 +135,7 @@ fn start_that_hangs_runs_into_its_timeout() {
         if stage > 0 {
             bench.end("web", ExitStatus::Signal(9));
         } else {
-            bench.run("web", RunEvent::StartFailed { reason: "given up".into() });
+            bench.run("web", RunEvent::StartFailed { reason: "aborted".into() });
         }
         let status = bench.status("web");
         assert_eq!(status.state, State::Backoff);
@@ -144,10 +144,10 @@ fn start_that_hangs_runs_into_its_timeout() {
     }
 }
 
-/// rustysd stopped for good after 160 starts; dinit and systemd restart 1,035 and 207 times a
-/// second. A unit that exits at once 1,000 times is restarted exactly 1,000 times, slowly.
+/// rustysd stopped permanently after 160 starts; dinit and systemd restart 1,035 and 207 times a
+/// second. A unit that exits immediately 1,000 times is restarted exactly 1,000 times, slowly.
 #[test]
-fn a_thousand_instant_exits_are_a_thousand_restarts_and_no_storm() {
+fn a_thousand_instant_exits_are_a_thousand_restarts_without_a_storm() {
     let mut bench = Bench::booted([unit("web")]);
     let begin = bench.now;
     let mut in_first_minute = 0;
@@ -170,7 +170,7 @@ fn a_thousand_instant_exits_are_a_thousand_restarts_and_no_storm() {
 
 /// A `delay` of zero in the unit file must not turn into a storm either.
 #[test]
-fn zero_delay_is_no_storm() {
+fn zero_delay_is_not_a_storm() {
     let mut web = unit("web");
     web.restart.delay = Duration::ZERO;
     web.restart.max_delay = Duration::ZERO;
@@ -193,13 +193,13 @@ fn stop_by_hand_wins_and_is_recorded_before_the_signal() {
     let persist = position(&actions, |a| matches!(a, Action::Persist { .. }));
     let signal = position(&actions, |a| matches!(a, Action::Signal { .. }));
     assert!(persist < signal);
-    // The supervisor dies here, and its successor knows.
+    // The supervisor dies here, and its successor knows about the stop.
     let saved = BTreeMap::from([("web".to_string(), bench.core.saved("web").unwrap())]);
     let config = BTreeMap::from([("web".to_string(), unit("web"))]);
     let (core, actions) = Core::restore(config, BTreeMap::new(), 1, saved, bench.now);
     assert!(signals(&actions, "web"), "the signal may not have been sent");
     bench.core = core;
-    bench.tell(Event::Boot);
+    bench.handle(Event::Boot);
     bench.end("web", ExitStatus::Code(1));
     bench.secs(3600);
     assert_eq!(bench.state("web"), State::Stopped);
@@ -209,7 +209,7 @@ fn stop_by_hand_wins_and_is_recorded_before_the_signal() {
 
 /// A stop that arrives between the crash and the end of the clean-up wins as well.
 #[test]
-fn stop_by_hand_while_a_crash_is_cleared_away() {
+fn stop_by_hand_during_the_clean_up_after_a_crash() {
     let mut bench = Bench::booted([unit("web")]);
     bench.up("web");
     bench.secs(60);
@@ -221,7 +221,7 @@ fn stop_by_hand_while_a_crash_is_cleared_away() {
     assert_eq!((bench.starts("web"), bench.status("web").failures), (1, 1));
 }
 
-/// Late news of an old run are not taken for news of the new one.
+/// Late events of an old run are not taken for events of the new one.
 #[test]
 fn events_of_an_older_run_change_nothing() {
     let mut bench = Bench::booted([unit("web")]);
@@ -238,12 +238,12 @@ fn events_of_an_older_run_change_nothing() {
         RunEvent::Started { pid: 1 },
     ] {
         let event = Event::Run { unit: "web".into(), generation: 1, event };
-        assert_eq!(bench.tell(event), []);
+        assert_eq!(bench.handle(event), []);
     }
     assert_eq!(bench.status("web"), before);
 }
 
-/// A group that does not empty bars the next start, visibly, and is killed again.
+/// A group that does not become empty prevents the next start, is reported, and is killed again.
 #[test]
 fn no_start_before_the_old_group_is_empty() {
     let mut bench = Bench::booted([unit("web")]);
@@ -261,7 +261,7 @@ fn no_start_before_the_old_group_is_empty() {
 
 /// containerd#6323: an OOM kill looked like any SIGKILL.
 #[test]
-fn out_of_memory_is_told_apart_from_a_signal() {
+fn out_of_memory_is_distinguished_from_a_signal() {
     for (status, oom, what) in [
         (ExitStatus::Signal(9), false, ExitCause::Signal(9)),
         (ExitStatus::Signal(9), true, ExitCause::Oom),
@@ -295,7 +295,7 @@ fn setup_error_and_exit_are_one_failure() {
     }
 }
 
-/// The supervisor was killed in the middle of a start: the start is made again, nothing counts.
+/// The supervisor was killed in the middle of a start: the start is repeated and not counted.
 #[test]
 fn start_interrupted_by_the_supervisors_own_end() {
     let mut job = oneshot("job");
@@ -328,11 +328,11 @@ fn wait_timeout_goes_through_backoff_and_waits_again() {
     assert_eq!(status.last_exit.unwrap().cause.to_string(), text);
     bench.secs(1);
     assert_eq!(bench.state("web"), State::Waiting);
-    bench.tell(Event::ConditionChanged { condition: Condition::NetRoute, holds: true });
+    bench.handle(Event::ConditionChanged { condition: Condition::NetRoute, holds: true });
     assert_eq!(bench.starts("web"), 1);
 }
 
-/// Flatcar#1367: a reaction to failure must come, and once; also if the supervisor dies with it.
+/// Flatcar#1367: the reaction to a failure must happen exactly once, even if the supervisor dies.
 #[test]
 fn reaction_of_the_host_to_a_unit_that_has_failed() {
     let mut job = oneshot("job");
@@ -350,7 +350,7 @@ fn reaction_of_the_host_to_a_unit_that_has_failed() {
     assert_eq!(actions.iter().filter(down).count(), 1);
 }
 
-/// A second stop neither asks again nor gives more time, and one after the end loses nothing.
+/// A second stop neither repeats the signal nor extends the time, and one after the end has no effect.
 #[test]
 fn stop_is_not_begun_twice() {
     let mut bench = Bench::booted([unit("web")]);
@@ -383,7 +383,7 @@ fn order_is_not_kept_for_a_unit_that_is_no_longer_wanted() {
     assert_eq!(bench.state("web"), State::Starting);
 }
 
-/// The order to stop crosses with the news that the process exists: it is killed at once.
+/// The stop request comes before the event that the process exists: the process is killed at once.
 #[test]
 fn process_that_appears_after_the_order_to_stop() {
     let mut bench = Bench::booted([unit("web")]);

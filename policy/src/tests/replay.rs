@@ -1,4 +1,4 @@
-//! A core that is saved and restored after each event behaves as one that never was.
+//! A core that is saved and restored after each event behaves like one that is not.
 
 use super::*;
 use proptest::prelude::*;
@@ -49,8 +49,8 @@ fn config() -> BTreeMap<String, Unit> {
     units.into_iter().map(|unit| (unit.name.clone(), unit)).collect()
 }
 
-/// The same core, made anew from its records, and told what a new supervisor is told.
-fn reborn(core: &Core, now: Instant, dns: bool) -> Core {
+/// The same core, restored from its records, with the events that a new supervisor sends it.
+fn restored(core: &Core, now: Instant, dns: bool) -> Core {
     let names = core.names();
     let saved = names.into_iter().map(|name| {
         let text = core.saved(name).unwrap().to_json().unwrap();
@@ -60,8 +60,9 @@ fn reborn(core: &Core, now: Instant, dns: bool) -> Core {
     if core.shutting_down() {
         new.handle(now, Event::ShutdownRequested);
     }
-    let told = new.handle(now, Event::ConditionChanged { condition: Condition::Dns, holds: dns });
-    assert!(told.iter().all(|a| !matches!(a, Action::Start { .. })), "{told:?}");
+    let actions =
+        new.handle(now, Event::ConditionChanged { condition: Condition::Dns, holds: dns });
+    assert!(actions.iter().all(|a| !matches!(a, Action::Start { .. })), "{actions:?}");
     new
 }
 
@@ -73,7 +74,7 @@ proptest! {
         let mut now = Instant::from_millis(1);
         let mut one = Core::new(config(), BTreeMap::new(), 7, now);
         prop_assert!(!one.handle(now, Event::Boot).is_empty());
-        let mut other = reborn(&one, now, false);
+        let mut other = restored(&one, now, false);
         let mut dns = false;
         for step in steps {
             let names = ["a", "b", "c", "d"];
@@ -113,11 +114,11 @@ proptest! {
             }
             prop_assert_eq!(one.statuses(now), other.statuses(now));
             prop_assert_eq!(one.next_deadline(), other.next_deadline());
-            other = reborn(&other, now, dns);
+            other = restored(&other, now, dns);
         }
     }
 
-    /// No text that is not a saved state is taken for one, and none brings it down.
+    /// Text that is not a saved state is rejected without a panic.
     #[test]
     fn any_text_is_refused_or_read(text in ".{0,200}") {
         prop_assert!(SavedState::from_json(&text).is_err());
@@ -125,7 +126,7 @@ proptest! {
 }
 
 #[test]
-fn another_form_is_told_apart_from_rubbish() {
+fn another_version_is_distinguished_from_invalid_text() {
     let newer = r#"{"version": 2, "record": {"of": "the future"}}"#;
     assert!(matches!(SavedState::from_json(newer), Err(SavedError::Version { found: 2 })));
     let cut = r#"{"version": 1, "rec"#;

@@ -1,4 +1,4 @@
-//! The order and the bounds of a shutdown.
+//! The order and the time limits of a shutdown.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn chain() -> Bench {
 #[test]
 fn units_stop_in_reverse_order() {
     let mut bench = chain();
-    let actions = bench.tell(Event::ShutdownRequested);
+    let actions = bench.handle(Event::ShutdownRequested);
     assert!(signals(&actions, "web") && signals(&actions, "other"));
     assert!(!signals(&actions, "app") && !signals(&actions, "db"));
     bench.run("web", RunEvent::Exited { status: ExitStatus::Code(0), oom: false });
@@ -29,14 +29,14 @@ fn units_stop_in_reverse_order() {
     bench.end("other", ExitStatus::Code(0));
     assert_eq!(bench.all.last(), Some(&Action::UnitsStopped));
     assert!(bench.all.iter().filter(|a| **a == Action::UnitsStopped).count() == 1);
-    assert_eq!(bench.tell(Event::ShutdownRequested), [Action::UnitsStopped]);
+    assert_eq!(bench.handle(Event::ShutdownRequested), [Action::UnitsStopped]);
 }
 
 #[test]
-fn processes_that_never_die_do_not_hold_it_up() {
+fn processes_that_never_die_do_not_block_it() {
     let mut bench = chain();
-    bench.tell(Event::ShutdownRequested);
-    // Three links, each with ten seconds of grace and ten of patience.
+    bench.handle(Event::ShutdownRequested);
+    // Three units in a chain, each with a stop timeout of ten seconds and a wait of ten after the kill.
     bench.secs(3 * 20);
     assert_eq!(bench.all.last(), Some(&Action::UnitsStopped));
     let stuck = |a: &&Action| matches!(a, Action::Report { report: EventKind::Stuck, .. });
@@ -47,18 +47,18 @@ fn processes_that_never_die_do_not_hold_it_up() {
 fn nothing_starts_any_more() {
     let mut bench = chain();
     bench.end("other", ExitStatus::Code(1));
-    bench.tell(Event::ShutdownRequested);
+    bench.handle(Event::ShutdownRequested);
     assert_eq!(bench.state("other"), State::Stopped);
     let command = Command::Start { unit: "other".into() };
     assert_eq!(bench.core.check(&command), Err(Refusal::ShuttingDown));
-    bench.tell(Event::Command(command));
-    bench.tell(Event::Boot);
+    bench.handle(Event::Command(command));
+    bench.handle(Event::Boot);
     bench.secs(3600);
     assert_eq!(bench.starts("other"), 1);
 }
 
 #[test]
-fn units_in_a_circle_do_not_hold_it_up() {
+fn units_in_a_dependency_cycle_do_not_block_it() {
     let (mut a, mut b) = (unit("a"), unit("b"));
     (a.enabled, b.enabled) = (false, false);
     a.after = vec!["b".into()];
@@ -68,20 +68,20 @@ fn units_in_a_circle_do_not_hold_it_up() {
         bench.start(name);
         bench.up(name);
     }
-    let actions = bench.tell(Event::ShutdownRequested);
+    let actions = bench.handle(Event::ShutdownRequested);
     assert!(signals(&actions, "a") && signals(&actions, "b"));
 }
 
 #[test]
-fn a_host_without_units_goes_down_at_once() {
+fn a_host_without_units_shuts_down_at_once() {
     let mut bench = Bench::booted([]);
-    assert_eq!(bench.tell(Event::ShutdownRequested), [Action::UnitsStopped]);
+    assert_eq!(bench.handle(Event::ShutdownRequested), [Action::UnitsStopped]);
 }
 
 #[test]
-fn it_goes_on_after_the_supervisor_was_killed() {
+fn it_continues_after_the_supervisor_was_killed() {
     let mut bench = chain();
-    bench.tell(Event::ShutdownRequested);
+    bench.handle(Event::ShutdownRequested);
     let names = ["app", "db", "other", "web"].map(String::from);
     let saved = names.map(|name| (name.clone(), bench.core.saved(&name).unwrap()));
     let config = bench.core.entries.iter().map(|e| (e.unit.name.clone(), e.unit.clone()));

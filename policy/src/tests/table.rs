@@ -49,7 +49,7 @@ const STATES: [&str; 12] = [
     "unreported",
 ];
 
-/// Lets every process that has been asked to end, end.
+/// Ends every process that has been asked to end.
 fn let_it_end(bench: &mut Bench) {
     while bench.state("web") == State::Stopping {
         bench.run("web", RunEvent::Exited { status: ExitStatus::Signal(15), oom: false });
@@ -68,7 +68,7 @@ fn restart_works_from_every_state() {
         let_it_end(&mut bench);
         if state == "waiting" {
             assert_eq!(bench.state("web"), State::Waiting);
-            bench.tell(Event::ConditionChanged { condition: Condition::Dns, holds: true });
+            bench.handle(Event::ConditionChanged { condition: Condition::Dns, holds: true });
         }
         assert_eq!(bench.starts("web"), before + 1, "from {state}");
         assert_eq!(bench.state("web"), State::Starting, "from {state}");
@@ -84,7 +84,7 @@ fn stop_works_from_every_state() {
         let before = bench.starts("web");
         bench.stop("web");
         let_it_end(&mut bench);
-        bench.tell(Event::ConditionChanged { condition: Condition::Dns, holds: true });
+        bench.handle(Event::ConditionChanged { condition: Condition::Dns, holds: true });
         bench.secs(3600);
         assert_eq!(bench.state("web"), State::Stopped, "from {state}");
         assert_eq!(bench.starts("web"), before, "from {state}");
@@ -99,7 +99,7 @@ fn start_works_from_every_state() {
         let before = bench.starts("web");
         bench.start("web");
         let_it_end(&mut bench);
-        bench.tell(Event::ConditionChanged { condition: Condition::Dns, holds: true });
+        bench.handle(Event::ConditionChanged { condition: Condition::Dns, holds: true });
         let goes_on = ["launching", "setup", "starting", "running"].contains(&state);
         assert_eq!(bench.starts("web"), before + usize::from(!goes_on), "from {state}");
         assert_eq!(bench.decided("web"), (Desired::Up, By::Person));
@@ -182,11 +182,11 @@ fn a_start_by_hand_pulls_up_what_it_requires_even_if_that_was_stopped_by_hand() 
     }
     bench.start("web");
     assert_eq!(bench.state("db"), State::Starting);
-    assert_eq!(bench.state("cache"), State::Stopped, "a wish does not overrule a stop by hand");
+    assert_eq!(bench.state("cache"), State::Stopped, "`wants` does not overrule a stop by hand");
 }
 
 #[test]
-fn after_waits_only_for_what_is_on_its_way() {
+fn after_waits_only_for_units_that_are_starting() {
     let mut web = unit("web");
     web.after = vec!["db".into(), "idle".into(), "ghost".into()];
     let (mut db, mut idle) = (unit("db"), unit("idle"));
@@ -196,7 +196,7 @@ fn after_waits_only_for_what_is_on_its_way() {
     bench.up("db");
     let reason = WaitReason::After { unit: "db".into(), state: State::Starting };
     assert_eq!(bench.status("web").waiting_for, [reason]);
-    // An attempt of db fails: order is not need.
+    // An attempt of db fails: ordering is not a requirement.
     bench.end("db", ExitStatus::Code(1));
     assert_eq!(bench.starts("web"), 1);
 }
@@ -213,7 +213,7 @@ fn a_required_unit_that_failed_is_a_visible_reason() {
     assert_eq!(status.state, State::Waiting);
     let text = status.waiting_for[0].to_string();
     assert_eq!(text, "requires job, which has failed (exit code 2)");
-    // A person tries again: the job runs again too.
+    // A person starts it again: the job runs again too.
     bench.start("web");
     bench.up("job");
     bench.end("job", ExitStatus::Code(0));

@@ -1,6 +1,6 @@
 //! A simulated world around the core: processes that start, fail, exit, run out of memory, ignore
-//! signals or refuse to die; news of them that come late and in any order; a supervisor that is
-//! killed and comes back. It carries out the core's orders and checks every one of them.
+//! signals or refuse to die; events of them that come late and in any order; a supervisor that is
+//! killed and restarted. It carries out the core's actions and checks every one of them.
 
 use super::super::state::Stage;
 use super::*;
@@ -16,12 +16,12 @@ pub(super) struct Group {
     pub(super) exec: bool,
     pub(super) main_ended: bool,
     pub(super) empty: bool,
-    /// The start was given up or failed before there was a process.
+    /// The start was aborted or failed before there was a process.
     pub(super) void: bool,
     pub(super) obeys: bool,
     /// Milliseconds that its processes outlive SIGKILL.
     pub(super) undead: u64,
-    pub(super) told_end: Option<(ExitStatus, bool)>,
+    pub(super) reported_end: Option<(ExitStatus, bool)>,
 }
 
 /// Something that happens in the world at its time.
@@ -52,8 +52,8 @@ pub(super) struct World {
     pub(super) failures: BTreeMap<String, u64>,
     pub(super) true_conditions: BTreeSet<Condition>,
     pub(super) units_stopped: bool,
-    pub(super) going_down: bool,
-    /// How many more orders this supervisor lives for.
+    pub(super) shutting_down: bool,
+    /// How many more actions this supervisor carries out before it is killed.
     pub(super) fuse: Option<u64>,
     seed: u64,
 }
@@ -75,11 +75,11 @@ impl World {
             failures: BTreeMap::new(),
             true_conditions: BTreeSet::new(),
             units_stopped: false,
-            going_down: false,
+            shutting_down: false,
             fuse: None,
             seed,
         };
-        world.tell(Event::Boot);
+        world.handle(Event::Boot);
         world
     }
 
@@ -94,7 +94,7 @@ impl World {
         self.agenda.push((at, happening));
     }
 
-    pub(super) fn tell(&mut self, event: Event) {
+    pub(super) fn handle(&mut self, event: Event) {
         self.note_command(&event);
         let tick = event == Event::Tick;
         let actions = self.core.handle(self.now, event);
@@ -113,7 +113,7 @@ impl World {
 
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
-            // The supervisor dies between two orders; the rest is lost with it.
+            // The supervisor dies between two actions; the rest is lost with it.
             match &mut self.fuse {
                 Some(0) => return,
                 Some(left) => *left -= 1,
@@ -184,7 +184,7 @@ impl World {
         if group.void || group.empty {
         } else if group.pid.is_none() {
             group.void = true;
-            self.run_event(&key, 20, RunEvent::StartFailed { reason: "given up".into() });
+            self.run_event(&key, 20, RunEvent::StartFailed { reason: "aborted".into() });
         } else {
             let undead = group.undead;
             if !group.main_ended {
@@ -197,7 +197,7 @@ impl World {
 
     fn happen(&mut self, happening: Happening) {
         match happening {
-            Happening::Tell(event) => self.tell(event),
+            Happening::Tell(event) => self.handle(event),
             Happening::Create(key) => {
                 let fate = self.below(12);
                 let pid = i32::try_from(self.below(30_000)).unwrap() + 2;
@@ -264,27 +264,27 @@ impl World {
 
     fn main_ends(&mut self, key: Key, status: ExitStatus, oom: bool) {
         let lost = self.below(40) == 0;
-        let lonely = self.below(3) > 0;
+        let without_children = self.below(3) > 0;
         let group = self.groups.get_mut(&key).unwrap();
         if std::mem::replace(&mut group.main_ended, true) {
             return;
         }
-        group.told_end = (!lost).then_some((status, oom));
+        group.reported_end = (!lost).then_some((status, oom));
         if !lost {
             self.run_event(&key, 5, RunEvent::Exited { status, oom });
-            // PID 1 says it again until it is told that it was heard.
+            // PID 1 repeats the report until it is acknowledged.
             if self.below(4) == 0 {
                 self.run_event(&key, 20, RunEvent::Exited { status, oom });
             }
         }
-        // Some leave children behind, who live until the group is killed. (A lost exit with such
-        // children would leave the core no trace at all, which PID 1 excludes.)
-        if lonely || lost {
+        // Some leave children behind, which live until the group is killed. (With such children, the
+        // core would never learn of a lost exit; PID 1 makes sure that this cannot happen.)
+        if without_children || lost {
             self.later(5, Happening::GroupEnds(key));
         }
     }
 
-    /// Lets time pass up to `end`, each thing at its time.
+    /// Lets time pass; each event happens at its time.
     pub(super) fn pass(&mut self, span: u64) {
         let end = self.now.as_millis() + span;
         let mut at_once = 0;
@@ -302,20 +302,20 @@ impl World {
                     let (_, happening) = self.agenda.swap_remove(n);
                     self.happen(happening);
                 }
-                None => self.tell(Event::Tick),
+                None => self.handle(Event::Tick),
             }
         }
         self.now = Instant::from_millis(end);
     }
 
-    /// The supervisor is killed, and its successor reads the disk and looks at what runs.
-    /// `amid` its orders it has not written everything and not done everything.
-    pub(super) fn kill_supervisor(&mut self, amid: bool) {
+    /// Kills the supervisor; its successor reads the state files and looks for running processes.
+    /// With `between_actions`, not everything has been written or carried out.
+    pub(super) fn kill_supervisor(&mut self, between_actions: bool) {
         self.fuse = None;
         let seed = self.seed;
         let before = self.core.statuses(self.now);
-        // PID 1 keeps exits; everything else that was under way to the supervisor is lost, and so
-        // are starts that it had not come to.
+        // PID 1 keeps exits. All other events for the supervisor are lost, and so are starts that it
+        // had not carried out.
         self.agenda.retain(|(_, happening)| match happening {
             Happening::Tell(Event::Run { event, .. }) => matches!(event, RunEvent::Exited { .. }),
             Happening::Create(_) | Happening::FailBefore(_) => false,
@@ -338,26 +338,26 @@ impl World {
                 (state, since_ms, wanted, pid, generation, ready, retry, exit)
             };
             // What never changed was never written.
-            if !amid && !self.going_down && saved.contains_key(&old.name) {
+            if !between_actions && !self.shutting_down && saved.contains_key(&old.name) {
                 assert_eq!(view(old), view(&new), "{} is not what it was", old.name);
             }
         }
         self.sweep(&saved);
-        if amid {
-            self.take_stock();
+        if between_actions {
+            self.forget_unsaved();
         }
-        self.look_around(&saved);
+        self.report_runs(&saved);
         self.carry_out(actions);
-        self.tell(Event::Boot);
+        self.handle(Event::Boot);
         for condition in self.true_conditions.clone() {
-            self.tell(Event::ConditionChanged { condition, holds: true });
+            self.handle(Event::ConditionChanged { condition, holds: true });
         }
-        if self.going_down {
-            self.tell(Event::ShutdownRequested);
+        if self.shutting_down {
+            self.handle(Event::ShutdownRequested);
         }
     }
 
-    /// The successor clears away what belongs to no run on record.
+    /// The successor removes whatever belongs to no recorded run.
     fn sweep(&mut self, saved: &BTreeMap<String, SavedState>) {
         for ((name, generation), group) in &self.groups {
             if saved.get(name).and_then(SavedState::generation) != Some(*generation) {
@@ -367,8 +367,8 @@ impl World {
         }
     }
 
-    /// What was reported or asked for but not written has not happened.
-    fn take_stock(&mut self) {
+    /// Forgets what was reported or requested but not written.
+    fn forget_unsaved(&mut self) {
         self.stopped_by_hand.clear();
         for status in self.core.statuses(self.now) {
             let name = status.name;
@@ -385,11 +385,11 @@ impl World {
     }
 
     /// What the successor finds out about each run.
-    fn look_around(&mut self, saved: &BTreeMap<String, SavedState>) {
+    fn report_runs(&mut self, saved: &BTreeMap<String, SavedState>) {
         for (name, state) in saved {
             let Some(generation) = state.generation() else { continue };
             let key = (name.clone(), generation);
-            // The order to start may not have been carried out.
+            // The start may not have been carried out.
             let group = self.groups.entry(key.clone()).or_default();
             if group.pid.is_none() {
                 group.void = true;
@@ -399,14 +399,14 @@ impl World {
             let group = group.clone();
             if let (true, Some(pid)) = (state.launching(), group.pid) {
                 let event = RunEvent::Started { pid };
-                self.tell_now(&key, event);
+                self.handle_now(&key, event);
             }
             if group.exec {
-                self.tell_now(&key, RunEvent::ExecSucceeded);
+                self.handle_now(&key, RunEvent::ExecSucceeded);
             } else if group.main_ended {
-                self.tell_now(&key, RunEvent::StartFailed { reason: "mount".into() });
+                self.handle_now(&key, RunEvent::StartFailed { reason: "mount".into() });
             }
-            if let Some((status, oom)) = group.told_end {
+            if let Some((status, oom)) = group.reported_end {
                 self.run_event(&key, 5, RunEvent::Exited { status, oom });
             }
             if group.empty {
@@ -415,7 +415,7 @@ impl World {
         }
     }
 
-    fn tell_now(&mut self, key: &Key, event: RunEvent) {
-        self.tell(Event::Run { unit: key.0.clone(), generation: key.1, event });
+    fn handle_now(&mut self, key: &Key, event: RunEvent) {
+        self.handle(Event::Run { unit: key.0.clone(), generation: key.1, event });
     }
 }

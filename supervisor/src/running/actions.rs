@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use units::model::{NetworkMode, Ready, Unit, UserNamespace};
 
-/// What came of the attempt to start a container.
+/// The result of an attempt to start a container.
 enum Start<F> {
     /// It exists; before it, the OOM killer had killed this many in its group.
     Made(Started<F>, u64),
@@ -195,8 +195,9 @@ impl<K: Kernel> Shell<K> {
     }
 
     /// The ends of pipes that a container writes its output to, once PID 1 has the other ends or will
-    /// have them whatever happens to this process; `None`: PID 1 has not taken them yet. If the
-    /// supervisor dies with them, nobody reads what the container writes, and it dies of SIGPIPE.
+    /// receive them whatever happens to this process; `None`: PID 1 has not taken them yet. If the
+    /// supervisor died with the only copies, the container's output would have no reader, and the
+    /// container would die of SIGPIPE.
     fn outputs(&mut self, name: &str, generation: u64) -> Result<Option<[K::Fd; 2]>, String> {
         let kept = self.runs.of(name).outputs.take().filter(|(run, _)| *run == generation);
         let outputs = match kept {
@@ -429,7 +430,8 @@ impl<K: Kernel> Shell<K> {
     }
 }
 
-/// Sends a signal to the process of a pidfd. One that is already gone is fine: its exit is on its way.
+/// Sends a signal to the process of a pidfd. It is not an error if the process has ended: PID 1 reports
+/// its exit.
 pub(crate) fn send_signal<K: Kernel>(kernel: &K, pidfd: &K::Fd, signal: i32) {
     if let Err(errno) = kernel.signal(pidfd, signal)
         && errno != Errno::ESRCH

@@ -1,4 +1,4 @@
-//! Which key a value comes from with which a container could not be set up.
+//! The key of the value that made a container's setup fail.
 
 use container::{SetupError, Step};
 use layout::images::ImageConfig;

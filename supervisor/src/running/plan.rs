@@ -258,7 +258,7 @@ mod tests {
             image_stop_signal(Some(&image))
         };
         assert_eq!(["SIGQUIT", "quit", "3", "SIGRTMIN+3"].map(of), [3, 3, 3, 37]);
-        // One that is none, or that ends no process, leaves the usual one.
+        // An invalid signal, or one that does not end a process, leaves the default.
         assert_eq!(["", "SIGRTMIN+99", "65", "SIGCONT"].map(of), [15; 4]);
         assert_eq!(image_stop_signal(None), 15);
     }

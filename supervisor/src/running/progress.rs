@@ -71,7 +71,7 @@ impl<K: Kernel> Shell<K> {
             (Ok(Setup::Pending | Setup::Prepared), _) => return,
             (Ok(Setup::Done), None) if !runs(run) => {
                 // The pipe would report its end in every turn. What the process executes, or its exit,
-                // tells what became of it.
+                // shows the result.
                 self.kernel.unwatch(&Source::Setup(unit.to_owned()), status);
                 let setup = (unit.to_owned(), run.generation, run.pid);
                 if !self.in_setup.contains(&setup) {
@@ -162,7 +162,7 @@ impl<K: Kernel> Shell<K> {
             Some(Ok(true)) => return,
             // Removed, so nothing can live in it.
             Some(Err(error)) if error.errno == Errno::ENODEV => {}
-            // Not known to be empty: a next run must not begin. It is asked again soon.
+            // Not known to be empty: the next run must not begin. It is checked again soon.
             Some(Err(error)) => {
                 log::error!("{error}");
                 if generation.is_some() {
@@ -188,7 +188,7 @@ impl<K: Kernel> Shell<K> {
                 for notice in notices {
                     self.feed_run(unit, generation, RunEvent::Notified(notice));
                 }
-                // Saved first: the program does not say it again to a successor.
+                // Saved first: the program does not repeat it to a successor.
                 self.save_now_if_due(unit);
             }
             if let Some(socket) = &self.runs.of(unit).notify {

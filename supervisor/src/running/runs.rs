@@ -36,8 +36,8 @@ pub struct Run<F> {
     pub go: Option<F>,
     /// `oom_kill` of the cgroup when the run began: the cgroup is older than the run.
     pub oom_before: u64,
-    /// Its setup was taken over from a supervisor that was killed: with that one, the only holder of
-    /// its pipes has gone.
+    /// Its setup was taken over from a supervisor that was killed, which was the only holder of its
+    /// pipes.
     pub orphaned: bool,
     /// The program has been executed.
     pub exec: bool,
@@ -82,7 +82,7 @@ pub enum ProbeKind<F> {
 pub struct UnitRuntime<K: Handles> {
     /// Its cgroup, created at the first start and reused by the others.
     pub cgroup: Option<Rc<K::Cgroup>>,
-    /// What its processes may open, as the cgroup's filter has it.
+    /// The devices that its processes may open: the cgroup's filter.
     pub devices: Option<Vec<DeviceRule>>,
     /// Watches `cgroup.events` while the group is being emptied.
     pub group_events: Option<K::Fd>,

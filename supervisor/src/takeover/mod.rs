@@ -98,8 +98,8 @@ pub fn failed(error: impl ToString) -> ShellError {
 /// Restores everything: descriptors, cgroups, processes.
 ///
 /// # Errors
-/// What was left cannot be read. Taking an error for an answer could start a container beside one
-/// that runs, or leave one without anybody who knows of it.
+/// What was left cannot be read. Continuing after such an error could start a container beside one
+/// that is still running, or leave one running that no supervisor knows of.
 pub fn take_over<K: Kernel>(
     shell: &mut Shell<K>,
     stored: Stored<K>,
@@ -230,7 +230,7 @@ fn main_process<K: Kernel>(kernel: &K, group: &K::Cgroup) -> Result<Option<i32>,
     Ok(None)
 }
 
-/// What the kernel says of a process; `None` when it is gone.
+/// The kernel's information about a process; `None` when it has ended.
 fn status_of(kernel: &impl Kernel, pid: i32) -> Result<Option<ProcessStatus>, CallError> {
     match kernel.process_status(pid) {
         Ok(status) => Ok(Some(status)),
@@ -251,7 +251,7 @@ fn end_left_programs<K: Kernel>(
         if Some(pid) == main {
             continue;
         }
-        // First the descriptor, so that what is looked at is what is killed.
+        // The descriptor comes first, so that the process that is checked is the one that is killed.
         let pidfd = match kernel.open_pidfd(pid) {
             Ok(pidfd) => pidfd,
             Err(error) if error.is_gone() => continue,

@@ -1,4 +1,4 @@
-//! What a filter adds to a system call.
+//! What a seccomp filter adds to the cost of a system call.
 
 use crate::competitors::Competitor;
 use crate::engine;
@@ -9,10 +9,10 @@ use std::process::Command;
 
 /// Calls of each kind in one run.
 const CALLS: u64 = 200_000;
-/// Runs; the fastest counts, because everything else that happens only adds.
+/// Runs. The fastest counts, because any disturbance only adds time.
 const RUNS: usize = 2;
 
-/// Measures without a filter, and under everybody's.
+/// Measures without a filter, and under the filter of each engine.
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
     let count = CALLS.to_string();
     let words = ["calls", count.as_str()];

@@ -1,10 +1,10 @@
-//! What a start takes of memory: the largest process by wait4(2), and all together by the kernel's
-//! own account.
+//! The memory that a start takes: of the largest process, by wait4(2), and of all processes together,
+//! by the kernel's accounting.
 //!
-//! Everything that works for a competitor (its command, its daemons) is moved below one control
-//! group, and so are its containers; `memory.peak` of that group, set back before the start (Linux
-//! 6.12, Documentation/admin-guide/cgroup-v2.rst), is then what all of it took. The kernel charges in
-//! portions of 64 pages, so the figure is that coarse.
+//! The processes of a competitor (its command, its daemons) and its containers are all in one control
+//! group. Its `memory.peak`, reset before the start (Linux 6.12,
+//! Documentation/admin-guide/cgroup-v2.rst), is what all of them took. The kernel charges in units of
+//! 64 pages, which limits the resolution.
 
 use crate::competitors::Competitor;
 use crate::report::Report;
@@ -14,10 +14,10 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-/// Starts of each; the middle one counts.
+/// Starts of each competitor; the median counts.
 const STARTS: usize = 3;
 
-/// Measures everybody.
+/// Measures all competitors.
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
     let peak = Peak::open()?;
     for competitor in competitors {
@@ -48,7 +48,7 @@ fn middle(mut values: Vec<u64>) -> Option<u64> {
     values.get(values.len() / 2).copied()
 }
 
-/// The group of those who work for the containers; it stays.
+/// The group of the processes outside the containers; it is not removed.
 fn tools() -> Result<PathBuf, Failure> {
     let dir = Path::new(places::CGROUP).join("tools");
     match fs::create_dir(&dir) {
@@ -59,7 +59,7 @@ fn tools() -> Result<PathBuf, Failure> {
     }
 }
 
-/// The account of everything below our group.
+/// The memory accounting of our group and everything below it.
 struct Peak(File);
 
 impl Peak {
@@ -81,13 +81,13 @@ impl Peak {
         }
     }
 
-    /// Sets the peak back (for this descriptor); what is charged now, bytes.
+    /// Resets the peak (for this descriptor). Returns the current charge, bytes.
     fn reset(&self) -> Result<u64, Failure> {
         (&self.0).write_all(b"reset\n").naming("memory.peak")?;
         self.bytes()
     }
 
-    /// The peak since then, bytes.
+    /// The peak since the reset, bytes.
     fn bytes(&self) -> Result<u64, Failure> {
         let mut text = String::new();
         let mut file = &self.0;

@@ -10,10 +10,11 @@ use engine_bench::line::Line;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Long enough for whoever has started a container to have gone or gone to sleep.
+/// Long enough for the processes that started a container to exit or become idle.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Starts one container of each that waits for ever and looks at what has come with it.
+/// With each competitor, starts one container that waits forever, and reports the processes that were
+/// not there before.
 pub fn measure(competitors: &mut [Competitor], report: &mut Report) -> Result<(), Failure> {
     for engine in competitors.iter().filter_map(Competitor::as_engine) {
         daemons(engine, report)?;

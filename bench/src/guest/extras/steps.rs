@@ -1,4 +1,4 @@
-//! Where the time goes: the floor's steps and our engine's, from starts of their own.
+//! The time of each step, for the floor program and our engine, from separate starts.
 
 use crate::competitors::Competitor;
 use crate::report::Report;
@@ -19,7 +19,7 @@ pub fn measure(report: &mut Report) -> Result<(), Failure> {
         for _ in 0..STARTS {
             competitor.start()?;
         }
-        // At its end it writes what it has noted.
+        // It writes what it has recorded when it ends.
         drop(competitor);
         let path = marks::path(who);
         let text = fs::read(&path).naming(path.display())?;

@@ -42,7 +42,7 @@ impl Connections {
         Ok(())
     }
 
-    /// How many the host has not closed.
+    /// The number of connections that the host has not closed.
     pub fn alive(&self) -> usize {
         self.open.iter().filter(|tls| is_open(&tls.sock)).count()
     }

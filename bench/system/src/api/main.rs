@@ -1,5 +1,5 @@
-//! `make bench`, second part: what remote control costs, alone and under a load. Prints a table and
-//! writes the same figures to `target/bench/api.json`.
+//! `make bench`, second part: what remote control costs, alone and under load. Prints a table and
+//! writes the same values to `target/bench/api.json`.
 //!
 //! All numbers come from one boot. TLS is slow under TCG emulation, so compare the shares and the
 //! ratios, not the absolute times.
@@ -18,11 +18,11 @@ use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
-/// Units of the host: `one`, `chatty`, and others that rest.
+/// Units of the host: `one`, `chatty`, and others that are not started.
 const UNITS: usize = 100;
-/// Connections that only stay.
+/// Idle connections.
 const CONNECTIONS: usize = 1000;
-/// Followers of a container that writes without end.
+/// Followers of a container that writes continuously.
 const FOLLOWERS: usize = 100;
 /// Measurements of each kind.
 const SAMPLES: usize = 3;
@@ -33,15 +33,15 @@ const BUDGET_IDLE_KIB: u64 = 5 * 1024;
 struct Report {
     /// PSS of the idle process, KiB.
     idle_kib: u64,
-    /// `keel ps` of all units: the command's whole time, ms.
+    /// `keel ps` of all units: the command's total time, ms.
     ps_ms: f64,
     /// From the start of `keel restart` to the new first instruction's line at a follower, ms.
     restart_ms: f64,
     /// Of that: from the order to the program's process, and from there to its first instruction.
     restart_prepare_ms: f64,
     restart_kernel_ms: f64,
-    /// Crash to first instruction: alone, beside a container that writes without end, and the same
-    /// while everybody looks on, ms.
+    /// Crash to first instruction, ms: alone, beside a container that writes continuously, and the
+    /// same with all connections and followers.
     crash_alone_ms: f64,
     crash_beside_ms: f64,
     crash_loaded_ms: f64,
@@ -50,7 +50,7 @@ struct Report {
     /// Memory of the process's cgroup under that load, KiB: now and at its peak.
     loaded_kib: u64,
     peak_kib: u64,
-    /// What the container wrote meanwhile, and what the followers together have been sent, MB/s.
+    /// What the container wrote meanwhile, and what all followers together have received, MB/s.
     written_mb_s: f64,
     sent_mb_s: f64,
 }
@@ -98,7 +98,7 @@ fn measure(guest: &mut Guest) -> Report {
     let _: Reply = guest.ask(&Request::Start { name: "chatty".to_owned() });
     guest.wait_state("chatty", "running");
     let crash_beside_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
-    // Without it the connections are made sooner.
+    // Connections are established faster while it is stopped.
     let _: Reply = guest.ask(&Request::Stop { name: "chatty".to_owned() });
     guest.wait_state("chatty", "stopped");
     progress(&format!("{CONNECTIONS} connections"));
@@ -108,7 +108,7 @@ fn measure(guest: &mut Guest) -> Report {
             guest.fail(&format!("connection {number}: {error}"));
         }
         if number % 100 == 0 {
-            progress(&format!("{number} are open"));
+            progress(&format!("{number} connections open"));
         }
     }
     progress(&format!("{FOLLOWERS} followers"));
@@ -124,10 +124,10 @@ fn measure(guest: &mut Guest) -> Report {
         Ok(followers) => followers,
         Err(error) => guest.fail(&format!("followers: {error}")),
     };
-    guest.wait_for("every follower to hear something", |_| {
+    guest.wait_for("every follower to receive data", |_| {
         followers.received().iter().all(|bytes| *bytes > 10_000).then_some(())
     });
-    progress("crashes with everybody looking on");
+    progress("crashes with all connections and followers");
     let (begin, lines) = (Instant::now(), guest.unit("chatty").log.lines);
     let heard: u64 = followers.received().iter().sum();
     let crash_loaded_ms = median((0..SAMPLES).map(|_| crash(guest)).collect());
@@ -138,7 +138,7 @@ fn measure(guest: &mut Guest) -> Report {
     let bytes = |file: &str| guest.read(&format!("{group}/{file}")).trim().parse().unwrap_or(0u64);
     let (loaded_kib, peak_kib) = (bytes("memory.current") / 1024, bytes("memory.peak") / 1024);
     if guest.service_pid(Service::Api) != Some(api) {
-        guest.fail("the api process did not live through the load");
+        guest.fail("the api process did not survive the load");
     }
     Report {
         idle_kib,
@@ -168,7 +168,7 @@ fn clients(guest: &Guest) -> Connections {
     }
 }
 
-/// What is measured next: the whole takes minutes.
+/// Prints what is measured next: the whole benchmark takes minutes.
 fn progress(what: &str) {
     eprintln!("measuring: {what}");
 }
@@ -188,10 +188,10 @@ fn ps(guest: &Guest) -> f64 {
     took
 }
 
-/// Whole, prepare and kernel times of restarts over the network.
+/// Total, prepare and kernel times of restarts over the network.
 fn restarts(guest: &mut Guest) -> (f64, f64, f64) {
     let (mut follower, lines) = follow(guest, "one");
-    // The follower hears only what comes after its connection: a first line proves that it is there.
+    // The follower receives only lines written after it has connected: a first line proves that it has.
     while lines.try_recv().is_err() {
         guest.keel_ok(&["restart", "--wait", "one"]);
     }
@@ -200,7 +200,7 @@ fn restarts(guest: &mut Guest) -> (f64, f64, f64) {
         let before = first_instruction_ns(guest).unwrap_or(0);
         let begin = Instant::now();
         guest.keel_ok(&["restart", "one"]);
-        // A line of an earlier run may still be on its way.
+        // A line of an earlier run may still arrive.
         let (at, first) = loop {
             match lines.recv() {
                 Ok((at, text)) => match first_in(&text) {
@@ -220,7 +220,7 @@ fn restarts(guest: &mut Guest) -> (f64, f64, f64) {
     (median(whole), median(prepare), median(kernel))
 }
 
-/// A follower of a unit's log: its lines, and the moments at which they came.
+/// A follower of a unit's log: its lines, and the times at which they arrived.
 fn follow(guest: &Guest, unit: &str) -> (Child, Receiver<(Instant, String)>) {
     let mut command = guest.command(&["logs", "-f", "--tail", "0", unit]);
     let mut child = match command.stdout(Stdio::piped()).spawn() {
@@ -246,12 +246,12 @@ fn first_instruction_ns(guest: &Guest) -> Option<u64> {
     lines.iter().rev().find_map(|line| first_in(&line.text))
 }
 
-/// The moment of the first instruction, nanoseconds of `CLOCK_MONOTONIC`, as the program itself says it.
+/// The time of the first instruction, nanoseconds of `CLOCK_MONOTONIC`, as the program itself prints it.
 fn first_in(line: &str) -> Option<u64> {
     line.strip_prefix("first ")?.trim().parse().ok()
 }
 
-/// Kills a unit that was stable; ms from its end to the next first instruction.
+/// Kills a stable unit. Returns ms from its end to the first instruction of its next run.
 fn crash(guest: &mut Guest) -> f64 {
     let since = Instant::now();
     // Up for ten seconds: only then is the restart immediate.
@@ -288,16 +288,16 @@ fn show(report: &Report) {
         report.restart_ms - report.restart_prepare_ms - report.restart_kernel_ms
     );
     println!(
-        "  {} connections, {} followers of a flood: api {} KiB, at its peak {} KiB",
+        "  {} connections, {} followers of a flood: api {} KiB, peak {} KiB",
         report.connections, report.followers, report.loaded_kib, report.peak_kib
     );
     println!(
-        "    the container writes {:.1} MB/s of 10 that it tries; {:.2} MB/s are sent",
+        "    the container writes {:.1} MB/s (limited to 10); {:.2} MB/s are sent",
         report.written_mb_s, report.sent_mb_s
     );
     println!(
         "  crash to first instruction: alone {:.1} ms; beside the container that writes {:.1} ms; \
-         with everybody looking on {:.1} ms: {:.2}x of the one before",
+         with all connections and followers {:.1} ms ({:.2}x)",
         report.crash_alone_ms,
         report.crash_beside_ms,
         report.crash_loaded_ms,

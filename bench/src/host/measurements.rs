@@ -1,4 +1,4 @@
-//! What was measured, and what it comes to.
+//! The measurements, and the ratios computed from them.
 
 use engine_bench::line::{Line, Mode};
 use serde::Serialize;
@@ -11,41 +11,41 @@ pub const USERNS: &str = "engine-userns";
 
 /// Everything that the guest has reported.
 #[derive(Debug, Default, Serialize)]
-pub struct Figures {
+pub struct Measurements {
     /// Nanoseconds of each start.
     pub times: BTreeMap<Mode, BTreeMap<String, Vec<u64>>>,
     /// What a reader must know.
     pub notes: Vec<String>,
-    /// Versions, memory, containers at rest, filters, steps: as they were reported.
+    /// Versions, memory, idle containers, filters, steps: as reported.
     pub others: Vec<Line>,
 }
 
-/// The middle and the edge of some starts, in milliseconds.
+/// The median and the 95th percentile of some starts, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// Half are faster.
+    /// The median.
     pub median: f64,
-    /// Nineteen of twenty are faster.
+    /// The 95th percentile.
     pub p95: f64,
-    /// How many.
+    /// The number of starts.
     pub count: usize,
 }
 
-/// One value of the last line, and what it should be.
+/// One value of the last line, and its target.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ratio {
     /// Its key.
     pub name: &'static str,
     /// `None` if one of the two was not measured.
     pub value: Option<f64>,
-    /// The bound.
+    /// The target.
     pub aim: f64,
-    /// Whether the bound is a least value.
+    /// Whether the target is a minimum; otherwise it is a maximum.
     pub at_least: bool,
 }
 
 impl Ratio {
-    /// `ok`, `MISSED`, or nothing.
+    /// `ok`, `MISSED`, or `-` if nothing was measured.
     pub fn verdict(&self) -> &'static str {
         match self.value {
             None => "-",
@@ -55,8 +55,8 @@ impl Ratio {
     }
 }
 
-impl Figures {
-    /// Takes one report in.
+impl Measurements {
+    /// Adds one report.
     pub fn add(&mut self, line: Line) {
         match line {
             Line::Times { who, mode, ns } => {
@@ -75,13 +75,13 @@ impl Figures {
         Some(Spread { median: at(50)?, p95: at(95)?, count: ns.len() })
     }
 
-    /// The median of one over that of another: the larger of the two modes.
+    /// The ratio of two medians; `pick` selects the larger or the smaller of the two modes.
     fn over(&self, who: &str, whom: &str, pick: fn(f64, f64) -> f64) -> Option<f64> {
         let ratio = |mode| Some(self.spread(mode, who)?.median / self.spread(mode, whom)?.median);
         Some(pick(ratio(Mode::Hot)?, ratio(Mode::Gaps)?))
     }
 
-    /// The values of the last line. Each is the worse one of the two modes, hot and with gaps.
+    /// The values of the last line. Each is the worse of the two modes, hot and with gaps.
     pub fn ratios(&self) -> [Ratio; 6] {
         let peer = |name, aim| Ratio {
             name,
@@ -100,13 +100,13 @@ impl Figures {
             peer("crun", 2.0),
             peer("runc", 6.0),
             peer("podman", 25.0),
-            // Nobody has asked for a bound; a daemon that starts podman's runtime is not faster.
+            // The same target as podman: a daemon that starts the same kind of runtime is not faster.
             peer("docker", 25.0),
             own("userns", USERNS, ENGINE, 1.2),
         ]
     }
 
-    /// `engine: floor=… crun=… …`; a dash where nothing was measured.
+    /// `engine: floor=… crun=… …`, with a dash where nothing was measured.
     pub fn last_line(&self) -> String {
         let values: Vec<String> = self
             .ratios()
@@ -125,8 +125,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_has_the_worse_mode_and_a_dash_for_what_is_missing() {
-        let mut figures = Figures::default();
+    fn the_last_line_has_the_worse_mode_and_a_dash_for_missing_values() {
+        let mut measurements = Measurements::default();
         for (who, mode, ms) in [
             ("floor", Mode::Hot, 10),
             ("engine", Mode::Hot, 11),
@@ -136,13 +136,13 @@ mod tests {
             ("crun", Mode::Gaps, 60),
             ("podman", Mode::Hot, 60),
         ] {
-            figures.add(Line::Times { who: who.into(), mode, ns: vec![ms * 1_000_000; 3] });
+            measurements.add(Line::Times { who: who.into(), mode, ns: vec![ms * 1_000_000; 3] });
         }
         assert_eq!(
-            figures.last_line(),
+            measurements.last_line(),
             "engine: floor=1.20 crun=2.00 runc=- podman=- docker=- userns=-"
         );
-        let [floor, crun, runc, ..] = figures.ratios();
+        let [floor, crun, runc, ..] = measurements.ratios();
         assert_eq!([floor.verdict(), crun.verdict(), runc.verdict()], ["ok", "ok", "-"]);
     }
 }
