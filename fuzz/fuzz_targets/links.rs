@@ -14,6 +14,7 @@ use netsetup::nft;
 use policy::SavedState;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 
 fuzz_target!(|data: &[u8]| {
     let (kind, bytes) = steer(data);
@@ -59,7 +60,7 @@ fn publish(units: &[NetRequest]) {
 }
 
 fn init_hears(bytes: &[u8]) {
-    let mut store = FdStore::default();
+    let mut store: FdStore<OwnedFd> = FdStore::default();
     let mut exits = Exits::default();
     let mut keys = BTreeSet::new();
     for pid in 1..=8 {
