@@ -1,18 +1,11 @@
 //! Small scenarios in which the supervisor is killed before and after every call that it makes.
 
+mod common;
+
+use common::NOTIFY;
 use ipc::ShutdownKind;
 use ipc::control::Request;
-use simulator::{Crash, Scenario, World};
-
-/// A service on the bridge that says itself that it is ready.
-const NOTIFY: &str = r#"
-ready = "notify"
-restart = { policy = "always", delay = "100ms", max_delay = "1s" }
-[container]
-image = "./images/web.tar"
-network = "bridge"
-seccomp = "unconfined"
-"#;
+use simulator::Scenario;
 
 /// A service that is ready when its health check passes, and stops slowly.
 const HEALTHY: &str = r#"
@@ -57,18 +50,7 @@ fn crash_everywhere(files: &[(&str, &str)], requests: &[(u64, Request)]) {
         scenario.requests = requests.to_vec();
         scenario.calm_us = 2_500_000;
         scenario.settle_us = 15_000_000;
-        let calls = World::run(&scenario, false).calls;
-        assert!(calls > 50, "{calls}");
-        for call in 1..=calls {
-            for after in [false, true] {
-                scenario.crash = Some(Crash { call, after });
-                let outcome = World::run(&scenario, false);
-                if !outcome.violations.is_empty() {
-                    let trace = World::run(&scenario, true).trace.join("\n");
-                    panic!("seed {seed}, {:?}: {:#?}\n{trace}", scenario.crash, outcome.violations);
-                }
-            }
-        }
+        common::crash_everywhere(&scenario, 50);
     }
 }
 

@@ -1,7 +1,10 @@
 //! Bugs that the simulator has found, each with a small scenario that shows it.
 
+mod common;
+
+use common::{NOTIFY, crash_everywhere, holds};
 use ipc::control::Request;
-use simulator::{Crash, Scenario, World};
+use simulator::{Scenario, World};
 
 /// A one-shot that reboots the host when it fails.
 const MIGRATE: &str = r#"
@@ -28,26 +31,6 @@ timeout = "500ms"
 retries = 2
 "#;
 
-/// A bridged service that says itself that it is ready.
-const NOTIFY: &str = r#"
-ready = "notify"
-restart = { policy = "always", delay = "100ms", max_delay = "1s" }
-[container]
-image = "./images/web.tar"
-network = "bridge"
-seccomp = "unconfined"
-"#;
-
-/// Asserts that a schedule breaks no rule.
-fn holds(scenario: &Scenario) {
-    let outcome = World::run(scenario, false);
-    if !outcome.violations.is_empty() {
-        let trace = World::run(scenario, true).trace;
-        let (seed, crash) = (scenario.seed, scenario.crash);
-        panic!("seed {seed}, {crash:?}: {:#?}\n{}", outcome.violations, trace.join("\n"));
-    }
-}
-
 /// Asserts that these seeds break no rule in a scenario.
 fn holds_for(seeds: u64, files: &[(&str, &str)], change: impl Fn(&mut Scenario)) {
     for seed in 1..=seeds {
@@ -57,23 +40,12 @@ fn holds_for(seeds: u64, files: &[(&str, &str)], change: impl Fn(&mut Scenario))
     }
 }
 
-/// Kills the supervisor before and after every call that it makes in a scenario.
-fn crash_everywhere(scenario: &Scenario) {
-    let calls = World::run(scenario, false).calls;
-    assert!(calls > 20, "{calls}");
-    for call in 1..=calls {
-        for after in [false, true] {
-            holds(&Scenario { crash: Some(Crash { call, after }), ..scenario.clone() });
-        }
-    }
-}
-
 #[test]
 fn a_supervisor_killed_while_a_bridged_unit_waits_for_its_network_fails_no_unit() {
     let mut scenario = Scenario::new(1, &[("migrate", MIGRATE)]);
     scenario.options.attach_us = Some(50_000);
     scenario.calm_us = 2_000_000;
-    crash_everywhere(&scenario);
+    crash_everywhere(&scenario, 20);
 }
 
 #[test]
@@ -113,7 +85,7 @@ fn a_supervisor_killed_at_any_call_is_replaced_although_little_can_be_read() {
     scenario.options.fault_ppm = 200_000;
     scenario.calm_us = 3_000_000;
     scenario.settle_us = 15_000_000;
-    crash_everywhere(&scenario);
+    crash_everywhere(&scenario, 20);
 }
 
 #[test]
@@ -188,7 +160,7 @@ fn a_process_that_is_killed_during_its_setup_has_executed_nothing() {
 fn a_unit_that_has_said_that_it_is_ready_is_ready_for_the_next_supervisor() {
     let mut scenario = Scenario::new(1, &[("web", NOTIFY)]);
     scenario.calm_us = 2_000_000;
-    crash_everywhere(&scenario);
+    crash_everywhere(&scenario, 20);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod files;
 mod layers;
+mod machine;
 mod observe;
 mod poller;
 pub(crate) mod processes;
@@ -11,7 +12,6 @@ use crate::kernel::{
     CallError, ConnectError, Errno, ExecRequest, Executed, Handles, Kernel, NetNs, ProcessStatus,
     Source, StartRequest, Started, StateFile,
 };
-use crate::requests::metrics;
 use crate::running::plan;
 use container::{
     Cgroup, CgroupError, DeviceAccess, DeviceFilter, DeviceFilterError, DeviceRule, ExecError,
@@ -151,13 +151,7 @@ impl Kernel for Linux {
     }
 
     fn clock_was_raised(&self) -> Result<bool, CallError> {
-        let report = match fs::read(paths::RUN_BOOT) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                ipc::BootReport::default()
-            }
-            Err(error) => return Err(CallError::new(paths::RUN_BOOT, errno_of(&error))),
-        };
+        let report = observe::boot_report()?;
         Ok(report.phases.iter().any(|phase| phase.name == "clock" && !phase.note.is_empty()))
     }
 
@@ -251,7 +245,7 @@ impl Kernel for Linux {
         read: Option<u64>,
         write: Option<u64>,
     ) -> Result<(), CgroupError> {
-        let disk = metrics::whole_disk(path).ok_or_else(|| CgroupError {
+        let disk = machine::whole_disk(path).ok_or_else(|| CgroupError {
             action: "limit the disk of",
             path: PathBuf::from(path),
             errno: Errno::ENODEV,

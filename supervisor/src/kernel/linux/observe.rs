@@ -1,9 +1,8 @@
 //! Read access for requests.
 
-use super::{Linux, errno_of, processes};
+use super::{Linux, errno_of, machine, processes};
 use crate::config::values;
 use crate::kernel::{CallError, Errno, Observe};
-use crate::requests::metrics;
 use api_types::{BootReport, Clock, ConfigValue, Disk, Process};
 use container::{Access, Cgroup, CgroupError, InsideError, Stats};
 use ipc::OpenedFile;
@@ -58,7 +57,7 @@ impl Observe for Linux {
     }
 
     fn boot_report(&self) -> BootReport {
-        boot_report()
+        boot_report().unwrap_or_default()
     }
 
     fn config_values(&self) -> Vec<ConfigValue> {
@@ -70,15 +69,15 @@ impl Observe for Linux {
     }
 
     fn clock(&self) -> Clock {
-        metrics::clock()
+        machine::clock()
     }
 
     fn disks(&self, data: Option<&str>) -> Vec<Disk> {
-        metrics::disks(data)
+        machine::disks(data)
     }
 
     fn own_cpu_usec(&self) -> u64 {
-        metrics::own_cpu_usec()
+        machine::own_cpu_usec()
     }
 
     fn stats(&self, group: &Cgroup) -> Result<Stats, CgroupError> {
@@ -129,7 +128,14 @@ impl Observe for Linux {
     }
 }
 
-pub(super) fn boot_report() -> BootReport {
-    let text = fs::read(paths::RUN_BOOT).unwrap_or_default();
-    serde_json::from_slice(&text).unwrap_or_default()
+/// What PID 1 has written about the boot; nothing if it has not, or not what a supervisor understands.
+///
+/// # Errors
+/// The file cannot be read now.
+pub(super) fn boot_report() -> Result<BootReport, CallError> {
+    match fs::read(paths::RUN_BOOT) {
+        Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BootReport::default()),
+        Err(error) => Err(CallError::new(paths::RUN_BOOT, errno_of(&error))),
+    }
 }
